@@ -1,0 +1,88 @@
+"""Sessions: `nox` runs all that need no GPU; `nox -s "tests(cupy)"` needs one and fails without.
+
+Each backend is tested in an environment of its own, so that a test cannot pass on another's account.
+"""
+
+import pathlib
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "venv"
+nox.options.tags = ["default"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+TEST = nox.project.dependency_groups(PROJECT, "test")
+
+# What each backend's session installs beside anyprop: the backend, and the libraries that its
+# results are compared with.
+BACKENDS = {
+    "numpy": ["numba"],
+    "array_api_strict": [],
+    "torch": ["torch==2.13.0"],  # a fixed version, so that pip can take a CPU build from disk
+    "jax": ["jax", "optax", "keras"],
+    "cupy": ["cupy-cuda13x[ctk]"],
+}
+
+
+def backend(name: str) -> object:
+    """One value of the sessions' parameter."""
+    return nox.param(name, id=name, tags=["gpu"] if name == "cupy" else ["default", "cpu"])
+
+
+@nox.session
+@nox.parametrize("name", [backend(name) for name in BACKENDS])
+def tests(session: nox.Session, name: str) -> None:
+    """Run the tests on one backend; those that do not depend on a backend run with NumPy's."""
+    session.install("-e", ".[cli]", *TEST, *BACKENDS[name])
+    doctests = ["--doctest-modules"] if name == "numpy" else []
+    # One worker for each core, each computing with one thread: more would wait for each other.
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    session.run(
+        "pytest", "-n=auto", f"--backend={name}", *doctests, *session.posargs, env=one_thread
+    )
+
+
+@nox.session(tags=["default", "cpu"])
+def lint(session: nox.Session) -> None:
+    """Check format and style."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+
+
+@nox.session(tags=["default", "cpu"])
+def types(session: nox.Session) -> None:
+    """Check the types."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "types"))
+    session.run("mypy")
+
+
+@nox.session(tags=["default", "cpu"])
+def examples(session: nox.Session) -> None:
+    """Run every example that needs no GPU."""
+    session.install("-e", ".[cli,jax,strict]", "torch==2.13.0")
+    folder = session.create_tmp()
+    for script in EXAMPLES:
+        session.run("python", f"examples/{script}.py", "--out", folder)
+
+
+EXAMPLES = ["train_mnist", "from_the_book", "backends_agree", "optimizers_on_a_valley"]
+
+
+@nox.session(tags=["default", "cpu"])
+def package(session: nox.Session) -> None:
+    """Build the wheel and train from it, outside the checkout."""
+    session.install("build", "twine")
+    folder = session.create_tmp()
+    session.run("python", "-m", "build", "--outdir", folder, silent=True)
+    session.run("twine", "check", "--strict", *_built(folder, ""))
+    (wheel,) = _built(folder, ".whl")
+    session.install("--force-reinstall", f"{wheel}[cli]")
+    session.chdir(folder)
+    session.run("anyprop", "train", "--steps", "20", "--no-progress", "--out", "trained")
+
+
+def _built(folder: str, suffix: str) -> list[str]:
+    found = pathlib.Path(folder).resolve().glob(f"anyprop-*{suffix}")
+    return sorted(str(path) for path in found)

@@ -1,0 +1,103 @@
+"""Checks that turn a wrong value into one sentence: what was wrong, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from anyprop._typing import Array, Shape
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
+    """Make the error for a name that is not in `known`, with the nearest match."""
+    known = sorted(known)
+    by_lower = {choice.lower(): choice for choice in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    hint = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(known)}."
+    return ValueError(f"unknown {kind} {name!r}; {hint}")
+
+
+def check_shape(name: str, array: Array, expected: Shape) -> None:
+    """Raise ValueError unless `array` has exactly the shape `expected`."""
+    if tuple(array.shape) != tuple(expected):
+        raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {tuple(expected)}.")
+
+
+def check_rows(name: str, array: Array, width: int) -> None:
+    """Raise ValueError unless `array` is a batch of rows of `width` numbers, (N, width)."""
+    if array.ndim != 2 or array.shape[1] != width:
+        raise ValueError(
+            f"{name} has shape {tuple(array.shape)}, expected (N, {width}): one row per example."
+        )
+
+
+def is_scalar_array(value: object) -> bool:
+    """Tell whether `value` is a 0-d array rather than a Python or NumPy scalar."""
+    return getattr(value, "shape", None) == () and not isinstance(value, np.generic)
+
+
+def _number(owner: str, name: str, value: Any) -> float:
+    # Not whatever float() takes: it would read an array of shape () from its device.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{owner}: {name} must be a number, not {value!r}.")
+    return float(value)
+
+
+def positive(owner: str, name: str, value: Any) -> float:
+    """Return `value` as a Python float in (0, inf)."""
+    number = _number(owner, name, value)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{owner}: {name} must be a positive finite number, not {value!r}.")
+    return number
+
+
+def non_negative(owner: str, name: str, value: Any) -> float:
+    """Return `value` as a Python float in [0, inf)."""
+    number = _number(owner, name, value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(
+            f"{owner}: {name} must be zero or a positive finite number, not {value!r}."
+        )
+    return number
+
+
+def fraction(owner: str, name: str, value: Any) -> float:
+    """Return `value` as a Python float in [0, 1)."""
+    number = _number(owner, name, value)
+    if not 0.0 <= number < 1.0:
+        raise ValueError(f"{owner}: {name} must lie in [0, 1), not {value!r}.")
+    return number
+
+
+def count(owner: str, name: str, value: Any) -> int:
+    """Return `value` as a Python int of at least 1."""
+    try:
+        number = value.__index__()
+    except AttributeError:
+        raise TypeError(f"{owner}: {name} must be a whole number, not {value!r}.") from None
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f"{owner}: {name} must be a whole number of at least 1, not {value!r}.")
+    return int(number)
+
+
+def flag(owner: str, name: str, value: Any) -> bool:
+    """Return `value`, which must be True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{owner}: {name} must be True or False, not {value!r}.")
+    return bool(value)
+
+
+def fields(instance: Any, **checks: Callable[[str, str, Any], Any]) -> None:
+    """Check fields of a frozen dataclass and store what the checks return.
+
+    The stored value is a Python number: a `numpy.float64` would upcast float32 arrays on NumPy
+    and is refused by array-api-strict.
+    """
+    owner = type(instance).__name__
+    for name, check in checks.items():
+        object.__setattr__(instance, name, check(owner, name, getattr(instance, name)))

@@ -1,0 +1,484 @@
+"""Namespaces, devices and transfers: the one module that knows which array libraries exist.
+
+The arrays choose the backend. `namespace` finds the Array API namespace of the arrays it is given
+and refuses mixtures; everything else in the library computes with what it returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import array_api_compat
+import numpy as np
+
+from anyprop._checks import unknown
+from anyprop._typing import Array, Device, Namespace
+
+# name -> (module that holds the namespace, package to look for, what to install)
+_KNOWN = {
+    "numpy": ("array_api_compat.numpy", "numpy", "numpy"),
+    "cupy": ("array_api_compat.cupy", "cupy", "anyprop[cuda13] (or anyprop[cuda12])"),
+    "torch": ("array_api_compat.torch", "torch", "anyprop[torch]"),
+    "jax": ("jax.numpy", "jax", "anyprop[jax]"),
+    "array_api_strict": ("array_api_strict", "array_api_strict", "anyprop[strict]"),
+    "dpnp": ("dpnp", "dpnp", "dpnp"),
+}
+_NAME_OF_MODULE = {module: name for name, (module, _, _) in _KNOWN.items()}
+
+# `array_namespace` costs microseconds a call and every layer asks; a type never changes its answer.
+_NAMESPACE_OF_TYPE: dict[type, Namespace] = {}
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend was asked for by name and cannot be used here; the message says why."""
+
+
+class Backend(NamedTuple):
+    """What `available_backends` tells of one backend.
+
+    Parameters
+    ----------
+    name : str
+        The name that `get_namespace` takes.
+    available : bool
+        Whether arrays can be made and computed with here.
+    version : str
+        Version of the installed package; empty where there is none.
+    devices : tuple of str
+        Names that `device=` takes; empty where the backend is not available.
+    reason : str
+        Why the backend cannot be used and what to do; empty where it can.
+    """
+
+    name: str
+    available: bool
+    version: str
+    devices: tuple[str, ...]
+    reason: str
+
+
+def namespace(*arrays: Array) -> Namespace:
+    """Find the namespace that all the given arrays belong to.
+
+    Parameters
+    ----------
+    *arrays : array
+        At least one array, of any shape and dtype.
+
+    Returns
+    -------
+    namespace
+        The module whose functions compute with these arrays.
+
+    Raises
+    ------
+    TypeError
+        One of them is no array, or they belong to different namespaces; nothing is transferred
+        silently.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> namespace(np.zeros(3)).__name__
+    'array_api_compat.numpy'
+    """
+    xp = _NAMESPACE_OF_TYPE.get(type(arrays[0])) or _find(arrays[0])
+    for array in arrays[1:]:
+        other = _NAMESPACE_OF_TYPE.get(type(array)) or _find(array)
+        if other is not xp:
+            raise TypeError(
+                f"cannot compute with arrays of {name_of(xp)} and {name_of(other)} together; "
+                "move one of them with anyprop.to_namespace(array, xp)."
+            )
+    return xp
+
+
+def _find(array: Array) -> Namespace:
+    try:
+        xp = array_api_compat.array_namespace(array)
+    except TypeError:
+        raise TypeError(
+            f"{type(array).__module__}.{type(array).__name__} is not an Array API array; "
+            "pass an array of NumPy, CuPy, PyTorch, JAX or another Array API library."
+        ) from None
+    _NAMESPACE_OF_TYPE[type(array)] = xp
+    return xp
+
+
+def name_of(xp: Namespace) -> str:
+    """Give the short name of a namespace: ``"numpy"``, ``"torch"``, ``"jax"``, ..."""
+    module: str = getattr(xp, "__name__", None) or repr(xp)
+    return _NAME_OF_MODULE.get(module, module)
+
+
+def get_namespace(name: str | Namespace) -> Namespace:
+    """Get an Array API namespace by name.
+
+    Parameters
+    ----------
+    name : str or namespace
+        ``"numpy"``, ``"cupy"``, ``"torch"``, ``"jax"``, ``"array_api_strict"`` or ``"dpnp"``; or
+        any Array API module, such as ``cupy`` or ``ndonnx`` itself.
+
+    Returns
+    -------
+    namespace
+        The namespace `namespace` finds for arrays of that library.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    TypeError
+        The object is no Array API namespace.
+    BackendUnavailableError
+        The backend is known but cannot be used on this machine.
+
+    Examples
+    --------
+    >>> xp = get_namespace("numpy")
+    >>> float(xp.sum(xp.ones(3)))
+    3.0
+    """
+    if not isinstance(name, str):
+        return _from_module(name)
+    if name not in _KNOWN:
+        raise unknown("backend", name, _KNOWN)
+    module, _, _ = _KNOWN[name]
+    reason = _missing(name)
+    if not reason and name == "cupy":
+        reason = _why_no_cupy(importlib.import_module("cupy"))
+    if reason:
+        raise BackendUnavailableError(f"backend {name!r} cannot be used here: {reason}")
+    return importlib.import_module(module)
+
+
+def _from_module(module: Any) -> Namespace:
+    package = getattr(module, "__name__", "")
+    if package in ("numpy", "cupy", "torch", "jax"):
+        return get_namespace(package)
+    if not (hasattr(module, "asarray") and hasattr(module, "matmul")):
+        raise TypeError(f"{module!r} is not an Array API namespace; pass a module such as numpy.")
+    return module
+
+
+def _missing(name: str) -> str:
+    """Say why the backend's package cannot be imported; empty when it can."""
+    _, package, install = _KNOWN[name]
+    if importlib.util.find_spec(package) is None:
+        return f"{package} is not installed; install {install}."
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # a broken installation can raise anything
+        return f"importing {package} failed ({type(error).__name__}: {error})."
+    return ""
+
+
+def _why_no_cupy(cupy: Any) -> str:
+    """Say why an importable CuPy cannot compute here; empty when it can."""
+    runtime = cupy.cuda.runtime
+    try:
+        driver = runtime.driverGetVersion()
+    except runtime.CUDARuntimeError as error:
+        return f"the CUDA driver does not answer ({error}); reinstall the NVIDIA driver."
+    if driver == 0:
+        return "there is no CUDA driver; install the NVIDIA driver on a machine with a GPU."
+    try:
+        devices = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        if "NoDevice" in str(error):
+            devices = 0
+        else:
+            return f"the CUDA driver refuses this CuPy ({error}); update the driver."
+    if devices == 0:
+        return "no GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES."
+    try:
+        importlib.import_module("cupy_backends.cuda.libs.cublas")
+        importlib.import_module("cupy_backends.cuda.libs.nvrtc").getVersion()
+    except (ImportError, RuntimeError) as error:
+        return (
+            f"a library of the CUDA toolkit is missing ({str(error).partition(chr(10))[0]}); "
+            "install the extra anyprop[cuda13] or anyprop[cuda12], which brings them."
+        )
+    return ""
+
+
+def available_backends(only: Sequence[str] | None = None) -> list[Backend]:
+    """Tell which backends can be used here, on which devices, and why not otherwise.
+
+    Parameters
+    ----------
+    only : sequence of str, optional
+        Names to look at; all that have a name by default. Looking imports the library.
+
+    Returns
+    -------
+    list of Backend
+        One entry for each backend.
+
+    Examples
+    --------
+    >>> available_backends(only=["numpy"])[0].devices
+    ('cpu',)
+    """
+    return [_probe(name) for name in (_KNOWN if only is None else only)]
+
+
+def _probe(name: str) -> Backend:
+    version = ""
+    try:
+        xp = get_namespace(name)
+    except BackendUnavailableError as error:
+        reason = str(error).partition(": ")[2]
+        if not _missing(name):
+            version = importlib.import_module(_KNOWN[name][1]).__version__
+        return Backend(name, False, version, (), reason)
+    version = importlib.import_module(_KNOWN[name][1]).__version__
+    return Backend(name, True, version, tuple(devices(xp)), "")
+
+
+def devices(xp: Namespace) -> list[str]:
+    """List the names of the devices that a namespace can place arrays on.
+
+    Parameters
+    ----------
+    xp : namespace
+        An Array API namespace.
+
+    Returns
+    -------
+    list of str
+        Names that `device=` takes, the default device first.
+
+    Examples
+    --------
+    >>> devices(get_namespace("numpy"))
+    ['cpu']
+    """
+    return list(_devices(xp))
+
+
+def _devices(xp: Namespace) -> dict[str, Device]:
+    backend = name_of(xp)
+    if backend == "cupy":
+        cupy = importlib.import_module("cupy")
+        indices = range(cupy.cuda.runtime.getDeviceCount())
+        return {f"cuda:{i}": cupy.cuda.Device(i) for i in indices}
+    if backend == "jax":
+        jax = importlib.import_module("jax")
+        found = list(jax.devices())
+        if found[0].platform != "cpu":
+            found += jax.devices("cpu")
+        return {f"{d.platform}:{d.id}": d for d in found}
+    if backend == "torch":
+        torch = importlib.import_module("torch")
+        names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        names += ["mps:0"] if torch.backends.mps.is_available() else []
+        return {name: torch.device(name) for name in names}
+    if backend == "array_api_strict":
+        # Its other devices lack float64 and serve other tests than ours.
+        return {name: xp.Device(name) for name in ("CPU_DEVICE", "device1", "device2")}
+    if hasattr(xp, "__array_namespace_info__"):
+        listed = xp.__array_namespace_info__().devices()
+        return {str(device): device for device in listed}
+    return {}
+
+
+def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
+    """Turn a device's name into the device object of a namespace.
+
+    Parameters
+    ----------
+    xp : namespace
+        An Array API namespace.
+    device : str, device or None
+        A name out of `devices`, without its ``:0`` if you like; None and device objects pass
+        through.
+
+    Returns
+    -------
+    device or None
+        What the namespace's creation functions take as `device=`.
+
+    Raises
+    ------
+    ValueError
+        There is no such device; the message lists those there are.
+    """
+    if not isinstance(device, str):
+        return device
+    known = _devices(xp)
+    for name in (device, f"{device}:0"):
+        if name in known:
+            return known[name]
+    raise ValueError(
+        f"{name_of(xp)} has no device {device!r} here; choose one of: {', '.join(known)}."
+    )
+
+
+def device_of(array: Array) -> Device | None:
+    """Give the device of an array; None where a tracer stands for the array."""
+    if name_of(namespace(array)) == "jax":
+        return getattr(array, "device", None)
+    return array_api_compat.device(array)
+
+
+def from_host(
+    array: Any, xp: Namespace | str | None = None, *, dtype: str | None = None, device: Any = None
+) -> Array:
+    """Move a NumPy array into a namespace.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Any shape and dtype.
+    xp : namespace or str, optional
+        Where to; NumPy by default.
+    dtype : str, optional
+        Name of the dtype to convert to, such as ``"float32"``; the array's own by default.
+    device : str or device, optional
+        The namespace's default by default.
+
+    Returns
+    -------
+    array
+        The same numbers, an array of `xp`; shape kept. It may share memory with `array`.
+
+    Raises
+    ------
+    TypeError
+        The namespace cannot hold the dtype: JAX without its 64-bit mode.
+    """
+    host = np.asarray(array)
+    if dtype is not None:
+        host = host.astype(dtype, copy=False)
+    target: Namespace = get_namespace("numpy" if xp is None else xp)
+    device = get_device(target, device)
+    backend = name_of(target)
+    if backend == "numpy":
+        return host
+    if backend == "jax" and not _jax_has_64_bits():
+        if host.dtype.name == "float64":
+            raise TypeError(
+                "JAX holds float64 arrays only in its 64-bit mode; set JAX_ENABLE_X64=1 before the "
+                "program starts, or ask for float32."
+            )
+        if host.dtype.name == "int64":
+            host = host.astype("int32")  # JAX would do the same, with a warning
+    if backend == "torch" and not host.flags.writeable:
+        host = host.copy()  # PyTorch warns of undefined behaviour on read-only memory
+    with _on(target, device):
+        return target.asarray(host, device=device)
+
+
+def _jax_has_64_bits() -> bool:
+    return bool(importlib.import_module("jax").config.jax_enable_x64)
+
+
+def _on(xp: Namespace, device: Any) -> contextlib.AbstractContextManager[Any]:
+    # array-api-compat ignores device= when it makes CuPy arrays; CuPy's own way is a context.
+    if name_of(xp) == "cupy" and device is not None:
+        context: contextlib.AbstractContextManager[Any] = device
+        return context
+    return contextlib.nullcontext()
+
+
+def to_host(array: Array) -> Any:
+    """Copy an array of any namespace and device into NumPy.
+
+    Parameters
+    ----------
+    array : array
+        Any shape and dtype; on a GPU this waits until the array is computed.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same numbers, shape and dtype.
+    """
+    xp = namespace(array)
+    backend = name_of(xp)
+    if backend == "numpy":
+        return np.asarray(array)
+    if backend == "cupy":
+        return array.get()
+    if backend == "torch":
+        return array.detach().cpu().numpy()
+    if backend == "array_api_strict":
+        array = array_api_compat.to_device(array, xp.Device("CPU_DEVICE"))
+    if backend in ("array_api_strict", "jax"):
+        return np.asarray(array)
+    # np.asarray makes a 0-d object array of what it does not know, so ask for an exchange instead.
+    return np.from_dlpack(array)
+
+
+def to_namespace(
+    array: Array, xp: Namespace | str, *, dtype: str | None = None, device: Any = None
+) -> Array:
+    """Move an array to another namespace or device, through the host.
+
+    Parameters
+    ----------
+    array : array
+        Any shape and dtype.
+    xp : namespace or str
+        Where to.
+    dtype : str, optional
+        Name of the dtype to convert to; the array's own by default.
+    device : str or device, optional
+        The namespace's default by default.
+
+    Returns
+    -------
+    array
+        The same numbers, an array of `xp`; shape kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_namespace(np.arange(3), "numpy", dtype="float32")
+    array([0., 1., 2.], dtype=float32)
+    """
+    return from_host(to_host(array), xp, dtype=dtype, device=device)
+
+
+def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
+    """Raise TypeError unless all arrays share a namespace and a device; return the namespace.
+
+    Parameters
+    ----------
+    named : sequence of (str, array)
+        Each array under the name that the message shall use.
+    """
+    first_name, first = named[0]
+    xp = namespace(first)
+    place = device_of(first)
+    for name, array in named[1:]:
+        if namespace(array) is not xp:
+            raise TypeError(
+                f"{first_name} belongs to {name_of(xp)}, but {name} to "
+                f"{name_of(namespace(array))}; move one of them with anyprop.to_namespace."
+            )
+        other = device_of(array)
+        if place is not None and other is not None and other != place:
+            raise TypeError(
+                f"{first_name} is on device {place}, but {name} on {other}; "
+                "move one of them with anyprop.to_namespace(array, xp, device=...)."
+            )
+    return xp
+
+
+def dtype_name(array: Array) -> str:
+    """Name an array's dtype as NumPy would: ``"float32"``, ``"int64"``, ..."""
+    return str(array.dtype).rpartition(".")[2]
+
+
+def create(function: Callable[..., Array], *args: Any, like: Array, **kwargs: Any) -> Array:
+    """Call a creation function such as `xp.zeros` so that its result lies beside `like`."""
+    device = device_of(like)
+    with _on(namespace(like), device):
+        return function(*args, device=device, **kwargs)

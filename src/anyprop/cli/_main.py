@@ -1,0 +1,69 @@
+"""From the words behind `anyprop` to a subcommand, and from its errors to exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from anyprop._checks import unknown
+from anyprop.cli import backends, compare, predict, train
+from anyprop.cli._parser import Parser, VersionAction, WrongCallError
+
+COMMANDS = {"train": train, "compare": compare, "predict": predict, "backends": backends}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        What stands behind `anyprop`; the process's own arguments by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 if a run failed, 2 for a wrong call, 130 if Ctrl-C ended it.
+
+    Examples
+    --------
+    >>> main(["train", "--steps", "0"])
+    2
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+            raise WrongCallError(unknown("command", argv[0], COMMANDS))
+        parser = make_parser()
+        args = parser.parse_args(argv)
+        if args.command is None:
+            parser.print_help()
+            return 0
+        return int(COMMANDS[args.command].run(args))
+    except WrongCallError as error:
+        print(f"anyprop: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("anyprop: interrupted.", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> Parser:
+    """Make the parser of all subcommands."""
+    parser = Parser(
+        prog="anyprop",
+        description="Train multilayer perceptrons on any Array API backend.",
+        epilog="`anyprop COMMAND --help` explains a command.",
+    )
+    parser.add_argument(
+        "--version", action=VersionAction, nargs=0, help="show the version and exit"
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        line, _, text = (command.__doc__ or "").partition("\n\n")
+        help_line = line.rstrip(".")
+        subparser = subparsers.add_parser(
+            name, help=help_line[0].lower() + help_line[1:], description=line, epilog=text
+        )
+        command.add_options(subparser)
+    return parser

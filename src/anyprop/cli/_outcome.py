@@ -1,0 +1,116 @@
+"""A training run as a command sees it: what came of it, and the files that tell of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anyprop.cli._parser import WrongCallError
+from anyprop.cli._task import Examples, Task
+from anyprop.losses.base import Loss
+from anyprop.optimizers.base import Optimizer
+from anyprop.parameters import Parameters
+from anyprop.training.evaluate import evaluate
+from anyprop.training.fit import fit
+from anyprop.training.history import History
+from anyprop.training.run import TrainingDivergedError
+
+FINISHED, STOPPED, INTERRUPTED, DIVERGED = "finished", "stopped early", "interrupted", "diverged"
+
+
+class Outcome(NamedTuple):
+    """What a training run left behind, however it ended."""
+
+    params: Parameters
+    history: History
+    steps: int
+    seconds: float
+    ended: str
+    problem: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """What the command returns."""
+        return {INTERRUPTED: 130, DIVERGED: 1}.get(self.ended, 0)
+
+
+class Result(NamedTuple):
+    """An outcome, and how good its network is on the test data."""
+
+    outcome: Outcome
+    test_accuracy: float
+    test_loss: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the final numbers and the history as JSON holds them."""
+        final = {
+            "test_accuracy": self.test_accuracy,
+            "test_loss": self.test_loss if math.isfinite(self.test_loss) else None,
+            "steps": len(self.outcome.history.losses),
+            "seconds": round(self.outcome.seconds, 3),
+            "ended": self.outcome.ended,
+        }
+        return {"final": final, **self.outcome.history.to_dict()}
+
+
+def train(
+    args: argparse.Namespace,
+    task: Task,
+    params: Parameters,
+    data: Examples,
+    optimizer: Optimizer,
+    steps: int,
+    **options: Any,
+) -> Outcome:
+    """Train as the user's options say; `options` go to `fit` beside them."""
+    began = time.perf_counter()
+    problem = ""
+    try:
+        params, _, history, interrupted = fit(
+            task.net,
+            params,
+            data,
+            optimizer=optimizer,
+            **({"steps": args.steps} if args.epochs is None else {"epochs": args.epochs}),
+            batch_size=args.batch_size,
+            accumulate=args.accumulate,
+            seed=args.seed,
+            report_every=min(max(steps // 100, 1), 100),
+            progress=not args.no_progress and sys.stderr.isatty(),
+            **options,
+        )
+        done = len(history.losses) == steps
+        ended = INTERRUPTED if interrupted else FINISHED if done else STOPPED
+    except TrainingDivergedError as error:
+        params, history, ended, problem = error.params, error.history, DIVERGED, str(error)
+    return Outcome(params, history, steps, time.perf_counter() - began, ended, problem)
+
+
+def measure(task: Task, outcome: Outcome, loss: Loss) -> Result:
+    """Evaluate what was trained on the test data."""
+    test = evaluate(task.net, outcome.params, task.test, loss=loss)
+    return Result(outcome, float(test.accuracy or 0.0), test.loss)
+
+
+def make_folder(name: str) -> Path:
+    """Make the folder for the results and see whether files can be written there."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WrongCallError(f"cannot write into {folder}: {error.strerror}") from None
+    return folder
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that other programs can read too, which means without NaN and infinity."""
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

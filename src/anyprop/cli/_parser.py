@@ -1,0 +1,82 @@
+"""Parsing that ends in one sentence when it fails, and what a wrong call is."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from anyprop.backend import BackendUnavailableError
+
+
+class WrongCallError(Exception):
+    """The user asked for something that cannot be done; the message is one sentence."""
+
+    def __init__(self, message: object) -> None:
+        text = " ".join(str(message).split())
+        super().__init__(text if text.endswith((".", "?")) else f"{text}.")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises `WrongCallError`, and whose options cannot be abbreviated."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise WrongCallError(message)
+
+
+class VersionAction(argparse.Action):
+    """What `--version` does: the version is looked up only when somebody asks for it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        print(f"anyprop {version()}")
+        parser.exit()
+
+
+def version() -> str:
+    """Give the version of anyprop that is installed."""
+    import importlib.metadata
+
+    return importlib.metadata.version("anyprop")
+
+
+@contextlib.contextmanager
+def wrong_calls() -> Iterator[None]:
+    """Turn the library's refusals of what the user asked for into `WrongCallError`.
+
+    It stands around preparation only: an error out of the training itself is a defect, and its
+    traceback is wanted.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, BackendUnavailableError) as error:
+        raise WrongCallError(error) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise WrongCallError(f"{where}{error.strerror or error}") from error
+
+
+def checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Make an option's type out of a check that raises ValueError with a sentence of its own."""
+
+    def convert(text: str) -> Any:
+        try:
+            return check(text)
+        except (TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def require_extras(*packages: str) -> None:
+    """Raise WrongCallError unless these packages are installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise WrongCallError(
+                f'{package} is not installed; run pip install "anyprop[cli]" first.'
+            )

@@ -1,0 +1,119 @@
+"""From the user's words to arrays, a network and an optimizer."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anyprop._checks import positive
+from anyprop._typing import Array, Device, Namespace
+from anyprop.backend import device_of, dtype_name, get_device, get_namespace, name_of
+from anyprop.cli._parser import WrongCallError, version
+from anyprop.data import load_idx, load_mnist
+from anyprop.layers.sequential import Sequential
+from anyprop.network import MLP
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.registry import get_optimizer
+from anyprop.schedules import Constant, schedule_by_name
+
+Examples = tuple[Array, Array]
+"""Images as rows, (N, D), and their labels, (N,)."""
+
+# Where an optimizer's own default suits other problems than this one.
+_LR = {"sgd": 0.1, "momentum": 0.1, "nesterov": 0.1}
+
+
+class Task(NamedTuple):
+    """What is trained, on what and where."""
+
+    xp: Namespace
+    device: Device
+    train: Examples
+    test: Examples
+    net: Sequential
+
+    def describe(self) -> str:
+        """Say in words what it is."""
+        x = self.train[0]
+        shapes = [spec.shape for spec in self.net.specs().values()]
+        sizes = [x.shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
+        where = f"{dtype_name(x)} on {name_of(self.xp)} ({device_of(x)})"
+        return f"{'-'.join(map(str, sizes))} network, {where}"
+
+
+def make_task(args: argparse.Namespace) -> Task:
+    """Load the data and make the network that fits them."""
+    xp, device = get_place(args)
+    train, test = load_data(args.data, xp, device, args.dtype)
+    classes = 1 + max(int(xp.max(t)) for _, t in (train, test))
+    net = MLP(
+        [train[0].shape[1], *args.hidden, classes],
+        args.activation,
+        norm=args.norm,
+        dropout=args.dropout,
+        residual=args.residual,
+    )
+    return Task(xp, device, train, test, net)
+
+
+def get_place(args: argparse.Namespace) -> tuple[Namespace, Device]:
+    """Find the namespace and the device that `--backend` and `--device` name."""
+    xp = get_namespace(args.backend)
+    if args.backend == "jax":
+        # JAX would otherwise refuse float64; what is float32 stays so.
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
+    return xp, get_device(xp, args.device)
+
+
+def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Examples, Examples]:
+    """Load the examples for training and for testing that `--data` names."""
+    if name == "mnist":
+        return load_mnist(xp=xp, dtype=dtype, device=device)
+    if not Path(name).is_dir():
+        raise WrongCallError(
+            f"there is no folder {name!r}; --data takes mnist or a folder of IDX files"
+        )
+    train, test = load_idx(name, xp=xp, dtype=dtype, device=device)
+    return train, test
+
+
+def default_lr(name: str) -> float:
+    """Give a learning rate for the optimizer of a name."""
+    kind = get_optimizer(name)
+    return float(_LR.get(name, kind.lr))
+
+
+def make_optimizer(
+    args: argparse.Namespace, name: str, lr: float, steps: int, **options: Any
+) -> Optimizer:
+    """Make the optimizer of a name; an option of None keeps its default."""
+    kind = get_optimizer(name)
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in {field.name for field in dataclasses.fields(kind)}:
+            raise WrongCallError(f"{name} takes no --{option}; leave it out")
+    schedule = schedule_by_name(args.schedule, positive(name, "lr", lr), steps)
+    return kind(
+        lr=lr if isinstance(schedule, Constant) else schedule,  # Rprop takes no schedule
+        weight_decay=args.weight_decay,
+        decay_biases=False,
+        clip_global_norm=args.clip_norm,
+        **given,
+    )
+
+
+def total_steps(args: argparse.Namespace, examples: int) -> int:
+    """Count the updates that `--steps` or `--epochs` ask for."""
+    if args.epochs is None:
+        return int(args.steps)
+    return int(args.epochs * -(-examples // args.batch_size))
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Give what the user chose and the defaults of the rest, as JSON holds it."""
+    left_out = ("out", "no_progress")
+    chosen = {name: value for name, value in vars(args).items() if name not in left_out}
+    return {"anyprop": version(), **chosen}

@@ -1,0 +1,95 @@
+"""Plain text for a terminal: tables, and a curve in one line."""
+
+from __future__ import annotations
+
+import math
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, zip_longest
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII = "_.-~=+*#"
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], wrap: Mapping[int, int] | None = None
+) -> str:
+    """Lay out rows under a header, each column as wide as its widest cell.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Names of the columns.
+    rows : sequence of sequences of str
+        Cells, as many in each row as there are names.
+    wrap : mapping of int to int, optional
+        Column number -> width at which its cells are broken into lines.
+
+    Returns
+    -------
+    str
+        Lines without a newline at the end.
+
+    Examples
+    --------
+    >>> print(table(["name", "lr"], [["sgd", "0.1"], ["rmsprop", "0.001"]]))
+    name     lr
+    sgd      0.1
+    rmsprop  0.001
+    """
+    wrap = wrap or {}
+    broken = [
+        [textwrap.wrap(cell, wrap.get(i, sys.maxsize)) or [""] for i, cell in enumerate(row)]
+        for row in (header, *rows)
+    ]
+    widths = [
+        max(len(line) for cell in column for line in cell) for column in zip(*broken, strict=True)
+    ]
+    lines = []
+    for row in broken:
+        for cells in zip_longest(*row, fillvalue=""):
+            line = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            lines.append("  ".join(line).rstrip())
+    return "\n".join(lines)
+
+
+def curve(values: Sequence[float], width: int = 60, characters: str = _BLOCKS) -> str:
+    """Draw positive numbers as one line of blocks, on a logarithmic scale.
+
+    Parameters
+    ----------
+    values : sequence of float > 0
+        The numbers, oldest first; neighbours are averaged where there are more than `width`.
+    width : int >= 1
+        Most characters to use.
+    characters : str
+        What stands for the smallest to the largest number.
+
+    Returns
+    -------
+    str
+        One character for each group of numbers.
+
+    Examples
+    --------
+    >>> curve([8, 4, 2, 1], characters="_-=#")
+    '#=-_'
+    """
+    count = min(width, len(values))
+    edges = [i * len(values) // count for i in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    # A loss may reach exactly 0, whose logarithm would flatten all the others.
+    logs = [math.log(max(mean, 1e-12)) for mean in means]
+    low, span = min(logs), (max(logs) - min(logs)) or 1.0
+    top = len(characters) - 1
+    return "".join(characters[round((value - low) / span * top)] for value in logs)
+
+
+def block_characters(encoding: str | None) -> str:
+    """Choose the characters of `curve` that an output of this encoding can show."""
+    try:
+        _BLOCKS.encode(encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return _ASCII
+    return _BLOCKS

@@ -1,0 +1,1 @@
+"""The compiled step: the same step, planned once and repeated without allocations."""

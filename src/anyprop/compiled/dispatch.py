@@ -1,0 +1,102 @@
+"""`compile`: the same step, prepared once for the arrays that it is given.
+
+NumPy     the first call is recorded; later ones repeat it into the same buffers (`planned.py`)
+JAX       `jax.jit`, with the buffers of parameters and state donated
+others    the step as it is
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from anyprop._typing import Array, Namespace
+from anyprop.backend import name_of, namespace
+from anyprop.compiled.planned import PlannedStep
+from anyprop.compiled.recording import TraceError
+from anyprop.optimizers.base import OptimizerState
+from anyprop.parameters import Parameters
+from anyprop.training.step import Step
+
+Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
+
+
+def compile(step: Step) -> Run:
+    """Make the compiled form of a training step.
+
+    It takes and gives what the step does, with two differences. Parameters and state are donated:
+    their arrays may be written over, so copy (`params.copy()`) what you want to keep. And what it
+    returns holds until its next call in the same thread, but for the value, which stays.
+
+    Parameters
+    ----------
+    step : Step
+        From `make_step`. How it is compiled follows from the arrays of each call; a new shape or
+        dtype is planned anew.
+
+    Returns
+    -------
+    callable
+        ``(params, state, x, t, *, noise=None, sample_weight=None) -> (params, state, value)``. On NumPy
+        its numbers are those of the step, bit for bit; elsewhere they are so to rounding.
+
+    Warns
+    -----
+    RuntimeWarning
+        Once, when a step runs as it is because it cannot be compiled; the message says why.
+
+    Raises
+    ------
+    TypeError
+        `step` does not come from `make_step`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyprop as ap
+    >>> net, opt = ap.MLP([2, 4, 2]), ap.RMSProp(lr=0.01)
+    >>> step = ap.compile(ap.make_step(net, ap.SoftmaxCrossEntropy(), opt))
+    >>> x, t = np.asarray([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32), np.asarray([0, 1])
+    >>> params = net.init(seed=0)
+    >>> state = opt.init(params)
+    >>> for _ in range(100):
+    ...     params, state, value = step(params, state, x, t)
+    >>> bool(value < 0.1)
+    True
+    """
+    if not isinstance(step, Step):
+        raise TypeError(f"compile takes a step from make_step, not {step!r}.")
+    runs: dict[Namespace, Run] = {}
+
+    def compiled(
+        params: Parameters,
+        state: OptimizerState,
+        x: Array,
+        t: Array,
+        *,
+        noise: Any = None,
+        sample_weight: Array | None = None,
+    ) -> tuple[Parameters, OptimizerState, Array]:
+        xp = namespace(params.flat)
+        run = runs.get(xp)
+        if run is None:
+            run = runs[xp] = _compiled_for(xp, step)
+        try:
+            return run(params, state, x, t, noise=noise, sample_weight=sample_weight)
+        except TraceError as error:
+            warnings.warn(f"the step runs without a plan: {error}.", RuntimeWarning, stacklevel=2)
+            runs[xp] = step
+            return step(params, state, x, t, noise=noise, sample_weight=sample_weight)
+
+    return compiled
+
+
+def _compiled_for(xp: Namespace, step: Step) -> Run:
+    backend = name_of(xp)
+    if backend == "numpy":
+        return PlannedStep(step)
+    if backend == "jax":
+        jitted: Run = importlib.import_module("jax").jit(step, donate_argnums=(0, 1))
+        return jitted
+    return step

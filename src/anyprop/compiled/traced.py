@@ -1,0 +1,127 @@
+"""The namespace of traced arrays: functions of the Array API standard that write down what they do.
+
+Elementwise functions are NumPy's ufuncs of the same names, looked up as they are asked for. What is
+missing here cannot be repeated into a buffer, or nothing in the library needs it yet.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from anyprop.backend import get_namespace
+from anyprop.compiled.recording import Recording, Traced, TraceError, apply, data_of, record, view
+
+_xp = get_namespace("numpy")
+isdtype, finfo, nan, inf = _xp.isdtype, _xp.finfo, _xp.nan, _xp.inf
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__") or not hasattr(
+        _xp, name
+    ):  # what nobody asks an Array API namespace for
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(np, name, None)
+    if isinstance(found, np.ufunc):
+        return partial(apply, found)
+    if isinstance(found, type) and issubclass(found, np.generic):
+        return found
+    raise TraceError(f"it uses {name}, which has no planned form on NumPy")
+
+
+def matmul(x1: Traced, x2: Traced) -> Traced:
+    """Matrix product."""
+    data = np.matmul(data_of(x1), data_of(x2))
+    return record(lambda inputs, out: partial(np.matmul, *inputs, out=out), [x1, x2], data)
+
+
+def _reduce(ufunc: Any, x: Traced, axis: Any, keepdims: bool, dtype: Any = None) -> Traced:
+    data = ufunc.reduce(data_of(x), axis=axis, dtype=dtype, keepdims=keepdims)
+    return record(
+        lambda inputs, out: partial(ufunc.reduce, *inputs, axis, dtype, out, keepdims), [x], data
+    )
+
+
+def sum(x: Traced, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Traced:
+    """Sum over axes."""
+    return _reduce(np.add, x, axis, keepdims, dtype)
+
+
+def max(x: Traced, *, axis: Any = None, keepdims: bool = False) -> Traced:
+    """Largest number over axes."""
+    return _reduce(np.maximum, x, axis, keepdims)
+
+
+def mean(x: Traced, *, axis: Any = None, keepdims: bool = False) -> Traced:
+    """Mean over axes, as NumPy takes it: the sum divided by the count."""
+    count = x.size if axis is None else x.shape[axis]
+    return apply(np.true_divide, _reduce(np.add, x, axis, keepdims), count)
+
+
+def clip(x: Traced, lowest: float, highest: float) -> Traced:
+    """Bring numbers into an interval."""
+    return apply(np.clip, x, lowest, highest)
+
+
+def astype(x: Traced, dtype: Any, *, copy: bool = True) -> Traced:
+    """Convert to a dtype."""
+    if x.dtype == dtype and not copy:
+        return x
+    convert = partial(np.copyto, casting="unsafe")
+    data = data_of(x).astype(dtype)
+    return record(lambda inputs, out: partial(convert, out, *inputs), [x], data)
+
+
+def where(condition: Traced, x1: Any, x2: Any) -> Traced:
+    """Choose between two arrays or numbers."""
+
+    def choose(out: Any, condition: Any, x1: Any, x2: Any) -> None:
+        np.copyto(out, x2)
+        np.copyto(out, x1, where=condition)
+
+    data = _xp.where(data_of(condition), data_of(x1), data_of(x2))
+    return record(lambda inputs, out: partial(choose, out, *inputs), [condition, x1, x2], data)
+
+
+def concat(arrays: list[Traced]) -> Traced:
+    """Join vectors; the plan lets each be computed in its place."""
+    return record(join, list(arrays), np.concatenate([data_of(a) for a in arrays]))
+
+
+def join(inputs: list[Any], out: Any) -> Any:
+    """Repeat `concat` where the vectors were not computed in their places."""
+    return partial(np.concatenate, inputs, out=out)
+
+
+def reshape(x: Traced, shape: tuple[int, ...]) -> Traced:
+    """Give the same numbers another shape."""
+    return view(x, lambda array: np.reshape(array, shape))
+
+
+def expand_dims(x: Traced, *, axis: int) -> Traced:
+    """Insert a dimension of size 1."""
+    return view(x, lambda array: np.expand_dims(array, axis))
+
+
+def asarray(values: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Traced:
+    """Make a constant; an array that is traced already passes through."""
+    if isinstance(values, Traced):
+        return values
+    return Recording.given(np.asarray(values, dtype=dtype))
+
+
+def arange(stop: int, *, dtype: Any = None, device: Any = None) -> Traced:
+    """Make the constant 0, 1, ..., stop - 1."""
+    return Recording.given(np.arange(stop, dtype=dtype))
+
+
+def full(shape: Any, value: float, *, dtype: Any = None, device: Any = None) -> Traced:
+    """Make a constant array of one number."""
+    return Recording.given(np.full(shape, value, dtype=dtype))
+
+
+def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Traced:
+    """Make a constant array of zeros."""
+    return full(shape, 0, dtype=dtype)

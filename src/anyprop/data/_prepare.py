@@ -1,0 +1,108 @@
+"""Turns stored pixels and labels into the arrays that a network takes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anyprop._checks import unknown
+from anyprop._typing import Array
+from anyprop.backend import from_host
+
+Examples: TypeAlias = tuple[Array, Array]
+"""Inputs and labels, one row of each per example."""
+
+_ROWS_PER_TASK = 2000
+_FLOATS = ("float16", "float32", "float64")
+
+
+class Stored(NamedTuple):
+    """One part of a data set as its files hold it.
+
+    Parameters
+    ----------
+    images : numpy.ndarray of uint8, (N, H, W)
+        Pixels, 0 to 255.
+    labels : numpy.ndarray of uint8, (N,)
+        Class numbers.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+def prepare(
+    train: Stored,
+    test: Stored,
+    classes: int,
+    *,
+    normalize: bool,
+    flatten: bool,
+    one_hot_label: bool,
+    xp: Any,
+    dtype: str,
+    device: Any,
+) -> tuple[Examples, Examples]:
+    """Convert both parts of a data set and move them to their namespace.
+
+    Parameters
+    ----------
+    train, test : Stored
+        The two parts.
+    classes : int
+        Width of a one-hot label, greater than every label.
+    normalize : bool
+        Divide pixels by 255.
+    flatten : bool
+        Make a row of each image instead of an image with one channel.
+    one_hot_label : bool
+        Make a row of zeros and a one of each label.
+    xp : namespace or str or None
+        Where to; NumPy for None.
+    dtype : str
+        ``"float16"``, ``"float32"`` or ``"float64"``.
+    device : str or device or None
+        The namespace's default for None.
+
+    Returns
+    -------
+    (x, t), (xv, tv)
+        Inputs, (N, H W) or (N, 1, H, W), and labels, (N,) int64 or (N, classes) float, for
+        training and for testing.
+
+    Raises
+    ------
+    ValueError
+        The dtype is none of those above.
+    """
+    if dtype not in _FLOATS:
+        raise unknown("floating-point dtype", dtype, _FLOATS)
+
+    def convert(part: Stored) -> Examples:
+        pixels = part.images
+        shape = (len(pixels), -1) if flatten else (len(pixels), 1, *pixels.shape[1:])
+        x = _quotients(pixels, 255 if normalize else 1, dtype)
+        t = np.eye(classes, dtype=dtype)[part.labels] if one_hot_label else part.labels.astype("i8")
+        return (
+            from_host(x.reshape(shape), xp, device=device),
+            from_host(t, xp, device=device),
+        )
+
+    return convert(train), convert(test)
+
+
+def _quotients(pixels: NDArray[np.uint8], divisor: int, dtype: str) -> NDArray[Any]:
+    # The first touch of so much new memory can take longer than the arithmetic; threads share it.
+    quotients = np.empty(pixels.shape, dtype)
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + _ROWS_PER_TASK)
+        # A division rounds once; a product with the rounded 1/255 would round twice.
+        np.divide(pixels[rows], divisor, out=quotients[rows], dtype=dtype)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, range(0, len(pixels), _ROWS_PER_TASK)))
+    return quotients

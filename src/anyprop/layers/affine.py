@@ -1,0 +1,78 @@
+"""Affine: a matrix product and a shift.
+
+    forward    y = x W + b                     x (N, D), W (D, M), b (M,), y (N, M)
+    backward   dx = dy W^T
+               dW = x^T dy
+               db = sum_n dy_n
+
+Saved: x, which dW needs. W is read again from the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anyprop._checks import check_rows, check_shape, count, fields
+from anyprop._typing import Array, Grads, Residuals, Shape
+from anyprop.backend import namespace
+from anyprop.layers.base import Layer
+from anyprop.parameters import Parameters, Spec
+
+
+@dataclass(frozen=True)
+class Affine(Layer):
+    """Affine map of each row, y = x W + b; a "dense" or "linear" layer elsewhere.
+
+    Parameters
+    ----------
+    d : int >= 1
+        Numbers in, D.
+    m : int >= 1
+        Numbers out, M.
+    bias : bool
+        Whether b is added. A BatchNorm that follows subtracts it again, so there it is left out.
+
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 5.6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = Affine(3, 2)
+    >>> y, residuals = layer.forward(layer.init(seed=8), np.ones((5, 3), dtype=np.float32))
+    >>> y.shape
+    (5, 2)
+    """
+
+    d: int
+    m: int
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        fields(self, d=count, m=count)
+
+    def specs(self) -> Mapping[str, Spec]:
+        W = {"W": Spec((self.d, self.m))}
+        return W | {"b": Spec((self.m,), 0.0)} if self.bias else W
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (*shape[:-1], self.m)
+
+    def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
+        check_rows("x", x, self.d)
+        xp = namespace(x, params.W)
+        y = xp.matmul(x, params.W)
+        return (y + params.b if self.bias else y), x
+
+    def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
+        grads = self.backward_params(params, residuals, dy)
+        return namespace(dy).matmul(dy, params.W.T), grads
+
+    def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:
+        x = residuals
+        check_shape("dy", dy, (x.shape[0], self.m))
+        xp = namespace(x, dy)
+        dW = {"W": xp.matmul(x.T, dy)}
+        return dW | {"b": xp.sum(dy, axis=0)} if self.bias else dW

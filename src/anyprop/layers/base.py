@@ -1,0 +1,137 @@
+"""What a layer is.
+
+A layer is a frozen dataclass of hyper-parameters. It owns no arrays: parameters come in with every
+call, and what the backward pass needs comes back from the forward pass as `residuals`.
+
+    y, residuals = layer.forward(params, x)
+    dx, grads    = layer.backward(params, residuals, dy)
+
+`dy` is the gradient of the final loss with respect to y, `dx` with respect to x, and `grads` maps each
+trainable name in `specs()` to its gradient, in that order. Nothing is written into an argument.
+
+That pair is all an ordinary layer defines. The other methods have defaults that suit it:
+
+    specs()              the layer's arrays: name -> Spec(shape, initial, trainable); none
+    output_shape(shape)  the shape of y for x of `shape`; the same
+    backward_params      only `grads`, for the first layer of a network, whose dx nobody needs
+    noise(rng, shape)    what one training step draws on the host; None
+    forward_train        `forward` while training, given the noise; `forward` itself
+    updated_running      the running statistics after a training step; none
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import check_shape
+from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
+from anyprop.backend import from_host
+from anyprop.initializers import get_initializer
+from anyprop.parameters import Layout, Parameters, Spec
+
+
+class Layer:
+    """Base of all layers; see the module's text for the contract."""
+
+    def specs(self) -> Mapping[str, Spec]:
+        """Describe the layer's arrays by name, in the order of the flat vector."""
+        return {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Give the shape of y for x of the given shape."""
+        return shape
+
+    def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
+        """Compute y from x, and what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
+        """Compute dx and the gradients of the parameters from dy."""
+        raise NotImplementedError
+
+    def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:
+        """Compute only the gradients of the parameters."""
+        return self.backward(params, residuals, dy)[1]
+
+    def noise(self, rng: np.random.Generator, shape: Shape) -> Any:
+        """Draw on the host what one training step of x of `shape` needs; None if nothing."""
+        return None
+
+    def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
+        """Compute `forward` as it is while training, with what `noise` drew."""
+        return self.forward(params, x)
+
+    def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
+        """Give the running statistics after the training step that left `residuals`."""
+        return {}
+
+    def init(
+        self,
+        seed: int | Rng = 0,
+        *,
+        xp: Namespace | str | None = None,
+        dtype: str = "float32",
+        device: Any = None,
+        weights: str | Initializer = "he_normal",
+    ) -> Parameters:
+        """Make the layer's parameters at their starting values.
+
+        Parameters
+        ----------
+        seed : int >= 0, numpy.random.Generator or numpy.random.RandomState
+            Where the weights come from; the same seed gives the same bits on every backend.
+        xp : namespace or str, optional
+            Backend of the parameters; NumPy by default.
+        dtype : {"float32", "float64"}
+            Dtype of the parameters; any other floating dtype of the backend works too.
+        device : str or device, optional
+            Device of the parameters; the backend's default by default.
+        weights : str or initializer
+            How weight matrices are drawn, see `anyprop.initializers`; biases start at 0.
+
+        Returns
+        -------
+        params
+            The layer's `Parameters`, one flat vector and its named views.
+
+        Raises
+        ------
+        ValueError
+            Unknown name, negative seed, unknown device, or an initializer's result of another shape.
+
+        Examples
+        --------
+        >>> import anyprop as ap
+        >>> ap.Affine(3, 2).init(seed=8).W.shape
+        (3, 2)
+        """
+        specs = self.specs()
+        layout = Layout.of(specs)
+        initializer = get_initializer(weights)
+        rng: Any = seed if hasattr(seed, "standard_normal") else _generator(seed)
+        vectors: dict[bool, Any] = {
+            trainable: np.empty(layout.size(trainable=trainable)) for trainable in (True, False)
+        }
+        for entry in layout.entries:
+            initial = specs[entry.name].initial
+            if initial is None:
+                drawn = np.asarray(initializer(rng, entry.shape))
+                check_shape(f"the initial {entry.name}", drawn, entry.shape)
+            else:
+                drawn = np.full(entry.shape, initial)
+            vectors[entry.trainable][entry.start : entry.stop] = np.reshape(drawn, -1)
+        flat, running = (
+            from_host(vectors[trainable], xp, dtype=dtype, device=device)
+            for trainable in (True, False)
+        )
+        return Parameters(layout, flat, running if vectors[False].size else None)
+
+
+def _generator(seed: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.") from None

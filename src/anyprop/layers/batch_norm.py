@@ -1,0 +1,127 @@
+"""BatchNorm: each feature standardized over the batch.
+
+    training    mu = mean_n x_n,  v = mean_n (x_n - mu)^2         over the batch, for each feature
+    inference   mu, v = the running statistics
+    forward     z = (x - mu) / sqrt(v + eps)
+                y = gamma z + beta
+    backward    dgamma = sum_n dy_n z_n,  dbeta = sum_n dy_n,  dz = dy gamma
+    training    dx = (dz - mean_n dz_n - z mean_n (dz_n z_n)) / sqrt(v + eps)
+    inference   dx = dz / sqrt(v + eps)                            mu and v do not depend on x
+
+    running     mean <- (1 - momentum) mean + momentum mu
+                var  <- (1 - momentum) var  + momentum v N / (N - 1)
+
+Saved: z and 1 / sqrt(v + eps); while training mu and v too, for the running statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from anyprop._checks import check_rows, check_shape, count, fields, fraction, positive
+from anyprop._typing import Array, Grads, Residuals
+from anyprop.backend import namespace
+from anyprop.layers.base import Layer
+from anyprop.parameters import Parameters, Spec
+
+
+class _Residuals(NamedTuple):
+    z: Array
+    inverse_std: Array
+    batch: tuple[Array, Array] | None  # mu and v of the batch; None at inference
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Standardize each feature over the batch, then scale and shift it.
+
+    Parameters
+    ----------
+    d : int >= 1
+        Features, D.
+    momentum : float in [0, 1)
+        Weight of the newest batch in the running statistics, as in PyTorch.
+    eps : float, > 0
+        Added to the variance.
+
+    Notes
+    -----
+    A batch of one row has no variance: its y is beta, and the running statistics stay as they are.
+
+    References
+    ----------
+    Ioffe & Szegedy, "Batch normalization: accelerating deep network training by reducing internal
+    covariate shift", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = BatchNorm(1)
+    >>> params = layer.init(dtype="float64")
+    >>> y, residuals = layer.forward_train(params, np.asarray([[1.0], [3.0]]), None)
+    >>> np.round(y, 3)
+    array([[-1.],
+           [ 1.]])
+    >>> layer.updated_running(params, residuals)["mean"]
+    array([0.2])
+    """
+
+    d: int
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        fields(self, d=count, momentum=fraction, eps=positive)
+
+    def specs(self) -> Mapping[str, Spec]:
+        return {
+            "gamma": Spec((self.d,), 1.0),
+            "beta": Spec((self.d,), 0.0),
+            "mean": Spec((self.d,), 0.0, trainable=False),
+            "var": Spec((self.d,), 1.0, trainable=False),
+        }
+
+    def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
+        check_rows("x", x, self.d)
+        namespace(x, params.gamma)
+        return self._standardized(params, x - params.mean, params.var, None)
+
+    def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
+        check_rows("x", x, self.d)
+        xp = namespace(x, params.gamma)
+        if x.shape[0] == 0:
+            return self.forward(params, x)
+        mu = xp.mean(x, axis=0)
+        centred = x - mu
+        v = xp.mean(centred * centred, axis=0)
+        return self._standardized(params, centred, v, (mu, v))
+
+    def _standardized(
+        self, params: Parameters, centred: Array, v: Array, batch: tuple[Array, Array] | None
+    ) -> tuple[Array, Residuals]:
+        inverse_std = 1.0 / namespace(v).sqrt(v + self.eps)
+        z = centred * inverse_std
+        return params.gamma * z + params.beta, _Residuals(z, inverse_std, batch)
+
+    def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
+        z, inverse_std, batch = residuals
+        check_shape("dy", dy, z.shape)
+        xp = namespace(z, dy)
+        grads = {"gamma": xp.sum(dy * z, axis=0), "beta": xp.sum(dy, axis=0)}
+        dz = dy * params.gamma
+        if batch is not None:
+            dz = dz - xp.mean(dz, axis=0) - z * xp.mean(dz * z, axis=0)
+        return dz * inverse_std, grads
+
+    def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
+        n = residuals.z.shape[0]
+        if residuals.batch is None or n < 2:
+            return {"mean": params.mean, "var": params.var}
+        mu, v = residuals.batch
+        keep, new = 1.0 - self.momentum, self.momentum
+        return {
+            "mean": keep * params.mean + new * mu,
+            "var": keep * params.var + (new * n / (n - 1)) * v,
+        }

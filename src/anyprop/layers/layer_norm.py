@@ -1,0 +1,73 @@
+"""LayerNorm: each row standardized over its features.
+
+    forward    mu = mean_d x_d,  v = mean_d (x_d - mu)^2          for each row
+               z = (x - mu) / sqrt(v + eps)
+               y = gamma z + beta
+    backward   dgamma = sum_n dy_n z_n,  dbeta = sum_n dy_n,  dz = dy gamma
+               dx = (dz - mean_d dz_d - z mean_d (dz_d z_d)) / sqrt(v + eps)
+
+Saved: z and 1 / sqrt(v + eps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anyprop._checks import check_rows, check_shape, count, fields, positive
+from anyprop._typing import Array, Grads, Residuals
+from anyprop.backend import namespace
+from anyprop.layers.base import Layer
+from anyprop.parameters import Parameters, Spec
+
+
+@dataclass(frozen=True)
+class LayerNorm(Layer):
+    """Standardize each row over its features, then scale and shift every feature.
+
+    Parameters
+    ----------
+    d : int >= 1
+        Features, D.
+    eps : float > 0
+        Added to the variance.
+
+    References
+    ----------
+    Ba, Kiros & Hinton, "Layer normalization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = LayerNorm(2)
+    >>> y, residuals = layer.forward(layer.init(dtype="float64"), np.asarray([[1.0, 3.0]]))
+    >>> y.round(3)
+    array([[-1.,  1.]])
+    """
+
+    d: int
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        fields(self, d=count, eps=positive)
+
+    def specs(self) -> Mapping[str, Spec]:
+        return {"gamma": Spec((self.d,), 1.0), "beta": Spec((self.d,), 0.0)}
+
+    def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
+        check_rows("x", x, self.d)
+        xp = namespace(x, params.gamma)
+        centred = x - xp.mean(x, axis=1, keepdims=True)
+        v = xp.mean(centred * centred, axis=1, keepdims=True)
+        inverse_std = 1.0 / xp.sqrt(v + self.eps)
+        z = centred * inverse_std
+        return params.gamma * z + params.beta, (z, inverse_std)
+
+    def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
+        z, inverse_std = residuals
+        check_shape("dy", dy, z.shape)
+        xp = namespace(z, dy)
+        dz = dy * params.gamma
+        mean_dz = xp.mean(dz, axis=1, keepdims=True)
+        dx = (dz - mean_dz - z * xp.mean(dz * z, axis=1, keepdims=True)) * inverse_std
+        return dx, {"gamma": xp.sum(dy * z, axis=0), "beta": xp.sum(dy, axis=0)}

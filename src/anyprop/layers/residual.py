@@ -1,0 +1,95 @@
+"""Residual: a block and a way around it.
+
+    forward    y = x + block(x)
+    backward   dx = dy + dx_block
+
+The parameters are those of the block, under the block's own names. Saved: what the block saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import check_shape
+from anyprop._typing import Array, Grads, Residuals, Shape
+from anyprop.layers.base import Layer
+from anyprop.parameters import Parameters, Spec
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """Add to x what a block makes of it, so that gradients also pass beside the block.
+
+    Parameters
+    ----------
+    block : Layer
+        A layer, often a `Sequential`, whose y has the shape of its x.
+
+    Raises
+    ------
+    TypeError
+        The block is no layer.
+    ValueError
+        The block changes the width of its rows; found out by the first `forward` where the block
+        takes rows of any width.
+
+    References
+    ----------
+    He, Zhang, Ren & Sun, "Deep residual learning for image recognition", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, anyprop as ap
+    >>> y, residuals = Residual(ap.ReLU()).forward(None, np.asarray([-1.0, 2.0]))
+    >>> y
+    array([-1.,  4.])
+    """
+
+    block: Layer
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.block, Layer):
+            raise TypeError(f"Residual takes a layer, not {self.block!r}; did you forget the ()?")
+        if self.d is not None:
+            m = self.block.output_shape((1, self.d))[-1]
+            if m != self.d:
+                raise ValueError(
+                    f"Residual adds x to block(x), but {self.block!r} makes rows of {m} numbers "
+                    f"out of rows of {self.d}; give it a block that keeps the width."
+                )
+
+    @property
+    def d(self) -> int | None:
+        """Numbers in, D; None where the block takes rows of any width."""
+        return getattr(self.block, "d", None)
+
+    def specs(self) -> Mapping[str, Spec]:
+        return self.block.specs()
+
+    def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
+        return self._added(x, self.block.forward(params, x))
+
+    def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
+        return self._added(x, self.block.forward_train(params, x, noise))
+
+    def _added(self, x: Array, of_block: tuple[Array, Residuals]) -> tuple[Array, Residuals]:
+        y, residuals = of_block
+        check_shape("block(x)", y, x.shape)
+        return x + y, residuals
+
+    def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
+        dx_block, grads = self.block.backward(params, residuals, dy)
+        return dy + dx_block, grads
+
+    def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:
+        return self.block.backward_params(params, residuals, dy)
+
+    def noise(self, rng: np.random.Generator, shape: Shape) -> Any:
+        return self.block.noise(rng, shape)
+
+    def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
+        return self.block.updated_running(params, residuals)

@@ -1,0 +1,191 @@
+"""Sequential: layers one after the other.
+
+    forward    x_0 = x,  x_{i+1} = layer_i(x_i),  y = x_L
+    backward   dx_L = dy,  dx_i = backward_i(dx_{i+1}),  dx = dx_0
+
+Saved: the residuals of every layer. The gradients come back as one flat vector, laid out as the
+parameters are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import check_shape
+from anyprop._typing import Array, Grads, Residuals, Shape
+from anyprop.backend import namespace
+from anyprop.layers.base import Layer
+from anyprop.parameters import Parameters, Spec
+
+
+class Sequential(Layer):
+    """Layers applied one after the other; itself a layer.
+
+    Parameters
+    ----------
+    *layers : Layer
+        At least one layer, each taking what the one before it gives.
+
+    Raises
+    ------
+    TypeError
+        One of them is no layer.
+    ValueError
+        None are given, or two neighbours do not fit together.
+
+    Examples
+    --------
+    >>> import anyprop as ap
+    >>> net = ap.Sequential(ap.Affine(4, 3), ap.ReLU(), ap.Affine(3, 2))
+    >>> net.init(seed=8)
+    Parameters(23 numbers: 0.W (4, 3), 0.b (3,), 2.W (3, 2), 2.b (2,))
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        if not layers:
+            raise ValueError("Sequential needs at least one layer.")
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential takes layers, not {layer!r}; did you forget the ()?")
+        self.layers = layers
+        self._check_widths()
+
+    def _check_widths(self) -> None:
+        width: int | None = None
+        for i, layer in enumerate(self.layers):
+            wanted = getattr(layer, "d", None)
+            if width is not None and wanted is not None and wanted != width:
+                raise ValueError(
+                    f"layer {i}, {layer!r}, takes rows of {wanted} numbers, "
+                    f"but the layers before it give {width}."
+                )
+            width = wanted if wanted is not None else width
+            width = None if width is None else layer.output_shape((1, width))[1]
+
+    @property
+    def d(self) -> int | None:
+        """Numbers in, D; None where all layers take rows of any width."""
+        widths = (getattr(layer, "d", None) for layer in self.layers)
+        return next((width for width in widths if width is not None), None)
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequential) and self.layers == other.layers
+
+    def __hash__(self) -> int:
+        return hash(self.layers)
+
+    def specs(self) -> Mapping[str, Spec]:
+        return {
+            f"{i}.{name}": spec
+            for i, layer in enumerate(self.layers)
+            for name, spec in layer.specs().items()
+        }
+
+    def output_shape(self, shape: Shape) -> Shape:
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
+        residuals = []
+        for i, layer in enumerate(self.layers):
+            x, kept = layer.forward(params[i], x)
+            residuals.append(kept)
+        return x, residuals
+
+    def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
+        if noise is None:
+            noise = (None,) * len(self.layers)
+        if not isinstance(noise, tuple) or len(noise) != len(self.layers):
+            raise ValueError(
+                f"noise must hold one entry for each of {len(self.layers)} layers; "
+                "draw it by noise(rng, x.shape)."
+            )
+        residuals = []
+        for i, layer in enumerate(self.layers):
+            x, kept = layer.forward_train(params[i], x, noise[i])
+            residuals.append(kept)
+        return x, residuals
+
+    def backward(
+        self, params: Parameters, residuals: Residuals, dy: Array
+    ) -> tuple[Array, Parameters]:
+        pieces: list[Array] = []
+        dx = self._backward(params, residuals, dy, down_to=0, pieces=pieces)
+        return dx, joined(params, pieces)
+
+    def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Parameters:
+        first = self._first_trainable
+        if first is None:
+            return joined(params, [])
+        pieces: list[Array] = []
+        dy = self._backward(params, residuals, dy, down_to=first + 1, pieces=pieces)
+        view = params[first]
+        grads = self.layers[first].backward_params(view, residuals[first], dy)
+        return joined(params, flat_pieces(view, grads) + pieces)
+
+    def _backward(
+        self, params: Parameters, residuals: Residuals, dy: Array, down_to: int, pieces: list[Array]
+    ) -> Array:
+        for i in range(len(self.layers) - 1, down_to - 1, -1):
+            view = params[i]
+            dy, grads = self.layers[i].backward(view, residuals[i], dy)
+            pieces[:0] = flat_pieces(view, grads)
+        return dy
+
+    @cached_property
+    def _first_trainable(self) -> int | None:
+        for i, layer in enumerate(self.layers):
+            if any(spec.trainable for spec in layer.specs().values()):
+                return i
+        return None
+
+    def noise(self, rng: np.random.Generator, shape: Shape) -> Any:
+        drawn = []
+        for layer in self.layers:
+            drawn.append(layer.noise(rng, shape))
+            shape = layer.output_shape(shape)
+        return tuple(drawn) if any(noise is not None for noise in drawn) else None
+
+    def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
+        return {
+            f"{i}.{name}": value
+            for i, layer in enumerate(self.layers)
+            for name, value in layer.updated_running(params[i], residuals[i]).items()
+        }
+
+
+def flat_pieces(params: Parameters, grads: Grads) -> list[Array]:
+    """List a layer's gradients as vectors, in the order of the flat vector.
+
+    Raises
+    ------
+    ValueError
+        A gradient is missing, or its shape is not that of the parameter.
+    """
+    if isinstance(grads, Parameters):
+        return [grads.flat]
+    pieces = []
+    for entry in params.layout.entries:
+        if entry.trainable:
+            if entry.name not in grads:
+                raise ValueError(f"backward gave no gradient for the parameter {entry.name!r}.")
+            g = grads[entry.name]
+            check_shape(f"the gradient of {entry.name}", g, entry.shape)
+            pieces.append(namespace(g).reshape(g, (-1,)))
+    return pieces
+
+
+def joined(params: Parameters, pieces: list[Array]) -> Parameters:
+    """Join gradient vectors into one, under the names of `params`."""
+    if not pieces:
+        return Parameters(params.layout, params.flat[:0])
+    flat = pieces[0] if len(pieces) == 1 else namespace(*pieces).concat(pieces)
+    return Parameters(params.layout, flat)

@@ -1,0 +1,1 @@
+"""Losses, one to a file: equation, forward and backward on one screen."""

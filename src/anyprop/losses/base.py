@@ -1,0 +1,179 @@
+"""What a loss is.
+
+A loss is a frozen dataclass of hyper-parameters that compares predictions y with targets t:
+
+    value, residuals = loss.forward(y, t, sample_weight=None)
+    dy               = loss.backward(residuals, dvalue=1.0)
+
+`value` is a 0-d array, the weighted mean over the rows of the batch,
+
+    value = sum_n w_n l_n / sum_n w_n          w_n = 1 unless sample_weight (N,) says otherwise
+
+and `dvalue` the gradient of whatever follows with respect to it. A batch with no rows, or with no
+weight, contributes nothing: its value and its gradient are 0. Losses that compare number by number
+take their mean over all N K of them: l_n is the mean over row n. Nothing is read back to the host, so
+a target that is out of range cannot raise there; `check_targets` looks at all of them once, before
+training.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import check_rows, check_shape
+from anyprop._typing import Array, Namespace, Residuals
+from anyprop.backend import namespace, to_host
+
+
+class Loss:
+    """Base of all losses; see the module's text for the contract."""
+
+    def forward(
+        self, y: Array, t: Array, *, sample_weight: Array | None = None
+    ) -> tuple[Array, Residuals]:
+        """Compute the mean loss of a batch, and what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
+        """Compute the gradient of the loss with respect to y."""
+        raise NotImplementedError
+
+    def total_weight(
+        self, t: Array, sample_weight: Array | None = None, *, dtype: Any = None
+    ) -> Any:
+        """Compute what the mean divides by, so that parts of a batch can be put together.
+
+        Parameters
+        ----------
+        t : array, shape (N, ...)
+            Targets of the part.
+        sample_weight : array, shape (N,), optional
+            Weights w of its rows.
+        dtype : dtype, optional
+            Dtype of the result where that is an array; best the dtype of the predictions.
+
+        Returns
+        -------
+        float or array, shape ()
+            sum_n w_n.
+        """
+        if sample_weight is None:
+            return float(t.shape[0])
+        return namespace(sample_weight).sum(sample_weight, dtype=dtype)
+
+    def check_targets(self, t: Array, width: int) -> None:
+        """Raise ValueError if a target cannot belong to predictions of shape (N, `width`)."""
+
+    def correct(self, y: Array, t: Array) -> Array | None:
+        """Tell for each row whether the prediction is right; None where that has no meaning."""
+        return None
+
+
+def check_predictions(y: Array) -> None:
+    """Raise ValueError unless y is a batch of rows, (N, K)."""
+    if y.ndim != 2:
+        raise ValueError(f"predictions have shape {tuple(y.shape)}, expected (N, K).")
+
+
+def check_rows_of_targets(
+    t: Array, width: int, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Raise ValueError unless t is (N, width) and all of it finite and within [low, high].
+
+    Parameters
+    ----------
+    t : array, shape (N, K)
+        All targets; they are read to the host.
+    width : int
+        What K must be.
+    low, high : float
+        Smallest and largest target allowed.
+    """
+    check_rows("t", t, width)
+    host = to_host(t)
+    bad = np.argwhere(~(np.isfinite(host) & (host >= low) & (host <= high)))
+    if bad.size:
+        n, k = bad[0].tolist()
+        wanted = "finite" if low == -high == -math.inf else f"finite and lie in [{low:g}, {high:g}]"
+        raise ValueError(f"target t[{n}, {k}] is {host[n, k]}; targets must be {wanted}.")
+
+
+def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
+    """Find the namespace of rows y (N, K) and numbers t of the same shape, and give t y's dtype."""
+    xp = namespace(y, t)
+    check_predictions(y)
+    check_shape("t", t, y.shape)
+    return xp, xp.astype(t, y.dtype, copy=False)
+
+
+def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
+    """Check the weights of the rows of y and give them its dtype; None stands for ones."""
+    if sample_weight is None:
+        return None
+    xp = namespace(y, sample_weight)
+    check_shape("sample_weight", sample_weight, (y.shape[0],))
+    return xp.astype(sample_weight, y.dtype, copy=False)
+
+
+def mean_over_entries(
+    xp: Namespace, entries: Array, sample_weight: Array | None
+) -> tuple[Array, Any]:
+    """Take the weighted mean of the losses of single numbers.
+
+    Parameters
+    ----------
+    xp : namespace
+        Where the arrays belong.
+    entries : array, shape (N, K)
+        Losses of the numbers; l_n is the mean of row n.
+    sample_weight : array, shape (N,), optional
+        Weights w of the rows.
+
+    Returns
+    -------
+    value : array, shape ()
+        sum_n w_n l_n / sum_n w_n.
+    scale : float or array, shape (N, 1)
+        Derivative of `value` with respect to each entry.
+    """
+    weights = row_weights(entries, sample_weight)
+    value, scale = mean_over_rows(xp, xp.mean(entries, axis=1), weights)
+    return value, scale / entries.shape[1]
+
+
+def mean_over_rows(
+    xp: Namespace, rows: Array, weights: Array | None, normalizer: Array | None = None
+) -> tuple[Array, Any]:
+    """Take the weighted mean of the losses of the rows.
+
+    Parameters
+    ----------
+    xp : namespace
+        Where the arrays belong.
+    rows : array, shape (N,)
+        Losses l of the rows.
+    weights : array, shape (N,), optional
+        Weights w of the rows.
+    normalizer : array, shape (N,), optional
+        What to divide by, summed; the weights by default.
+
+    Returns
+    -------
+    value : array, shape ()
+        sum_n w_n l_n / sum_n normalizer_n.
+    scale : float or array, shape (N, 1)
+        Derivative of `value` with respect to each l_n, shaped to multiply rows of predictions.
+    """
+    if normalizer is None:
+        normalizer = weights
+    if normalizer is None:
+        scale = 1.0 / max(rows.shape[0], 1)
+        return xp.sum(rows) * scale, scale
+    total = xp.sum(normalizer)
+    total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
+    if weights is None:
+        return xp.sum(rows) / total, 1.0 / total
+    return xp.sum(weights * rows) / total, xp.expand_dims(weights / total, axis=1)

@@ -1,0 +1,62 @@
+"""PoissonNLL: the negative log-likelihood of counts.
+
+    forward    l = mean_k (exp(y_k) - t_k y_k)                     rate exp(y), without log t!
+    backward   dy_k = (exp(y_k) - t_k) s                           s = dvalue w_n / (K sum w)
+
+y are logarithms of rates, so every real number is a valid prediction. log t! depends on the targets
+alone and is left out. Saved: exp(y) - t and the scale s of each row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from anyprop._typing import Array, Namespace, Residuals
+from anyprop.losses.base import Loss, check_rows_of_targets, matched, mean_over_entries
+
+
+@dataclass(frozen=True)
+class PoissonNLL(Loss):
+    """Negative log-likelihood of Poisson counts given log rates, mean over all N K numbers.
+
+    Notes
+    -----
+    Targets are counts (N, K), the shape of the predictions; fractions are allowed. A log rate above
+    log(largest number / 1e6), 74.9 in float32 and 695.9 in float64, makes the value infinite.
+
+    References
+    ----------
+    Nelder & Wedderburn, "Generalized linear models", 1972.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = PoissonNLL()
+    >>> value, residuals = loss.forward(np.asarray([[0.0]]), np.asarray([[3.0]]))
+    >>> float(value), loss.backward(residuals)
+    (1.0, array([[-2.]]))
+    """
+
+    def forward(
+        self, y: Array, t: Array, *, sample_weight: Array | None = None
+    ) -> tuple[Array, Residuals]:
+        xp, t = matched(y, t)
+        rate = _exp(xp, y)
+        value, scale = mean_over_entries(xp, rate - t * y, sample_weight)
+        return value, (rate - t, scale)
+
+    def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
+        difference, scale = residuals
+        return difference * (scale * dvalue)
+
+    def check_targets(self, t: Array, width: int) -> None:
+        """Raise ValueError unless all of t, of shape (N, `width`), is finite and at least 0."""
+        check_rows_of_targets(t, width, low=0.0)
+
+
+def _exp(xp: Namespace, y: Array) -> Array:
+    # An overflow inside exp, or in the sum over a batch, would be infinite as well, but NumPy warns.
+    largest = math.log(float(xp.finfo(y.dtype).max)) - math.log(1e6)
+    return xp.where(y > largest, math.inf, xp.exp(xp.minimum(y, largest)))

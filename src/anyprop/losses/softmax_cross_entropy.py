@@ -1,0 +1,203 @@
+"""SoftmaxCrossEntropy: the negative log-likelihood of the right class.
+
+    forward    p = softmax(y),    log p_k = y_k - m - log sum_j exp(y_j - m),   m = max_j y_j
+               l = - sum_k c_k T_k log p_k
+    backward   dy_k = (p_k sum_j c_j T_j - c_k T_k) s                            s = dvalue w_n / sum w
+
+y are logits (N, K). T is the target distribution: the one-hot row of an integer label, or t itself if
+it has shape (N, K), mixed with the uniform distribution for label smoothing, T <- (1 - a) T + a / K.
+c are class weights. Subtracting m keeps exp from overflowing; taking the log of the quotient by hand
+keeps a probability that underflows from becoming log 0.
+
+Saved: p, c T and the scale s of each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anyprop._checks import check_shape, fields, fraction, non_negative
+from anyprop._typing import Array, Namespace, Residuals
+from anyprop.backend import create, dtype_name, namespace, to_host
+from anyprop.losses.base import Loss, check_predictions, mean_over_rows, row_weights
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(Loss):
+    """Cross entropy between softmax(y) and the target classes, in nats, mean over the batch.
+
+    Parameters
+    ----------
+    label_smoothing : float in [0, 1)
+        Share a of the uniform distribution mixed into the targets.
+    class_weight : sequence of float >= 0, length K, optional
+        Weights c of the classes. The mean then divides by the weights of the targets' classes,
+        sum_n w_n sum_k c_k T_nk with T before smoothing.
+
+    Notes
+    -----
+    Targets are integer labels (N,) in 0..K-1, or rows of probabilities (N, K). A label outside that
+    range makes the loss NaN; `check_targets` names it.
+
+    References
+    ----------
+    Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990;
+    Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016, for label
+    smoothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = SoftmaxCrossEntropy()
+    >>> value, residuals = loss.forward(np.zeros((1, 4)), np.asarray([2]))
+    >>> round(float(value), 6)  # log 4
+    1.386294
+    >>> loss.backward(residuals)
+    array([[ 0.25,  0.25, -0.75,  0.25]])
+    """
+
+    label_smoothing: float = 0.0
+    class_weight: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        fields(self, label_smoothing=fraction)
+        if self.class_weight is not None:
+            owner = type(self).__name__
+            if isinstance(self.class_weight, Mapping) or not hasattr(self.class_weight, "__iter__"):
+                raise TypeError(
+                    f"{owner}: class_weight must be a sequence of one number for each class, "
+                    f"not {self.class_weight!r}."
+                )
+            weights = tuple(non_negative(owner, "class_weight", c) for c in self.class_weight)
+            object.__setattr__(self, "class_weight", weights)
+
+    def forward(
+        self, y: Array, t: Array, *, sample_weight: Array | None = None
+    ) -> tuple[Array, Residuals]:
+        xp = namespace(y, t)
+        check_predictions(y)
+        weights = row_weights(y, sample_weight)
+        target, c, normalizer = self._target(xp, t, weights, like=y)
+        if self.label_smoothing:
+            a = self.label_smoothing
+            target = target * (1.0 - a) + a / y.shape[1]
+        if c is not None:
+            target = target * c
+
+        z = y - xp.max(y, axis=1, keepdims=True)
+        exp_z = xp.exp(z)
+        sum_exp = xp.sum(exp_z, axis=1, keepdims=True)
+        log_p = z - xp.log(sum_exp)
+        value, scale = mean_over_rows(xp, -xp.sum(target * log_p, axis=1), weights, normalizer)
+        return value, (exp_z / sum_exp, target, scale)
+
+    def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
+        p, target, scale = residuals
+        xp = namespace(p)
+        return (p * xp.sum(target, axis=1, keepdims=True) - target) * (scale * dvalue)
+
+    def total_weight(
+        self, t: Array, sample_weight: Array | None = None, *, dtype: Any = None
+    ) -> Any:
+        if self.class_weight is None:
+            return super().total_weight(t, sample_weight, dtype=dtype)
+        xp = namespace(t)
+        rows = create(xp.zeros, (t.shape[0], len(self.class_weight)), like=t, dtype=dtype)
+        _, _, normalizer = self._target(xp, t, row_weights(rows, sample_weight), like=rows)
+        return xp.sum(normalizer)
+
+    def _target(
+        self, xp: Namespace, t: Array, weights: Array | None, like: Array
+    ) -> tuple[Array, Array | None, Array | None]:
+        """Give T before smoothing, c, and what each row adds to the divisor where c is given."""
+        target = _distribution(xp, t, like)
+        if self.class_weight is None:
+            return target, None, None
+        self._check_classes(like.shape[1])
+        c = create(xp.asarray, self.class_weight, like=like, dtype=like.dtype)
+        of_rows = xp.sum(target * c, axis=1)
+        return target, c, of_rows if weights is None else of_rows * weights
+
+    def _check_classes(self, k: int) -> None:
+        if self.class_weight is not None and len(self.class_weight) != k:
+            raise ValueError(f"class_weight has {len(self.class_weight)} entries for {k} classes.")
+
+    def check_targets(self, t: Array, width: int) -> None:
+        """Raise ValueError if a label is not in 0..`width`-1, or a row is no distribution.
+
+        Parameters
+        ----------
+        t : array, shape (N,) int or (N, K) float
+            All targets; they are read to the host.
+        width : int
+            Number of classes, K.
+
+        Raises
+        ------
+        TypeError
+            Labels are no integers.
+        """
+        self._check_classes(width)
+        if t.ndim == 1:
+            _check_integers(t)
+            labels = to_host(t)
+            outside = labels[(labels < 0) | (labels >= width)]
+            if outside.size:
+                raise ValueError(
+                    f"label {outside[0]} is out of range: the network has {width} outputs, "
+                    f"so labels must lie in 0..{width - 1}."
+                )
+        elif t.ndim != 2 or t.shape[1] != width:
+            raise ValueError(
+                f"targets have shape {tuple(t.shape)}, expected (N,) integer labels "
+                f"or (N, {width}) probabilities."
+            )
+        else:
+            rows = to_host(t)
+            if not (rows >= 0).all() or not (abs(rows.sum(axis=1) - 1) < 1e-3).all():
+                raise ValueError(
+                    "targets of shape (N, K) must be probabilities: rows that sum to 1."
+                )
+
+    def correct(self, y: Array, t: Array) -> Array:
+        """Tell for each row whether the largest logit is at the (largest) target.
+
+        Parameters
+        ----------
+        y : array, shape (N, K), float
+            Logits.
+        t : array, shape (N,) int or (N, K) float
+            Targets.
+
+        Returns
+        -------
+        array, shape (N,), bool
+        """
+        xp = namespace(y, t)
+        predicted = xp.argmax(y, axis=1)
+        right = t if t.ndim == 1 else xp.argmax(t, axis=1)
+        return predicted == xp.astype(right, predicted.dtype, copy=False)
+
+
+def _distribution(xp: Namespace, t: Array, like: Array) -> Array:
+    """Give the targets as distributions, in the shape and dtype of `like`."""
+    if t.ndim != 1:
+        check_shape("t", t, like.shape)
+        return xp.astype(t, like.dtype, copy=False)
+    n, k = like.shape
+    if t.shape[0] != n:
+        raise ValueError(f"{t.shape[0]} labels for {n} rows of predictions.")
+    _check_integers(t)
+    classes = create(xp.arange, k, like=like)
+    labels = xp.expand_dims(xp.astype(t, classes.dtype, copy=False), axis=1)
+    one_hot = xp.astype(labels == classes, like.dtype)
+    return xp.where((labels >= 0) & (labels < k), one_hot, xp.nan)
+
+
+def _check_integers(labels: Array) -> None:
+    if not namespace(labels).isdtype(labels.dtype, "integral"):
+        raise TypeError(
+            f"labels must be integers, not {dtype_name(labels)}; cast them, or pass (N, K)."
+        )

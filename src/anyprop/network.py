@@ -1,0 +1,188 @@
+"""Networks, and the gradient of a loss with respect to their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from anyprop import _tree
+from anyprop._checks import count, fraction, unknown
+from anyprop._typing import Array
+from anyprop.backend import check_same_place, device_of, dtype_name, from_host, namespace
+from anyprop.layers.affine import Affine
+from anyprop.layers.base import Layer
+from anyprop.layers.batch_norm import BatchNorm
+from anyprop.layers.dropout import Dropout
+from anyprop.layers.layer_norm import LayerNorm
+from anyprop.layers.registry import get_activation
+from anyprop.layers.residual import Residual
+from anyprop.layers.sequential import Sequential, flat_pieces, joined
+from anyprop.losses.base import Loss
+from anyprop.parameters import Parameters
+
+_NORMS: dict[str, Callable[[int], Layer]] = {"batch": BatchNorm, "layer": LayerNorm}
+
+
+def MLP(
+    sizes: Sequence[int],
+    activation: str = "relu",
+    *,
+    norm: str | None = None,
+    dropout: float = 0.0,
+    residual: bool = False,
+) -> Sequential:
+    """Make a multilayer perceptron.
+
+    Each hidden block is Affine, norm, activation, Dropout, as far as they are asked for; a bare
+    Affine follows the last of them, so that the network gives logits or real numbers.
+
+    Parameters
+    ----------
+    sizes : sequence of int >= 1
+        Numbers in, units of each hidden block, numbers out; at least two.
+    activation : str
+        What the hidden blocks apply, a key of `anyprop.layers.registry.ACTIVATIONS`.
+    norm : {"batch", "layer"}, optional
+        BatchNorm or LayerNorm between Affine and activation; none by default.
+    dropout : float in [0, 1)
+        Probability that a hidden unit is dropped while training; 0 for no Dropout layers.
+    residual : bool
+        Whether each hidden block that keeps the width becomes a `Residual`.
+
+    Returns
+    -------
+    Sequential
+        The network.
+
+    Raises
+    ------
+    TypeError
+        A size is no whole number.
+    ValueError
+        Fewer than two sizes, one below 1, or an unknown activation or norm.
+
+    Examples
+    --------
+    >>> MLP([784, 200, 10])
+    Sequential(Affine(d=784, m=200, bias=True), ReLU(), Affine(d=200, m=10, bias=True))
+    >>> list(MLP([4, 8, 8, 2], residual=True).init().named())
+    ['0.W', '0.b', '2.0.W', '2.0.b', '3.W', '3.b']
+    """
+    if not hasattr(sizes, "__iter__"):
+        raise TypeError(f"MLP: sizes must be a sequence such as [784, 200, 10], not {sizes!r}.")
+    sizes = [count("MLP", "each of sizes", size) for size in sizes]
+    if len(sizes) < 2:
+        raise ValueError(f"MLP: sizes must hold numbers in and numbers out, not just {sizes}.")
+    if norm is not None and norm not in _NORMS:
+        raise unknown("norm", norm, _NORMS)
+    act, rate = get_activation(activation), fraction("MLP", "dropout", dropout)
+
+    layers: list[Layer] = []
+    for d, m in pairwise(sizes[:-1]):
+        block: list[Layer] = [Affine(d, m, bias=norm != "batch")]
+        if norm is not None:
+            block.append(_NORMS[norm](m))
+        block.append(act())
+        if rate:
+            block.append(Dropout(rate))
+        layers += [Residual(Sequential(*block))] if residual and d == m else block
+    return Sequential(*layers, Affine(sizes[-2], sizes[-1]))
+
+
+def noise_beside(params: Parameters, noise: Any) -> Any:
+    """Move what a network's `noise` drew on the host to where its parameters are.
+
+    Parameters
+    ----------
+    params : Parameters
+        The parameters it shall lie beside.
+    noise : tree of numpy.ndarray or None
+        What `noise(rng, shape)` returned.
+
+    Returns
+    -------
+    tree of arrays or None
+        The same numbers, ready for `forward_train`.
+    """
+    xp, device = params.xp, device_of(params.flat)
+
+    def move(array: Any) -> Any:
+        return None if array is None else from_host(array, xp, device=device)
+
+    return _tree.map_leaves(move, noise)
+
+
+def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Parameters]]:
+    """Make the function that computes a network's loss and its gradient.
+
+    Parameters
+    ----------
+    net : Layer
+        Usually a `Sequential`; it computes as it does while training.
+    loss : Loss
+        Compares its predictions with targets.
+
+    Returns
+    -------
+    callable
+        ``(params, x, t, *, noise=None, sample_weight=None) -> (value, grads)``: x of shape (N, D) and
+        the dtype of the parameters, t as the loss takes them, noise from `noise_beside`,
+        sample_weight of shape (N,). value is the mean loss, an array of shape (); grads are the
+        gradients, laid out as the parameters are. If the network has running statistics,
+        ``grads.running`` holds their new values, and an optimizer's `update` passes them on.
+
+    Raises
+    ------
+    TypeError
+        When called: arrays of different namespaces, devices or floating dtypes.
+    ValueError
+        When called: shapes that do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, anyprop as ap
+    >>> net = ap.Affine(2, 3)
+    >>> params = net.init(weights="zeros", dtype="float64")
+    >>> f = value_and_grad(net, ap.SoftmaxCrossEntropy())
+    >>> value, grads = f(params, np.asarray([[1.0, 0.0]]), np.asarray([0]))
+    >>> round(float(value), 4), grads.b.round(2)
+    (1.0986, array([-0.67,  0.33,  0.33]))
+    """
+
+    def compute(
+        params: Parameters,
+        x: Array,
+        t: Array,
+        *,
+        noise: Any = None,
+        sample_weight: Array | None = None,
+    ) -> tuple[Array, Parameters]:
+        check_batch(params, x, t)
+        y, residuals = net.forward_train(params, x, noise)
+        value, kept = loss.forward(y, t, sample_weight=sample_weight)
+        grads = net.backward_params(params, residuals, loss.backward(kept))
+        if not isinstance(grads, Parameters):
+            grads = joined(params, flat_pieces(params, grads))
+        if params.running is not None:
+            grads = grads.replace(running=_running(net, params, residuals))
+        return value, grads
+
+    return compute
+
+
+def check_batch(params: Parameters, x: Array, t: Array) -> None:
+    """Raise unless parameters and a batch lie together and x has the parameters' dtype."""
+    check_same_place([("params", params.flat), ("x", x), ("t", t)])
+    if x.dtype != params.flat.dtype:
+        raise TypeError(
+            f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x, "
+            f"or make the parameters by net.init(dtype={dtype_name(x)!r})."
+        )
+
+
+def _running(net: Layer, params: Parameters, residuals: Any) -> Array:
+    updated = net.updated_running(params, residuals)
+    arrays = [updated[e.name] for e in params.layout.entries if not e.trainable]
+    xp = namespace(*arrays)
+    return xp.concat([xp.reshape(array, (-1,)) for array in arrays])

@@ -1,0 +1,1 @@
+"""Optimizers, one to a file: each is one elementwise formula."""

@@ -1,0 +1,67 @@
+"""Momentum: steps along a velocity that collects gradients and decays.
+
+    v <- momentum v + g
+    p <- p - lr v
+
+Under a constant gradient v grows towards g / (1 - momentum): ten times the gradient at 0.9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from anyprop._checks import fields, fraction
+from anyprop._typing import Namespace, Number, Rule
+from anyprop.optimizers.base import Optimizer
+
+
+@dataclass(frozen=True)
+class Momentum(Optimizer):
+    """Gradient descent with momentum, the heavy-ball method.
+
+    Parameters
+    ----------
+    lr : float > 0, schedule, or array of shape ()
+        Learning rate.
+    momentum : float in [0, 1)
+        Decay of the velocity v.
+    **common
+        `weight_decay`, `decay_biases`, `clip_value`, `clip_norm`, `clip_global_norm`: see
+        `Optimizer`.
+
+    References
+    ----------
+    Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> opt, p, g = Momentum(lr=0.1), np.asarray([0.0]), np.asarray([1.0])
+    >>> state = opt.init(p)
+    >>> for _ in range(2):
+    ...     p, state = opt.update(p, g, state)
+    >>> p.round(4), state.slots["v"]
+    (array([-0.29]), array([1.9]))
+    """
+
+    lr: Any = 1e-2
+    _: KW_ONLY
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fields(self, momentum=fraction)
+
+    def slots(self) -> dict[str, float | None]:
+        return {"v": 0.0}
+
+    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
+        return {"lr": lr, "momentum": self.momentum}
+
+    def rule(self, xp: Namespace) -> Rule:
+        def rule(p, g, v, lr, momentum):  # type: ignore[no-untyped-def]
+            v = momentum * v + g
+            return p - lr * v, v
+
+        return rule

@@ -1,0 +1,67 @@
+"""Nesterov: momentum that looks one decayed velocity ahead.
+
+    v <- momentum v + g
+    p <- p - lr (g + momentum v)
+
+This is Nesterov's accelerated gradient in terms of the point where the gradient is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from anyprop._checks import fields, fraction
+from anyprop._typing import Namespace, Number, Rule
+from anyprop.optimizers.base import Optimizer
+
+
+@dataclass(frozen=True)
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient, in the form that takes gradients at p.
+
+    Parameters
+    ----------
+    lr : float > 0, schedule, or array of shape ()
+        Learning rate.
+    momentum : float in [0, 1)
+        Decay of the velocity v.
+    **common
+        `weight_decay`, `decay_biases`, `clip_value`, `clip_norm`, `clip_global_norm`: see
+        `Optimizer`.
+
+    References
+    ----------
+    Nesterov, "A method of solving a convex programming problem with convergence rate O(1/k^2)",
+    1983; Sutskever et al., "On the importance of initialization and momentum in deep learning",
+    2013, for this form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> opt, p, g = Nesterov(lr=0.1), np.asarray([0.0]), np.asarray([1.0])
+    >>> p, state = opt.update(p, g, opt.init(p))
+    >>> p.round(4), state.slots["v"]
+    (array([-0.19]), array([1.]))
+    """
+
+    lr: Any = 1e-2
+    _: KW_ONLY
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fields(self, momentum=fraction)
+
+    def slots(self) -> dict[str, float | None]:
+        return {"v": 0.0}
+
+    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
+        return {"lr": lr, "momentum": self.momentum}
+
+    def rule(self, xp: Namespace) -> Rule:
+        def rule(p, g, v, lr, momentum):  # type: ignore[no-untyped-def]
+            v = momentum * v + g
+            return p - lr * (g + momentum * v), v
+
+        return rule

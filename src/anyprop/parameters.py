@@ -1,0 +1,249 @@
+"""All parameters of a network in one contiguous vector, and views of it by name.
+
+The optimizer, clipping, an all-reduce and a checkpoint each see one array: one update, one kernel,
+one message, one file. `params[0].W` is a view of that array (on JAX a slice), so a layer reads its
+own matrix without a copy.
+
+What a layer keeps besides, and no gradient ever changes (the running statistics of BatchNorm),
+stands in a second vector, `running`; networks without such layers have none.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from anyprop._typing import Array, Namespace, Shape
+from anyprop.backend import name_of, namespace
+
+
+class Spec(NamedTuple):
+    """What a layer says of one of its arrays.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The array's shape.
+    initial : float or None
+        What to fill it with; None for a weight matrix, which the initializer draws.
+    trainable : bool
+        False for running statistics, which no gradient changes.
+    """
+
+    shape: Shape
+    initial: float | None = None
+    trainable: bool = True
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named array: where it starts in its vector, and its shape."""
+
+    name: str
+    shape: Shape
+    start: int
+    trainable: bool
+
+    @property
+    def stop(self) -> int:
+        """Where the array ends in its vector, exclusive."""
+        return self.start + math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which arrays a `Parameters` holds, in order; only equal layouts can be computed together."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, specs: Mapping[str, Spec]) -> Layout:
+        """Lay out the arrays of `specs` one behind the other."""
+        starts = {True: 0, False: 0}
+        entries = []
+        for name, spec in specs.items():
+            entry = Entry(name, spec.shape, starts[spec.trainable], spec.trainable)
+            starts[spec.trainable] = entry.stop
+            entries.append(entry)
+        return cls(tuple(entries))
+
+    def size(self, *, trainable: bool = True) -> int:
+        """Count the numbers in the trainable (or in the running) vector."""
+        return sum(math.prod(e.shape) for e in self.entries if e.trainable == trainable)
+
+    @cached_property
+    def children(self) -> dict[str, Entry | tuple[Layout, slice, slice]]:
+        """What the first part of a name leads to: an array, or a layout and its two ranges."""
+        children: dict[str, Any] = {}
+        groups: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            head, dot, rest = entry.name.partition(".")
+            if dot:
+                groups.setdefault(head, []).append(
+                    Entry(rest, entry.shape, entry.start, entry.trainable)
+                )
+            else:
+                children[head] = entry
+        for head, group in groups.items():
+            layout = Layout.of({e.name: Spec(e.shape, None, e.trainable) for e in group})
+            ranges = [_range(group, trainable) for trainable in (True, False)]
+            children[head] = (layout, *ranges)
+        return children
+
+
+def _range(entries: list[Entry], trainable: bool) -> slice:
+    chosen = [e for e in entries if e.trainable == trainable]
+    return slice(chosen[0].start, chosen[-1].stop) if chosen else slice(0, 0)
+
+
+class Parameters:
+    """The parameters of a layer or network: one flat vector and named views of it.
+
+    Parameters
+    ----------
+    layout : Layout
+        Names, shapes and places.
+    flat : array, shape (P,), float
+        All trainable numbers.
+    running : array, shape (R,), float, optional
+        All running statistics; None for a network that has none.
+
+    Examples
+    --------
+    >>> import anyprop as ap
+    >>> params = ap.MLP([4, 3, 2]).init(seed=8)
+    >>> params.flat.shape, params[0].W.shape
+    ((23,), (4, 3))
+    >>> list(params.named())
+    ['0.W', '0.b', '2.W', '2.b']
+    """
+
+    __slots__ = ("__weakref__", "_views", "flat", "layout", "running")
+
+    def __init__(self, layout: Layout, flat: Array, running: Array | None = None) -> None:
+        _register_with_jax()
+        self.layout = layout
+        self.flat = flat
+        self.running = running
+        self._views: dict[str, Any] = {}
+
+    def __getitem__(self, key: int | str) -> Any:
+        """Get the parameters of layer `key`, or an array by its dotted name ``"0.W"``."""
+        if isinstance(key, int) and key < 0:
+            raise IndexError("count layers from the front: negative indices are ambiguous here.")
+        head, _, rest = str(key).partition(".")
+        view = self._views.get(head)
+        if view is None:
+            view = self._view(head)
+            if name_of(self.xp) not in _TRACING:
+                self._views[head] = view
+        return view[rest] if rest else view
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
+
+    def _view(self, name: str) -> Any:
+        child = self.layout.children.get(name)
+        if child is None:
+            if name.isdigit():
+                return Parameters(_EMPTY, self.flat[:0])  # a layer that has no parameters
+            have = ", ".join(self.layout.children) or "no parameters"
+            raise KeyError(f"there is no parameter {name!r}; this layer has {have}.")
+        if isinstance(child, Entry):
+            vector: Array = self.flat if child.trainable else self.running
+            xp = namespace(vector)
+            return xp.reshape(vector[child.start : child.stop], child.shape)
+        layout, flat, running = child
+        if self.running is None or running.start == running.stop:
+            return Parameters(layout, self.flat[flat])
+        return Parameters(layout, self.flat[flat], self.running[running])
+
+    def named(self) -> dict[str, Array]:
+        """List every array under its dotted name, running statistics included."""
+        return {
+            e.name: self[e.name]
+            for e in self.layout.entries
+            if e.trainable or self.running is not None
+        }
+
+    def replace(self, *, flat: Array | None = None, running: Array | None = None) -> Parameters:
+        """Make parameters of the same layout with another vector.
+
+        Parameters
+        ----------
+        flat : array, shape (P,), optional
+            New trainable numbers; the present ones by default.
+        running : array, shape (R,), optional
+            New running statistics; the present ones by default.
+        """
+        return Parameters(
+            self.layout,
+            self.flat if flat is None else flat,
+            self.running if running is None else running,
+        )
+
+    def copy(self) -> Parameters:
+        """Copy both vectors, so that the copy outlives an update of the original in place."""
+        xp = namespace(self.flat)
+        running = None if self.running is None else xp.asarray(self.running, copy=True)
+        return Parameters(self.layout, xp.asarray(self.flat, copy=True), running)
+
+    @property
+    def size(self) -> int:
+        """How many trainable numbers there are, P."""
+        return self.layout.size()
+
+    @property
+    def xp(self) -> Namespace:
+        """The namespace of the vectors."""
+        return namespace(self.flat)
+
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{e.name} {e.shape}" for e in self.layout.entries)
+        return f"Parameters({self.size} numbers: {arrays})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the views: copied on their own, they would no longer be views of the vector.
+        return Parameters, (self.layout, self.flat, self.running)
+
+    def _tree_leaves(self) -> Iterator[Array]:
+        yield self.flat
+
+    def _tree_rebuild(self, leaves: list[Array]) -> Parameters:
+        return self.replace(flat=leaves[0])
+
+    def _tree_map_arrays(self, function: Callable[[Array], Array]) -> Parameters:
+        xp = self.xp
+        mapped = [function(self[e.name]) for e in self.layout.entries if e.trainable]
+        return self.replace(flat=xp.concat([xp.reshape(array, (-1,)) for array in mapped]))
+
+
+_EMPTY = Layout(())
+# A view made while these trace a function is a tracer, and must not outlive the trace.
+_TRACING = ("jax", "torch")
+_registered = False
+
+
+def _register_with_jax() -> None:
+    # JAX must know the class before it traces one, and must not be imported for that.
+    global _registered
+    if _registered:
+        return
+    register = getattr(sys.modules.get("jax.tree_util"), "register_pytree_node", None)
+    if register is None:
+        return
+    _registered = True
+    register(
+        Parameters,
+        lambda p: ((p.flat, p.running), p.layout),
+        lambda layout, vectors: Parameters(layout, *vectors),
+    )

@@ -1,0 +1,1 @@
+"""Training: steps, batches, and the loop around them."""

@@ -1,0 +1,96 @@
+"""Checks of what training is given, before any work is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from anyprop._typing import Array
+from anyprop.backend import check_same_place, namespace, to_host
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.network import check_batch
+from anyprop.parameters import Layout, Parameters
+
+
+def check_data(
+    name: str, data: Any, net: Layer, params: Parameters, loss: Loss
+) -> tuple[Array, Array]:
+    """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(f"{name} must be a pair (x, t) of arrays, not {_kind(data)}.")
+    x, t = data
+    check_batch(params, x, t)
+    d = getattr(net, "d", None)
+    if d is not None and (x.ndim != 2 or x.shape[1] != d):
+        raise ValueError(
+            f"{name}: x has shape {tuple(x.shape)}, but the network takes (N, {d}): "
+            "one row per example."
+        )
+    if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0]:
+        raise ValueError(
+            f"{name}: x has shape {tuple(x.shape)} and t {tuple(t.shape)}; "
+            "they need as many rows as each other."
+        )
+    if x.shape[0] == 0:
+        raise ValueError(f"{name} has no examples: x has shape {tuple(x.shape)}.")
+    try:
+        loss.check_targets(t, net.output_shape(tuple(x.shape))[-1])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    return x, t
+
+
+def check_finite(name: str, x: Array) -> None:
+    """Raise ValueError if x holds a NaN or an infinity, naming the first."""
+    with np.errstate(all="ignore"):
+        # One pass without a temporary: a sum is finite only if all its terms are.
+        if np.isfinite(float(to_host(namespace(x).sum(x)))):
+            return
+    host = to_host(x)
+    bad = np.argwhere(~np.isfinite(host))
+    if bad.size:
+        where = ", ".join(map(str, bad[0].tolist()))
+        raise ValueError(
+            f"{name}: x[{where}] is {host[tuple(bad[0])]}; remove or replace the {len(bad)} "
+            "numbers of x that are not finite."
+        )
+
+
+def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> None:
+    """Raise unless the weights of the examples lie beside the parameters and fit."""
+    check_same_place([("params", params.flat), ("sample_weight", sample_weight)])
+    if tuple(sample_weight.shape) != (n,):
+        raise ValueError(
+            f"sample_weight has shape {tuple(sample_weight.shape)}, expected ({n},): "
+            "one weight per example."
+        )
+    host = to_host(sample_weight)
+    if not (np.isfinite(host) & (host >= 0)).all():
+        raise ValueError("sample_weight must hold finite numbers of at least 0.")
+
+
+def check_params(net: Layer, params: Parameters) -> None:
+    """Raise unless the parameters are those of this network."""
+    if not isinstance(params, Parameters):
+        raise TypeError(f"params must be what net.init() returns, not {_kind(params)}.")
+    wanted = Layout.of(net.specs())
+    if params.layout != wanted:
+        ours, theirs = (
+            [f"{e.name} {e.shape}" for e in layout.entries] for layout in (wanted, params.layout)
+        )
+        missing = [entry for entry in ours if entry not in theirs]
+        surplus = [entry for entry in theirs if entry not in ours]
+        raise ValueError(
+            "params belong to another network than net: net has "
+            f"{', '.join(missing) or 'nothing'} that params lack, and params have "
+            f"{', '.join(surplus) or 'nothing'} that net lacks; make them by net.init()."
+        )
+    needed, given = wanted.size(trainable=False), params.running
+    if needed and given is None:
+        raise ValueError("params lack the running statistics of net; make them by net.init().")
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__name__}"

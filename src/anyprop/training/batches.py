@@ -1,0 +1,69 @@
+"""Mini-batches and noise as functions of (seed, epoch), drawn on the host.
+
+A run can so resume anywhere, and any number of processes agree on the order without talking. Each
+stream has a key of its own, because nearby seeds must not give related numbers: the generator of
+[seed, 0] would be that of the seed itself, from which the weights came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from anyprop._checks import count
+
+Batches: TypeAlias = Callable[[int, int, int], Iterable[Any]]
+"""``batches(n, batch_size, epoch)`` gives the row indices of each batch of an epoch, 0 the first."""
+
+
+def batch_indices(
+    n: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    shuffle: bool = True,
+    replacement: bool = False,
+) -> Iterator[Any]:
+    """Give the row indices of the batches of one epoch.
+
+    Parameters
+    ----------
+    n : int >= 1
+        Number of examples.
+    batch_size : int >= 1
+        Rows in a batch; the last batch of an epoch may be smaller.
+    seed : int >= 0
+        Seed of the run.
+    epoch : int >= 0
+        Which pass through the data.
+    shuffle : bool
+        Whether the order is random, another in each epoch.
+    replacement : bool
+        Whether each batch is drawn from all examples, so that one may come twice and another not
+        at all; all batches are then full, and `shuffle` does not matter.
+
+    Yields
+    ------
+    numpy.ndarray, shape (batch_size,) or smaller, int64
+        Row indices in 0..n-1.
+
+    Examples
+    --------
+    >>> [batch.tolist() for batch in batch_indices(5, 2, seed=0, epoch=0, shuffle=False)]
+    [[0, 1], [2, 3], [4]]
+    """
+    n, batch_size = count("batch_indices", "n", n), count("batch_indices", "batch_size", batch_size)
+    rng = stream(seed, epoch)
+    starts = range(0, n, batch_size)
+    if replacement:
+        return (rng.integers(n, size=batch_size) for _ in starts)
+    order = rng.permutation(n) if shuffle else np.arange(n)
+    return (order[start : start + batch_size] for start in starts)
+
+
+def stream(seed: int, *key: int) -> np.random.Generator:
+    """Make the generator of (seed, key): (epoch,) orders an epoch, (epoch, step) is a step's noise."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

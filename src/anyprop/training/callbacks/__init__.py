@@ -1,0 +1,1 @@
+"""Callbacks: what a run does besides training, one file for each."""

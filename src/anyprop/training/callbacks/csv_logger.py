@@ -1,0 +1,46 @@
+"""CSVLogger: the history's records as a table in a file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import fields
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.history import EpochRecord, record_dict
+from anyprop.training.run import Run
+
+
+class CSVLogger(Callback):
+    """Write one row for each epoch as soon as it ends, under the names of `EpochRecord`.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; an older one is replaced when a run starts.
+
+    Raises
+    ------
+    OSError
+        At the start of a run: the file cannot be written.
+
+    Examples
+    --------
+    >>> callback = CSVLogger("training.csv")
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def on_start(self, run: Run) -> None:
+        self._write("w", [field.name for field in fields(EpochRecord)])
+
+    def on_epoch(self, run: Run) -> None:
+        self._write("a", record_dict(run.history.epochs[-1]).values())
+
+    def _write(self, mode: str, row: Iterable[Any]) -> None:
+        with self.path.open(mode, newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(row)

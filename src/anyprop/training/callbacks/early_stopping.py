@@ -1,0 +1,58 @@
+"""EarlyStopping: end a run that no longer improves, and go back to its best epoch."""
+
+from __future__ import annotations
+
+from anyprop._checks import count, non_negative
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.callbacks.monitor import Monitor
+from anyprop.training.run import Run
+
+
+class EarlyStopping(Callback):
+    """Stop when a number has not improved for some epochs, and restore the best parameters.
+
+    At the end of the run, however it ends, its parameters (with the running statistics) and its
+    optimizer's state are those after the best epoch.
+
+    Parameters
+    ----------
+    monitor : {"validation_loss", "validation_accuracy", "train_loss"}
+        What to watch.
+    patience : int >= 1
+        How many epochs in a row may bring no improvement.
+    min_delta : float >= 0
+        Improvements up to this size do not count.
+
+    Raises
+    ------
+    ValueError
+        Unknown monitor, or options out of range; at the start of a run, no validation data.
+
+    References
+    ----------
+    Prechelt, "Early stopping - but when?", 1998.
+
+    Examples
+    --------
+    >>> callback = EarlyStopping(patience=3)
+    """
+
+    def __init__(
+        self, monitor: str = "validation_loss", *, patience: int = 5, min_delta: float = 0.0
+    ) -> None:
+        self._monitor = Monitor(monitor, non_negative("EarlyStopping", "min_delta", min_delta))
+        self.patience = count("EarlyStopping", "patience", patience)
+
+    def on_start(self, run: Run) -> None:
+        self._monitor.start(run)
+        self._best = (run.params, run.state)
+
+    def on_epoch(self, run: Run) -> None:
+        if self._monitor.look(run):
+            self._best = (run.params, run.state)
+        elif self._monitor.waited >= self.patience:
+            run.stop()
+
+    def on_end(self, run: Run) -> None:
+        if self._monitor.best is not None:
+            run.params, run.state = self._best

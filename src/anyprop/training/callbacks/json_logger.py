@@ -1,0 +1,41 @@
+"""JSONLogger: the history's records as lines of JSON in a file."""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from pathlib import Path
+
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.history import record_dict
+from anyprop.training.run import Run
+
+
+class JSONLogger(Callback):
+    """Write one JSON object a line for each epoch as soon as it ends, as `EpochRecord` names things.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; an older one is replaced when a run starts.
+
+    Raises
+    ------
+    OSError
+        At the start of a run: the file cannot be written.
+
+    Examples
+    --------
+    >>> callback = JSONLogger("training.jsonl")
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def on_start(self, run: Run) -> None:
+        self.path.write_text("", encoding="utf-8")
+
+    def on_epoch(self, run: Run) -> None:
+        line = json.dumps(record_dict(run.history.epochs[-1]), allow_nan=False)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")

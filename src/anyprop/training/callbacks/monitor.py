@@ -1,0 +1,63 @@
+"""Watching one number of the history for improvement.
+
+improved    v < best - min_delta       for losses
+            v > best + min_delta       for an accuracy
+"""
+
+from __future__ import annotations
+
+import math
+
+from anyprop._checks import unknown
+from anyprop.training.run import Run
+
+MONITORS = ("train_loss", "validation_loss", "validation_accuracy")
+"""Fields of `EpochRecord` that can be watched."""
+
+
+class Monitor:
+    """The best value so far of one field of `EpochRecord`, and for how long it has stood.
+
+    Parameters
+    ----------
+    name : str
+        One of `MONITORS`.
+    min_delta : float >= 0
+        What counts as no improvement.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    """
+
+    def __init__(self, name: str, min_delta: float) -> None:
+        if name not in MONITORS:
+            raise unknown("monitor", name, MONITORS)
+        self.name, self.min_delta = name, min_delta
+        self.best: float | None = None
+        self.waited = 0
+
+    def start(self, run: Run) -> None:
+        """Forget what was; raise ValueError if the run does not measure what is watched."""
+        if self.name not in run.monitors:
+            why = (
+                "this loss tells no accuracy"
+                if "validation_loss" in run.monitors
+                else "fit got no validation=(x, t)"
+            )
+            raise ValueError(
+                f"nothing to monitor: {why}, so there is no {self.name}; "
+                f"use one of: {', '.join(run.monitors)}."
+            )
+        self.best, self.waited = None, 0
+
+    def look(self, run: Run) -> bool:
+        """Look at the newest record; tell whether it is better than all before it."""
+        value = getattr(run.history.epochs[-1], self.name)
+        gain = -value if self.name.endswith("loss") else value
+        if math.isfinite(gain) and (self.best is None or gain > self.best + self.min_delta):
+            self.best, self.waited = gain, 0
+            return True
+        self.waited += 1
+        return False

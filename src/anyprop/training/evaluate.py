@@ -1,0 +1,158 @@
+"""A network at work: its predictions, and how good they are.
+
+    loss     = sum_i W_i value_i / sum_i W_i        batch i has the total weight W_i
+    accuracy = (rows predicted right) / N
+
+so the results do not depend on the batches, which only bound the memory. The network computes as it
+does after training: no dropout, and running statistics instead of a batch's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from anyprop._checks import count, is_scalar_array
+from anyprop._typing import Array
+from anyprop.backend import check_same_place, create, dtype_name
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.parameters import Parameters
+from anyprop.training._data import check_data
+from anyprop.training._host import read
+
+
+class Evaluation(NamedTuple):
+    """How good a network's predictions are.
+
+    Parameters
+    ----------
+    loss : float
+        Mean loss over all examples.
+    accuracy : float in [0, 1] or None
+        Share of the examples that are predicted right; None where that has no meaning.
+    """
+
+    loss: float
+    accuracy: float | None
+
+
+def evaluate(
+    net: Layer,
+    params: Parameters,
+    data: tuple[Array, Array],
+    *,
+    loss: Loss,
+    batch_size: int = 1000,
+) -> Evaluation:
+    """Measure a network on examples.
+
+    Parameters
+    ----------
+    net : Layer
+        The network.
+    params : Parameters
+        Its parameters.
+    data : (x, t)
+        Examples x, shape (N, D), and targets t as the loss takes them, beside the parameters.
+    loss : Loss
+        What to measure by.
+    batch_size : int >= 1
+        Rows in one forward pass.
+
+    Returns
+    -------
+    Evaluation
+        ``(loss, accuracy)``, read from the device once.
+
+    Raises
+    ------
+    TypeError
+        Arrays of different namespaces, devices or floating dtypes.
+    ValueError
+        There are no examples, or shapes or targets do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, anyprop as ap
+    >>> net = ap.Affine(2, 2)
+    >>> params = net.init(weights="zeros")
+    >>> x, t = np.eye(2, dtype=np.float32), np.asarray([0, 1])
+    >>> evaluate(net, params, (x, t), loss=ap.SoftmaxCrossEntropy()).accuracy
+    0.5
+    """
+    x, t = check_data("data", data, net, params, loss)
+    return measured(net, params, x, t, loss, count("evaluate", "batch_size", batch_size))
+
+
+def measured(
+    net: Layer, params: Parameters, x: Array, t: Array, loss: Loss, batch_size: int
+) -> Evaluation:
+    """Compute `evaluate` on examples that were checked before."""
+    xp = params.xp
+    values, totals, right = [], [], []
+    for rows in _slices(x.shape[0], batch_size):
+        y, t_rows = net.forward(params, x[rows, ...])[0], t[rows, ...]
+        value = loss.forward(y, t_rows)[0]
+        total = loss.total_weight(t_rows, dtype=value.dtype)
+        correct = loss.correct(y, t_rows)
+        values.append(value)
+        if not is_scalar_array(total):
+            total = create(xp.full, (), total, like=value, dtype=value.dtype)
+        totals.append(total)
+        if correct is not None:
+            right.append(xp.sum(xp.astype(correct, value.dtype)))
+    # Sums over many batches are taken on the host, in float64.
+    numbers = read(values + totals + right)
+    k = len(values)
+    values, totals, right = numbers[:k], numbers[k : 2 * k], numbers[2 * k :]
+    weighted = [v * w for v, w in zip(values, totals, strict=True)]
+    mean = sum(weighted) / (sum(totals) or 1.0)
+    return Evaluation(mean, sum(right) / x.shape[0] if right else None)
+
+
+def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) -> Array:
+    """Compute a network's outputs, batch by batch.
+
+    Parameters
+    ----------
+    net : Layer
+        The network.
+    params : Parameters
+        Its parameters.
+    x : array, shape (N, D)
+        Examples, beside the parameters and of their dtype.
+    batch_size : int >= 1
+        Rows in one forward pass.
+
+    Returns
+    -------
+    array, shape (N, K)
+        The outputs: logits, where the network was trained with a cross entropy.
+
+    Raises
+    ------
+    TypeError
+        x belongs to another namespace or device, or has another dtype.
+    ValueError
+        The shape of x does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, anyprop as ap
+    >>> net = ap.MLP([3, 4, 2])
+    >>> predict(net, net.init(seed=0), np.zeros((5, 3), dtype=np.float32)).shape
+    (5, 2)
+    """
+    batch_size = count("predict", "batch_size", batch_size)
+    check_same_place([("params", params.flat), ("x", x)])
+    if x.dtype != params.flat.dtype:
+        raise TypeError(
+            f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x."
+        )
+    ys: list[Any] = [net.forward(params, x[r, ...])[0] for r in _slices(x.shape[0], batch_size)]
+    return ys[0] if len(ys) == 1 else params.xp.concat(ys)
+
+
+def _slices(n: int, batch_size: int) -> list[slice]:
+    """Cut 0..n-1 into ranges; the standard leaves open what a range beyond the end means."""
+    return [slice(a, min(a + batch_size, n)) for a in range(0, max(n, 1), batch_size)]

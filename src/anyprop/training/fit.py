@@ -1,0 +1,348 @@
+"""The training loop.
+
+    for each epoch:                       # batches are a function of (seed, epoch)
+        for each batch of rows:
+            params, state, value = step(params, state, x[rows], t[rows])
+            every `report_every` steps:   # read the losses, once for all of them
+        validate, record
+
+Nothing is read from the device in between, and nothing is written into an array that a step was given:
+every step makes new parameters, so Ctrl-C always finds whole ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anyprop import _tree
+from anyprop._checks import count
+from anyprop._typing import Array, Shape
+from anyprop.backend import device_of, from_host
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.network import noise_beside
+from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.parameters import Parameters
+from anyprop.training._data import check_data, check_finite, check_params, check_sample_weight
+from anyprop.training.batches import Batches, batch_indices, stream
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.evaluate import Evaluation, measured
+from anyprop.training.history import EpochRecord, History
+from anyprop.training.run import Run
+from anyprop.training.step import make_step
+
+
+class FitResult(NamedTuple):
+    """What a training run leaves behind.
+
+    Parameters
+    ----------
+    params : Parameters
+        The trained parameters.
+    state : OptimizerState
+        The optimizer's state that belongs to them, to continue from.
+    history : History
+        Losses by step and records by epoch.
+    interrupted : bool
+        Whether Ctrl-C ended the run.
+    """
+
+    params: Parameters
+    state: OptimizerState
+    history: History
+    interrupted: bool
+
+
+def fit(
+    net: Layer,
+    params: Parameters,
+    data: tuple[Array, Array],
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 100,
+    validation: tuple[Array, Array] | None = None,
+    sample_weight: Array | None = None,
+    seed: int = 0,
+    batches: Batches | None = None,
+    accumulate: int = 1,
+    state: OptimizerState | None = None,
+    callbacks: Sequence[Callback] = (),
+    report_every: int = 100,
+    progress: bool = False,
+) -> FitResult:
+    """Train a network.
+
+    Parameters
+    ----------
+    net : Layer
+        The network.
+    params : Parameters
+        Where to start, from `net.init`; left as they are.
+    data : (x, t)
+        Examples x, shape (N, D), of the dtype of the parameters, and targets t as the loss takes
+        them. Both lie beside the parameters and stay there; only row indices are moved.
+    loss : Loss
+        What to make smaller.
+    optimizer : Optimizer
+        How.
+    epochs : int >= 1, optional
+        Passes through the data; 1 if `steps` is not given either.
+    steps : int >= 1, optional
+        Updates, instead of epochs.
+    batch_size : int >= 1
+        Rows in a batch; the last batch of an epoch may be smaller.
+    validation : (x, t), optional
+        Examples to measure on after every epoch, like `data`.
+    sample_weight : array, shape (N,), optional
+        Weights of the training examples.
+    seed : int >= 0
+        Where the order of the examples and the noise of dropout come from: both are functions of
+        (seed, epoch), the same on every backend.
+    batches : callable, optional
+        ``batches(n, batch_size, epoch)`` gives the row indices of each batch of an epoch, 0 the first,
+        as NumPy arrays; by default `batch_indices` with `seed`.
+    accumulate : int >= 1
+        Into how many parts a batch is split to save memory, see `make_step`.
+    state : OptimizerState, optional
+        Where the optimizer goes on from; its start by default.
+    callbacks : sequence of Callback
+        What to do at the start, at reports, after epochs and at the end, in this order.
+    report_every : int >= 1
+        Steps from one report to the next. Only then, and at the end of an epoch, are losses read
+        from the device and checked.
+    progress : bool
+        Whether to show a bar with the loss; it moves at reports.
+
+    Returns
+    -------
+    FitResult
+        ``(params, state, history, interrupted)``. Ctrl-C ends the training early and returns what was
+        trained, with ``interrupted=True``.
+
+    Raises
+    ------
+    TrainingDivergedError
+        The loss or a parameter became NaN or infinite. The error holds the step, the history, and
+        the last good `params` and `state`.
+    TypeError
+        Before any work: arrays of different namespaces, devices or floating dtypes.
+    ValueError
+        Before any work: shapes, targets or options that do not fit.
+    ImportError
+        Before any work: `progress` without tqdm.
+
+    Examples
+    --------
+    >>> import numpy as np, anyprop as ap
+    >>> x = np.random.default_rng(0).standard_normal((200, 2)).astype("float32")
+    >>> t = (x[:, 0] * x[:, 1] > 0).astype("int64")
+    >>> net = ap.MLP([2, 16, 2])
+    >>> result = fit(
+    ...     net,
+    ...     net.init(seed=8),
+    ...     (x, t),
+    ...     loss=ap.SoftmaxCrossEntropy(),
+    ...     optimizer=ap.RMSProp(lr=0.01),
+    ...     epochs=50,
+    ...     batch_size=20,
+    ... )
+    >>> len(result.history.losses), result.history.epochs[-1].train_loss < 0.2
+    (500, True)
+    """
+    check_params(net, params)
+    x, t = check_data("data", data, net, params, loss)
+    check_finite("data", x)
+    n = x.shape[0]
+    if sample_weight is not None:
+        check_sample_weight(sample_weight, params, n)
+    if validation is not None:
+        validation = check_data("validation", validation, net, params, loss)
+        check_finite("validation", validation[0])
+    if epochs is not None and steps is not None:
+        raise ValueError("fit takes epochs or steps, not both.")
+    if steps is None:
+        epochs = count("fit", "epochs", 1 if epochs is None else epochs)
+    else:
+        steps = count("fit", "steps", steps)
+    batch_size = count("fit", "batch_size", batch_size)
+    report_every = count("fit", "report_every", report_every)
+    seed = _seed(seed)
+    state = _state(optimizer, params, state)
+    if progress and importlib.util.find_spec("tqdm") is None:
+        raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
+    step = make_step(net, loss, optimizer, accumulate=accumulate)
+    draw = batches or partial(_batches, seed)
+
+    total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
+    run = Run(net, loss, optimizer, params, state, _monitors(net, params, loss, validation))
+    noisy = net.noise(stream(seed, 0, 0), (1, *x.shape[1:])) is not None
+    inputs = _Inputs(x, t, sample_weight, partial(_noise, net, seed) if noisy else None)
+
+    def validate() -> Evaluation | None:
+        if validation is None:
+            return None
+        with np.errstate(all="ignore"):
+            return measured(net, run.params, *validation, loss, max(batch_size, 1000))
+
+    def report(bar: Any) -> None:
+        losses = run.read_losses()
+        if losses:
+            bar.set_postfix(loss=f"{sum(losses) / len(losses):.4g}", refresh=False)
+            bar.update(len(losses))
+            for callback in callbacks:
+                callback.on_report(run)
+
+    def train(bar: Any) -> None:
+        for callback in callbacks:
+            callback.on_start(run)
+        while not run.stopped:
+            began, first, sizes = time.perf_counter(), run.step, []
+            for k, rows in enumerate(draw(n, batch_size, run.epoch)):
+                sizes.append(len(rows))
+                batch = inputs.of(rows, run.params, run.epoch, k)
+                with np.errstate(all="ignore"):  # what overflows is found when losses are read
+                    run.advance(step(run.params, run.state, **batch))
+                if run.step % report_every == 0:
+                    report(bar)
+                if run.stopped or run.step == steps:
+                    break
+            if not sizes:
+                raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
+            report(bar)
+            measures = validate()
+            run.epoch += 1
+            run.history.epochs.append(
+                EpochRecord(
+                    epoch=run.epoch,
+                    step=run.step,
+                    train_loss=float(np.average(run.history.losses[first:], weights=sizes)),
+                    validation_loss=None if measures is None else measures.loss,
+                    validation_accuracy=None if measures is None else measures.accuracy,
+                    lr=run.lr,
+                    seconds=time.perf_counter() - began,
+                )
+            )
+            for callback in callbacks:
+                callback.on_epoch(run)
+            if run.epoch == epochs or run.step == steps:
+                break
+
+    interrupted = False
+    with _bar(total, shown=progress) as bar:
+        try:
+            train(bar)
+        except KeyboardInterrupt:
+            interrupted = True
+            run.read_losses()
+        for callback in callbacks:
+            callback.on_end(run)
+    return FitResult(run.params, run.state, run.history, interrupted)
+
+
+class _Inputs(NamedTuple):
+    """What the batches of a run are taken from."""
+
+    x: Array
+    t: Array
+    sample_weight: Array | None
+    noise: Callable[..., Any] | None
+
+    def of(self, rows: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
+        """Take the k-th batch of an epoch, the arguments of a step."""
+        xp = params.xp
+        indices = from_host(_checked(rows, self.x.shape[0]), xp, device=device_of(self.x))
+
+        def take(array: Array) -> Array:
+            return xp.take(array, indices, axis=0)
+
+        x = take(self.x)
+        return {
+            "x": x,
+            "t": take(self.t),
+            "noise": self.noise and self.noise(params, tuple(x.shape), epoch, k),
+            "sample_weight": None if self.sample_weight is None else take(self.sample_weight),
+        }
+
+
+def _noise(net: Layer, seed: int, params: Parameters, shape: Shape, epoch: int, k: int) -> Any:
+    return noise_beside(params, net.noise(stream(seed, epoch, k), shape))
+
+
+def _checked(rows: Any, n: int) -> Any:
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"a batch must be a vector of row indices, not of shape {rows.shape} and {rows.dtype}."
+        )
+    # JAX would not complain, but make up the missing rows.
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
+    return rows.astype(np.int64, copy=False)
+
+
+def _batches(seed: int, n: int, batch_size: int, epoch: int) -> Iterator[Any]:
+    return batch_indices(n, batch_size, seed=seed, epoch=epoch)
+
+
+def _seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed.__index__() < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.")
+    return int(seed)
+
+
+def _state(
+    optimizer: Optimizer, params: Parameters, state: OptimizerState | None
+) -> OptimizerState:
+    """Make the optimizer's state, or check the given one against it."""
+    fresh = optimizer.init(params)
+    if state is None:
+        return fresh
+    if state.slots.keys() != fresh.slots.keys():
+        raise ValueError(
+            f"state has the slots {sorted(state.slots)}, but {type(optimizer).__name__} keeps "
+            f"{sorted(fresh.slots)}; it comes from another optimizer."
+        )
+    _tree.leaves_like(state.slots, fresh.slots, names=("state.slots", "those of the optimizer"))
+    return state
+
+
+def _monitors(
+    net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
+) -> tuple[str, ...]:
+    """Tell which fields of `EpochRecord` a run will measure."""
+    if validation is None:
+        return ("train_loss",)
+    x, t = (array[:1, ...] for array in validation)
+    if loss.correct(net.forward(params, x)[0], t) is None:
+        return ("train_loss", "validation_loss")
+    return ("train_loss", "validation_loss", "validation_accuracy")
+
+
+@contextlib.contextmanager
+def _bar(total: int | None, *, shown: bool) -> Iterator[Any]:
+    """Open a progress bar, or something that shows nothing in its place."""
+    if not shown:
+        yield _NoBar()
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, unit="step") as bar:
+        yield bar
+
+
+class _NoBar:
+    def set_postfix(self, **values: object) -> None:
+        pass
+
+    def update(self, steps: int) -> None:
+        pass

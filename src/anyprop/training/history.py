@@ -1,0 +1,93 @@
+"""What a training run leaves behind in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the history: what was known at the end of an epoch.
+
+    Parameters
+    ----------
+    epoch : int >= 1
+        Which pass through the data ended.
+    step : int >= 1
+        Steps done so far.
+    train_loss : float
+        Mean loss of the epoch's batches, weighted by their rows, each before its own update.
+    validation_loss : float or None
+        Loss on the validation data after the epoch; None without validation data.
+    validation_accuracy : float in [0, 1] or None
+        Share of the validation data that is predicted right; None where that has no meaning.
+    lr : float
+        Learning rate of the epoch's last update.
+    seconds : float
+        Wall time of the epoch, its validation included.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    lr: float
+    seconds: float
+
+
+@dataclass
+class History:
+    """The losses of a run by step, and its records by epoch.
+
+    Parameters
+    ----------
+    losses : list of float
+        Loss of every step's batch, before the update.
+    epochs : list of EpochRecord
+        One record for each epoch, and for the part of an epoch that a run ended in.
+
+    Examples
+    --------
+    >>> history = History([2.3, 1.9])
+    >>> History.from_dict(history.to_dict()) == history
+    True
+    """
+
+    losses: list[float] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the history as lists, dicts, numbers and None, as JSON holds them.
+
+        JSON knows no NaN and no infinity: a validation loss that is one becomes None.
+        """
+        return {"losses": list(self.losses), "epochs": [record_dict(e) for e in self.epochs]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> History:
+        """Make a history from what `to_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            Something is missing, or more is there.
+        """
+        try:
+            return cls(
+                [float(value) for value in content["losses"]],
+                [EpochRecord(**record) for record in content["epochs"]],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"this is no history of a training run: {error}.") from None
+
+
+def record_dict(record: EpochRecord) -> dict[str, Any]:
+    """Give one record as JSON holds it."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(record).items()
+    }

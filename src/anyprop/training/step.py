@@ -1,0 +1,155 @@
+"""One training step as a pure function, of a batch at once or in parts.
+
+    value = sum_i W_i value_i / sum_i W_i         part i of the batch has the total weight W_i
+    g     = sum_i W_i g_i / sum_i W_i
+
+A loss is a weighted mean over rows, so the parts put together give the batch's own loss and gradient,
+whatever the sizes of the parts and the weights of their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from anyprop import _tree
+from anyprop._checks import count, is_scalar_array
+from anyprop._typing import Array
+from anyprop.backend import namespace
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.network import check_batch, value_and_grad
+from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step; call it.
+
+    ``(params, state, x, t, *, noise=None, sample_weight=None) -> (params, state, value)``; the arguments
+    are those of `value_and_grad`, value is the loss before the update, of shape ().
+
+    Parameters
+    ----------
+    gradient : callable
+        Computes the loss of a batch and its gradient, as `value_and_grad` makes it.
+    opt : Optimizer
+        Updates the parameters.
+    donate : bool
+        Whether the update may write into the parameters and the state it is given.
+    """
+
+    gradient: Callable[..., tuple[Array, Parameters]]
+    opt: Optimizer
+    donate: bool = False
+
+    def __call__(
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        x: Array,
+        t: Array,
+        *,
+        noise: Any = None,
+        sample_weight: Array | None = None,
+    ) -> tuple[Parameters, OptimizerState, Array]:
+        value, grads = self.gradient(params, x, t, noise=noise, sample_weight=sample_weight)
+        params, state = self.opt.update(params, grads, state, donate=self.donate)
+        return params, state, value
+
+
+def make_step(
+    net: Layer, loss: Loss, opt: Optimizer, *, accumulate: int = 1, donate: bool = False
+) -> Step:
+    """Make the function that does one training step.
+
+    Parameters
+    ----------
+    net : Layer
+        The network.
+    loss : Loss
+        What to make smaller.
+    opt : Optimizer
+        How.
+    accumulate : int >= 1
+        Into how many parts a batch is split, so that only one part's activations are in memory at a
+        time. The gradient is that of the whole batch; a BatchNorm sees each part on its own.
+    donate : bool
+        Whether a step may store its results in the buffers of the parameters and the state that it
+        is given, where the backend can write into arrays.
+
+    Returns
+    -------
+    Step
+        ``(params, state, x, t, *, noise=None, sample_weight=None) -> (params, state, value)``.
+
+    Examples
+    --------
+    >>> import numpy as np, anyprop as ap
+    >>> net, opt = ap.MLP([2, 4, 2]), ap.SGD(lr=0.5)
+    >>> params = net.init(seed=0)
+    >>> step = make_step(net, ap.SoftmaxCrossEntropy(), opt)
+    >>> x, t = np.asarray([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32), np.asarray([0, 1])
+    >>> state = opt.init(params)
+    >>> for _ in range(200):
+    ...     params, state, value = step(params, state, x, t)
+    >>> bool(value < 0.02)
+    True
+    """
+    gradient = value_and_grad(net, loss)
+    if count("make_step", "accumulate", accumulate) > 1:
+        gradient = _accumulated(gradient, loss, accumulate)
+
+    return Step(gradient, opt, donate)
+
+
+def _accumulated(
+    gradient: Callable[..., tuple[Array, Parameters]], loss: Loss, parts: int
+) -> Callable[..., tuple[Array, Parameters]]:
+    """Make the function that computes what `gradient` does, in parts."""
+
+    def compute(
+        params: Parameters,
+        x: Array,
+        t: Array,
+        *,
+        noise: Any = None,
+        sample_weight: Array | None = None,
+    ) -> tuple[Array, Parameters]:
+        check_batch(params, x, t)
+        n = x.shape[0]
+        edges = sorted({n * i // parts for i in range(parts + 1)}) if n else [0, 0]
+        rows = [slice(a, b) for a, b in pairwise(edges)]
+        ts = [t[r, ...] for r in rows]
+        weights = [None if sample_weight is None else sample_weight[r] for r in rows]
+        totals = [
+            loss.total_weight(part, weight, dtype=params.flat.dtype)
+            for part, weight in zip(ts, weights, strict=True)
+        ]
+        value, flat, grads = 0.0, 0.0, None
+        for r, part, weight, share in zip(rows, ts, weights, _shares(totals), strict=True):
+            drawn = None if noise is None else _tree.map_leaves(_of_rows(r), noise)
+            value_i, grads = gradient(params, x[r, ...], part, noise=drawn, sample_weight=weight)
+            value, flat = value + share * value_i, flat + share * grads.flat
+            if grads.running is not None:
+                params = params.replace(running=grads.running)
+        assert grads is not None
+        return value, grads.replace(flat=flat)
+
+    return compute
+
+
+def _shares(totals: list[Any]) -> list[Any]:
+    """Divide the total weights of the parts by their sum; no weight at all gives 0, as in a loss."""
+    total = sum(totals)
+    if not is_scalar_array(total):
+        return [w / max(total, 1.0) for w in totals]
+    total = total + namespace(total).astype(total == 0.0, total.dtype)
+    return [w / total for w in totals]
+
+
+def _of_rows(rows: slice) -> Callable[[Any], Any]:
+    return lambda noise: None if noise is None else noise[rows, ...]

@@ -1,0 +1,53 @@
+"""A data set small enough that a run takes a moment."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anyprop.cli import main
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = struct.pack(f">HBB{array.ndim}I", 0, 0x08, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def write_images(folder: Path, train: int = 300, test: int = 60) -> None:
+    """Write images of 6 x 6 pixels in three classes: which pair of rows is bright, under noise."""
+    rng = np.random.default_rng(7)
+    folder.mkdir()
+    for name, n in (("train", train), ("t10k", test)):
+        labels = rng.integers(0, 3, n)
+        bright = np.arange(6)[:, None] // 2 == labels[:, None, None]
+        images = rng.integers(0, 200, (n, 6, 6)) + 55 * bright
+        write_idx(folder / f"{name}-images-idx3-ubyte", images)
+        write_idx(folder / f"{name}-labels-idx1-ubyte", labels)
+
+
+@pytest.fixture(scope="session")
+def make_images():
+    return write_images
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "images"
+    write_images(folder)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder; give its exit code, its output and its complaints."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

@@ -1,0 +1,129 @@
+"""Wrong calls: exit code 2, one sentence that says what to do, and nothing trained or printed."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+
+WRONG = {
+    # unknown names, with the nearest match
+    "trian": "unknown command 'trian'; did you mean 'train'?",
+    "train --backend numpi": "unknown backend 'numpi'; did you mean 'numpy'?",
+    "train --optimizer rmsprob": "unknown optimizer 'rmsprob'; did you mean 'rmsprop'?",
+    "train --activation rulu": "unknown activation 'rulu'; did you mean 'relu'?",
+    "train --weights he_norml": "unknown initializer 'he_norml'; did you mean 'he_normal'?",
+    "train --schedule cosin": "unknown schedule 'cosin'; did you mean 'cosine'?",
+    "train --norm batsh": "unknown norm 'batsh'; did you mean 'batch'?",
+    "train --dtype float23": "unknown dtype 'float23'; did you mean 'float32'?",
+    "train --device cuda:7": "no device 'cuda:7' here; choose one of: cpu.",
+    "compare rmsprop adagrat": "unknown optimizer 'adagrat'; did you mean 'adagrad'?",
+    # numbers that are none, or out of range
+    "train --lr -1": "lr must be a positive finite number, not -1.0.",
+    "train --lr 0": "lr must be a positive finite number, not 0.0.",
+    "train --lr nan": "lr must be a positive finite number, not nan.",
+    "train --lr inf --schedule cosine": "lr must be a positive finite number, not inf.",
+    "train --lr fast": "argument --lr: invalid float value: 'fast'.",
+    "train --rho 1": "rho must lie in [0, 1), not 1.0.",
+    "train --optimizer sgd --rho 0.9": "sgd takes no --rho; leave it out.",
+    "train --dropout 1.5": "dropout must lie in [0, 1), not 1.5.",
+    "train --weight-decay -1": "weight_decay must be zero or a positive finite number",
+    "train --clip-norm 0": "clip_global_norm must be a positive finite number",
+    "train --weights normal:-1": "weights 'normal:-1': write a positive number",
+    "train --steps 0": "argument --steps: must be a whole number of at least 1, not '0'.",
+    "train --epochs 1.5": "argument --epochs: must be a whole number of at least 1, not '1.5'.",
+    "train --batch-size 0": "argument --batch-size: must be a whole number of at least 1",
+    "train --accumulate -2": "argument --accumulate: must be a whole number of at least 1",
+    "train --seed -1": "argument --seed: must be a whole number of at least 0, not '-1'.",
+    "train --early-stopping 0": "argument --early-stopping: must be a whole number of at least 1",
+    "train --hidden 200,0": "argument --hidden: must be whole numbers of at least 1",
+    "train --hidden 200;200": "with commas between, as in 200,200, not '200;200'.",
+    "compare rmsprop:fast": "write a number behind the colon, as in rmsprop:0.001",
+    "compare rmsprop:-1": "lr must be a positive finite number, not -1.0.",
+    # options that do not go together, or do not exist
+    "train --steps 5 --epochs 5": "argument --epochs: not allowed with argument --steps.",
+    "train --bakend numpy": "unrecognized arguments: --bakend numpy.",
+    "compare": "the following arguments are required: NAME[:LR].",
+    "compare rmsprop rmsprop": "rmsprop, lr 0.001 is named twice.",
+    "compare rmsprop --article --epochs 2": "--article draws with replacement",
+    # files
+    "train --data nowhere": "there is no folder 'nowhere'; --data takes mnist or a folder",
+    "train --data empty": "empty holds no train images; expected a file named such as",
+    "train --data cut": "is truncated",
+    "train --data foreign": "is no IDX file",
+    "train --data few --early-stopping": "--early-stopping needs at least 10 examples, not 9.",
+    "train --out file": "cannot write into file: File exists.",
+    "train --out file/below": "cannot write into file/below: Not a directory.",
+    "compare rmsprop --out file": "cannot write into file: File exists.",
+    "predict nowhere.safetensors": "nowhere.safetensors: No such file or directory.",
+    "predict file": "file is no safetensors file, or is truncated",
+}
+
+
+@pytest.fixture
+def files(images, make_images, tmp_path):
+    """Make the files that the table speaks of, all of them unfit."""
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("something else")
+    make_images(tmp_path / "few", train=9)
+    for name, spoil in (("cut", lambda old: old[:-1]), ("foreign", lambda old: b"P5 6 6" + old)):
+        shutil.copytree(images, tmp_path / name)
+        path = tmp_path / name / "train-images-idx3-ubyte"
+        path.write_bytes(spoil(path.read_bytes()))
+    return tmp_path
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_wrong_calls(call, run, files, images):
+    trains = call.startswith(("train ", "compare ")) and "--data" not in call
+    before = sorted(files.rglob("*"))
+    code, out, err = run(*call.split(), *(("--data", images) if trains else ()))
+    assert code == 2
+    assert out == ""
+    assert err.startswith("anyprop: ")
+    assert WRONG[call] in err
+    assert err.count("\n") == 1
+    assert err.endswith((".\n", "?\n"))
+    assert sorted(files.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("call", "package"),
+    [
+        ("train", "matplotlib"),
+        ("train", "safetensors"),
+        ("train", "tqdm"),
+        ("compare sgd", "matplotlib"),
+        ("predict file", "safetensors"),
+    ],
+)
+def test_what_a_missing_extra_is_called(call, package, run, files, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    code, out, err = run(*call.split())
+    assert (code, out) == (2, "")
+    assert err == f'anyprop: {package} is not installed; run pip install "anyprop[cli]" first.\n'
+
+
+def test_a_backend_that_cannot_be_used_says_why(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dpnp", None)
+    code, out, err = run("train", "--backend", "dpnp")
+    assert (code, out) == (2, "")
+    assert err == (
+        "anyprop: backend 'dpnp' cannot be used here: dpnp is not installed; install dpnp.\n"
+    )
+
+
+def test_without_a_command_there_is_help(run):
+    code, out, err = run()
+    assert (code, err) == (0, "")
+    assert out.startswith("usage: anyprop [-h] [--version] COMMAND ...")
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "predict", "backends"])
+def test_every_command_has_help(command, run, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(command, "--help")
+    assert exit_.value.code == 0
+    assert f"usage: anyprop {command} [-h]" in capsys.readouterr().out

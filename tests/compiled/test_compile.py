@@ -1,0 +1,310 @@
+"""The compiled step does what the step does, in fewer allocations."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import tracemalloc
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+from anyprop.layers.base import Layer
+from anyprop.network import noise_beside
+from optimizer_cases import OPTIMIZER_CASES
+from tables import LAYER_CASES, LOSS_CASES, K
+
+TRAINABLE = [case for case in LAYER_CASES if case.layer.specs()]
+NET = ap.MLP([4, 5, K])
+
+
+def _problem(net, loss, opt, *, dtype="float32", n=6, t=None, xp=None, seed=0):
+    """Make a step and two equal starts for it, and a function that draws batches."""
+    rng = np.random.default_rng(seed)
+    params = net.init(8, dtype=dtype, xp=xp)
+    k = net.output_shape((1, net.d))[1]
+
+    def batch(n=n):
+        x = rng.standard_normal((n, net.d)).astype(dtype)
+        noise = noise_beside(params, net.noise(rng, x.shape))
+        targets = rng.integers(0, k, n) if t is None else t(rng, n, k)
+        x, targets = ap.from_host(x, xp), ap.from_host(targets, xp)
+        return {"x": x, "t": targets, "noise": noise}
+
+    return ap.make_step(net, loss, opt), params, opt.init(params), batch
+
+
+def _copied(params, state):
+    """Copy what will be donated."""
+    slots = {name: slot.copy() for name, slot in state.slots.items()}
+    return params.copy(), state._replace(slots=slots)
+
+
+def _assert_equal(step, params, state, batches, *, exact=True, **kwargs):
+    compiled = ap.compile(step)
+    ours, theirs = _copied(params, state), (params, state)
+    for batch in batches:
+        *ours, value = compiled(*ours, **batch, **kwargs)
+        with np.errstate(all="ignore"):
+            *theirs, expected = step(*theirs, **batch, **kwargs)
+        pairs = [(value, expected), (ours[0].flat, theirs[0].flat)]
+        pairs += [(ours[1].slots[n].flat, s.flat) for n, s in theirs[1].slots.items()]
+        if theirs[0].running is not None:
+            pairs.append((ours[0].running, theirs[0].running))
+        for a, b in pairs:
+            a, b = ap.to_host(a), ap.to_host(b)
+            assert a.dtype == b.dtype
+            if exact:
+                np.testing.assert_array_equal(a, b)
+            else:
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        assert int(ours[1].step) == int(theirs[1].step)
+    return ours
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", TRAINABLE, ids=str)
+def test_every_network_equals_its_step_bit_for_bit(case, dtype):
+    loss = ap.MeanSquaredError()
+    step, params, state, batch = _problem(
+        case.layer, loss, ap.RMSProp(), dtype=dtype, t=lambda rng, n, k: rng.random((n, k))
+    )
+    _assert_equal(step, params, state, [batch() for _ in range(4)])
+
+
+@pytest.mark.parametrize("case", LOSS_CASES, ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_loss_equals_its_step_bit_for_bit(case, weighted):
+    step, params, state, batch = _problem(NET, case.loss, ap.SGD(), t=case.t)
+    weights = {"sample_weight": np.arange(6, dtype="float32")} if weighted else {}
+    _assert_equal(step, params, state, [batch() for _ in range(4)], **weights)
+
+
+@dataclass(frozen=True)
+class Options:
+    weight_decay: float = 0.1
+    decay_biases: bool = False
+    clip_value: float = 0.05
+    clip_norm: float = 0.1
+    clip_global_norm: float = 0.1
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_CASES)
+@pytest.mark.parametrize("options", [None, Options()], ids=["plain", "clipped-and-decayed"])
+def test_every_optimizer_equals_its_step_bit_for_bit(name, options):
+    opt = OPTIMIZER_CASES[name]
+    if options is not None:
+        opt = replace(opt, **vars(options))
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), opt)
+    _assert_equal(step, params, state, [batch() for _ in range(8)])
+
+
+@pytest.mark.parametrize("optimizer", [ap.RMSProp, ap.AdamW])
+def test_schedules_and_lr_scale_are_followed(optimizer):
+    opt = optimizer(lr=lambda step: 0.1 / (1 + step), weight_decay=0.1)
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), opt)
+    params, state = _assert_equal(step, params, state, [batch() for _ in range(4)])
+    state = state._replace(lr_scale=0.25)
+    _assert_equal(step, params, state, [batch() for _ in range(2)])
+
+
+def test_accumulated_steps_equal_theirs():
+    net, loss, opt = ap.MLP([4, 5, K], norm="batch"), ap.SoftmaxCrossEntropy(), ap.RMSProp()
+    _, params, state, batch = _problem(net, loss, opt)
+    step = ap.make_step(net, loss, opt, accumulate=3)
+    _assert_equal(step, params, state, [batch() for _ in range(3)])
+
+
+def test_other_batch_sizes_are_planned_too():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp())
+    _assert_equal(step, params, state, [batch(n) for n in (6, 1, 6, 3, 0, 6)])
+
+
+def test_what_is_not_writable_or_contiguous_is_copied():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp())
+    spread = np.repeat(params.flat, 2)[::2]
+    spread.flags.writeable = False
+    before = spread.copy()
+    given = batch()
+    given["x"] = np.asfortranarray(given["x"])
+    given["x"].flags.writeable = False
+    _assert_equal(step, params.replace(flat=spread), state, [given])
+    step = ap.compile(step)
+    step(params.replace(flat=spread), state, **given)
+    np.testing.assert_array_equal(spread, before)
+
+
+def test_parameters_and_state_are_donated_and_the_batch_is_not():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp())
+    given = batch()
+    kept = copy.deepcopy(given)
+    compiled = ap.compile(step)
+    new, after, _ = compiled(params, state, **given)
+    assert new.flat is params.flat
+    assert after.slots["h"].flat is state.slots["h"].flat
+    for name in ("x", "t"):
+        np.testing.assert_array_equal(given[name], kept[name])
+
+
+def test_values_of_earlier_steps_stay():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp(lr=0.1))
+    compiled, values, seen = ap.compile(step), [], []
+    for _ in range(5):
+        params, state, value = compiled(params, state, **batch())
+        values.append(value)
+        seen.append(float(value))
+    assert [float(value) for value in values] == seen
+    assert len(set(seen)) == 5
+
+
+def test_other_parameters_of_the_same_layout_are_taken_over():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp())
+    compiled, given = ap.compile(step), batch()
+    compiled(*_copied(params, state), **given)
+    other, other_state = NET.init(9), ap.RMSProp().init(params)
+    expected, _, value = step(other, other_state, **given)
+    new, _, ours = compiled(*_copied(other, other_state), **given)
+    assert ours == value
+    np.testing.assert_array_equal(new.flat, expected.flat)
+
+
+def test_steps_allocate_nothing_that_stays():
+    step, params, state, batch = _problem(
+        ap.MLP([64, 64, K]), ap.SoftmaxCrossEntropy(), ap.RMSProp(), n=64
+    )
+    compiled, given = ap.compile(step), batch()
+
+    def run(n):
+        nonlocal params, state
+        for _ in range(n):
+            params, state, _ = compiled(params, state, **given)
+
+    run(3)
+    tracemalloc.start()
+    try:
+        run(5)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        run(200)
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    activation = 64 * 64 * 4  # bytes; Python's own lists of free tuples grow by less
+    assert after - before < activation
+    assert peak - before < 2 * activation
+
+
+def test_buffers_are_used_again_within_a_step():
+    deep = ap.MLP([64] * 12, "silu")
+    step, params, state, batch = _problem(
+        deep, ap.MeanSquaredError(), ap.RMSProp(), n=256, t=lambda rng, n, k: rng.random((n, k))
+    )
+    compiled, given = ap.compile(step), batch()
+    tracemalloc.start()
+    try:
+        compiled(params, state, **given)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # what the forward pass saves, x and y of every layer, and not its 10 intermediate results
+    assert kept < 11 * 5 * 256 * 64 * 4
+
+
+def test_each_thread_has_its_own_plans():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp(lr=0.01))
+    compiled, batches = ap.compile(step), [batch() for _ in range(200)]
+    wanted, wanted_state = params, state
+    for given in batches:
+        wanted, wanted_state, _ = step(wanted, wanted_state, **given)
+    starts = [_copied(params, state) for _ in range(4)]
+    results = [None] * 4
+    barrier = threading.Barrier(4)
+
+    def train(i):
+        p, s = starts[i]
+        barrier.wait()
+        for given in batches:
+            p, s, _ = compiled(p, s, **given)
+        results[i] = p.flat
+
+    threads = [threading.Thread(target=train, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for flat in results:
+        np.testing.assert_array_equal(flat, wanted.flat)
+
+
+@dataclass(frozen=True)
+class Peeking(Layer):
+    """A layer that looks at a number, which no recording can repeat."""
+
+    def forward(self, params, x):
+        return (x if float(x[0, 0]) > 0 else 2.0 * x), None
+
+    def backward(self, params, residuals, dy):
+        return dy, {}
+
+
+@dataclass(frozen=True)
+class Cumulative(Layer):
+    """A layer that uses a function without a planned form."""
+
+    def forward(self, params, x):
+        from anyprop.backend import namespace
+
+        return namespace(x).cumulative_sum(x, axis=1), None
+
+    def backward(self, params, residuals, dy):
+        return dy, {}
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"), [(Peeking(), "reads numbers"), (Cumulative(), "uses cumulative_sum")]
+)
+def test_what_cannot_be_planned_runs_as_it_is_with_one_warning(layer, reason):
+    net = ap.Sequential(ap.Affine(4, K), layer)
+    step, params, state, batch = _problem(net, ap.SoftmaxCrossEntropy(), ap.SGD())
+    compiled, given = ap.compile(step), batch()
+    expected, _, value = step(params, state, **given)
+    with pytest.warns(RuntimeWarning, match=f"without a plan: it {reason}"):
+        new, _, ours = compiled(params, state, **given)
+    assert ours == value
+    np.testing.assert_array_equal(new.flat, expected.flat)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled(params, state, **given)
+
+
+def test_wrong_batches_raise_what_the_step_raises():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.SGD())
+    compiled, given = ap.compile(step), batch()
+    for wrong, error in (
+        ({"x": given["x"].astype("float64")}, TypeError),
+        ({"x": given["x"][:, :3]}, ValueError),
+        ({"t": given["t"][:3]}, ValueError),
+        ({"sample_weight": np.ones(5, dtype="float32")}, ValueError),
+    ):
+        with pytest.raises(error) as eager:
+            step(params, state, **(given | wrong))
+        with pytest.raises(error) as ours:
+            compiled(params, state, **(given | wrong))
+        assert str(ours.value) == str(eager.value)
+
+
+def test_only_steps_are_compiled():
+    with pytest.raises(TypeError, match="takes a step from make_step"):
+        ap.compile(lambda params, state, x, t: None)
+
+
+@pytest.mark.parametrize("name", ["rmsprop-centered-momentum", "adam", "nadam", "lion"])
+def test_other_backends_compute_the_same(backend, name):
+    net = ap.MLP([4, 5, K], norm="batch", dropout=0.2)
+    step, params, state, batch = _problem(
+        net, ap.SoftmaxCrossEntropy(), OPTIMIZER_CASES[name], dtype="float64", xp=backend.name
+    )
+    _assert_equal(step, params, state, [batch() for _ in range(3)], exact=False)

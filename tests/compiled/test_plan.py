@@ -1,0 +1,93 @@
+"""Plans repeat a recording on new numbers, in memory that they share out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anyprop.compiled import traced as xp
+from anyprop.compiled.plan import make_plan
+from anyprop.compiled.recording import Recording
+
+
+def _planned(function, *arrays, targets=()):
+    """Record a function on copies of the arrays; give its plan and the arrays that it reads."""
+    arrays = [np.array(a) for a in arrays]
+    with Recording() as recording:
+        given = [Recording.given(a) for a in arrays]
+        outputs = function(*given)
+    chosen = [None if i is None else given[i] for i in targets]
+    return make_plan(recording, outputs, chosen), arrays
+
+
+def test_a_plan_computes_on_what_the_arrays_hold_now(rng):
+    def function(a, b):
+        y = xp.maximum(xp.matmul(a, b), 0.0)
+        return [y, xp.sum(y, axis=0), xp.mean(y), xp.concat([xp.reshape(y, (-1,)), y[0]])]
+
+    plan, (a, b) = _planned(function, rng.random((3, 4)), rng.random((4, 2)))
+    for _ in range(2):
+        a[...], b[...] = rng.standard_normal(a.shape), rng.standard_normal(b.shape)
+        plan.run()
+        y = np.maximum(a @ b, 0.0)
+        wanted = [y, y.sum(axis=0), y.mean(), np.concatenate([y.reshape(-1), y[0]])]
+        for output, expected in zip(plan.outputs, wanted, strict=True):
+            np.testing.assert_array_equal(output, expected)
+
+
+def test_a_target_that_is_read_later_is_written_last():
+    plan, (x,) = _planned(lambda x: [x + 1.0, x * 2.0], [1.0, 2.0], targets=[0])
+    plan.run()
+    np.testing.assert_array_equal(x, [2.0, 3.0])
+    np.testing.assert_array_equal(plan.outputs[1], [2.0, 4.0])
+
+
+def test_two_targets_may_change_places():
+    plan, (x, y) = _planned(lambda x, y: [y * 1.0, x * 1.0], [1.0], [2.0], targets=[0, 1])
+    plan.run()
+    assert (x.tolist(), y.tolist()) == ([2.0], [1.0])
+
+
+def test_overlapping_inputs_are_read_whole():
+    def function(x):
+        y = x * 1.0
+        row = x[0] * 2.0
+        return [y + y.T, row + x]
+
+    x = [[1.0, 2.0], [3.0, 4.0]]
+    plan, _ = _planned(function, x)
+    plan.run()
+    np.testing.assert_array_equal(plan.outputs[0], [[2.0, 5.0], [5.0, 8.0]])
+    np.testing.assert_array_equal(plan.outputs[1], [[3.0, 6.0], [5.0, 8.0]])
+
+
+def test_pieces_are_computed_in_their_places():
+    def function(x):
+        return [xp.concat([xp.reshape(x * 2.0, (-1,)), xp.sum(x, axis=0)])]
+
+    plan, _ = _planned(function, [[1.0, 2.0], [3.0, 4.0]])
+    assert len(plan.calls) == 2  # no call is left for the join
+    plan.run()
+    np.testing.assert_array_equal(plan.outputs[0], [2.0, 4.0, 6.0, 8.0, 4.0, 6.0])
+
+
+def test_a_vector_that_is_joined_twice_is_copied():
+    def function(x):
+        y = x * 2.0
+        return [xp.concat([y, y]), xp.concat([y, x])]
+
+    plan, (x,) = _planned(function, [1.0, 2.0])
+    x[...] = [3.0, 4.0]
+    plan.run()
+    np.testing.assert_array_equal(plan.outputs[0], [6.0, 8.0, 6.0, 8.0])
+    np.testing.assert_array_equal(plan.outputs[1], [6.0, 8.0, 3.0, 4.0])
+
+
+def test_a_long_chain_needs_two_buffers():
+    def function(x):
+        y = x
+        for _ in range(50):
+            y = xp.exp(y) * 0.1
+        return [y]
+
+    plan, _ = _planned(function, np.ones(1000))
+    assert plan.nbytes <= 2 * 8000

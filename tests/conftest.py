@@ -1,0 +1,140 @@
+"""Backends under test.
+
+`pytest --backend torch --backend numpy` chooses them; the default is NumPy. A test that takes the
+fixture `backend` runs once on each; a test marked `needs("torch")` compares with that library and
+runs where it was asked for; all other tests do not depend on a backend and run with NumPy's. A
+backend that is asked for and cannot be used ends the run with the reason: nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anyprop.backend import (
+    BackendUnavailableError,
+    available_backends,
+    from_host,
+    get_device,
+    get_namespace,
+    to_host,
+)
+
+
+@dataclass(frozen=True)
+class BackendCase:
+    """One way to run a test: a namespace, a device, and how its arrays are made."""
+
+    id: str
+    name: str
+    device_name: str | None = None
+    readonly: bool = False
+
+    @property
+    def xp(self) -> Any:
+        return get_namespace(self.name)
+
+    @property
+    def device(self) -> Any:
+        return get_device(self.xp, self.device_name)
+
+    @property
+    def mutable(self) -> bool:
+        """Whether arrays made here can be written to in place."""
+        return self.name != "jax" and not self.readonly
+
+    def asarray(self, values: Any, dtype: str | None = None) -> Any:
+        """Make an array of this backend from numbers, lists or a NumPy array."""
+        host = np.array(values, dtype=dtype)
+        array = from_host(host, self.xp, device=self.device)
+        if self.readonly:
+            array.flags.writeable = False
+        return array
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        return to_host(array)
+
+    def __str__(self) -> str:
+        return self.id
+
+
+CASES = {
+    "numpy": (BackendCase("numpy", "numpy"), BackendCase("numpy-readonly", "numpy", readonly=True)),
+    "array_api_strict": (
+        BackendCase("strict", "array_api_strict"),
+        BackendCase("strict-device1", "array_api_strict", "device1"),
+    ),
+    "torch": (BackendCase("torch", "torch"),),
+    "jax": (BackendCase("jax", "jax"),),
+    "cupy": (BackendCase("cupy", "cupy"),),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        action="append",
+        choices=sorted(CASES),
+        help="backend to test; may be repeated (default: numpy)",
+    )
+
+
+def _asked_for(config: pytest.Config) -> list[str]:
+    return config.getoption("--backend") or ["numpy"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(library): compares with another library's results")
+    for name in _asked_for(config):
+        try:
+            get_namespace(name)
+        except BackendUnavailableError as error:
+            raise pytest.UsageError(str(error)) from None
+    if "jax" in _asked_for(config):
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
+    if "array_api_strict" in _asked_for(config):
+        strict = importlib.import_module("array_api_strict")
+        strict.set_array_api_strict_flags(
+            api_version="2024.12", boolean_indexing=False, data_dependent_shapes=False
+        )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = [f"backends: {', '.join(_asked_for(config))}"]
+    if "cupy" not in _asked_for(config):
+        lines.append(f"not run: cupy ({_why_not_cupy()})")
+    return lines
+
+
+def _why_not_cupy() -> str:
+    (cupy,) = (b for b in available_backends(only=["cupy"]))
+    return cupy.reason or "not asked for; pass --backend cupy"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        cases = [case for name in _asked_for(metafunc.config) for case in CASES[name]]
+        metafunc.parametrize("backend", cases, ids=str)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    asked_for = _asked_for(config)
+
+    def wanted(item: pytest.Item) -> bool:
+        needs = item.get_closest_marker("needs")
+        if needs is not None:
+            return needs.args[0] in asked_for
+        return "backend" in getattr(item, "fixturenames", ()) or "numpy" in asked_for
+
+    chosen = [item for item in items if wanted(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = chosen
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20161)

@@ -1,0 +1,117 @@
+"""Sequential and Residual: what fits together, and what the names are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+
+
+def test_names_pass_through_a_residual_unchanged():
+    block = ap.Sequential(ap.Affine(4, 3), ap.ReLU(), ap.Affine(3, 4))
+    assert ap.Residual(block).specs() == block.specs()
+    net = ap.Sequential(ap.ReLU(), ap.Tanh(), ap.Residual(block))
+    assert list(net.specs()) == ["2.0.W", "2.0.b", "2.2.W", "2.2.b"]
+    params = net.init(8)
+    assert params["2.0.W"].shape == params[2][0].W.shape == (4, 3)
+
+
+def test_a_residual_knows_its_width():
+    assert ap.Residual(ap.Affine(4, 4)).d == 4
+    assert ap.Residual(ap.Sequential(ap.ReLU(), ap.BatchNorm(3))).d == 3
+    assert ap.Residual(ap.ReLU()).d is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ap.Residual(ap.Affine(4, 3)),
+        lambda: ap.Residual(ap.Sequential(ap.ReLU(), ap.Affine(4, 3))),
+        lambda: ap.Residual(ap.MLP([4, 8, 3])),
+    ],
+)
+def test_a_residual_refuses_a_block_that_changes_the_width(make):
+    with pytest.raises(ValueError, match="makes rows of 3 numbers out of rows of 4"):
+        make()
+
+
+def test_a_residual_of_any_width_notices_at_its_first_forward(backend):
+    class FirstColumn(ap.Identity):
+        def forward(self, params, x):
+            return x[:, :1], x.shape
+
+    layer, x = ap.Residual(FirstColumn()), backend.asarray(np.ones((2, 3)))
+    for forward in (layer.forward, lambda p, x: layer.forward_train(p, x, None)):
+        with pytest.raises(ValueError, match=r"block\(x\) has shape \(2, 1\), expected \(2, 3\)"):
+            forward(layer.init(), x)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ap.Sequential(), ValueError, "at least one layer"),
+        (lambda: ap.Sequential(ap.ReLU), TypeError, "forget the"),
+        (lambda: ap.Sequential([ap.ReLU()]), TypeError, "takes layers"),
+        (lambda: ap.Residual(ap.ReLU), TypeError, "forget the"),
+        (lambda: ap.Sequential(ap.Affine(3, 4), ap.ReLU(), ap.Affine(3, 2)), ValueError,
+         r"layer 2, Affine\(d=3, m=2, bias=True\), takes rows of 3 numbers.* give 4"),
+        (lambda: ap.Sequential(ap.Affine(3, 4), ap.MLP([3, 2])), ValueError, "layer 1"),
+        (lambda: ap.Sequential(ap.MLP([3, 2]), ap.BatchNorm(3)), ValueError, "give 2"),
+        (lambda: ap.Sequential(ap.Affine(3, 4), ap.Residual(ap.LayerNorm(3))), ValueError,
+         "layer 1"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_the_first_layers_dx_is_not_computed_when_nobody_needs_it():
+    class Counting(ap.Affine):
+        calls = 0
+
+        def backward(self, params, residuals, dy):
+            type(self).calls += 1
+            return super().backward(params, residuals, dy)
+
+    net = ap.Sequential(ap.Tanh(), ap.Sequential(Counting(3, 2), ap.ReLU()), ap.Affine(2, 2))
+    params = net.init(8)
+    y, residuals = net.forward(params, np.ones((4, 3), dtype="float32"))
+    net.backward_params(params, residuals, np.ones_like(y))
+    assert Counting.calls == 0
+    net.backward(params, residuals, np.ones_like(y))
+    assert Counting.calls == 1
+
+
+def test_gradients_are_put_in_the_order_of_the_parameters_and_checked():
+    class Shuffled(ap.Affine):
+        def backward_params(self, params, residuals, dy):
+            return dict(reversed(super().backward_params(params, residuals, dy).items()))
+
+    class Transposed(ap.Affine):
+        def backward_params(self, params, residuals, dy):
+            return {"W": residuals.T @ dy, "b": dy}
+
+    class Forgetful(ap.Affine):
+        def backward_params(self, params, residuals, dy):
+            return {"W": residuals.T @ dy}
+
+    x, dy = np.ones((4, 3), dtype="float32"), np.ones((4, 2), dtype="float32")
+
+    def gradient(layer):
+        net = ap.Sequential(ap.Sequential(layer))
+        params = net.init(8)
+        return net.backward(params, net.forward(params, x)[1], dy)[1].flat
+
+    np.testing.assert_array_equal(gradient(Shuffled(3, 2)), gradient(ap.Affine(3, 2)))
+    with pytest.raises(ValueError, match=r"gradient of b has shape \(4, 2\), expected \(2,\)"):
+        gradient(Transposed(3, 2))
+    with pytest.raises(ValueError, match="no gradient for the parameter 'b'"):
+        gradient(Forgetful(3, 2))
+
+
+def test_layers_of_one_sequential_are_independent_even_if_they_are_one_object():
+    layer = ap.Affine(3, 3)
+    params = ap.Sequential(layer, layer).init(8)
+    assert not np.array_equal(params[0].W, params[1].W)

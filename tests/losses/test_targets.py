@@ -1,0 +1,53 @@
+"""What the losses that compare number by number say of targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+from anyprop.losses.registry import get_loss
+
+
+@pytest.mark.parametrize(
+    ("loss", "bad", "message"),
+    [
+        (ap.SigmoidCrossEntropy(), 1.5, r"t\[1, 2\] is 1.5; targets must be finite and lie in"),
+        (ap.SigmoidCrossEntropy(), -0.1, r"lie in \[0, 1\]"),
+        (ap.PoissonNLL(), -1.0, r"lie in \[0, inf\]"),
+        (ap.MeanSquaredError(), np.nan, r"t\[1, 2\] is nan; targets must be finite\."),
+        (ap.Huber(), np.inf, "must be finite"),
+        (ap.MeanAbsoluteError(), -np.inf, "must be finite"),
+    ],
+)
+def test_a_target_out_of_range_is_named(loss, bad, message, backend):
+    t = np.zeros((3, 4))
+    t[1, 2] = bad
+    with pytest.raises(ValueError, match=message):
+        loss.check_targets(backend.asarray(t), 4)
+
+
+def test_a_row_of_labels_is_correct_if_all_of_them_are(backend):
+    y = backend.asarray([[1.0, -1.0], [1.0, 1.0], [-2.0, -2.0], [0.0, 3.0]])
+    t = backend.asarray([[1, 0], [1, 0], [0, 0], [0, 1]])
+    right = ap.SigmoidCrossEntropy().correct(y, t)
+    np.testing.assert_array_equal(backend.to_numpy(right), [True, False, True, True])
+
+
+def test_a_confident_right_label_costs_its_small_probability_of_error(backend):
+    """log(1 + exp(20)) - 20 in float32 would be 0 or 2e-6."""
+    y, t = backend.asarray([[20.0, -20.0]], "float32"), backend.asarray([[1, 0]])
+    value, _ = ap.SigmoidCrossEntropy().forward(y, t)
+    assert float(value) == pytest.approx(np.exp(-20.0), rel=1e-5)
+
+
+def test_losses_are_found_by_name():
+    assert get_loss("huber") is ap.Huber
+    with pytest.raises(ValueError, match="unknown loss 'hubber'; did you mean 'huber'"):
+        get_loss("hubber")
+
+
+@pytest.mark.parametrize("delta", [0.0, -1.0, float("inf"), float("nan")])
+def test_huber_needs_a_positive_delta(delta):
+    with pytest.raises(ValueError, match="Huber: delta must be a positive finite number"):
+        ap.Huber(delta)

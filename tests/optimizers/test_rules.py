@@ -1,0 +1,111 @@
+"""A rule is one formula for arrays, for numbers in a compiled loop, and for one CUDA kernel."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+from optimizer_cases import OPTIMIZER_CASES
+
+every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)
+
+
+def inputs(opt, dtype, rng):
+    """Make p, g and the slots for a few steps' worth of entries; zeros and both signs among them."""
+    size = 40
+    p, g = rng.standard_normal(size), rng.standard_normal(size) * np.geomspace(1e-6, 1e3, size)
+    g[::7] = 0.0
+    slots = []
+    for name, initial in opt.slots().items():
+        slot = rng.standard_normal(size)
+        signed = name in ("m", "prev") or (name == "v" and not _is_mean_of_squares(opt))
+        slots.append(0.0 if initial is None else slot if signed else slot**2)
+    return [p.astype(dtype), g.astype(dtype)], [
+        slot if isinstance(slot, float) else slot.astype(dtype) for slot in slots
+    ]
+
+
+def _is_mean_of_squares(opt):
+    return "m" in opt.slots()
+
+
+@every_optimizer
+def test_the_signature_names_the_slots_and_the_scalars_in_order(opt):
+    parameters = inspect.signature(opt.rule(np)).parameters
+    assert list(parameters) == ["p", "g", *opt.slots(), *opt.scalars(1, 0.1)]
+    kinds = {parameter.kind for parameter in parameters.values()}
+    assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+
+
+@every_optimizer
+def test_a_slot_that_is_left_out_comes_back_as_it_went_in(opt, rng):
+    arrays, slots = inputs(opt, "float64", rng)
+    _, *returned = opt.rule(np)(*arrays, *slots, **opt.scalars(3, 0.1))
+    assert len(returned) == len(slots)
+    for initial, new in zip(opt.slots().values(), returned, strict=True):
+        assert (initial is None) == (isinstance(new, float) and new == 0.0)
+
+
+@every_optimizer
+def test_results_do_not_share_memory_with_arguments(opt, rng):
+    """Or a gradient that is written to later would change the state."""
+    arrays, slots = inputs(opt, "float64", rng)
+    results = opt.rule(np)(*arrays, *slots, **opt.scalars(3, 0.1))
+    for given in (*arrays, *slots):
+        for result in results:
+            assert not np.may_share_memory(given, result) or isinstance(given, float)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_optimizer
+def test_numba_compiles_the_rule_for_numbers(opt, dtype, rng):
+    from numba import njit
+
+    number = np.dtype(dtype).type
+    rule = opt.rule(np)
+    compiled = njit(error_model="numpy")(rule)
+    for t in (1, 50):
+        arrays, slots = inputs(opt, dtype, rng)
+        scalars = opt.scalars(t, 0.1)
+        expected = rule(*arrays, *slots, **scalars)
+        entries = [
+            compiled(
+                *(number(a[i]) for a in arrays),
+                *(slot if isinstance(slot, float) else number(slot[i]) for slot in slots),
+                *(number(scalar) for scalar in scalars.values()),
+            )
+            for i in range(arrays[0].size)
+        ]
+        for found, array in zip(zip(*entries, strict=True), expected, strict=True):
+            if isinstance(array, np.ndarray):
+                assert array.dtype == dtype
+                found = np.asarray([float(x) for x in found]).astype(dtype)
+                np.testing.assert_array_max_ulp(found, array, maxulp=1)
+
+
+if importlib.util.find_spec("cupy") is not None:
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @every_optimizer
+    def test_cupy_fuses_the_rule_into_one_kernel_of_the_same_dtype(opt, dtype):
+        """Trace it, on addresses that nothing is read from; only the launch needs a GPU."""
+        import cupy
+
+        def stand_in():
+            memory = cupy.cuda.UnownedMemory(1 << 40, 1 << 20, cupy, 0)
+            return cupy.ndarray((8,), dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
+
+        array = cupy.zeros(8, dtype) if cupy.is_available() else stand_in()
+        fused = cupy.fuse(opt.rule(cupy))
+        slots = [0.0 if initial is None else array for initial in opt.slots().values()]
+        try:
+            fused(array, array, *slots, *opt.scalars(3, 0.1).values())
+        except cupy.cuda.runtime.CUDARuntimeError:
+            assert not cupy.is_available()
+        ((kernel, _),) = fused._memo.values()
+        types = set(re.findall(r"static_cast<\s*(\w+)\s*>", kernel.operation))
+        assert types - {"bool"} == {{"float32": "float", "float64": "double"}[dtype]}

@@ -1,0 +1,153 @@
+"""What imports what, and what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import anyprop
+
+SOURCE = Path(anyprop.__file__).parent
+
+# A module may import from the lines above its own, and from itself: the order of the library's ideas.
+ORDER = [
+    ["_typing"],
+    ["_checks"],
+    ["backend", "_tree"],
+    ["xp", "_numerics"],
+    ["parameters"],
+    ["initializers", "schedules"],
+    ["layers.base", "losses.base", "optimizers.base"],
+    ["layers", "losses", "optimizers"],
+    ["layers.registry", "losses.registry", "optimizers.registry"],
+    ["network"],
+    ["description", "differences"],
+    ["checkpoint"],
+    ["training"],
+    ["compiled"],
+    ["data"],
+    ["plotting"],
+    ["book"],
+    ["cli"],
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+# Only these may be told apart inside a package: the rest of its files stand on one line.
+OUTSIDE = {"array_api_compat", "numpy"}
+LATE = {"matplotlib", "safetensors", "tqdm", "cupy", "jax", "torch", "numba"}
+
+
+def _modules() -> dict[str, Path]:
+    names = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        names[".".join(parts)] = path
+    return names
+
+
+MODULES = _modules()
+
+
+def _rank(module: str) -> int:
+    while module not in RANK:
+        module, _, _ = module.rpartition(".")
+        assert module, "a new module needs a place in ORDER"
+    return RANK[module]
+
+
+def _imports(path: Path, *, at_import_time: bool) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if at_import_time else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+            if node.module == "anyprop":
+                found |= {f"anyprop.{alias.name}" for alias in node.names}
+    return found
+
+
+def _ours(module: str) -> set[str]:
+    found = _imports(MODULES[module], at_import_time=False)
+    return {name.removeprefix("anyprop.") for name in found if name.startswith("anyprop.")}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in ("", "__main__")])
+def test_imports_point_down(module):
+    for imported in _ours(module):
+        same_package = imported.split(".")[0] == module.split(".")[0]
+        assert _rank(imported) < _rank(module) or (
+            same_package and _rank(imported) == _rank(module)
+        ), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("package", ["layers", "losses", "optimizers"])
+def test_the_ideas_of_a_package_do_not_import_each_other(package):
+    """Except where one is defined as a variant of another, or contains others."""
+    allowed = {f"{package}.base", f"{package}.__init__", "optimizers.presets"}
+    for module in MODULES:
+        if module.startswith(f"{package}.") and not module.endswith(("base", "registry")):
+            siblings = {i for i in _ours(module) if i.startswith(f"{package}.")} - allowed
+            variants = {s for s in siblings if s in VARIANTS.get(module, ())}
+            assert siblings == variants, f"{module} imports {siblings - variants}"
+
+
+VARIANTS: dict[str, set[str]] = {
+    f"optimizers.{variant}": {"optimizers.adam"}
+    for variant in ("adamax", "adamw", "amsgrad", "nadam", "radam")
+}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("cli")])
+def test_optional_libraries_are_imported_only_when_they_are_needed(module):
+    outside = {name.split(".")[0] for name in _imports(MODULES[module], at_import_time=True)}
+    assert not outside & LATE
+    assert outside <= OUTSIDE | {"anyprop"} | sys.stdlib_module_names
+
+
+def test_importing_anyprop_loads_no_backend_and_no_plotting():
+    code = (
+        "import sys, anyprop\n"
+        f"print(sorted({LATE | {'scipy', 'sklearn', 'argparse'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in anyprop.__all__:
+        assert getattr(anyprop, name).__doc__, name
+    assert anyprop.__dir__() == anyprop.__all__
+
+
+def test_type_checkers_see_the_same_names():
+    stub = ast.parse((SOURCE / "__init__.pyi").read_text())
+    seen = {
+        f"{node.module}.{alias.name}"
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    of = anyprop._MODULE_OF
+    assert seen == {
+        f"anyprop.{of[name]}.{name}" if name in of else f"anyprop.{name}"
+        for name in anyprop.__all__
+    }
+
+
+def test_no_module_hides_a_public_name():
+    """Importing `anyprop.x` sets the attribute x, whatever was there before."""
+    assert not {m for m in MODULES if "." not in m} & set(anyprop._MODULE_OF)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'MPL'"):
+        _ = anyprop.MPL

@@ -1,0 +1,181 @@
+"""One flat vector and its named views."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+from anyprop.backend import device_of, dtype_name
+from anyprop.parameters import Layout, Parameters, Spec
+
+
+def _net() -> ap.Sequential:
+    return ap.Sequential(
+        ap.Affine(4, 3), ap.BatchNorm(3), ap.ReLU(), ap.Sequential(ap.Affine(3, 3)), ap.Affine(3, 2)
+    )
+
+
+def _init(backend, **kwargs) -> Parameters:
+    return _net().init(seed=8, xp=backend.xp, device=backend.device, **kwargs)
+
+
+def test_names_shapes_and_order(backend):
+    params = _init(backend)
+    shapes = {name: tuple(array.shape) for name, array in params.named().items()}
+    assert shapes == {
+        "0.W": (4, 3), "0.b": (3,),
+        "1.gamma": (3,), "1.beta": (3,), "1.mean": (3,), "1.var": (3,),
+        "3.0.W": (3, 3), "3.0.b": (3,),
+        "4.W": (3, 2), "4.b": (2,),
+    }  # fmt: skip
+    assert params.size == params.flat.shape[0] == 15 + 6 + 12 + 8
+    assert params.running.shape == (6,)
+
+
+def test_views_hold_the_flat_vectors_numbers_in_order(backend):
+    params = _init(backend)
+    trainable = [a for n, a in params.named().items() if not n.endswith(("mean", "var"))]
+    joined = np.concatenate([backend.to_numpy(a).ravel() for a in trainable])
+    np.testing.assert_array_equal(joined, backend.to_numpy(params.flat))
+    np.testing.assert_array_equal(backend.to_numpy(params.running), [0, 0, 0, 1, 1, 1])
+
+
+def test_every_way_to_name_an_array_finds_it(backend):
+    params = _init(backend)
+    for found in (params["3.0.W"], params[3]["0.W"], params[3][0].W, params[3]["0"]["W"]):
+        np.testing.assert_array_equal(backend.to_numpy(found), backend.to_numpy(params["3.0.W"]))
+    assert tuple(params[1].mean.shape) == (3,)
+
+
+def test_views_are_views_where_arrays_can_be_written(backend):
+    if not backend.mutable:
+        return
+    params = _init(backend)
+    params[3][0].W[1, 2] = 42.0
+    start = 15 + 6 + 3 * 1 + 2
+    assert float(params.flat[start]) == 42.0
+    params.flat[start] = 7.0
+    assert float(params["3.0.W"][1, 2]) == 7.0
+    assert float(params[3].flat[5]) == 7.0
+
+
+def test_dtype_and_device(backend):
+    for dtype in ("float32", "float64"):
+        params = _init(backend, dtype=dtype)
+        for array in (params.flat, params.running, params[0].W):
+            assert dtype_name(array) == dtype
+            assert backend.device is None or device_of(array) == backend.device
+
+
+def test_the_same_seed_gives_the_same_bits(backend):
+    ours = _init(backend, dtype="float32")
+    numpys = _net().init(seed=8)
+    np.testing.assert_array_equal(backend.to_numpy(ours.flat), numpys.flat)
+    assert not np.array_equal(_net().init(seed=9).flat, numpys.flat)
+
+
+def test_a_layer_without_parameters_has_an_empty_vector(backend):
+    params = _init(backend)[2]
+    assert params.size == 0
+    assert params.flat.shape == (0,)
+    assert params.named() == {}
+
+
+def test_an_unknown_name_says_what_there_is(backend):
+    params = _init(backend)
+    with pytest.raises(AttributeError, match="no parameter 'V'; this layer has W, b"):
+        _ = params[0].V
+    with pytest.raises(KeyError, match="no parameter 'V'"):
+        params["0.V"]
+    with pytest.raises(IndexError, match="negative"):
+        params[-1]
+
+
+def test_a_view_cannot_be_replaced(backend):
+    params = _init(backend)
+    with pytest.raises(AttributeError):
+        params[0].W = params[0].W
+
+
+def test_layouts_compare_by_names_and_shapes():
+    specs = {"W": Spec((2, 3)), "b": Spec((3,), 0.0)}
+    assert Layout.of(specs) == ap.Affine(2, 3).init().layout
+    assert hash(Layout.of(specs)) == hash(ap.Affine(2, 3).init().layout)
+    assert Layout.of(specs) != ap.Affine(3, 2).init().layout
+    assert Layout.of({"W": Spec((2, 3))}) != Layout.of({"V": Spec((2, 3))})
+
+
+def test_repr_tells_names_shapes_and_count():
+    assert repr(ap.Affine(2, 3).init()) == "Parameters(9 numbers: W (2, 3), b (3,))"
+
+
+def test_replace_and_copy(backend):
+    params = _init(backend)
+    doubled = params.replace(flat=params.flat * 2.0)
+    assert doubled.running is params.running
+    assert doubled.layout is params.layout
+    before = backend.to_numpy(params.flat).copy()
+    copied = params.copy()
+    if backend.mutable:
+        copied.flat[0] = 1e3
+        copied.running[0] = 1e3
+    np.testing.assert_array_equal(backend.to_numpy(params.flat), before)
+    assert float(params.running[0]) == 0.0
+
+
+def test_copies_and_pickles_keep_views_views(backend):
+    params = _init(backend)
+    _ = params[0].W, params[3][0].b
+    for other in (copy.deepcopy(params), pickle.loads(pickle.dumps(params))):
+        assert other.layout == params.layout
+        np.testing.assert_array_equal(backend.to_numpy(other.flat), backend.to_numpy(params.flat))
+        if backend.mutable:
+            other.flat[0] = 5.0
+            assert float(other[0].W[0, 0]) == 5.0
+            assert float(params[0].W[0, 0]) != 5.0
+
+
+@pytest.mark.needs("jax")
+def test_jax_sees_one_leaf_and_traces_views():
+    import jax
+
+    net = ap.MLP([4, 3, 2])
+    params = net.init(seed=8, xp="jax")
+    assert len(jax.tree_util.tree_leaves(params)) == 1
+    assert len(jax.tree_util.tree_leaves(_net().init(xp="jax"))) == 2
+    total = jax.jit(lambda p: p[0].W.sum() + p["2.b"].sum())(params)
+    np.testing.assert_allclose(float(total), float(params[0].W.sum()), rtol=1e-6)
+    grads = jax.grad(lambda p: (p[0].W ** 2).sum())(params)
+    assert isinstance(grads, Parameters)
+    np.testing.assert_allclose(np.asarray(grads[0].W), 2 * np.asarray(params[0].W), rtol=1e-6)
+
+
+@pytest.mark.needs("jax")
+def test_a_trace_leaves_no_tracer_in_parameters_it_closes_over():
+    import jax
+
+    net = ap.MLP([4, 3, 2])
+    params = net.init(seed=8, xp="jax")
+    x = ap.from_host(np.ones((2, 4), dtype="float32"), "jax")
+    traced = jax.jit(lambda x: net.forward(params, x)[0])(x)
+    np.testing.assert_allclose(traced, net.forward(params, x)[0], rtol=1e-6)
+
+
+@pytest.mark.needs("jax")
+def test_parameters_made_before_jax_was_imported_can_be_traced():
+    code = (
+        "import sys, anyprop as ap\n"
+        "params = ap.Affine(2, 3).init()\n"
+        "assert 'jax' not in sys.modules\n"
+        "import jax\n"
+        "ap.Affine(2, 3).init()\n"
+        "print(len(jax.tree_util.tree_leaves(params)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

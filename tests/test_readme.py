@@ -1,0 +1,27 @@
+"""What the README shows runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_program_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANYPROP_BACKEND", raising=False)
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    program = "\n".join(block for block in blocks if "cupy" not in block)
+    names: dict[str, object] = {}
+    exec(compile(program, "README.md", "exec"), names)
+    (accuracy,) = re.findall(r"accuracy=([\d.]+)", capsys.readouterr().out)
+    assert float(accuracy) > 0.96
+    assert (tmp_path / "loss.png").stat().st_size > 10_000
+
+
+def test_what_it_links_to_is_there():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (Path(__file__).parent.parent / link).exists(), link

@@ -1,0 +1,88 @@
+"""Evaluation does not depend on the batches."""
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 15, 29, 30, 1000])
+@pytest.mark.parametrize("class_weight", [None, (1.0, 0.0, 3.0)])
+def test_uneven_batches_give_the_loss_of_all_examples(problem, batch_size, class_weight):
+    loss, params = ap.SoftmaxCrossEntropy(class_weight=class_weight), problem.params()
+    y = problem.net.forward(params, problem.x)[0]
+    wanted = float(loss.forward(y, problem.t)[0])
+    result = ap.evaluate(problem.net, params, problem.data, loss=loss, batch_size=batch_size)
+    assert isinstance(result, ap.Evaluation)
+    assert type(result.loss) is float
+    np.testing.assert_allclose(result.loss, wanted, rtol=1e-14)
+    right = problem.numpy(y).argmax(axis=1) == problem.numpy(problem.t)
+    assert result.accuracy == right.mean()
+
+
+def test_a_loss_without_classes_tells_no_accuracy(problem):
+    t = problem.backend.asarray(np.ones((30, 3)))
+    loss = ap.MeanSquaredError()
+    result = ap.evaluate(problem.net, problem.params(), (problem.x, t), loss=loss, batch_size=8)
+    y = problem.numpy(ap.predict(problem.net, problem.params(), problem.x))
+    np.testing.assert_allclose(result.loss, ((y - 1) ** 2).mean() * loss_factor(loss), rtol=1e-13)
+    assert result.accuracy is None
+
+
+def loss_factor(loss):
+    """What a loss makes of a squared error of 1: its convention, not this test's business."""
+    return float(loss.forward(np.ones((1, 1)), np.zeros((1, 1)))[0])
+
+
+def test_weights_that_are_all_zero_give_zero(problem):
+    loss = ap.SoftmaxCrossEntropy(class_weight=[0.0, 0.0, 0.0])
+    assert ap.evaluate(problem.net, problem.params(), problem.data, loss=loss).loss == 0.0
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])
+def test_predictions_are_the_forward_pass(problem, batch_size):
+    params = problem.params()
+    y = ap.predict(problem.net, params, problem.x, batch_size)
+    wanted = problem.net.forward(params, problem.x)[0]
+    assert y.shape == (30, 3)
+    assert y.dtype == problem.x.dtype
+    np.testing.assert_allclose(problem.numpy(y), problem.numpy(wanted), rtol=1e-13)
+
+
+def test_no_examples_have_no_predictions_and_cannot_be_measured(problem):
+    params, none = problem.params(), (problem.x[:0, ...], problem.t[:0])
+    assert ap.predict(problem.net, params, none[0]).shape == (0, 3)
+    with pytest.raises(ValueError, match="no examples"):
+        ap.evaluate(problem.net, params, none, loss=problem.loss)
+
+
+def test_a_network_is_measured_as_it_works_not_as_it_trains(problem):
+    """Dropout drops nothing, and BatchNorm does not look at the batch."""
+    net = ap.Sequential(ap.Affine(4, 5), ap.BatchNorm(5), ap.Dropout(0.9), ap.Affine(5, 3))
+    params = problem.with_(net=net).params()
+    small, large = (
+        ap.evaluate(net, params, problem.data, loss=problem.loss, batch_size=size).loss
+        for size in (2, 30)
+    )
+    np.testing.assert_allclose(small, large, rtol=1e-13)
+    np.testing.assert_allclose(
+        problem.numpy(ap.predict(net, params, problem.x, 1)),
+        problem.numpy(net.forward(params, problem.x)[0]),
+        rtol=1e-12,
+    )
+
+
+def test_wrong_arguments(problem):
+    params, x, t = problem.params(), problem.x, problem.t
+    with pytest.raises(ValueError, match="as many rows"):
+        ap.evaluate(problem.net, params, (x, t[:-1]), loss=problem.loss)
+    with pytest.raises(ValueError, match=r"takes \(N, 4\)"):
+        ap.evaluate(problem.net, params, (x[:, :3], t), loss=problem.loss)
+    with pytest.raises(ValueError, match="batch_size"):
+        ap.evaluate(problem.net, params, (x, t), loss=problem.loss, batch_size=0)
+    with pytest.raises(ValueError, match="batch_size"):
+        ap.predict(problem.net, params, x, 0)
+    with pytest.raises(TypeError, match="float64"):
+        ap.predict(problem.net, problem.params(dtype="float32"), x)
+    with pytest.raises(ValueError, match="expected"):
+        ap.predict(problem.net, params, x[:, :3])

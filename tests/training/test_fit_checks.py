@@ -1,0 +1,169 @@
+"""What cannot work is refused before the first step, in one sentence."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+
+
+class NeverStarted(ap.Callback):
+    def on_start(self, run):
+        pytest.fail("the run began")
+
+
+def refused(problem, error, match, *, net=None, params=None, data=None, **options):
+    with pytest.raises(error, match=match) as caught:
+        ap.fit(
+            problem.net if net is None else net,
+            problem.params() if params is None else params,
+            problem.data if data is None else data,
+            **{"loss": problem.loss, "optimizer": problem.optimizer, **options},
+            callbacks=[NeverStarted()],
+        )
+    assert "\n" not in str(caught.value)
+
+
+def test_shapes(problem):
+    x, t = problem.data
+    refused(problem, ValueError, "as many rows", data=(x, t[:-1]))
+    refused(problem, ValueError, r"data: x has shape \(30, 3\).*\(N, 4\)", data=(x[:, :3], t))
+    flat = problem.backend.asarray(np.zeros(30))
+    refused(problem, ValueError, r"\(N, 4\)", data=(flat, t))
+    refused(problem, ValueError, "no examples", data=(x[:0, ...], t[:0]))
+    refused(problem, TypeError, "pair", data=x)
+    refused(problem, TypeError, "pair", data=(x, t, x))
+    refused(problem, ValueError, "validation: x", validation=(x[:, :3], t))
+    refused(problem, ValueError, "validation.*as many rows", validation=(x, t[:-1]))
+    refused(problem, ValueError, "sample_weight", sample_weight=problem.backend.asarray([1.0]))
+
+
+def test_scalars_are_no_data(problem):
+    scalar = problem.backend.asarray(np.asarray(1.0))
+    for net in (problem.net, ap.ReLU()):
+        params = problem.with_(net=net).params()
+        refused(problem, ValueError, "shape", net=net, params=params, data=(scalar, scalar))
+
+
+def test_dtypes(problem):
+    x = problem.backend.asarray(np.zeros((30, 4), dtype="float32"))
+    refused(problem, TypeError, "float32.*float64", data=(x, problem.t))
+    refused(problem, TypeError, "float32.*float64", validation=(x, problem.t))
+    halves = problem.backend.asarray(np.zeros(30))
+    refused(problem, TypeError, "data: labels must be integers", data=(problem.x, halves))
+
+
+def test_namespaces(problem):
+    other = ap.get_namespace("array_api_strict" if problem.backend.name == "numpy" else "numpy")
+    x, t = (ap.to_namespace(array, other) for array in problem.data)
+    names = "numpy.*array_api_strict|array_api_strict.*numpy|torch.*numpy|jax.*numpy"
+    refused(problem, TypeError, names, data=(x, t))
+    refused(problem, TypeError, names, data=(problem.x, t))
+    refused(problem, TypeError, names, validation=(x, t))
+    refused(problem, TypeError, names, sample_weight=other.ones(30))
+    refused(problem, TypeError, "Array API", data=(problem.x, [0] * 30))
+
+
+def test_numbers_in_x(problem):
+    x = problem.numpy(problem.x).copy()
+    x[4, 2], x[7, 1] = np.nan, -np.inf
+    bad = (problem.backend.asarray(x), problem.t)
+    refused(problem, ValueError, r"data: x\[4, 2\] is nan.*2 numbers", data=bad)
+    refused(problem, ValueError, r"validation: x\[4, 2\] is nan", validation=bad)
+
+
+def test_large_finite_numbers_whose_sum_overflows_pass(problem):
+    huge = problem.backend.asarray(np.full((30, 4), 1e308))
+    problem.with_(x=huge, loss=problem.loss).fit(steps=1)
+
+
+def test_targets(problem):
+    for label in (-1, 3):
+        t = problem.numpy(problem.t).copy()
+        t[5] = label
+        bad = (problem.x, problem.backend.asarray(t))
+        refused(problem, ValueError, f"data: label {label}", data=bad)
+        refused(problem, ValueError, f"validation: label {label}", validation=bad)
+    weights = ap.SoftmaxCrossEntropy(class_weight=[1.0, 1.0])
+    refused(problem, ValueError, "2 entries for 3 classes", loss=weights)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_sample_weights_are_finite_and_not_negative(problem, value):
+    w = problem.backend.asarray(np.where(np.arange(30) == 9, value, 1.0))
+    refused(problem, ValueError, "sample_weight", sample_weight=w)
+
+
+@pytest.mark.parametrize("name", ["epochs", "steps", "batch_size", "accumulate", "report_every"])
+@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-3, ValueError), (2.5, TypeError)])
+def test_counts(problem, name, value, error):
+    refused(problem, error, name, **{name: value})
+
+
+def test_epochs_and_steps_together(problem):
+    refused(problem, ValueError, "not both", epochs=1, steps=1)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "a", True, None])
+def test_seeds(problem, seed):
+    refused(problem, ValueError, "seed", seed=seed)
+
+
+def test_parameters_of_another_network(problem):
+    other = ap.MLP([4, 5, 3])
+    refused(
+        problem, ValueError, r"0.W \(4, 6\).*0.W \(4, 5\)", params=problem.with_(net=other).params()
+    )
+    refused(problem, TypeError, "net.init", params=problem.params().named())
+    norm = ap.BatchNorm(4)
+    params = problem.with_(net=norm).params()
+    params = ap.Parameters(params.layout, params.flat)
+    refused(problem, ValueError, "running statistics", net=norm, params=params)
+
+
+def test_a_state_of_another_optimizer_or_network(problem):
+    params = problem.params()
+    sgd = ap.SGD().init(params)
+    refused(problem, ValueError, "another optimizer", state=sgd)
+    other = problem.optimizer.init(problem.with_(net=ap.MLP([4, 5, 3])).params())
+    with pytest.raises(ValueError, match="structure"):
+        problem.fit(state=other)
+
+
+def test_progress_without_tqdm(problem, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "tqdm" else find(name, *a)
+    )
+    refused(problem, ImportError, r"anyprop\[cli\]", progress=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [
+        ([30], "outside 0..29"),
+        ([-1], "outside 0..29"),
+        ([], "vector of row indices"),
+        ([0.5], "vector of row indices"),
+        ([True], "vector of row indices"),
+        ([[1, 2]], "vector of row indices"),
+    ],
+)
+def test_rows_that_are_none(problem, rows, match):
+    with pytest.raises(ValueError, match=match):
+        problem.fit(batches=lambda n, batch_size, epoch: [np.asarray(rows)])
+
+
+def test_no_batches(problem):
+    with pytest.raises(ValueError, match="no batch for epoch 0"):
+        problem.fit(steps=5, batches=lambda n, batch_size, epoch: [])
+
+
+def test_rows_may_be_a_list_or_of_a_small_dtype(problem):
+    results = [
+        problem.fit(batches=lambda n, batch_size, epoch, rows=rows: [rows])
+        for rows in ([0, 1, 2], np.asarray([0, 1, 2], dtype="uint8"), np.arange(3))
+    ]
+    for result in results[1:]:
+        assert result.history.losses == results[0].history.losses

@@ -1,0 +1,145 @@
+"""Ctrl-C, whenever it comes, leaves whole parameters and the history that belongs to them."""
+
+import itertools
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+import anyprop.training
+from conftest import CASES
+
+from .conftest import make_problem
+
+SOURCE = str(Path(anyprop.training.__file__).parent)
+
+
+def assert_like_a_shorter_run(problem, result, **options):
+    steps = len(result.history.losses)
+    assert result.interrupted
+    assert result.state.step == steps
+    if steps == 0:
+        np.testing.assert_array_equal(
+            problem.numpy(result.params.flat), problem.numpy(problem.params().flat)
+        )
+        return
+    wanted = problem.fit(steps=steps, **options)
+    assert result.history.losses == wanted.history.losses
+    for ours, theirs in [
+        (result.params.flat, wanted.params.flat),
+        (result.params.running, wanted.params.running),
+        (result.state.slots["h"].flat, wanted.state.slots["h"].flat),
+    ]:
+        if theirs is not None:
+            np.testing.assert_array_equal(problem.numpy(ours), problem.numpy(theirs))
+
+
+class Interrupt(ap.Callback):
+    """Raises in one hook, at one step."""
+
+    def __init__(self, hook, step):
+        self.step = step
+        setattr(self, hook, self._interrupt)
+
+    def _interrupt(self, run):
+        if run.step >= self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("hook", "step", "finished"),
+    [("on_start", 0, 0), ("on_report", 1, 3), ("on_report", 4, 5), ("on_epoch", 6, 10)],
+)
+def test_in_a_callback(problem, hook, step, finished):
+    result = problem.fit(epochs=4, report_every=3, callbacks=[Interrupt(hook, step)])
+    assert len(result.history.losses) == finished
+    assert len(result.history.epochs) == (2 if hook == "on_epoch" else 0)
+    assert_like_a_shorter_run(problem, result)
+
+
+def test_in_the_batches(problem):
+    def draw(n, batch_size, epoch):
+        yield from itertools.islice(ap.batch_indices(n, batch_size, seed=3, epoch=0), 4)
+        raise KeyboardInterrupt
+
+    result = problem.fit(epochs=4, batches=draw, report_every=3)
+    assert len(result.history.losses) == 4
+    assert result.history.epochs == []
+    assert_like_a_shorter_run(problem, result)
+
+
+def test_callbacks_are_told_of_the_end_with_the_history_complete(problem):
+    seen = []
+
+    class Last(ap.Callback):
+        def on_end(self, run):
+            seen.append((run.step, len(run.history.losses)))
+
+    problem.fit(epochs=4, callbacks=[Last(), Interrupt("on_report", 7)])
+    assert seen == [(10, 10)]
+
+
+def test_a_real_signal(problem):
+    class Begun(ap.Callback):
+        def on_report(self, run):
+            if run.step == 20:
+                threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    result = problem.fit(steps=1_000_000, report_every=20, callbacks=[Begun()])
+    assert 20 <= len(result.history.losses) < 1_000_000
+    assert_like_a_shorter_run(problem, result)
+
+
+class _Interrupter:
+    """Raises KeyboardInterrupt at the n-th line of our own that runs between on_start and the end."""
+
+    def __init__(self, n):
+        self.n, self.armed, self.lines = n, False, 0
+
+    def trace(self, frame, event, arg):
+        return self.lines_of if frame.f_code.co_filename.startswith(SOURCE) else None
+
+    def lines_of(self, frame, event, arg):
+        if event == "return" and frame.f_code.co_name == "train":
+            self.armed = False
+        if event == "line" and self.armed:
+            self.lines += 1
+            if self.lines == self.n:
+                raise KeyboardInterrupt
+        return self.lines_of
+
+    def fit(self, problem, **options):
+        interrupter = self
+
+        class Arm(ap.Callback):
+            def on_start(self, run):
+                interrupter.armed = True
+
+        before = sys.gettrace()
+        sys.settrace(self.trace)
+        try:
+            return problem.fit(**options, callbacks=[Arm()])
+        finally:
+            sys.settrace(before)
+
+
+def test_at_every_single_line():
+    """Once at each line of the training code that a run of two epochs executes."""
+    problem = make_problem(CASES["numpy"][0]).with_(
+        net=ap.Sequential(ap.Affine(4, 3), ap.BatchNorm(3))
+    )
+    options = {"report_every": 2, "batch_size": 11}
+    whole = _Interrupter(None)
+    whole.fit(problem, epochs=2, validation=problem.data, **options)
+    assert whole.lines > 100
+    lengths = set()
+    for n in range(1, whole.lines + 1):
+        result = _Interrupter(n).fit(problem, epochs=2, validation=problem.data, **options)
+        assert_like_a_shorter_run(problem, result, **options)
+        lengths.add(len(result.history.losses))
+    assert lengths == set(range(7))
