@@ -71,6 +71,17 @@ EXAMPLES = ["train_mnist", "from_the_book", "backends_agree", "optimizers_on_a_v
 
 
 @nox.session(tags=["default", "cpu"])
+def docs(session: nox.Session) -> None:
+    """Build the site into build/docs, run what its pages show, and see that it needs no network."""
+    session.install("-e", ".[cli,jax,strict]", "torch==2.13.0")
+    session.install(*nox.project.dependency_groups(PROJECT, "docs", "test"))
+    out = ["-d", "build/doctrees", "docs"]
+    session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs")
+    session.run("sphinx-build", "-W", "-q", "-b", "doctest", *out, "build/doctest")
+    session.run("pytest", "docs")
+
+
+@nox.session(tags=["default", "cpu"])
 def package(session: nox.Session) -> None:
     """Build the wheel and train from it, outside the checkout."""
     session.install("build", "twine")

@@ -52,7 +52,7 @@ class GradcheckEntry:
     analytic, numeric : float
         The two values.
     error : float
-        |analytic - numeric| / max(1, |numeric|).
+        ``|analytic - numeric| / max(1, |numeric|)``.
     """
 
     name: str
@@ -139,7 +139,7 @@ def gradcheck(
     h : float > 0
         Half the step of the differences.
     tol : float > 0
-        Largest error |analytic - numeric| / max(1, |numeric|) that passes.
+        Largest error ``|analytic - numeric| / max(1, |numeric|)`` that passes.
 
     Returns
     -------

@@ -1,0 +1,94 @@
+"""How the site is built: `nox -s docs`, or `sphinx-build -W -n --keep-going docs build/docs`.
+
+Nothing is fetched, neither while building nor while reading: MathJax and the other projects'
+inventories lie in this folder, fonts and icons come with the theme.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent / "tests")]  # tests: the contract tables
+os.environ.pop("ANYPROP_BACKEND", None)
+
+project = "anyprop"
+author = "The anyprop developers"
+copyright = author
+release = installed_version("anyprop")
+
+extensions = [
+    "gentle_links",
+    "myst_parser",
+    "numpydoc",
+    "run",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
+]
+exclude_patterns = ["_inv", "**/README.md"]
+templates_path = ["_templates"]
+nitpicky = True
+default_role = "gentle"
+
+# Pages
+myst_enable_extensions = [
+    "amsmath",
+    "attrs_inline",
+    "colon_fence",
+    "deflist",
+    "dollarmath",
+    "fieldlist",
+]
+myst_heading_anchors = 3
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "alpha"
+mathjax_path = "mathjax/tex-svg-full.js"
+mathjax3_config = {"options": {"enableMenu": False}, "svg": {"mtextInheritFont": True}}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# Reference
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_use_plots = False
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", "_inv/python.inv"),
+    "numpy": ("https://numpy.org/doc/stable", "_inv/numpy.inv"),
+    "matplotlib": ("https://matplotlib.org/stable", "_inv/matplotlib.inv"),
+}
+
+# Doctests: only blocks that say {doctest}; those in docstrings are pytest's.
+doctest_test_doctest_blocks = ""
+doctest_global_setup = "import numpy as np\nimport anyprop as ap"
+
+# Look
+html_theme = "pydata_sphinx_theme"
+html_title = "anyprop"
+html_static_path = ["_static"]
+html_css_files = ["anyprop.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "logo": {"text": "anyprop"},
+    "navbar_align": "left",
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "show_toc_level": 2,
+    "header_links_before_dropdown": 8,
+    "secondary_sidebar_items": ["page-toc"],
+    "primary_sidebar_end": [],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}

@@ -1,0 +1,91 @@
+"""The built site in build/docs: it fetches nothing from elsewhere, and names all that is public."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from sphinx.util.inventory import InventoryFile
+
+import anyprop
+
+SITE = Path(__file__).parent.parent / "build" / "docs"
+PAGES = sorted(SITE.rglob("*.html"))
+
+
+class Fetches(HTMLParser):
+    """What a browser fetches for a page without being asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "link" and values.get("rel") in {"canonical", "next", "prev", "search", "index"}:
+            return
+        names = {
+            "link": ["href"],
+            "a": [],
+            "use": ["href", "xlink:href"],
+            "image": ["href", "xlink:href"],
+        }
+        for name in names.get(tag, ["src", "srcset", "data", "poster", "background"]):
+            self.found.append(values.get(name) or "")
+        self.found += re.findall(r"url\([\"']?([^)\"']*)", values.get("style") or "")
+
+
+def fetched(page: Path) -> list[str]:
+    parser = Fetches()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser.found
+
+
+def is_elsewhere(address: str) -> bool:
+    return re.match(r"\s*([a-z]+:)?//", address) is not None
+
+
+def test_the_site_is_there():
+    assert len(PAGES) > 100
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(SITE)))
+def test_a_page_fetches_nothing_from_elsewhere(page):
+    assert not [address for address in fetched(page) if is_elsewhere(address)]
+
+
+def test_styles_fetch_nothing_from_elsewhere():
+    for style in SITE.rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        addresses = re.findall(r"url\([\"']?([^)\"']*)|@import\s+[\"']([^\"']*)", text)
+        assert not [a for pair in addresses for a in pair if is_elsewhere(a)], style
+
+
+def test_an_address_elsewhere_is_seen(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text('<a href="https://a.org"></a><script src="//b.org/c.js"></script>')
+    assert [a for a in fetched(page) if is_elsewhere(a)] == ["//b.org/c.js"]
+
+
+def documented() -> set[str]:
+    with (SITE / "objects.inv").open("rb") as file:
+        inventory = InventoryFile.load(file, "", lambda base, path: path)
+    kinds = [kind for kind in inventory if kind.startswith("py:")]
+    return {name for kind in kinds for name in inventory[kind]}
+
+
+def test_the_reference_has_every_public_name():
+    names = {f"anyprop.{name}" for name in anyprop.__all__ if name in anyprop._MODULE_OF}
+    for module in ("book", "initializers", "schedules"):
+        contents = vars(importlib.import_module(f"anyprop.{module}"))
+        names |= {
+            f"anyprop.{module}.{name}"
+            for name, value in contents.items()
+            if not name.startswith("_")
+            and isinstance(value, type)
+            and value.__module__ == f"anyprop.{module}"
+        }
+    assert names - documented() == set()
