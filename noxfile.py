@@ -59,6 +59,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(tags=["default", "cpu"])
+def distributed(session: nox.Session) -> None:
+    """Train on several processes, which mpiexec starts."""
+    session.install("-e", ".[cli,mpi]", "mpich", *TEST)  # never beside another MPI
+    session.run("pytest", "tests/distributed", "-m=needs", "--with=mpi", *session.posargs)
+
+
+@nox.session(tags=["default", "cpu"])
 def examples(session: nox.Session) -> None:
     """Run every example that needs no GPU."""
     session.install("-e", ".[cli,jax,strict]", "torch==2.13.0")

@@ -88,4 +88,6 @@ def test_the_reference_has_every_public_name():
             and isinstance(value, type)
             and value.__module__ == f"anyprop.{module}"
         }
+    distributed = importlib.import_module("anyprop.distributed")
+    names |= {f"anyprop.distributed.{name}" for name in distributed.__all__}
     assert names - documented() == set()

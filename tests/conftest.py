@@ -2,7 +2,8 @@
 
 `pytest --backend torch --backend numpy` chooses them; the default is NumPy. A test that takes the
 fixture `backend` runs once on each; a test marked `needs("torch")` compares with that library and
-runs where it was asked for; all other tests do not depend on a backend and run with NumPy's. A
+runs where it was asked for, and one marked `needs("mpi")` with `--with mpi`; all other tests do not
+depend on a backend and run with NumPy's. A
 backend that is asked for and cannot be used ends the run with the reason: nothing is skipped.
 """
 
@@ -81,6 +82,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=sorted(CASES),
         help="backend to test; may be repeated (default: numpy)",
     )
+    parser.addoption(
+        "--with",
+        action="append",
+        default=[],
+        choices=["mpi"],
+        help="run the tests, too, that need what is no backend",
+    )
 
 
 def _asked_for(config: pytest.Config) -> list[str]:
@@ -88,7 +96,7 @@ def _asked_for(config: pytest.Config) -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(library): compares with another library's results")
+    config.addinivalue_line("markers", "needs(library): uses another library, or its results")
     for name in _asked_for(config):
         try:
             get_namespace(name)
@@ -127,7 +135,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def wanted(item: pytest.Item) -> bool:
         needs = item.get_closest_marker("needs")
         if needs is not None:
-            return needs.args[0] in asked_for
+            return needs.args[0] in asked_for + config.getoption("--with")
         return "backend" in getattr(item, "fixturenames", ()) or "numpy" in asked_for
 
     chosen = [item for item in items if wanted(item)]

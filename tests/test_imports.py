@@ -27,6 +27,7 @@ ORDER = [
     ["network"],
     ["description", "differences"],
     ["checkpoint"],
+    ["distributed"],
     ["training"],
     ["compiled"],
     ["data"],
@@ -37,7 +38,7 @@ ORDER = [
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # Only these may be told apart inside a package: the rest of its files stand on one line.
 OUTSIDE = {"array_api_compat", "numpy"}
-LATE = {"matplotlib", "safetensors", "tqdm", "cupy", "jax", "torch", "numba"}
+LATE = {"matplotlib", "safetensors", "tqdm", "cupy", "jax", "torch", "numba", "mpi4py"}
 
 
 def _modules() -> dict[str, Path]:

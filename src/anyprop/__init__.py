@@ -71,7 +71,7 @@ _NAMES = {
 """Module -> the public names that it defines."""
 
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
-_MODULES = ("book", "initializers", "schedules")
+_MODULES = ("book", "distributed", "initializers", "schedules")
 
 __all__ = sorted([*_MODULE_OF, *_MODULES])
 

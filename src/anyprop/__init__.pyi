@@ -1,4 +1,9 @@
-from anyprop import book as book, initializers as initializers, schedules as schedules
+from anyprop import (
+    book as book,
+    distributed as distributed,
+    initializers as initializers,
+    schedules as schedules,
+)
 from anyprop.backend import (
     available_backends as available_backends,
     from_host as from_host,

@@ -126,9 +126,10 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
     Returns
     -------
     callable
-        ``(params, x, t, *, noise=None, sample_weight=None) -> (value, grads)``: x of shape (N, D) and
-        the dtype of the parameters, t as the loss takes them, noise from `noise_beside`,
-        sample_weight of shape (N,). value is the mean loss, an array of shape (); grads are the
+        ``(params, x, t, *, noise=None, sample_weight=None, dvalue=1.0) -> (value, grads)``: x of shape
+        (N, D) and the dtype of the parameters, t as the loss takes them, noise from `noise_beside`,
+        sample_weight of shape (N,), dvalue a number or an array of shape (), the gradient of whatever
+        follows with respect to value. value is the mean loss, an array of shape (); grads are the
         gradients, laid out as the parameters are. If the network has running statistics,
         ``grads.running`` holds their new values, and an optimizer's `update` passes them on.
 
@@ -157,11 +158,12 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
         *,
         noise: Any = None,
         sample_weight: Array | None = None,
+        dvalue: Any = 1.0,
     ) -> tuple[Array, Parameters]:
         check_batch(params, x, t)
         y, residuals = net.forward_train(params, x, noise)
         value, kept = loss.forward(y, t, sample_weight=sample_weight)
-        grads = net.backward_params(params, residuals, loss.backward(kept))
+        grads = net.backward_params(params, residuals, loss.backward(kept, dvalue))
         if not isinstance(grads, Parameters):
             grads = joined(params, flat_pieces(params, grads))
         if params.running is not None:

@@ -42,6 +42,22 @@ def test_the_parts_of_a_batch_give_its_loss_and_gradient(problem, loss, weighted
     np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-14)
 
 
+def test_only_the_ratios_of_weights_count(problem):
+    w = np.random.default_rng(3).exponential(size=30)
+    opt, params = ap.SGD(lr=1.0), problem.params()
+    step = ap.make_step(problem.net, problem.loss, opt, accumulate=4)
+    large, small = (
+        step(
+            params, opt.init(params), problem.x, problem.t, sample_weight=problem.backend.asarray(v)
+        )
+        for v in (w, w / 1e3)
+    )
+    np.testing.assert_allclose(
+        problem.numpy(small[0].flat), problem.numpy(large[0].flat), atol=1e-14
+    )
+    np.testing.assert_allclose(float(small[2]), float(large[2]), rtol=1e-14)
+
+
 def test_no_weight_at_all_changes_nothing(problem):
     weight = problem.backend.asarray(np.zeros(30))
     opt, params = ap.SGD(lr=1.0), problem.params()

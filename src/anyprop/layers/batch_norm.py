@@ -30,7 +30,7 @@ from anyprop.parameters import Parameters, Spec
 class _Residuals(NamedTuple):
     z: Array
     inverse_std: Array
-    batch: tuple[Array, Array] | None  # mu and v of the batch; None at inference
+    batch: tuple[Array, Array, Any] | None  # mu, v and N of the batch; None at inference
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,20 @@ class BatchNorm(Layer):
 
     def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace(x, params.gamma)
-        if x.shape[0] == 0:
-            return self.forward(params, x)
-        mu = xp.mean(x, axis=0)
+        namespace(x, params.gamma)
+        (mu,), n = self._batch_means(x)
         centred = x - mu
-        v = xp.mean(centred * centred, axis=0)
-        return self._standardized(params, centred, v, (mu, v))
+        (v,), _ = self._batch_means(centred * centred)
+        return self._standardized(params, centred, v, (mu, v, n))
+
+    def _batch_means(self, *arrays: Array) -> tuple[list[Array], Any]:
+        """Take the mean of each array over the rows of the batch, and count them, N."""
+        n = arrays[0].shape[0]
+        xp = namespace(*arrays)
+        return [xp.sum(a, axis=0) / max(n, 1) for a in arrays], n
 
     def _standardized(
-        self, params: Parameters, centred: Array, v: Array, batch: tuple[Array, Array] | None
+        self, params: Parameters, centred: Array, v: Array, batch: tuple[Array, Array, Any] | None
     ) -> tuple[Array, Residuals]:
         inverse_std = 1.0 / namespace(v).sqrt(v + self.eps)
         z = centred * inverse_std
@@ -112,14 +116,14 @@ class BatchNorm(Layer):
         grads = {"gamma": xp.sum(dy * z, axis=0), "beta": xp.sum(dy, axis=0)}
         dz = dy * params.gamma
         if batch is not None:
-            dz = dz - xp.mean(dz, axis=0) - z * xp.mean(dz * z, axis=0)
+            (mean_dz, mean_dz_z), _ = self._batch_means(dz, dz * z)
+            dz = dz - mean_dz - z * mean_dz_z
         return dz * inverse_std, grads
 
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
-        n = residuals.z.shape[0]
-        if residuals.batch is None or n < 2:
+        if residuals.batch is None or residuals.batch[2] < 2:
             return {"mean": params.mean, "var": params.var}
-        mu, v = residuals.batch
+        mu, v, n = residuals.batch
         keep, new = 1.0 - self.momentum, self.momentum
         return {
             "mean": keep * params.mean + new * mu,

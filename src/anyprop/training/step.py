@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
-from anyprop._checks import count, is_scalar_array
+from anyprop._checks import count
 from anyprop._typing import Array
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -145,7 +145,7 @@ def _accumulated(
 def _shares(totals: list[Any]) -> list[Any]:
     """Divide the total weights of the parts by their sum; no weight at all gives 0, as in a loss."""
     total = sum(totals)
-    if not is_scalar_array(total):
+    if not hasattr(total, "dtype"):
         return [w / max(total, 1.0) for w in totals]
     total = total + namespace(total).astype(total == 0.0, total.dtype)
     return [w / total for w in totals]

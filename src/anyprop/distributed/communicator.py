@@ -1,0 +1,79 @@
+"""What a communicator is: the few things that the processes of one job, its ranks, do together.
+
+Each method but `abort` is collective: every rank calls it, in the same order, and it returns when all
+have taken part. Arrays are those of the backend that trains, or of NumPy, which every communicator takes
+too: what is agreed on the host does not pass through a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+
+from anyprop._typing import Array
+
+
+class Communicator(Protocol):
+    """What training on several ranks needs; a class of your own may stand in.
+
+    Attributes
+    ----------
+    rank : int >= 0
+        Which rank this process is; 0 is the one that prints and writes.
+    size : int >= 1
+        Number of ranks, R.
+    local_rank : int >= 0
+        Which of the ranks on this machine it is; it chooses the GPU.
+    """
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def local_rank(self) -> int: ...
+
+    def all_reduce(self, array: Array) -> Array:
+        """Add up the arrays of all ranks.
+
+        Parameters
+        ----------
+        array : array, shape (P,)
+            This rank's summand; its memory may be written over.
+
+        Returns
+        -------
+        array, shape (P,)
+            The sum, the same bits on every rank; `array` itself where it can be written to.
+        """
+        ...
+
+    def broadcast(self, array: Array) -> Array:
+        """Give every rank the array of rank 0; like `all_reduce`, it may write over its argument."""
+        ...
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """Collect small Python objects on rank 0, in the order of the ranks; the others get None."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+        ...
+
+    def abort(self, code: int = 1) -> NoReturn:
+        """End the processes of all ranks at once, whatever they are doing.
+
+        Parameters
+        ----------
+        code : int in 1..255
+            Exit code of the job.
+        """
+        ...
+
+
+def any_rank(communicator: Communicator, flag: bool) -> bool:
+    """Tell every rank whether `flag` is true on at least one of them."""
+    if communicator.size == 1:
+        return flag
+    return bool(communicator.all_reduce(np.asarray([float(flag)]))[0])

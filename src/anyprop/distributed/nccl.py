@@ -1,0 +1,116 @@
+"""Ranks with a GPU each, by NVIDIA's NCCL through CuPy, beside MPI on the host.
+
+NCCL adds up CuPy arrays on the GPUs, over NVLink or the network card, in the order of the current
+stream: nothing waits on the host. MPI starts the ranks, carries the id by which they find each other
+from rank 0 to the others, takes arrays of NumPy, gathers, and ends the job.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from typing import Any, NoReturn
+
+import numpy as np
+
+from anyprop._typing import Array
+from anyprop.backend import dtype_name, get_namespace, name_of, namespace
+from anyprop.distributed.communicator import Communicator, any_rank
+from anyprop.distributed.mpi import MPICommunicator
+
+
+class NCCLCommunicator:
+    """The ranks of an MPI job, each with a GPU of its own.
+
+    Parameters
+    ----------
+    host : Communicator, optional
+        The same ranks on the host; an `MPICommunicator` by default. Its timeout also ends a job whose
+        GPUs hang, when the ranks next agree on something there.
+
+    Raises
+    ------
+    BackendUnavailableError
+        CuPy cannot be used here.
+    ImportError
+        This CuPy has no NCCL, or mpi4py is not installed.
+    RuntimeError
+        Two ranks have the same GPU, or there are more ranks on a machine than GPUs.
+
+    Notes
+    -----
+    It makes the GPU of `local_rank` the current device of the process; where Slurm shows each rank only
+    its own GPU, that one.
+    """
+
+    def __init__(self, host: Communicator | None = None) -> None:
+        get_namespace("cupy")
+        self._cupy = importlib.import_module("cupy")
+        self._nccl = self._cupy.cuda.nccl
+        if not self._nccl.available:
+            raise ImportError("this CuPy has no NCCL; pip install nvidia-nccl-cu13 (or -cu12).")
+        self._host: Communicator = host or MPICommunicator()
+        self.rank, self.size = self._host.rank, self._host.size
+        self.local_rank = self._host.local_rank
+        self._use_own_gpu()
+        # The id is a tuple of signed bytes; what rank 0 made replaces what the others put up for it.
+        uid = self._nccl.get_unique_id() if self.rank == 0 else (0,) * _ID_BYTES
+        uid = tuple(self._host.broadcast(np.asarray(uid, dtype=np.int64)).tolist())
+        self._ranks = self._nccl.NcclCommunicator(self.size, uid, self.rank)
+
+    def all_reduce(self, array: Array) -> Array:
+        """Add up the arrays of all ranks."""
+        if name_of(namespace(array)) != "cupy":
+            return self._host.all_reduce(array)
+        array, dtype, stream = self._ready(array)
+        pointer, add = array.data.ptr, self._nccl.NCCL_SUM
+        self._ranks.allReduce(pointer, pointer, array.size, dtype, add, stream)
+        return array
+
+    def broadcast(self, array: Array) -> Array:
+        """Give every rank the array of rank 0."""
+        if name_of(namespace(array)) != "cupy":
+            return self._host.broadcast(array)
+        array, dtype, stream = self._ready(array)
+        pointer, root = array.data.ptr, 0
+        self._ranks.broadcast(pointer, pointer, array.size, dtype, root, stream)
+        return array
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """Collect small Python objects on rank 0."""
+        return self._host.gather(value)
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here; their GPUs may still be at work."""
+        self._host.barrier()
+
+    def abort(self, code: int = 1) -> NoReturn:
+        """End the processes of all ranks."""
+        self._host.abort(code)
+
+    def _ready(self, array: Array) -> tuple[Array, int, int]:
+        """Give the array in one piece, its dtype for NCCL, and the stream that it is computed in."""
+        name = dtype_name(array)
+        if name not in _DTYPES:
+            raise TypeError(f"NCCL adds up {', '.join(_DTYPES)}, not {name}.")
+        dtype: int = getattr(self._nccl, _DTYPES[name])
+        stream: int = self._cupy.cuda.get_current_stream().ptr
+        return self._cupy.ascontiguousarray(array), dtype, stream
+
+    def _use_own_gpu(self) -> None:
+        gpus = self._cupy.cuda.runtime.getDeviceCount()
+        if gpus > 1 and self.local_rank >= gpus:
+            raise RuntimeError(
+                f"rank {self.rank} is number {self.local_rank} of those on {platform.node()}, which "
+                f"has GPUs 0 to {gpus - 1} only; start one rank for each GPU."
+            )
+        device = self._cupy.cuda.Device(self.local_rank if gpus > 1 else 0)
+        device.use()
+        places = self._host.gather((platform.node(), device.pci_bus_id))
+        shared = places is not None and len(set(places)) < len(places)
+        if any_rank(self._host, shared):
+            raise RuntimeError("two ranks have the same GPU; start one rank for each GPU.")
+
+
+_ID_BYTES = 128
+_DTYPES = {"float32": "NCCL_FLOAT32", "float64": "NCCL_FLOAT64", "float16": "NCCL_FLOAT16"}

@@ -1,0 +1,93 @@
+"""SyncBatchNorm: BatchNorm over the rows of all ranks.
+
+    mu = sum_r sum_n x_n / sum_r N_r                         and likewise v and the means of backward
+
+so R ranks standardize by the statistics of the whole batch, as one rank does. Each mean costs a small
+all-reduce: two in `forward_train`, and one for both means of `backward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
+
+from anyprop._typing import Array, Residuals
+from anyprop.backend import create, namespace
+from anyprop.distributed.communicator import Communicator
+from anyprop.distributed.serial import SerialCommunicator
+from anyprop.layers.base import Layer
+from anyprop.layers.batch_norm import BatchNorm
+from anyprop.layers.residual import Residual
+from anyprop.layers.sequential import Sequential
+from anyprop.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class SyncBatchNorm(BatchNorm):
+    """A BatchNorm whose batch is spread over the ranks of a communicator.
+
+    Parameters
+    ----------
+    d, momentum, eps
+        As in `BatchNorm`.
+    communicator : Communicator
+        The ranks; every one of them calls `forward_train` and `backward`, also with no rows.
+    """
+
+    _: KW_ONLY
+    communicator: Communicator = field(default_factory=SerialCommunicator, compare=False)
+
+    def _batch_means(self, *arrays: Array) -> tuple[list[Array], Any]:
+        xp = namespace(*arrays)
+        n = create(xp.full, (1,), float(arrays[0].shape[0]), like=arrays[0], dtype=arrays[0].dtype)
+        sums = self.communicator.all_reduce(xp.concat([*(xp.sum(a, axis=0) for a in arrays), n]))
+        n = sums[-1:]
+        means = sums / xp.maximum(n, xp.ones_like(n))
+        return [means[i * self.d : (i + 1) * self.d] for i in range(len(arrays))], n
+
+    def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
+        if residuals.batch is None:
+            return super().updated_running(params, residuals)
+        mu, v, n = residuals.batch
+        xp = namespace(mu)
+        # What BatchNorm decides by an if; here the number of rows is an array, and stays unread.
+        new = self.momentum * xp.astype(n >= 2.0, mu.dtype)
+        return {
+            "mean": (1.0 - new) * params.mean + new * mu,
+            "var": (1.0 - new) * params.var + (new * n / xp.maximum(n - 1.0, xp.ones_like(n))) * v,
+        }
+
+
+def synchronized(net: Layer, communicator: Communicator) -> Layer:
+    """Put a `SyncBatchNorm` in the place of every BatchNorm of a network.
+
+    Parameters
+    ----------
+    net : Layer
+        The network; it is looked for in `Sequential` and `Residual`, all the way down. A layer of your
+        own that computes statistics of the batch keeps those of its rank.
+    communicator : Communicator
+        The ranks.
+
+    Returns
+    -------
+    Layer
+        A network with the same parameters; `net` itself if there is only one rank.
+
+    Examples
+    --------
+    >>> import anyprop as ap
+    >>> net = ap.MLP([4, 3, 2], norm="batch")
+    >>> synchronized(net, SerialCommunicator()) is net
+    True
+    """
+    if communicator.size == 1:
+        return net
+    if type(net) is BatchNorm:
+        return SyncBatchNorm(net.d, net.momentum, net.eps, communicator=communicator)
+    if type(net) is Sequential:
+        return Sequential(*(synchronized(layer, communicator) for layer in net.layers))
+    if type(net) is Residual:
+        return replace(net, block=synchronized(net.block, communicator))
+    return net
