@@ -12,7 +12,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent / "tests")]  # tests: the contract tables
+sys.path[:0] = [str(HERE / "_ext"), str(HERE / "article"), str(HERE.parent / "tests")]
 os.environ.pop("ANYPROP_BACKEND", None)
 
 project = "anyprop"

@@ -36,6 +36,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 # Okabe and Ito's colours, without black and yellow: each is legible on white and on near-black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+WIDEST = 7.2  # inches, of a page's text
 STYLE = {
     "axes.prop_cycle": mpl.cycler(color=COLOURS),
     "axes.spines.right": False,
@@ -129,6 +130,8 @@ def inline_svg(figure: Figure, alt: str, salt: str) -> str:
     """Draw a figure as SVG that takes its colour and font from the page."""
     buffer = io.StringIO()
     short = hashlib.sha256(salt.encode()).hexdigest()[:12]
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(min(width, WIDEST), height)  # laid out anew, so that its text keeps its size
     with mpl.rc_context(STYLE | {"svg.hashsalt": short}):
         figure.patch.set_alpha(0.0)
         for axes in figure.axes:
