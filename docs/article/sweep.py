@@ -2,9 +2,10 @@
 
     python docs/article/sweep.py
 
-For every optimizer, learning rate and seed: the network 784-200-200-10, weights 0.01 times the numbers
-of NumPy's legacy generator, 1000 batches of 100 drawn from it with replacement, gradients summed over the
-batch, and the loss log(p + 1e-7), all as the article prints them. Only the learning rate and the seed vary.
+For every optimizer, learning rate and seed: the network 784-200-200-10, weights 0.01 times the
+numbers of NumPy's legacy generator, 1000 batches of 100 drawn from it with replacement, gradients
+summed over the batch, and the loss log(p + 1e-7), all as the article prints them. Only the learning
+rate and the seed vary.
 """
 
 from __future__ import annotations
