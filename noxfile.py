@@ -3,7 +3,9 @@
 Each backend is tested in an environment of its own, so that a test cannot pass on another's account.
 """
 
+import os
 import pathlib
+import shutil
 
 import nox
 
@@ -86,6 +88,29 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs")
     session.run("sphinx-build", "-W", "-q", "-b", "doctest", *out, "build/doctest")
     session.run("pytest", "docs")
+
+
+@nox.session(tags=["default", "cpu"])
+def playground(session: nox.Session) -> None:
+    """Compare the documentation's playground with anyprop, and use it, in headless Chromium."""
+    chromium = {"CHROMIUM": _chromium(session)}
+    session.install("-e", ".", *TEST)
+    session.run(
+        "pytest", "tests/playground", "-m=needs", "--with=chromium", *session.posargs, env=chromium
+    )
+
+
+def _chromium(session: nox.Session) -> str:
+    """Find a browser. Without one, CI installs it or fails; elsewhere the session is not run."""
+    names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
+    if not any(map(shutil.which, names)):
+        if not os.environ.get("CI"):
+            session.skip("needs Chromium; install it (Debian and Ubuntu: apt-get install chromium)")
+        session.run("apt-get", "update", external=True, silent=True)
+        install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
+        session.run(*install, external=True, silent=True)
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or session.error("apt-get has installed Chromium, but it is not on PATH")
 
 
 @nox.session(tags=["default", "cpu"])

@@ -78,6 +78,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "anyprop"
 html_static_path = ["_static"]
 html_css_files = ["anyprop.css"]
+html_sidebars = {"playground": []}  # its controls need the room
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

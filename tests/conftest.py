@@ -2,9 +2,9 @@
 
 `pytest --backend torch --backend numpy` chooses them; the default is NumPy. A test that takes the
 fixture `backend` runs once on each; a test marked `needs("torch")` compares with that library and
-runs where it was asked for, and one marked `needs("mpi")` with `--with mpi`; all other tests do not
-depend on a backend and run with NumPy's. A
-backend that is asked for and cannot be used ends the run with the reason: nothing is skipped.
+runs where it was asked for, and one marked `needs("mpi")` or `needs("chromium")` with `--with mpi` or
+`--with chromium`; all other tests do not depend on a backend and run with NumPy's. A backend that is
+asked for and cannot be used ends the run with the reason: nothing is skipped.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--with",
         action="append",
         default=[],
-        choices=["mpi"],
+        choices=["chromium", "mpi"],
         help="run the tests, too, that need what is no backend",
     )
 

@@ -1,0 +1,115 @@
+"""What the playground's examples say is so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import anyprop
+
+pytestmark = pytest.mark.needs("chromium")
+
+
+@pytest.fixture(scope="module")
+def walks(model):
+    """Example -> its runs, each with the line of Python that the page shows for it."""
+    script = """
+        return Object.fromEntries(Object.keys(Playground.PRESETS).map((name) => {
+            const settings = Playground.ofPreset(name);
+            return [name, settings.runs.map((run) => ({
+                ...run, ...Playground.run({ ...settings, ...run }), python: Playground.python(run),
+                lowest: Playground.SURFACES[settings.surface].lowest }))];
+        }));
+    """
+    return model.evaluate(script)
+
+
+def height(walk, step=-1):
+    return walk["heights"][step] - walk["lowest"]
+
+
+def first_move(walk):
+    return np.abs(walk["moves"][0])
+
+
+def test_the_line_of_python_makes_the_same_optimizer(walks):
+    for walk in (walk for runs in walks.values() for walk in runs):
+        optimizer = eval(walk["python"], {"ap": anyprop})
+        for name, value in walk["options"].items():
+            assert getattr(optimizer, name) == value
+
+
+def test_one_rate_three_rules(walks):
+    rmsprop, adagrad, sgd = walks["three"]
+    assert first_move(rmsprop) == pytest.approx(0.1 / (1.0 - 0.99) ** 0.5, rel=1e-5)
+    assert first_move(adagrad) == pytest.approx(0.1, rel=1e-5)
+    assert np.all(np.diff(np.abs(adagrad["moves"]), axis=0) < 0.0)
+    assert height(rmsprop) < 1e-3 < 0.5 < height(sgd) < height(adagrad)
+    x, y = sgd["points"][-1]
+    assert abs(y) < 1e-4
+    assert abs(x) > 3.0
+
+
+def test_adagrad_stalls(walks):
+    rmsprop, adagrad = walks["stalls"]
+    assert height(rmsprop) < 0.01
+    assert height(adagrad) > 1.0
+    assert np.all(np.diff(adagrad["slots"]["h"], axis=0) >= 0.0)
+    # at the end h still is what the first tenth of the steps left in it
+    h = np.asarray(adagrad["slots"]["h"])
+    assert np.all(h[50] > 0.8 * h[-1])
+
+
+def test_rmsprops_first_step(walks):
+    plain, shorter, corrected, started = walks["first"]
+    assert first_move(plain) == pytest.approx(1.0, rel=1e-5)
+    assert first_move(shorter) == pytest.approx(0.316, abs=1e-3)
+    assert first_move(corrected) == pytest.approx(0.1, rel=1e-5)
+    dx, dy = first_move(started)
+    assert dy > 5.0 * dx  # the gradient is 0.7 in x and 4 in y
+
+
+def test_epsilon(walks):
+    outside, inside, tiny_inside = walks["epsilon"]
+    assert 1e-7 < np.abs(outside["gradients"][0]).max() < 1e-5
+    assert height(outside) < 0.01
+    assert height(tiny_inside) < 0.01
+    assert np.hypot(*np.subtract(inside["points"][-1], inside["points"][0])) < 0.2
+
+
+def test_momentum(walks):
+    sgd, momentum, nesterov = walks["momentum"]
+    assert height(nesterov) < height(momentum) < 0.01 * height(sgd)
+
+
+def test_turned(model, walks):
+    """SGD does not notice the turn; AdaGrad and Adam do."""
+    script = """
+        const turn = ([x, y]) => [(x + y) / Math.SQRT2, (y - x) / Math.SQRT2];
+        const heights = (surface, start) => Playground.ofPreset("turned").runs
+            .map((run) => Playground.run({ ...run, surface, start, steps: 60 }).heights.at(-1));
+        const { start } = Playground.SURFACES.diagonal;
+        return [heights("diagonal", start), heights("valley", turn(start))];
+    """
+    turned, straight = model.evaluate(script)
+    adagrad, adam, sgd = np.divide(turned, straight)
+    assert adagrad > 100.0
+    assert adam > 3.0
+    assert sgd == pytest.approx(1.0, rel=1e-9)
+    assert height(walks["turned"][2]) < 0.01 * min(turned[:2])
+
+
+def test_noise(walks):
+    rmsprop, adagrad = walks["noise"]
+    late = [np.mean(walk["heights"][-200:]) for walk in (rmsprop, adagrad)]
+    assert late[1] < 0.5 * late[0]
+    moves = np.abs(rmsprop["moves"][-200:])
+    assert 0.03 < np.sqrt(np.mean(moves**2)) < 0.15
+
+
+def test_leaving_a_saddle(walks):
+    def left(walk):
+        return int(np.argmax(np.abs(np.asarray(walk["points"])[:, 1]) > 1.0))
+
+    sgd, _, rmsprop = walks["saddle"]
+    assert 0 < 3 * left(rmsprop) < left(sgd)
