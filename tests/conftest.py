@@ -10,6 +10,7 @@ asked for and cannot be used ends the run with the reason: nothing is skipped.
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,13 @@ def pytest_configure(config: pytest.Config) -> None:
         except BackendUnavailableError as error:
             raise pytest.UsageError(str(error)) from None
     if "jax" in _asked_for(config):
-        importlib.import_module("jax").config.update("jax_enable_x64", True)
+        jax = importlib.import_module("jax")
+        jax.config.update("jax_enable_x64", True)
+        # Every `fit` compiles its step, and most tests compile the same one.
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir(f"jax-{worker}")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if "array_api_strict" in _asked_for(config):
         strict = importlib.import_module("array_api_strict")
         strict.set_array_api_strict_flags(

@@ -271,7 +271,7 @@ def test_what_cannot_be_planned_runs_as_it_is_with_one_warning(layer, reason):
     step, params, state, batch = _problem(net, ap.SoftmaxCrossEntropy(), ap.SGD())
     compiled, given = ap.compile(step), batch()
     expected, _, value = step(params, state, **given)
-    with pytest.warns(RuntimeWarning, match=f"without a plan: it {reason}"):
+    with pytest.warns(RuntimeWarning, match=f"uncompiled: it {reason}"):
         new, _, ours = compiled(params, state, **given)
     assert ours == value
     np.testing.assert_array_equal(new.flat, expected.flat)

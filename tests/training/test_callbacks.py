@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.backend import namespace
 from anyprop.layers.base import Layer
 
 
@@ -83,6 +84,41 @@ def test_a_callback_can_replace_the_parameters(problem):
     Restart.on_epoch = lambda self, run: setattr(run, "params", other)
     with pytest.raises(ValueError, match="cannot go on"):
         problem.fit(callbacks=[Restart()])
+
+
+def test_snapshots_stay_as_they_are(problem):
+    snapshots, seen = [], []
+
+    class Keep(ap.Callback):
+        def on_report(self, run):
+            params, state = run.snapshot()
+            snapshots.append((params.flat, state.slots["h"].flat, state.step))
+            seen.append(
+                [problem.numpy(a).copy() for a in (run.params.flat, run.state.slots["h"].flat)]
+            )
+
+    problem.fit(epochs=2, report_every=1, callbacks=[Keep()])
+    assert [step for _, _, step in snapshots] == list(range(1, 11))
+    for arrays, wanted in zip(snapshots, seen, strict=True):
+        for array, was in zip(arrays[:2], wanted, strict=True):
+            np.testing.assert_array_equal(problem.numpy(array), was)
+
+
+def test_what_a_callback_hands_over_stays_its_own(problem):
+    """The steps that follow may work in place, but not in arrays of somebody else."""
+    start = problem.params()
+    state = problem.optimizer.init(start)
+    held = [start.flat, state.slots["h"].flat]
+    before = [problem.numpy(array).copy() for array in held]
+
+    class Restart(ap.Callback):
+        def on_report(self, run):
+            run.params, run.state = start, state
+
+    result = problem.fit(steps=9, report_every=1, callbacks=[Restart()])
+    for array, was in zip(held, before, strict=True):
+        np.testing.assert_array_equal(problem.numpy(array), was)
+    np.testing.assert_array_equal(problem.numpy(result.params.flat), before[0])
 
 
 def test_what_a_run_shows(problem):
@@ -316,7 +352,7 @@ def test_a_layer_of_your_own_trains(problem):
             return x * params.a, x
 
         def backward(self, params, residuals, dy):
-            xp = problem.backend.xp
+            xp = namespace(dy)
             return dy * params.a, {"a": xp.reshape(xp.sum(residuals * dy), (1,))}
 
     x = problem.x

@@ -12,6 +12,8 @@ import pytest
 
 import anyprop as ap
 import anyprop.training
+from anyprop.layers.base import Layer
+from anyprop.training._signals import HeldSignals
 from conftest import CASES
 
 from .conftest import make_problem
@@ -95,8 +97,78 @@ def test_a_real_signal(problem):
     assert_like_a_shorter_run(problem, result)
 
 
+def interrupting_layer(times):
+    """Make a layer that sends Ctrl-C a number of times while a step runs."""
+
+    class Interrupting(Layer):
+        def forward(self, params, x):
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+            return x, None
+
+        def backward(self, params, residuals, dy):
+            return dy, {}
+
+    return Interrupting()
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_step_is_finished_first(problem, compile):
+    layer = interrupting_layer(1)
+    result = problem.with_(net=ap.Sequential(*problem.net.layers, layer)).fit(compile=compile)
+    assert len(result.history.losses) == 1
+    assert_like_a_shorter_run(problem, result, compile=compile)
+
+
+def test_a_second_time_ends_it_at_once(problem):
+    with pytest.raises(KeyboardInterrupt):
+        problem.with_(net=ap.Sequential(*problem.net.layers, interrupting_layer(2))).fit()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handlers_come_back_and_are_asked():
+    calls = []
+    before = signal.signal(signal.SIGINT, lambda signum, frame: calls.append(signum))
+    try:
+        ours = signal.getsignal(signal.SIGINT)
+        with HeldSignals(signal.SIGINT) as signals:
+            signal.raise_signal(signal.SIGINT)
+            assert len(calls) == 1
+            signals.hold()
+            signal.raise_signal(signal.SIGINT)
+            assert len(calls) == 1
+            signals.release()
+            assert len(calls) == 2
+            signals.hold()
+            signals.release()
+            assert len(calls) == 2
+            signals.hold()
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            assert len(calls) == 3
+        assert signal.getsignal(signal.SIGINT) is ours
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with HeldSignals(signal.SIGINT):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_leave_signals_alone(problem):
+    handlers = []
+
+    class Look(ap.Callback):
+        def on_report(self, run):
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=problem.fit, kwargs={"callbacks": [Look()]})
+    thread.start()
+    thread.join()
+    assert handlers == [signal.default_int_handler]
+
+
 class _Interrupter:
-    """Raises KeyboardInterrupt at the n-th line of our own that runs between on_start and the end."""
+    """Sends Ctrl-C at the n-th line of our own that runs between on_start and the end."""
 
     def __init__(self, n):
         self.n, self.armed, self.lines = n, False, 0
@@ -110,7 +182,7 @@ class _Interrupter:
         if event == "line" and self.armed:
             self.lines += 1
             if self.lines == self.n:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return self.lines_of
 
     def fit(self, problem, **options):

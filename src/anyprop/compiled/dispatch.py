@@ -1,19 +1,19 @@
 """`compile`: the same step, prepared once for the arrays that it is given.
 
 NumPy     the first call is recorded; later ones repeat it into the same buffers (`planned.py`)
-JAX       `jax.jit`, with the buffers of parameters and state donated
+JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
 others    the step as it is
 """
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace
+from anyprop.compiled.jitted import JittedStep
 from anyprop.compiled.planned import PlannedStep
 from anyprop.compiled.recording import TraceError
 from anyprop.optimizers.base import OptimizerState
@@ -85,18 +85,31 @@ def compile(step: Step) -> Run:
         try:
             return run(params, state, x, t, noise=noise, sample_weight=sample_weight)
         except TraceError as error:
-            warnings.warn(f"the step runs without a plan: {error}.", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"the step runs uncompiled: {error}.", RuntimeWarning, stacklevel=2)
             runs[xp] = step
             return step(params, state, x, t, noise=noise, sample_weight=sample_weight)
 
     return compiled
 
 
+def donates(xp: Namespace) -> bool:
+    """Tell whether a compiled step of a backend writes over the parameters and the state it is given.
+
+    Parameters
+    ----------
+    xp : namespace
+        The namespace of the parameters.
+
+    Returns
+    -------
+    bool
+    """
+    return name_of(xp) in _KINDS
+
+
+_KINDS: dict[str, Callable[[Step], Run]] = {"numpy": PlannedStep, "jax": JittedStep}
+
+
 def _compiled_for(xp: Namespace, step: Step) -> Run:
-    backend = name_of(xp)
-    if backend == "numpy":
-        return PlannedStep(step)
-    if backend == "jax":
-        jitted: Run = importlib.import_module("jax").jit(step, donate_argnums=(0, 1))
-        return jitted
-    return step
+    kind = _KINDS.get(name_of(xp))
+    return step if kind is None else kind(step)

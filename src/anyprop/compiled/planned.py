@@ -7,7 +7,6 @@ the same objects.
 
 from __future__ import annotations
 
-import copy
 import threading
 from typing import Any
 
@@ -97,16 +96,14 @@ class _Plans:
             for name, scalar in self._opt.scalars(state.step + 1, lr).items()
         }
         with np.errstate(all="ignore"), Recording() as recording:
-            # An optimizer whose numbers of the step are read from buffers, which `run` fills.
-            fed = copy.copy(self._opt)
-            scalars = {name: Recording.given(a) for name, a in self._scalars.items()}
-            object.__setattr__(fed, "lr", Recording.given(self._lr))
-            object.__setattr__(fed, "scalars", lambda t, lr: scalars)
+            # The numbers of the step are read from buffers, which `run` fills.
+            numbers = {name: Recording.given(a) for name, a in self._scalars.items()}
             traced = _traced(self._params)
             slots = {name: _traced(slot) for name, slot in self._slots.items()}
             mask = None if state.decay_mask is None else _traced(state.decay_mask)
             before = OptimizerState(0, 1.0, slots, mask)
-            params, after = fed.update(traced, _traced(grads), before)
+            given_lr = Recording.given(self._lr)
+            params, after = self._opt.update_with(traced, _traced(grads), before, given_lr, numbers)
         return make_plan(
             recording,
             [params.flat, *(after.slots[name].flat for name in slots)],

@@ -32,6 +32,7 @@ from anyprop import _tree
 from anyprop._checks import fields, flag, is_scalar_array, non_negative, positive
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop.backend import check_same_place, create, dtype_name, namespace
+from anyprop.parameters import Parameters
 
 
 class OptimizerState(NamedTuple):
@@ -53,6 +54,11 @@ class OptimizerState(NamedTuple):
     lr_scale: float | Number
     slots: dict[str, Tree]
     decay_mask: Tree | None = None
+
+    def copy(self) -> OptimizerState:
+        """Copy the slots, so that the copy outlives an update of the original in place."""
+        slots = {name: _tree.map_leaves(_copied, slot) for name, slot in self.slots.items()}
+        return self._replace(slots=slots)
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,8 @@ class Optimizer:
         TypeError
             An array is not of a floating dtype.
         """
+        if isinstance(params, Parameters):  # its running statistics are none of ours
+            params = Parameters(params.layout, params.flat)
         for leaf in _tree.leaves(params):
             xp = namespace(leaf)
             if not xp.isdtype(leaf.dtype, "real floating"):
@@ -173,6 +181,37 @@ class Optimizer:
         TypeError
             Namespaces, devices or dtypes differ.
         """
+        lr = self.learning_rate(state)
+        return self.update_with(params, grads, state, lr, donate=donate)
+
+    def update_with(
+        self,
+        params: Tree,
+        grads: Tree,
+        state: OptimizerState,
+        lr: Number,
+        scalars: dict[str, Number] | None = None,
+        *,
+        donate: bool = False,
+    ) -> tuple[Tree, OptimizerState]:
+        """Do `update` with numbers of the step that were computed before.
+
+        A compiled step hands them over in arrays, so that what it repeats stays the same.
+
+        Parameters
+        ----------
+        params, grads, state, donate
+            As `update` takes them.
+        lr : float, or array of shape ()
+            What `learning_rate` gave.
+        scalars : dict of str to float or to array of shape (), optional
+            What `scalars` gave; computed here by default.
+
+        Returns
+        -------
+        params, state
+            As `update` returns them.
+        """
         places = self._check_state(state)
         ps = _tree.leaves(params)
         gs = _tree.leaves_like(grads, params, names=("grads", "params"))
@@ -180,7 +219,7 @@ class Optimizer:
             name: _tree.leaves_like(slot, params, names=(f"state.slots[{name!r}]", "params"))
             for name, slot in state.slots.items()
         }
-        lr, t = self.learning_rate(state), state.step + 1
+        t = state.step + 1
         if not ps:
             return params, state._replace(step=t)
         xp = namespace(*ps)
@@ -192,7 +231,8 @@ class Optimizer:
         if state.decay_mask is not None:
             masks = _tree.leaves_like(state.decay_mask, params, names=("decay_mask", "params"))
         rule = self.rule(xp)
-        once = None if is_scalar_array(lr) or is_scalar_array(t) else self.scalars(int(t), lr)
+        if scalars is None and not is_scalar_array(lr) and not is_scalar_array(t):
+            scalars = self.scalars(int(t), lr)
 
         new_ps = []
         new_slots: dict[str, list[Array]] = {name: [] for name in slots}
@@ -203,8 +243,8 @@ class Optimizer:
             elif self.weight_decay:
                 g = g + (self.weight_decay * mask) * p
             given = [slots[name][i] if kept else 0.0 for name, kept in places]
-            scalars = once or self.scalars(_scalar_beside(p, t, "state.step"), eta)
-            p, *returned = rule(p, g, *given, **scalars)
+            numbers = scalars or self.scalars(_scalar_beside(p, t, "state.step"), eta)
+            p, *returned = rule(p, g, *given, **numbers)
             new_ps.append(_stored(p_before, p) if donate else p)
             for (name, kept), new in zip(places, returned, strict=True):
                 if kept:
@@ -291,6 +331,10 @@ def _shrink(largest: float, gs: list[Array]) -> Array:
     xp = namespace(*gs)
     norm = xp.sqrt(sum(xp.sum(g * g) for g in gs))
     return largest / xp.maximum(norm, largest)
+
+
+def _copied(array: Array) -> Array:
+    return namespace(array).asarray(array, copy=True)
 
 
 def _beside(p: Array, value: float) -> Array:

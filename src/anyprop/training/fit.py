@@ -6,14 +6,15 @@
             every `report_every` steps:   # read the losses, once for all of them
         validate, record
 
-Nothing is read from the device in between, and nothing is written into an array that a step was given:
-every step makes new parameters, so Ctrl-C always finds whole ones.
+Nothing is read from the device in between. A compiled step may work in place, on copies made once;
+Ctrl-C waits for its end, so it always finds whole parameters.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -22,15 +23,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop import _tree
-from anyprop._checks import count
+from anyprop._checks import count, flag
 from anyprop._typing import Array, Shape
-from anyprop.backend import device_of, from_host
+from anyprop.backend import device_of, from_host, name_of, namespace
+from anyprop.compiled.dispatch import compile as compile_step, donates
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import noise_beside
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._data import check_data, check_finite, check_params, check_sample_weight
+from anyprop.training._signals import HeldSignals
 from anyprop.training.batches import Batches, batch_indices, stream
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
@@ -75,6 +78,7 @@ def fit(
     seed: int = 0,
     batches: Batches | None = None,
     accumulate: int = 1,
+    compile: bool = True,
     state: OptimizerState | None = None,
     callbacks: Sequence[Callback] = (),
     report_every: int = 100,
@@ -113,8 +117,12 @@ def fit(
         as NumPy arrays; by default `batch_indices` with `seed`.
     accumulate : int >= 1
         Into how many parts a batch is split to save memory, see `make_step`.
+    compile : bool
+        Whether the step is compiled, see `anyprop.compile`. A layer or loss of your own is then called
+        for the first batch of each shape only, and what it computes is repeated; one that acts
+        differently from step to step needs ``compile=False``.
     state : OptimizerState, optional
-        Where the optimizer goes on from; its start by default.
+        Where the optimizer goes on from, left as it is; its start by default.
     callbacks : sequence of Callback
         What to do at the start, at reports, after epochs and at the end, in this order.
     report_every : int >= 1
@@ -126,8 +134,14 @@ def fit(
     Returns
     -------
     FitResult
-        ``(params, state, history, interrupted)``. Ctrl-C ends the training early and returns what was
-        trained, with ``interrupted=True``.
+        ``(params, state, history, interrupted)``. Ctrl-C ends the training after the present step and
+        returns what was trained, with ``interrupted=True``; a second one does not wait, and leaves
+        `fit` as KeyboardInterrupt.
+
+    Warns
+    -----
+    RuntimeWarning
+        Once, when the step cannot be compiled and runs as it is; the message says why.
 
     Raises
     ------
@@ -180,13 +194,20 @@ def fit(
     state = _state(optimizer, params, state)
     if progress and importlib.util.find_spec("tqdm") is None:
         raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
-    step = make_step(net, loss, optimizer, accumulate=accumulate)
+    compile = flag("fit", "compile", compile)
+    eager = make_step(net, loss, optimizer, accumulate=accumulate)
+    step = compile_step(eager) if compile else eager
     draw = batches or partial(_batches, seed)
 
     total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
-    run = Run(net, loss, optimizer, params, state, _monitors(net, params, loss, validation))
+    monitors = _monitors(net, params, loss, validation)
+    in_place = compile and donates(params.xp)
+    run = Run(net, loss, optimizer, params, state, monitors, in_place=in_place)
     noisy = net.noise(stream(seed, 0, 0), (1, *x.shape[1:])) is not None
-    inputs = _Inputs(x, t, sample_weight, partial(_noise, net, seed) if noisy else None)
+    noise = partial(_noise, net, seed) if noisy else None
+    # NumPy gathers every batch into the same memory, which the compiled step copies from.
+    reuse = in_place and name_of(params.xp) == "numpy"
+    inputs = _Inputs(x, t, sample_weight, noise, reuse=reuse)
 
     def validate() -> Evaluation | None:
         if validation is None:
@@ -210,8 +231,10 @@ def fit(
             for k, rows in enumerate(draw(n, batch_size, run.epoch)):
                 sizes.append(len(rows))
                 batch = inputs.of(rows, run.params, run.epoch, k)
+                signals.hold()
                 with np.errstate(all="ignore"):  # what overflows is found when losses are read
-                    run.advance(step(run.params, run.state, **batch))
+                    run.advance(step, batch)
+                signals.release()
                 if run.step % report_every == 0:
                     report(bar)
                 if run.stopped or run.step == steps:
@@ -238,10 +261,12 @@ def fit(
                 break
 
     interrupted = False
-    with _bar(total, shown=progress) as bar:
+    with _bar(total, shown=progress) as bar, HeldSignals(signal.SIGINT) as signals:
         try:
             train(bar)
         except KeyboardInterrupt:
+            if signals.holding:  # amid a step, whose parameters nobody can use
+                raise
             interrupted = True
             run.read_losses()
         for callback in callbacks:
@@ -249,29 +274,45 @@ def fit(
     return FitResult(run.params, run.state, run.history, interrupted)
 
 
-class _Inputs(NamedTuple):
+class _Inputs:
     """What the batches of a run are taken from."""
 
-    x: Array
-    t: Array
-    sample_weight: Array | None
-    noise: Callable[..., Any] | None
+    def __init__(
+        self,
+        x: Array,
+        t: Array,
+        sample_weight: Array | None,
+        noise: Callable[..., Any] | None,
+        *,
+        reuse: bool,
+    ) -> None:
+        self._arrays = {"x": x, "t": t, "sample_weight": sample_weight}
+        self._noise = noise
+        self._reuse = reuse
+        self._buffers: dict[tuple[str, int], Array] = {}
 
     def of(self, rows: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
         """Take the k-th batch of an epoch, the arguments of a step."""
-        xp = params.xp
-        indices = from_host(_checked(rows, self.x.shape[0]), xp, device=device_of(self.x))
+        x = self._arrays["x"]
+        rows = _checked(rows, x.shape[0])
+        if not self._reuse:
+            rows = from_host(rows, params.xp, device=device_of(x))
+        batch = {name: self._take(name, array, rows) for name, array in self._arrays.items()}
+        shape = (rows.shape[0], *x.shape[1:])
+        batch["noise"] = self._noise and self._noise(params, shape, epoch, k)
+        return batch
 
-        def take(array: Array) -> Array:
-            return xp.take(array, indices, axis=0)
-
-        x = take(self.x)
-        return {
-            "x": x,
-            "t": take(self.t),
-            "noise": self.noise and self.noise(params, tuple(x.shape), epoch, k),
-            "sample_weight": None if self.sample_weight is None else take(self.sample_weight),
-        }
+    def _take(self, name: str, array: Array | None, rows: Any) -> Array | None:
+        if array is None:
+            return None
+        if not self._reuse:
+            return namespace(array).take(array, rows, axis=0)
+        buffer = self._buffers.get((name, rows.size))
+        if buffer is None:
+            buffer = np.empty((rows.size, *array.shape[1:]), array.dtype)
+            self._buffers[name, rows.size] = buffer
+        # The rows are checked, and NumPy would take a copy in any other mode.
+        return np.take(array, rows, axis=0, out=buffer, mode="clip")
 
 
 def _noise(net: Layer, seed: int, params: Parameters, shape: Shape, epoch: int, k: int) -> Any:

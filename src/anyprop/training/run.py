@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -24,8 +25,8 @@ class TrainingDivergedError(ArithmeticError):
     step : int
         The step in which that was found, 1 the first.
     params, state : Parameters, OptimizerState
-        The last ones kept from which a step with a finite loss was computed; at most `report_every`
-        steps older than the failure.
+        The last ones kept from which a step with a finite loss was computed: those of the last report
+        before the failure, or of the one before.
     history : History
         The history up to the last finite loss.
     """
@@ -36,14 +37,8 @@ class TrainingDivergedError(ArithmeticError):
     history: History
 
 
-class _Now(NamedTuple):
-    """Where a run stands. It is replaced as a whole, so that Ctrl-C never finds half a step."""
-
-    params: Parameters
-    state: OptimizerState
-    step: int
-    value: Array | None
-    before: tuple[Parameters, OptimizerState]
+Snapshot: TypeAlias = tuple[Parameters, OptimizerState]
+"""Parameters and state that no later step changes."""
 
 
 class Run:
@@ -54,7 +49,8 @@ class Run:
     net, loss, optimizer
         As given to `fit`.
     params, state : Parameters, OptimizerState
-        The present ones; a callback may replace them by others of the same layout.
+        The present ones; a callback may replace them by others of the same layout. They hold until the
+        next step, which may work in place; `snapshot` gives what can be kept.
     step : int
         Steps done.
     epoch : int
@@ -73,45 +69,56 @@ class Run:
         params: Parameters,
         state: OptimizerState,
         monitors: tuple[str, ...],
+        *,
+        in_place: bool = False,
     ) -> None:
         self.net, self.loss, self.optimizer = net, loss, optimizer
         self.monitors = monitors
         self.history = History()
-        self.epoch = 0
-        self._now = _Now(params, state, 0, None, (params, state))
-        self._kept = (params, state)
-        self._unread: tuple[list[Array], int] = ([], 0)
+        self.step = self.epoch = 0
+        self._in_place = in_place
+        self._params, self._state = params, state
+        self._params, self._state = self.snapshot()
+        # The state that the last step began with; only its numbers are read, not its arrays.
+        self._before = self._state
+        # What a diverged run gives back: the parameters of the last report, unless the loss that
+        # follows from them is the bad one; then those of the report before.
+        self._kept = self._last = self.snapshot()
+        self._kept_at = 0
+        self._must_keep = False
+        self._unread: list[Array] = []
         self._stopped = False
 
     @property
     def params(self) -> Parameters:
-        """The present parameters."""
-        return self._now.params
+        """The present parameters, until the next step."""
+        return self._params
 
     @params.setter
     def params(self, params: Parameters) -> None:
-        if params.layout != self._now.params.layout:
-            raise ValueError(f"a run of {self._now.params} cannot go on with {params}.")
-        self._now = self._now._replace(params=params)
+        if params.layout != self._params.layout:
+            raise ValueError(f"a run of {self._params} cannot go on with {params}.")
+        self._params = params.copy() if self._in_place else params
 
     @property
     def state(self) -> OptimizerState:
-        """The present state of the optimizer."""
-        return self._now.state
+        """The present state of the optimizer, until the next step."""
+        return self._state
 
     @state.setter
     def state(self, state: OptimizerState) -> None:
-        self._now = self._now._replace(state=state)
+        self._state = state.copy() if self._in_place else state
 
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return self._now.step
+    def snapshot(self) -> Snapshot:
+        """Give the present parameters and state in a form that later steps leave as it is."""
+        if self._in_place:
+            return self._params.copy(), self._state.copy()
+        return self._params, self._state
 
     @property
     def lr(self) -> float:
         """Learning rate of the last update, or of the first before there was one."""
-        return read_number(self.optimizer.learning_rate(self._now.before[1]))
+        return read_number(self.optimizer.learning_rate(self._before))
 
     def stop(self) -> None:
         """End the run as soon as the callbacks that are due have been called."""
@@ -122,12 +129,15 @@ class Run:
         """Whether somebody called `stop`."""
         return self._stopped
 
-    def advance(self, done: tuple[Parameters, OptimizerState, Array]) -> None:
-        """Take over the result of a step."""
-        now = self._now
-        params, state, value = done
-        self._now = _Now(params, state, now.step + 1, value, (now.params, now.state))
-        self._unread[0].append(value)
+    def advance(self, step: Callable[..., Any], batch: dict[str, Any]) -> None:
+        """Do a step with a batch."""
+        if self._must_keep:
+            self._kept, self._last = self._last, self.snapshot()
+            self._kept_at, self._must_keep = self.step, False
+        self._before = self._state
+        self._params, self._state, value = step(self._params, self._state, **batch)
+        self.step += 1
+        self._unread.append(value)
 
     def read_losses(self) -> list[float]:
         """Read the losses of the steps since the last call into the history, in one transfer.
@@ -137,11 +147,8 @@ class Run:
         TrainingDivergedError
             One of them is NaN or infinite, or a parameter is.
         """
-        values, first = self._unread
-        if first + len(values) < self.step:  # Ctrl-C came between the two lines of `advance`
-            assert self._now.value is not None
-            values.append(self._now.value)
-        values = values[len(self.history.losses) - first :]  # or between two of those below
+        # Those that are in the history already are there because Ctrl-C ended this function before.
+        values = self._unread[len(self._unread) - (self.step - len(self.history.losses)) :]
         if not values:
             return []
         xp = self.params.xp
@@ -153,8 +160,8 @@ class Run:
             self.history.losses.append(value)
         if not math.isfinite(largest):
             raise self._diverged("the update made parameters NaN or infinite", self.step)
-        self._unread = ([], len(self.history.losses))
-        self._kept = self._now.before
+        self._unread = []
+        self._must_keep = True
         return losses
 
     def _diverged(self, what: str, step: int) -> TrainingDivergedError:
@@ -165,5 +172,6 @@ class Run:
         else:
             tale = f"{what} in the first step; look at x, t and the initial parameters."
         error = TrainingDivergedError(tale)
-        error.step, (error.params, error.state), error.history = step, self._kept, self.history
+        good = self._last if step > self._kept_at + 1 else self._kept
+        error.step, (error.params, error.state), error.history = step, good, self.history
         return error

@@ -13,7 +13,8 @@ from anyprop.training.run import Run
 class CheckpointHook(Callback):
     """Call a function every few epochs, and at the end of a run for the parameters it ends with.
 
-    Stand it behind `EarlyStopping`, which restores the best ones at the end.
+    Stand it behind `EarlyStopping`, which restores the best ones at the end. What `save` keeps in memory
+    it takes from ``run.snapshot()``; a file needs no copy.
 
     Parameters
     ----------
@@ -35,16 +36,21 @@ class CheckpointHook(Callback):
         self.every = count("CheckpointHook", "every", every)
 
     def on_start(self, run: Run) -> None:
-        self._saved: Parameters | None = None
+        self._saved: tuple[Parameters, int] | None = None
 
     def on_epoch(self, run: Run) -> None:
         if len(run.history.epochs) % self.every == 0:
             self._save(run)
 
     def on_end(self, run: Run) -> None:
-        if run.params is not self._saved:
+        if self._saved is None or self._saved != self._present(run):
             self._save(run)
 
     def _save(self, run: Run) -> None:
         self.save(run)
-        self._saved = run.params
+        self._saved = self._present(run)
+
+    @staticmethod
+    def _present(run: Run) -> tuple[Parameters, int]:
+        # Steps in place keep the object and change its numbers; a callback does it the other way.
+        return run.params, int(run.state.step)

@@ -45,11 +45,11 @@ class EarlyStopping(Callback):
 
     def on_start(self, run: Run) -> None:
         self._monitor.start(run)
-        self._best = (run.params, run.state)
+        self._best = run.snapshot()
 
     def on_epoch(self, run: Run) -> None:
         if self._monitor.look(run):
-            self._best = (run.params, run.state)
+            self._best = run.snapshot()
         elif self._monitor.waited >= self.patience:
             run.stop()
 
