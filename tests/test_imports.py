@@ -17,7 +17,7 @@ SOURCE = Path(anyprop.__file__).parent
 ORDER = [
     ["_typing"],
     ["_checks"],
-    ["backend", "_tree"],
+    ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],
     ["parameters"],
     ["initializers", "schedules"],
@@ -26,6 +26,7 @@ ORDER = [
     ["layers.registry", "losses.registry", "optimizers.registry"],
     ["network"],
     ["description", "differences"],
+    ["training.history"],
     ["checkpoint"],
     ["distributed"],
     ["training.step"],

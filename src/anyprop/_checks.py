@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from anyprop._typing import Array, Shape
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
@@ -20,6 +24,13 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     hint = f"did you mean {by_lower[near[0]]!r}?" if near else f"choose one of: {', '.join(known)}."
     return ValueError(f"unknown {kind} {name!r}; {hint}")
+
+
+def few(items: Iterable[object]) -> str:
+    """Write out the first few of `items`, none of them at length: they may come from a file."""
+    items = list(items)
+    listed = ", ".join(map(_SHORT.repr, items[:4]))
+    return listed if len(items) <= 4 else f"{listed} and {len(items) - 4} more"
 
 
 def check_shape(name: str, array: Array, expected: Shape) -> None:

@@ -1,4 +1,4 @@
-"""Networks in words: a layer as nested dicts of plain values, and back.
+"""Networks and settings in words: nested dicts of plain values, and a network from them.
 
     {"layer": "Affine", "d": 784, "m": 10, "bias": True}
     {"layer": "Sequential", "layers": [...]}
@@ -13,10 +13,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from anyprop._checks import unknown
+from anyprop._checks import few, is_scalar_array, unknown
+from anyprop.backend import to_host
 from anyprop.layers.base import Layer
 from anyprop.layers.registry import LAYERS
 from anyprop.layers.sequential import Sequential
+
+_DEEPEST = 64  # levels of Sequential and Residual in each other, so that no file costs much time
 
 
 def describe(net: Layer) -> dict[str, Any]:
@@ -36,6 +39,8 @@ def describe(net: Layer) -> dict[str, Any]:
     ------
     TypeError
         A layer is not one of the library's.
+    ValueError
+        Layers contain each other more than 64 levels deep.
 
     Examples
     --------
@@ -43,17 +48,28 @@ def describe(net: Layer) -> dict[str, Any]:
     >>> describe(ap.Dropout(0.25))
     {'layer': 'Dropout', 'rate': 0.25}
     """
+    return _describe(net, _DEEPEST)
+
+
+def _describe(net: Layer, deepest: int) -> dict[str, Any]:
     name = type(net).__name__
     if LAYERS.get(name) is not type(net):
         raise TypeError(
             f"{net!r} is not one of anyprop's layers and has no description in plain values."
         )
+    _check_depth(deepest)
     if isinstance(net, Sequential):
-        return {"layer": name, "layers": [describe(layer) for layer in net.layers]}
+        return {"layer": name, "layers": [_describe(layer, deepest - 1) for layer in net.layers]}
     values = {f.name: getattr(net, f.name) for f in dataclasses.fields(net)}  # type: ignore[arg-type]
     return {"layer": name} | {
-        key: describe(value) if isinstance(value, Layer) else value for key, value in values.items()
+        key: _describe(value, deepest - 1) if isinstance(value, Layer) else value
+        for key, value in values.items()
     }
+
+
+def _check_depth(deepest: int) -> None:
+    if deepest < 0:
+        raise ValueError(f"layers contain each other more than {_DEEPEST} levels deep.")
 
 
 def rebuild(description: Any) -> Layer:
@@ -79,17 +95,61 @@ def rebuild(description: Any) -> Layer:
     >>> rebuild({"layer": "Dropout", "rate": 0.25})
     Dropout(rate=0.25)
     """
+    return _rebuild(description, _DEEPEST)
+
+
+def _rebuild(description: Any, deepest: int) -> Layer:
+    _check_depth(deepest)
     if not isinstance(description, Mapping) or not isinstance(description.get("layer"), str):
-        raise ValueError(f"{description!r} does not describe a layer.")
+        raise ValueError(f"{few([description])} does not describe a layer.")
     values = dict(description)
     name = values.pop("layer")
     if name not in LAYERS:
-        raise unknown("layer", name, LAYERS)
+        raise unknown("layer", name[:60], LAYERS)
     try:
         if LAYERS[name] is Sequential:
             layers = values.pop("layers")
-            return Sequential(*map(rebuild, layers), **values)
-        made = {k: rebuild(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+            return Sequential(*(_rebuild(layer, deepest - 1) for layer in layers), **values)
+        made = {
+            key: _rebuild(value, deepest - 1) if isinstance(value, Mapping) else value
+            for key, value in values.items()
+        }
         return LAYERS[name](**made)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{description!r} does not describe a layer: {error}.") from None
+        raise ValueError(f"{few([description])} does not describe a layer: {error}.") from None
+
+
+def settings_of(thing: Any) -> dict[str, Any]:
+    """Describe an optimizer, a loss, a schedule or a callback, so that two runs can be compared.
+
+    Parameters
+    ----------
+    thing : object
+        Mostly a dataclass; of anything else only the kind is told.
+
+    Returns
+    -------
+    dict
+        The class's name under ``"kind"``, and its fields, of the kinds that JSON knows.
+
+    Examples
+    --------
+    >>> import anyprop as ap
+    >>> settings_of(ap.Huber(delta=0.5))
+    {'kind': 'Huber', 'delta': 0.5}
+    """
+    fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
+    values = {field.name: _plain(getattr(thing, field.name)) for field in fields}
+    return {"kind": type(thing).__name__, **values}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if is_scalar_array(value):
+        return float(to_host(value))
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if dataclasses.is_dataclass(value):
+        return settings_of(value)
+    return f"<{getattr(value, '__qualname__', type(value).__qualname__)}>"

@@ -180,7 +180,10 @@ def _read_array(stream: io.BufferedIOBase, path: Path, at_most: int) -> NDArray[
             f"{path} is too long: {declared}, but more follow; expected the end of the file there."
         )
     stored = np.frombuffer(data, header.dtype).reshape(header.shape)
-    return stored.astype(header.dtype.newbyteorder("="), copy=False)
+    native = header.dtype.newbyteorder("=")
+    if native != header.dtype:
+        stored.byteswap(inplace=True)  # a second array would double the memory
+    return stored.view(native)
 
 
 def load_idx(

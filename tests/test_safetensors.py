@@ -1,0 +1,181 @@
+"""The file format: read and written as its own library does, and strict where that is not."""
+
+import hashlib
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from anyprop._safetensors import HEADER_LIMIT, Reader, remove_parts, write
+
+ARRAYS = {
+    "W": np.arange(6, dtype="float32").reshape(2, 3),
+    "x": np.asarray([1e300, -np.inf, np.nan]),
+    "none": np.zeros((0, 4)),
+    "half": np.asarray([1, 2, 3], "float16"),
+    "yes": np.asarray([True, False, True]),
+    "scalar": np.asarray(7, "int64"),
+    **{code: np.asarray([3, 1], code) for code in ("i1", "i2", "i4", "u1", "u2", "u4", "u8")},
+}
+
+
+def file_of(header, data=b""):
+    text = header if isinstance(header, bytes) else header.encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        assert array.dtype == theirs[name].dtype
+        np.testing.assert_array_equal(array, theirs[name], strict=True)
+
+
+def test_the_formats_own_library_reads_what_was_written(tmp_path):
+    write(tmp_path / "a", ARRAYS, {"note": "ä\n"})
+    with safetensors.safe_open(tmp_path / "a", framework="numpy") as file:
+        assert_equal({name: file.get_tensor(name) for name in file.keys()}, ARRAYS)  # noqa: SIM118
+        assert file.metadata()["note"] == "ä\n"
+
+
+def test_what_the_formats_own_library_wrote_is_read(tmp_path):
+    safetensors.numpy.save_file(ARRAYS, tmp_path / "a", metadata={"note": "ä\n"})
+    with Reader(tmp_path / "a") as file:
+        assert file.metadata == {"note": "ä\n"}
+        assert file.checksum is None
+        assert_equal(file.read(), ARRAYS)
+        with pytest.raises(ValueError, match="no checksum to be verified by"):
+            file.check()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda a: a.T, lambda a: a[::2], lambda a: a[:, ::-1], lambda a: a.astype(">f8")],
+    ids=["transposed", "with gaps", "backwards", "big-endian"],
+)
+def test_arrays_in_any_order_of_memory(make, tmp_path):
+    array = make(np.arange(12.0).reshape(4, 3))
+    write(tmp_path / "a", {"a": array}, {})
+    np.testing.assert_array_equal(safetensors.numpy.load_file(tmp_path / "a")["a"], array)
+
+
+def test_every_array_begins_at_a_multiple_of_its_size(tmp_path):
+    write(tmp_path / "a", ARRAYS, {})
+    with Reader(tmp_path / "a") as file:
+        head = 8 + int.from_bytes((tmp_path / "a").read_bytes()[:8], "little")
+        for dtype, _, start, _ in file.arrays.values():
+            assert (head + start) % dtype.itemsize == 0
+
+
+def test_the_checksum_is_what_its_description_says(tmp_path):
+    zeros = "0" * 64
+    write(tmp_path / "a", ARRAYS, {"note": zeros})
+    with Reader(tmp_path / "a") as file:
+        file.check()
+        declared = file.checksum
+        assert file.metadata["note"] == zeros
+    content = (tmp_path / "a").read_bytes().replace(declared.encode(), zeros.encode())
+    assert hashlib.sha256(content).hexdigest() == declared
+
+
+def test_arrays_can_be_read_into_memory_that_is_there(tmp_path):
+    write(tmp_path / "a", ARRAYS, {})
+    vector = np.zeros(9, "float32")
+    with Reader(tmp_path / "a") as file:
+        found = file.read({"W": vector[2:8].reshape(2, 3)})
+    assert_equal(found, ARRAYS)
+    np.testing.assert_array_equal(vector, [0, 0, 0, 1, 2, 3, 4, 5, 0])
+
+
+def test_dtypes_that_the_format_lacks_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="x is complex128, which no file can hold"):
+        write(tmp_path / "a", {"x": np.zeros(3, complex)}, {})
+    assert os.listdir(tmp_path) == []
+
+
+ENTRY = '{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "it has 0 bytes"),
+        (b"\0" * 7, "it has 7 bytes"),
+        (b"\0" * 8, "does not begin with a brace"),
+        (b"PK\3\4" + bytes(200), "declares a header of 67324752 bytes, but has 204 in all"),
+        (b"\xff" * 100, "declares a header of 18446744073709551615 bytes"),
+        (file_of(" {}"), "brace"),
+        (file_of("{"), "no JSON"),
+        (file_of(b"{\xff}"), "no UTF-8"),
+        (file_of("{} x"), "no JSON"),
+        (file_of('{"a":' + "[" * 100_000), "nested too deeply|no JSON"),
+        (file_of('{"a":3}'), "does not say of 'a' its dtype, shape and place"),
+        (file_of('{"a":{"dtype":"F32","shape":[2]}}'), "does not say of 'a'"),
+        (file_of('{"a":' + ENTRY[:-1] + ',"more":1}}', bytes(8)), "does not say of 'a'"),
+        (file_of('{"a":' + ENTRY + "}"), "declares 8 bytes of arrays, but 0 follow"),
+        (file_of('{"a":' + ENTRY + "}", bytes(9)), "declares 8 bytes of arrays, but 9 follow"),
+        (file_of('{"a":' + ENTRY + ',"a":' + ENTRY + "}", bytes(8)), "the name 'a' comes twice"),
+        (file_of('{"a":' + ENTRY + ',"b":' + ENTRY + "}", bytes(8)), "'b' begins at byte 0, exp"),
+        (file_of('{"a":' + ENTRY.replace("[2]", "[3]") + "}", bytes(8)), "do not go together"),
+        (file_of('{"a":' + ENTRY.replace("[2]", "[-2]") + "}", bytes(8)), "shape or the place"),
+        (file_of('{"a":' + ENTRY.replace("[2]", "[2.0]") + "}", bytes(8)), "shape or the place"),
+        (file_of('{"a":' + ENTRY.replace("[2]", "[true,2]") + "}", bytes(8)), "shape or the"),
+        (file_of('{"a":' + ENTRY.replace("[2]", "2") + "}", bytes(8)), "shape or the place"),
+        (file_of('{"a":' + ENTRY.replace("[2]", f"{[1] * 65 + [2]}") + "}", bytes(8)), "shape or"),
+        (file_of('{"a":' + ENTRY.replace("[0,8]", "[0]") + "}", bytes(8)), "shape or the place"),
+        (file_of('{"a":' + ENTRY.replace("[0,8]", "[8,0]") + "}", bytes(8)), "do not go together"),
+        (file_of('{"a":' + ENTRY.replace("[0,8]", "[8,16]") + "}", bytes(16)), "begins at byte 8"),
+        (file_of('{"a":' + ENTRY.replace("F32", "BF16") + "}", bytes(8)), "'BF16'; those that can"),
+        (file_of('{"a":' + ENTRY.replace('"F32"', "[]") + "}", bytes(8)), "those that can be read"),
+        (file_of('{"a":' + ENTRY.replace("2", "1" * 5000) + "}", bytes(8)), "truncated"),
+        (file_of('{"a":' + ENTRY.replace("[2]", f"[0,{2**62},{2**62}]") + "}"), "any memory"),
+        (file_of('{"__metadata__":3}'), "metadata are not texts"),
+        (file_of('{"__metadata__":{"a":3}}'), "metadata are not texts"),
+        (file_of('{"__metadata__":{"a":"3","a":"3"}}'), "'a' comes twice"),
+        (file_of('{"a":NaN}'), "NaN is no number"),
+        (file_of("{" + " " * HEADER_LIMIT + "}"), f"its header has {HEADER_LIMIT + 2} bytes"),
+    ],
+    ids=range(35),
+)
+def test_headers_that_describe_no_file(content, match, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError, match=match) as caught:
+        Reader(tmp_path / "a")
+    assert str(caught.value).startswith(f"{tmp_path / 'a'} is no safetensors file, or is trunc")
+    assert len(str(caught.value)) < 1000
+
+
+def test_names_from_a_file_cannot_write_to_the_terminal(tmp_path):
+    (tmp_path / "a").write_bytes(file_of(json.dumps({"\x1b[2J" * 100: 3})))
+    with pytest.raises(ValueError, match=r"of '\\x1b\[2J") as caught:
+        Reader(tmp_path / "a")
+    assert str(caught.value).isprintable()
+
+
+def test_what_is_no_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ValueError, match="not a regular file"):
+            Reader(path)
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+    write(tmp_path / "a", {"a": np.zeros(100_000)}, {})
+    with Reader(tmp_path / "a") as file:
+        os.truncate(tmp_path / "a", 5000)
+        with pytest.raises(ValueError, match="it ends inside 'a'"):
+            file.read()
+
+
+def test_parts_left_behind_are_removed_and_nothing_else(tmp_path):
+    names = [".a.0123abcd", "a.0123abcd", ".a.0123abc", ".a.0123abcg", ".b.01234567", "a", ".a"]
+    for name in names:
+        (tmp_path / name).touch()
+    remove_parts(tmp_path, "a")
+    assert sorted(os.listdir(tmp_path)) == sorted(names[1:])
+    remove_parts(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(set(names) - {names[0], names[4]})
