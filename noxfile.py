@@ -19,7 +19,7 @@ TEST = nox.project.dependency_groups(PROJECT, "test")
 # What each backend's session installs beside anyprop: the backend, and the libraries that its
 # results are compared with.
 BACKENDS = {
-    "numpy": ["numba"],
+    "numpy": ["numba", "scikit-learn"],
     "array_api_strict": [],
     "torch": ["torch==2.13.0"],  # a fixed version, so that pip can take a CPU build from disk
     "jax": ["jax", "optax", "keras"],
@@ -36,7 +36,7 @@ def backend(name: str) -> object:
 @nox.parametrize("name", [backend(name) for name in BACKENDS])
 def tests(session: nox.Session, name: str) -> None:
     """Run the tests on one backend; those that do not depend on a backend run with NumPy's."""
-    session.install("-e", ".[cli]", *TEST, *BACKENDS[name])
+    session.install("-e", ".[cli,onnx]", *TEST, *BACKENDS[name])
     doctests = ["--doctest-modules"] if name == "numpy" else []
     # One worker for each core, each computing with one thread: more would wait for each other.
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -82,7 +82,7 @@ EXAMPLES = ["train_mnist", "from_the_book", "backends_agree", "optimizers_on_a_v
 @nox.session(tags=["default", "cpu"])
 def docs(session: nox.Session) -> None:
     """Build the site into build/docs, run what its pages show, and see that it needs no network."""
-    session.install("-e", ".[cli,jax,strict]", "torch==2.13.0")
+    session.install("-e", ".[cli,jax,onnx,strict]", "torch==2.13.0")
     session.install(*nox.project.dependency_groups(PROJECT, "docs", "test"))
     out = ["-d", "build/doctrees", "docs"]
     session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs")

@@ -17,6 +17,7 @@ SOURCE = Path(anyprop.__file__).parent
 ORDER = [
     ["_typing"],
     ["_checks"],
+    ["_files"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],
     ["parameters"],
@@ -27,7 +28,7 @@ ORDER = [
     ["network"],
     ["description", "differences"],
     ["training.history"],
-    ["checkpoint"],
+    ["checkpoint", "interchange", "onnx"],
     ["distributed"],
     ["training.step"],
     ["compiled"],
@@ -40,7 +41,7 @@ ORDER = [
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # Only these may be told apart inside a package: the rest of its files stand on one line.
 OUTSIDE = {"array_api_compat", "numpy"}
-LATE = {"matplotlib", "safetensors", "tqdm", "cupy", "jax", "torch", "numba", "mpi4py"}
+LATE = {"matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
 
 
 def _modules() -> dict[str, Path]:

@@ -10,7 +10,8 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from anyprop._safetensors import HEADER_LIMIT, Reader, remove_parts, write
+from anyprop._files import remove_parts
+from anyprop._safetensors import HEADER_LIMIT, Reader, write
 
 ARRAYS = {
     "W": np.arange(6, dtype="float32").reshape(2, 3),

@@ -39,6 +39,7 @@ _NAMES = {
     "losses.sigmoid_cross_entropy": "SigmoidCrossEntropy",
     "losses.softmax_cross_entropy": "SoftmaxCrossEntropy",
     "network": "MLP value_and_grad",
+    "onnx": "export_onnx",
     "optimizers.adadelta": "AdaDelta",
     "optimizers.adagrad": "AdaGrad",
     "optimizers.adam": "Adam",
@@ -71,7 +72,7 @@ _NAMES = {
 """Module -> the public names that it defines."""
 
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
-_MODULES = ("book", "distributed", "initializers", "schedules")
+_MODULES = ("book", "distributed", "initializers", "interchange", "schedules")
 
 __all__ = sorted([*_MODULE_OF, *_MODULES])
 

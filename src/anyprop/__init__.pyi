@@ -2,6 +2,7 @@ from anyprop import (
     book as book,
     distributed as distributed,
     initializers as initializers,
+    interchange as interchange,
     schedules as schedules,
 )
 from anyprop.backend import (
@@ -43,6 +44,7 @@ from anyprop.losses.poisson_nll import PoissonNLL as PoissonNLL
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy as SigmoidCrossEntropy
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy as SoftmaxCrossEntropy
 from anyprop.network import MLP as MLP, value_and_grad as value_and_grad
+from anyprop.onnx import export_onnx as export_onnx
 from anyprop.optimizers.adadelta import AdaDelta as AdaDelta
 from anyprop.optimizers.adagrad import AdaGrad as AdaGrad
 from anyprop.optimizers.adam import Adam as Adam

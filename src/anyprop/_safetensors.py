@@ -15,13 +15,12 @@ believed: arrays must fill the file exactly before memory is taken for one of th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
-import secrets
 import stat
 import struct
 import sys
@@ -34,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyprop._checks import few
+from anyprop._files import write_whole
 from anyprop._typing import Shape
 
 HEADER_LIMIT = 1 << 20
@@ -42,6 +42,7 @@ HEADER_LIMIT = 1 << 20
 CHECKSUM = "checksum"
 _METADATA = "__metadata__"
 _ZEROS = "0" * 64
+_DEEPEST_JSON = 200  # far from where recursion ends, in whatever works on the value later
 _CHUNK = 1 << 16
 _DTYPES = {
     **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "|b1"},
@@ -125,34 +126,7 @@ def write(
     for piece in data():
         digest.update(piece)
     header = header.replace(_ZEROS.encode(), digest.hexdigest().encode(), 1)
-    _write_whole(Path(path), [length, header], data())
-
-
-def _write_whole(path: Path, head: Iterable[bytes], data: Iterable[memoryview]) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with part.open("xb") as file:
-            file.writelines(head)
-            file.writelines(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-    with contextlib.suppress(OSError):  # not every system can open a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def remove_parts(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes have left of files called `name`, a pattern as of `glob`."""
-    for part in folder.glob(f".{name}.{'[0-9a-f]' * 8}"):
-        part.unlink(missing_ok=True)
+    write_whole(path, itertools.chain([length, header], data()))
 
 
 class Reader:
@@ -331,7 +305,7 @@ def _short(name: object) -> str:
 
 
 def strict_json(text: str) -> Any:
-    """Read JSON in which no name comes twice and every number is one.
+    """Read JSON in which no name comes twice, every number is one, and nothing is nested deeply.
 
     Raises
     ------
@@ -339,11 +313,23 @@ def strict_json(text: str) -> Any:
         This is no such text.
     """
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_number)
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise ValueError(f"it holds no JSON where it should ({error}).") from None
     except RecursionError:
         raise ValueError("it holds JSON that is nested too deeply.") from None
+    level = [value]
+    for _ in range(_DEEPEST_JSON):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return value
+    raise ValueError("it holds JSON that is nested too deeply.")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

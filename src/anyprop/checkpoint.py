@@ -213,7 +213,7 @@ def load(
     """
     with Reader(path) as file:
         metadata = file.metadata
-        if metadata.get("format") != _FORMAT:
+        if not is_ours(file):
             raise ValueError(
                 f"{file.path} was not written by anyprop.save; arrays of other programs are read by "
                 "anyprop.interchange.from_torch."
@@ -236,6 +236,11 @@ def load(
 
     moved: Checkpoint = _moved(found, move)
     return moved
+
+
+def is_ours(file: Reader) -> bool:
+    """Tell whether a file says that `save` wrote it."""
+    return file.metadata.get("format") == _FORMAT
 
 
 # Writing

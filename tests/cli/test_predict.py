@@ -22,7 +22,7 @@ def test_predictions_of_a_data_set(run, model, images):
     assert (code, err) == (0, "")
 
     _, (x, t) = ap.load_idx(images)
-    net, params, _ = ap.load(model)
+    net, params = ap.load(model)[:2]
     y = net.forward(params, x)[0]
     predicted = np.argmax(y, axis=1)
     right = predicted == t

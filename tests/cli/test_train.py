@@ -36,9 +36,15 @@ def test_bare_train_learns_mnist_and_leaves_everything_behind(run, tmp_path):
     assert final["ended"] == "finished"
     assert np.mean(history["losses"][-50:]) < 0.1 * history["losses"][0]
 
-    net, params, config = ap.load(folder / "model.safetensors")
+    model = ap.load(folder / "model.safetensors")
+    net, params, config = model.net, model.params, model.config["settings"]
     assert net == ap.MLP([784, 200, 200, 10])
     assert config == history["settings"]
+    assert model.config["final"] == {
+        "test_accuracy": final["test_accuracy"],
+        "ended": "finished",
+    }
+    assert (model.step, model.optimizer["kind"]) == (1000, "RMSProp")
     assert (config["optimizer"], config["lr"], config["seed"]) == ("rmsprop", 0.001, 8)
     test = ap.evaluate(net, params, ap.load_mnist()[1], loss=ap.SoftmaxCrossEntropy())
     assert (test.accuracy, test.loss) == (final["test_accuracy"], final["test_loss"])
@@ -146,7 +152,7 @@ def test_early_stopping_holds_out_training_data_and_restores_the_best(run, image
     assert out.splitlines()[2].startswith("stopped early after ")
     assert history["epochs"][0]["step"] == 9  # 270 of the 300 examples
 
-    net, params, _ = ap.load("runs/train/model.safetensors")
+    net, params = ap.load("runs/train/model.safetensors")[:2]
     (x, t), _ = ap.load_idx(images)
     held_out = ap.evaluate(net, params, (x[270:], t[270:]), loss=ap.SoftmaxCrossEntropy())
     assert held_out.loss == pytest.approx(losses[best], abs=1e-6)

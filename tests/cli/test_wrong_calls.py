@@ -93,10 +93,8 @@ def test_wrong_calls(call, run, files, images):
     ("call", "package"),
     [
         ("train", "matplotlib"),
-        ("train", "safetensors"),
         ("train", "tqdm"),
         ("compare sgd", "matplotlib"),
-        ("predict file", "safetensors"),
     ],
 )
 def test_what_a_missing_extra_is_called(call, package, run, files, monkeypatch):
@@ -121,7 +119,9 @@ def test_without_a_command_there_is_help(run):
     assert out.startswith("usage: anyprop [-h] [--version] COMMAND ...")
 
 
-@pytest.mark.parametrize("command", ["train", "compare", "predict", "backends"])
+@pytest.mark.parametrize(
+    "command", ["train", "compare", "predict", "inspect", "export", "backends"]
+)
 def test_every_command_has_help(command, run, capsys):
     with pytest.raises(SystemExit) as exit_:
         run(command, "--help")

@@ -6,10 +6,17 @@ import sys
 from collections.abc import Sequence
 
 from anyprop._checks import unknown
-from anyprop.cli import backends, compare, predict, train
+from anyprop.cli import backends, compare, export, inspect, predict, train
 from anyprop.cli._parser import Parser, VersionAction, WrongCallError
 
-COMMANDS = {"train": train, "compare": compare, "predict": predict, "backends": backends}
+COMMANDS = {
+    "train": train,
+    "compare": compare,
+    "predict": predict,
+    "inspect": inspect,
+    "export": export,
+    "backends": backends,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

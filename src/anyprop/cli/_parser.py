@@ -73,10 +73,10 @@ def checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
-def require_extras(*packages: str) -> None:
-    """Raise WrongCallError unless these packages are installed."""
+def require_extras(*packages: str, extra: str = "cli") -> None:
+    """Raise WrongCallError unless these packages, which an extra brings, are installed."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise WrongCallError(
-                f'{package} is not installed; run pip install "anyprop[cli]" first.'
+                f'{package} is not installed; run pip install "anyprop[{extra}]" first.'
             )

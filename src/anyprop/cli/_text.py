@@ -54,6 +54,17 @@ def table(
     return "\n".join(lines)
 
 
+def printable(text: str) -> str:
+    r"""Put escapes in place of whatever would not be printed as it is, but for line breaks.
+
+    Examples
+    --------
+    >>> print(printable("a name\x1b[2J"))
+    a name\x1b[2J
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def curve(values: Sequence[float], width: int = 60, characters: str = _BLOCKS) -> str:
     """Draw positive numbers as one line of blocks, on a logarithmic scale.
 

@@ -16,7 +16,7 @@ from anyprop._typing import Array, Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.checkpoint import load
 from anyprop.cli._options import add_place
-from anyprop.cli._parser import Parser, WrongCallError, require_extras, wrong_calls
+from anyprop.cli._parser import Parser, WrongCallError, wrong_calls
 from anyprop.cli._task import get_place, load_data
 from anyprop.cli._text import table
 from anyprop.data.idx import read_idx
@@ -43,7 +43,6 @@ def add_options(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict, print the summary, write the file."""
     with wrong_calls():
-        require_extras("safetensors")
         xp, device = get_place(args)
         model = load(args.model, xp=xp, device=device)
         net, params = model.net, model.params

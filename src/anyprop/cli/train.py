@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from typing import Any
 
 from anyprop.checkpoint import save
@@ -64,7 +65,7 @@ def add_options(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, write the files, print the result."""
     with wrong_calls():
-        require_extras("matplotlib", "safetensors", "tqdm")
+        require_extras("matplotlib", "tqdm")
         args.lr = default_lr(args.optimizer) if args.lr is None else args.lr
         task = make_task(args)
         data, stopping = task.train, dict[str, Any]()
@@ -84,9 +85,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps", flush=True)
     loss = SoftmaxCrossEntropy()
     outcome = train(args, task, params, data, optimizer, steps, loss=loss, **stopping)
-    # The model first: nothing that goes wrong from here on can lose it.
-    save(folder / "model.safetensors", outcome.params, net=task.net, config=settings(args))
+    # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
+    model = partial(
+        save, folder / "model.safetensors", outcome.params, net=task.net, optimizer=optimizer
+    )
+    model(step=len(outcome.history.losses), config={"settings": settings(args)})
     result = measure(task, outcome, loss)
+    final = {"test_accuracy": result.test_accuracy, "ended": outcome.ended}
+    model(step=len(outcome.history.losses), config={"settings": settings(args), "final": final})
     write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})
     losses = outcome.history.losses
     if losses:

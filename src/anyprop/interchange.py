@@ -1,0 +1,346 @@
+"""Trained networks in the shapes of PyTorch and scikit-learn, and back.
+
+    anyprop             PyTorch                                 scikit-learn
+    Affine    W (D, M)  weight (M, D)                           coefs_ (D, M)
+              b         bias                                    intercepts_
+    BatchNorm gamma     weight
+              beta      bias
+              mean      running_mean
+              var       running_var
+    LayerNorm gamma     weight
+              beta      bias
+
+Names count layers as `torch.nn.Sequential` does: 0.weight, 0.bias, 2.weight, ... A `Residual` has the
+names of its block, as a `torch.nn.Sequential` has whose forward returns x + super().forward(x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anyprop import _safetensors
+from anyprop._checks import check_shape, few
+from anyprop._typing import Namespace
+from anyprop.backend import from_host, to_host
+from anyprop.layers.affine import Affine
+from anyprop.layers.base import Layer
+from anyprop.layers.batch_norm import BatchNorm
+from anyprop.layers.dropout import Dropout
+from anyprop.layers.identity import Identity
+from anyprop.layers.layer_norm import LayerNorm
+from anyprop.layers.relu import ReLU
+from anyprop.layers.residual import Residual
+from anyprop.layers.sequential import Sequential
+from anyprop.layers.sigmoid import Sigmoid
+from anyprop.layers.tanh import Tanh
+from anyprop.network import MLP
+from anyprop.parameters import Layout, Parameters
+
+_TORCH_NAMES: dict[type[Layer], dict[str, str]] = {
+    Affine: {"W": "weight", "b": "bias"},
+    BatchNorm: {"gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"},
+    LayerNorm: {"gamma": "weight", "beta": "bias"},
+}
+_SKLEARN_ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "logistic": Sigmoid, "identity": Identity}
+_OF_SKLEARN = {"logistic": "sigmoid"}
+
+
+def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
+    """Give parameters as a state dictionary in PyTorch's layout.
+
+    Parameters
+    ----------
+    net : Layer
+        The network, of the library's own layers.
+    params : Parameters
+        Its parameters, from any backend and device.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        The arrays by PyTorch's names, copied.
+
+    Raises
+    ------
+    TypeError
+        A layer with parameters is not one of the library's.
+    ValueError
+        The parameters are not those of the network.
+
+    Examples
+    --------
+    >>> import anyprop as ap
+    >>> net = ap.MLP([784, 100, 10])
+    >>> {name: array.shape for name, array in to_torch(net, net.init()).items()}
+    {'0.weight': (100, 784), '0.bias': (100,), '2.weight': (10, 100), '2.bias': (10,)}
+    """
+    names = _torch_names(net)
+    if Layout.of(net.specs()) != params.layout:
+        raise ValueError(f"params are not those of net: they are {params}.")
+    return {
+        names[name]: np.array(to_host(array).T, order="C") for name, array in params.named().items()
+    }
+
+
+def save_torch(path: str | PathLike[str], net: Layer, params: Parameters) -> None:
+    """Write parameters to a safetensors file that PyTorch takes as a state dictionary.
+
+    ``torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))`` takes it as it is.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; an older one is replaced when the new one is complete.
+    net : Layer
+        The network, of the library's own layers.
+    params : Parameters
+        Its parameters, from any backend and device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `to_torch`.
+    OSError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import anyprop as ap, pathlib, tempfile
+    >>> net = ap.MLP([4, 3, 2])
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "net.safetensors")
+    >>> save_torch(path, net, net.init(seed=8))
+    >>> from_torch(net, path)
+    Parameters(23 numbers: 0.W (4, 3), 0.b (3,), 2.W (3, 2), 2.b (2,))
+    """
+    _safetensors.write(path, to_torch(net, params), {"format": "pt"})
+
+
+def from_torch(
+    net: Layer,
+    state_dict: Mapping[str, Any] | str | PathLike[str],
+    *,
+    xp: Namespace | str | None = None,
+    device: Any = None,
+    dtype: str | None = None,
+) -> Parameters:
+    """Make parameters of a state dictionary in PyTorch's layout.
+
+    Parameters
+    ----------
+    net : Layer
+        The network of this library that the numbers are for.
+    state_dict : dict of str to array, or path
+        What ``module.state_dict()`` returned, or a safetensors file of it. BatchNorm's
+        ``num_batches_tracked`` may be there and is not used.
+    xp : namespace or str, optional
+        Backend of the parameters; NumPy by default.
+    device : str or device, optional
+        Device of the parameters; the backend's default by default.
+    dtype : str, optional
+        Dtype of the parameters; that of the state dictionary by default.
+
+    Returns
+    -------
+    params
+        The `Parameters` of `net`.
+
+    Raises
+    ------
+    ValueError
+        An array is missing, has another shape, dtype or no place in the network, or the file cannot
+        be read; the message names it.
+    TypeError
+        A layer with parameters is not one of the library's.
+
+    Examples
+    --------
+    >>> import numpy as np, anyprop as ap
+    >>> from_torch(ap.Affine(2, 3), {"weight": np.ones((3, 2)), "bias": np.zeros(3)})
+    Parameters(9 numbers: W (2, 3), b (3,))
+    """
+    names = _torch_names(net)
+    if not isinstance(state_dict, Mapping):
+        with _safetensors.Reader(state_dict) as file:
+            state_dict = file.read()
+    given = {
+        name: array
+        for name, array in state_dict.items()
+        if name.rpartition(".")[2] != "num_batches_tracked"
+    }
+    missing, surplus = names.values() - given.keys(), given.keys() - names.values()
+    if missing or surplus:
+        raise ValueError(
+            f"the state dictionary lacks {few(sorted(missing)) or 'nothing'} that net needs, and "
+            f"has {few(sorted(surplus)) or 'nothing'} that net lacks."
+        )
+    arrays = {ours: to_host(given[theirs]) for ours, theirs in names.items()}
+    return _parameters(net, {ours: array.T for ours, array in arrays.items()}, xp, device, dtype)
+
+
+def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """Give the weights and biases of a network as scikit-learn's perceptrons hold them.
+
+    Parameters
+    ----------
+    net : Layer
+        A chain of `Affine` layers with biases and one kind of activation between them: ReLU, Tanh,
+        Sigmoid or Identity. `Dropout` has no part in it.
+    params : Parameters
+        Its parameters, from any backend and device.
+
+    Returns
+    -------
+    coefs_ : list of numpy.ndarray, shape (D, M)
+        W of every Affine.
+    intercepts_ : list of numpy.ndarray, shape (M,)
+        b of every Affine.
+
+    Raises
+    ------
+    ValueError
+        The network has a layer for which scikit-learn has no place; the message names it.
+
+    Examples
+    --------
+    >>> import anyprop as ap
+    >>> net = ap.MLP([4, 3, 2])
+    >>> coefs, intercepts = to_sklearn(net, net.init(seed=8))
+    >>> [W.shape for W in coefs], [b.shape for b in intercepts]
+    ([(4, 3), (3, 2)], [(3,), (2,)])
+    """
+    layers = [pair for pair in _leaves(net, Sequential) if not isinstance(pair[1], Dropout)]
+    _check_sklearn([layer for _, layer in layers])
+    prefixes = [prefix for prefix, layer in layers if isinstance(layer, Affine)]
+    named = {name: np.array(to_host(array)) for name, array in params.named().items()}
+    return [named[f"{p}W"] for p in prefixes], [named[f"{p}b"] for p in prefixes]
+
+
+def from_sklearn(
+    estimator: Any,
+    *,
+    xp: Namespace | str | None = None,
+    device: Any = None,
+    dtype: str | None = None,
+) -> tuple[Sequential, Parameters]:
+    """Make a network of a fitted perceptron of scikit-learn.
+
+    Parameters
+    ----------
+    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+        Fitted; its `coefs_`, `intercepts_` and `activation` are read.
+    xp : namespace or str, optional
+        Backend of the parameters; NumPy by default.
+    device : str or device, optional
+        Device of the parameters; the backend's default by default.
+    dtype : str, optional
+        Dtype of the parameters; the estimator's by default.
+
+    Returns
+    -------
+    net : Sequential
+        The network. It ends in logits: what scikit-learn applies to them (softmax for several
+        classes, the sigmoid for two) is part of the loss here.
+    params : Parameters
+        Its parameters.
+
+    Raises
+    ------
+    TypeError
+        The estimator has no weights, because it is something else or not fitted.
+    ValueError
+        Its activation is unknown here.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import numpy as np
+    >>> fitted = SimpleNamespace(
+    ...     coefs_=[np.ones((4, 3)), np.ones((3, 2))],
+    ...     intercepts_=[np.zeros(3), np.zeros(2)],
+    ...     activation="relu",
+    ... )
+    >>> from_sklearn(fitted)[0]
+    Sequential(Affine(d=4, m=3, bias=True), ReLU(), Affine(d=3, m=2, bias=True))
+    """
+    if not all(hasattr(estimator, name) for name in ("coefs_", "intercepts_", "activation")):
+        raise TypeError(
+            f"{few([estimator])} is no fitted perceptron of scikit-learn; call fit first."
+        )
+    coefs, intercepts, activation = estimator.coefs_, estimator.intercepts_, estimator.activation
+    if activation not in _SKLEARN_ACTIVATIONS:
+        raise ValueError(
+            f"activation is {few([activation])}, expected one of: {', '.join(_SKLEARN_ACTIVATIONS)}."
+        )
+    sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
+    net = MLP(sizes, _OF_SKLEARN.get(activation, activation))
+    arrays: dict[str, Any] = {}
+    for i, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
+        arrays |= {f"{2 * i}.W": W, f"{2 * i}.b": b}  # an activation stands between two of them
+    return net, _parameters(net, arrays, xp, device, dtype)
+
+
+def _torch_names(net: Layer) -> dict[str, str]:
+    """Map our names of a network's arrays to PyTorch's."""
+    names = {}
+    for prefix, layer in _leaves(net, Sequential, Residual):
+        theirs = _TORCH_NAMES.get(type(layer), {})
+        for name in layer.specs():
+            if name not in theirs:
+                raise TypeError(
+                    f"{layer!r} is not one of anyprop's layers; PyTorch has no name for it."
+                )
+            names[f"{prefix}{name}"] = f"{prefix}{theirs[name]}"
+    return names
+
+
+def _leaves(net: Layer, *opened: type[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    """List the layers inside those of the kinds `opened`, and what their arrays' names begin with."""
+    if type(net) is Sequential and Sequential in opened:
+        for i, layer in enumerate(net.layers):
+            yield from _leaves(layer, *opened, prefix=f"{prefix}{i}.")
+    elif type(net) is Residual and Residual in opened:
+        yield from _leaves(net.block, *opened, prefix=prefix)
+    else:
+        yield prefix, net
+
+
+def _check_sklearn(layers: list[Layer]) -> None:
+    for i, layer in enumerate(layers):
+        if i % 2 == 0:
+            fits = isinstance(layer, Affine) and layer.bias
+        else:
+            known = type(layer) in _SKLEARN_ACTIVATIONS.values()
+            fits = known and type(layer) is type(layers[1]) and i < len(layers) - 1
+        if not fits:
+            raise ValueError(
+                f"scikit-learn has no place for {layer!r}: it takes Affine layers with biases, and one "
+                "kind of ReLU, Tanh, Sigmoid or Identity between them."
+            )
+
+
+def _parameters(
+    net: Layer,
+    arrays: Mapping[str, Any],
+    xp: Namespace | str | None,
+    device: Any,
+    dtype: str | None,
+) -> Parameters:
+    """Lay out host arrays as the parameters of a network."""
+    layout = Layout.of(net.specs())
+    dtypes = sorted({str(array.dtype) for array in arrays.values()})
+    if len(dtypes) > 1:
+        raise ValueError(f"the arrays differ in dtype: {', '.join(dtypes)}.")
+    stored = dtypes[0] if dtypes else "float32"
+    vectors: dict[bool, Any] = {
+        trainable: np.empty(layout.size(trainable=trainable), stored) for trainable in (True, False)
+    }
+    for e in layout.entries:
+        check_shape(f"what belongs to {e.name}", arrays[e.name], e.shape)
+        vectors[e.trainable][e.start : e.stop] = np.reshape(arrays[e.name], -1)
+    flat, running = (from_host(vectors[t], xp, device=device, dtype=dtype) for t in (True, False))
+    return Parameters(layout, flat, running if vectors[False].size else None)

@@ -1,0 +1,55 @@
+"""`anyprop export`: files that other programs read."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.numpy
+
+import anyprop as ap
+
+
+@pytest.fixture
+def model(run, images):
+    run("train", "--data", images, "--steps", "20", "--hidden", "8", "--dropout", "0.2")
+    return "runs/train/model.safetensors"
+
+
+def test_onnx_and_torch(run, model, images):
+    code, out, err = run("export", model, "--onnx", "net.onnx", "--torch", "net.safetensors")
+    assert (code, err) == (0, "")
+    assert out == "wrote net.onnx\nwrote net.safetensors\n"
+    x = ap.load_idx(images)[1][0]
+    net, params = ap.load(model)[:2]
+    y = ap.predict(net, params, x)
+    (theirs,) = onnxruntime.InferenceSession("net.onnx").run(None, {"x": x})
+    np.testing.assert_allclose(theirs, y, rtol=1e-5, atol=1e-6)
+    arrays = safetensors.numpy.load_file("net.safetensors")
+    np.testing.assert_array_equal(arrays["0.weight"], params[0].W.T)
+
+    assert run("export", model, "--onnx", "net.onnx", "--softmax")[0] == 0
+    (p,) = onnxruntime.InferenceSession("net.onnx").run(None, {"x": x})
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_wrong_calls(run, model):
+    def complaint(*argv):
+        code, out, err = run("export", *argv)
+        assert (code, out) == (2, "")
+        return err
+
+    assert "say what to write: --onnx FILE, --torch FILE, or both." in complaint(model)
+    assert "--softmax goes with --onnx" in complaint(model, "--torch", "a", "--softmax")
+    assert "nowhere/a: No such file" in complaint(model, "--torch", "nowhere/a")
+    assert "nowhere/a: No such file" in complaint(model, "--onnx", "nowhere/a")
+    assert "nowhere: No such file" in complaint("nowhere", "--onnx", "a")
+    ap.save("bare", ap.load(model).params)
+    assert "bare holds parameters without their network." in complaint("bare", "--onnx", "a")
+
+
+def test_without_onnx(run, model, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    code, _, err = run("export", model, "--onnx", "a")
+    assert code == 2
+    assert err == 'anyprop: onnx is not installed; run pip install "anyprop[onnx]" first.\n'

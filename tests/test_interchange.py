@@ -1,0 +1,191 @@
+"""Other libraries load what is given to them, compute the same, and give it back."""
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import anyprop as ap
+from anyprop import interchange
+from anyprop.layers.base import Layer
+from anyprop.parameters import Spec
+from tables import LayerCase, Plain
+
+NET = ap.Sequential(
+    *(ap.Affine(4, 6, bias=False), ap.BatchNorm(6), ap.ReLU(), ap.Dropout(0.25)),
+    *(ap.Residual(ap.Sequential(ap.Affine(6, 6), ap.Tanh())), ap.LayerNorm(6), ap.Affine(6, 3)),
+)
+
+
+def params_of(backend, net=NET, dtype="float64"):
+    return LayerCase("", net).params(backend, dtype)
+
+
+def assert_same(ours, theirs):
+    assert ours.layout == theirs.layout
+    for name, array in ours.named().items():
+        np.testing.assert_array_equal(ap.to_host(array), ap.to_host(theirs[name]), strict=True)
+
+
+def torch_net():
+    import torch
+    from torch import nn
+
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+
+    return nn.Sequential(
+        *(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.25)),
+        *(Residual(nn.Linear(6, 6), nn.Tanh()), nn.LayerNorm(6), nn.Linear(6, 3)),
+    ).to(torch.float64)
+
+
+@pytest.mark.needs("torch")
+def test_torch_takes_the_file_and_computes_the_same(rng, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    params = params_of(Plain("numpy"))
+    interchange.save_torch(tmp_path / "net.safetensors", NET, params)
+    module = torch_net()
+    module.load_state_dict(load_file(tmp_path / "net.safetensors"))
+    x = rng.standard_normal((5, 4))
+    y = module.eval()(torch.asarray(x)).detach().numpy()
+    np.testing.assert_allclose(ap.predict(NET, params, x), y, rtol=1e-12)
+
+
+@pytest.mark.needs("torch")
+def test_networks_of_torch_come_over(rng, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(3)
+    module = torch_net()
+    with torch.no_grad():
+        module(torch.asarray(rng.standard_normal((50, 4))))  # moves the running statistics
+    save_file(module.state_dict(), tmp_path / "net.safetensors")
+    x = rng.standard_normal((5, 4))
+    y = module.eval()(torch.asarray(x)).detach().numpy()
+    for given in (module.state_dict(), tmp_path / "net.safetensors"):
+        params = interchange.from_torch(NET, given)
+        np.testing.assert_allclose(ap.predict(NET, params, x), y, rtol=1e-12)
+
+
+def test_there_and_back(backend, tmp_path):
+    params = params_of(backend)
+    interchange.save_torch(tmp_path / "net.safetensors", NET, params)
+    place = {"xp": backend.xp, "device": backend.device}
+    for given in (interchange.to_torch(NET, params), tmp_path / "net.safetensors"):
+        assert_same(interchange.from_torch(NET, given, **place), params)
+    narrow = interchange.from_torch(NET, given, dtype="float32", **place)
+    assert backend.to_numpy(narrow.flat).dtype == "float32"
+
+
+def test_the_file_is_a_plain_one(tmp_path):
+    interchange.save_torch(tmp_path / "net.safetensors", NET, params_of(Plain("numpy")))
+    arrays = safetensors.numpy.load_file(tmp_path / "net.safetensors")
+    assert arrays["0.weight"].shape == (6, 4)
+    assert "1.running_var" in arrays
+
+
+def test_what_is_given_does_not_share_memory():
+    params = params_of(Plain("numpy"))
+    before = params.flat.copy()
+    for array in interchange.to_torch(NET, params).values():
+        array[...] = 0.0
+    for array in interchange.to_sklearn(ap.MLP([2, 2]), ap.MLP([2, 2]).init())[0]:
+        array[...] = 0.0
+    np.testing.assert_array_equal(params.flat, before)
+
+
+WEIGHT, BIAS = np.zeros((3, 2)), np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"weight": WEIGHT}, "lacks 'bias' that net needs, and has nothing that"),
+        ({"weight": WEIGHT, "bias": BIAS, "0.bias": BIAS}, "lacks nothing .* has '0.bias' that"),
+        ({"weight": WEIGHT.T, "bias": BIAS}, r"what belongs to W has shape \(3, 2\), expected"),
+        ({"weight": WEIGHT.astype("f4"), "bias": BIAS}, "differ in dtype: float32, float64"),
+    ],
+)
+def test_state_dictionaries_of_other_networks(given, match):
+    with pytest.raises(ValueError, match=match):
+        interchange.from_torch(ap.Affine(2, 3), given)
+
+
+def test_layers_of_your_own_have_no_name_in_torch():
+    class Mine(Layer):
+        def specs(self):
+            return {"c": Spec((2,), 0.0)}
+
+        def __repr__(self):
+            return "Mine()"
+
+    with pytest.raises(TypeError, match=r"Mine\(\) is not one of anyprop's layers"):
+        interchange.to_torch(Mine(), Mine().init())
+    with pytest.raises(ValueError, match="params are not those of net"):
+        interchange.to_torch(NET, Mine().init())
+
+
+ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+
+
+def sklearn_fitted(activation, x, t):
+    from sklearn.neural_network import MLPClassifier
+
+    # No epoch improves by so much: it stops after two, and does not warn of stopping too early.
+    options = {"tol": 1e9, "n_iter_no_change": 1, "random_state": 0}
+    return MLPClassifier([5, 6], activation, solver="sgd", **options).fit(x, t)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), ACTIVATIONS.items())
+def test_sklearn_and_back(theirs, ours, rng):
+    x, t = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
+    classifier = sklearn_fitted(theirs, x, t)
+    net, params = interchange.from_sklearn(classifier)
+    assert net == ap.MLP([4, 5, 6, 3], ours)
+    p = ap.Softmax().forward(params, ap.predict(net, params, x))[0]
+    np.testing.assert_allclose(p, classifier.predict_proba(x), rtol=1e-10)
+
+    other = net.init(seed=3, dtype="float64")
+    classifier.coefs_, classifier.intercepts_ = interchange.to_sklearn(net, other)
+    p = ap.Softmax().forward(other, ap.predict(net, other, x))[0]
+    np.testing.assert_allclose(p, classifier.predict_proba(x), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("net", "named"),
+    [
+        (ap.MLP([4, 3, 2], "gelu"), r"GELU\(\)"),
+        (ap.MLP([4, 3, 2], norm="layer"), "LayerNorm"),
+        (ap.MLP([4, 3, 3, 2], residual=True), "Residual"),
+        (ap.Affine(2, 3, bias=False), "bias=False"),
+        (ap.Sequential(ap.Affine(2, 3), ap.ReLU()), "ReLU"),
+        (ap.Sequential(ap.ReLU(), ap.Affine(2, 3)), "ReLU"),
+        (ap.Sequential(ap.Affine(2, 3), ap.Affine(3, 3)), "Affine"),
+        (ap.ReLU(), "ReLU"),
+        (
+            ap.Sequential(ap.Affine(2, 2), ap.ReLU(), ap.Affine(2, 2), ap.Tanh(), ap.Affine(2, 2)),
+            r"Tanh\(\)",
+        ),
+    ],
+    ids=repr,
+)
+def test_networks_that_sklearn_cannot_have(net, named):
+    with pytest.raises(ValueError, match=f"scikit-learn has no place for .*{named}"):
+        interchange.to_sklearn(net, net.init())
+
+
+def test_dropout_has_no_part_in_it(backend):
+    net = ap.MLP([4, 3, 2], "tanh", dropout=0.5)
+    params = net.init(seed=1, xp=backend.xp, device=backend.device)
+    coefs, intercepts = interchange.to_sklearn(net, params)
+    np.testing.assert_array_equal(coefs[1], backend.to_numpy(params[3].W))
+    np.testing.assert_array_equal(intercepts[0], backend.to_numpy(params[0].b))
+
+
+def test_what_is_no_fitted_perceptron():
+    with pytest.raises(TypeError, match="is no fitted perceptron of scikit-learn; call fit first"):
+        interchange.from_sklearn(3)
