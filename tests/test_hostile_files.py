@@ -21,9 +21,7 @@ NET = ap.Sequential(ap.Affine(4, 5), ap.BatchNorm(5), ap.ReLU(), ap.Affine(5, 3)
 OPTIMIZER = ap.Adam(lr=0.1, weight_decay=0.1, decay_biases=False)
 # What parsing a header may take, and an error message; the files here are smaller than that.
 CONSTANT = 1 << 20
-fuzz = settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+fuzz = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @contextlib.contextmanager
