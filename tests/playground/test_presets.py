@@ -99,12 +99,19 @@ def test_turned(model, walks):
     assert height(walks["turned"][2]) < 0.01 * min(turned[:2])
 
 
-def test_noise(walks):
-    rmsprop, adagrad = walks["noise"]
-    late = [np.mean(walk["heights"][-200:]) for walk in (rmsprop, adagrad)]
-    assert late[1] < 0.5 * late[0]
+def test_noise(model, walks):
+    adagrad, rmsprop = walks["noise"]
+    assert height(adagrad) < 0.5 * height(rmsprop)
     moves = np.abs(rmsprop["moves"][-200:])
-    assert 0.03 < np.sqrt(np.mean(moves**2)) < 0.15
+    assert 0.05 < np.sqrt(np.mean(moves**2)) < 0.15
+    # and not for this seed alone
+    script = """
+        const settings = Playground.ofPreset("noise");
+        return Array.from({ length: 20 }, (_, seed) => settings.runs.map(
+            (run) => Playground.run({ ...settings, ...run, seed }).heights.slice(-200)));
+    """
+    late = np.mean(model.evaluate(script), axis=2)
+    assert np.all(late[:, 0] < 0.7 * late[:, 1])
 
 
 def test_leaving_a_saddle(walks):

@@ -113,7 +113,7 @@
     const { options, name } = { ...OPTIMIZERS[run.optimizer] };
     const { check } = OPTIMIZERS[run.optimizer];
     let current = run;
-    const line = el("code", { class: "pg-python", tabindex: "0", "aria-label": "The same in anyprop" }, python(run));
+    const line = el("code", { class: "pg-python" }, python(run));
     const set = (option) => (value) => {
       const next = { ...current, options: { ...current.options, [option]: value } };
       const wrong = check?.(next.options);

@@ -33,6 +33,7 @@
     let colours;
     let playing = null; // the time and step at which playing began
     let drawn = { surface: null };
+    let waiting = null; // the timer after which the address is written
     const opened = new Set(); // cards whose further options are shown
 
     // --- elements
@@ -166,7 +167,14 @@
       results = settings.runs.map((given) => run({ ...settings, ...given }));
     }
 
+    /* Write the address once a change has come to rest: browsers refuse more than 100 in 30 s. */
     function remember() {
+      clearTimeout(waiting);
+      waiting = setTimeout(writeAddress, 300);
+    }
+
+    function writeAddress() {
+      clearTimeout(waiting);
       history.replaceState(null, "", toHash(settings));
     }
 
@@ -222,6 +230,7 @@
     }
 
     async function copyLink() {
+      writeAddress();
       try {
         await navigator.clipboard.writeText(location.href);
         copy.textContent = "Copied";
@@ -293,7 +302,7 @@
           return el("tr", {}, name, el("td", { colspan: "3" }, `diverged at step ${result.diverged}`));
         }
         const height = result.heights[last] - SURFACES[settings.surface].lowest;
-        return el("tr", {}, name, ...[...result.points[last], height].map((value) => cell(short(value).replace("-", "−"))));
+        return el("tr", {}, name, ...[...result.points[last], height].map((value) => cell(short(value).replaceAll("-", "−"))));
       }));
     }
 

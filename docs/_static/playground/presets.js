@@ -92,9 +92,10 @@
         "noise out.",
       surface: "noisy",
       steps: 400,
+      seed: 3,
       runs: [
-        ["rmsprop", { lr: 0.1, rho: 0.9 }],
         ["adagrad", { lr: 0.5 }],
+        ["rmsprop", { lr: 0.1, rho: 0.9 }],
       ],
     },
     saddle: {

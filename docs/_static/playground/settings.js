@@ -37,12 +37,11 @@
   }
 
   function ofPreset(name) {
-    const { surface, runs, steps, measure } = PRESETS[name];
+    const { label, text, runs, ...given } = PRESETS[name];
     return {
-      ...onSurface(surface),
-      ...(steps && { steps }),
-      ...(measure && { measure }),
-      runs: runs.map(([optimizer, given]) => ({ optimizer, options: withDefaults(optimizer, given) })),
+      ...onSurface(given.surface),
+      ...given,
+      runs: runs.map(([optimizer, options]) => ({ optimizer, options: withDefaults(optimizer, options) })),
     };
   }
 
