@@ -36,6 +36,7 @@ ORDER = [
     ["data"],
     ["plotting"],
     ["book"],
+    ["benchmark"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -18,6 +18,9 @@ WRONG = {
     "train --norm batsh": "unknown norm 'batsh'; did you mean 'batch'?",
     "train --dtype float23": "unknown dtype 'float23'; did you mean 'float32'?",
     "train --device cuda:7": "no device 'cuda:7' here; choose one of: cpu.",
+    "bench artikle": "unknown workload 'artikle'; did you mean 'article'?",
+    "bench tiny --only torhc": "unknown contestant 'torhc'; did you mean 'torch'?",
+    "bench tiny --device gpu": "unknown device 'gpu'; did you mean 'cpu'?",
     "compare rmsprop adagrat": "unknown optimizer 'adagrat'; did you mean 'adagrad'?",
     # numbers that are none, or out of range
     "train --lr -1": "lr must be a positive finite number, not -1.0.",
@@ -37,6 +40,8 @@ WRONG = {
     "train --accumulate -2": "argument --accumulate: must be a whole number of at least 1",
     "train --seed -1": "argument --seed: must be a whole number of at least 0, not '-1'.",
     "train --early-stopping 0": "argument --early-stopping: must be a whole number of at least 1",
+    "bench tiny --seconds 0": "argument --seconds: must be a positive finite number, not '0'.",
+    "bench tiny --seconds long": "argument --seconds: must be a positive finite number",
     "train --hidden 200,0": "argument --hidden: must be whole numbers of at least 1",
     "train --hidden 200;200": "with commas between, as in 200,200, not '200;200'.",
     "compare rmsprop:fast": "write a number behind the colon, as in rmsprop:0.001",
@@ -55,6 +60,7 @@ WRONG = {
     "train --data few --early-stopping": "--early-stopping needs at least 10 examples, not 9.",
     "train --out file": "cannot write into file: File exists.",
     "train --out file/below": "cannot write into file/below: Not a directory.",
+    "bench tiny --out file": "cannot write into file: File exists.",
     "compare rmsprop --out file": "cannot write into file: File exists.",
     "predict nowhere.safetensors": "nowhere.safetensors: No such file or directory.",
     "predict file": "file is no safetensors file, or is truncated",
@@ -95,6 +101,7 @@ def test_wrong_calls(call, run, files, images):
         ("train", "matplotlib"),
         ("train", "tqdm"),
         ("compare sgd", "matplotlib"),
+        ("bench tiny", "matplotlib"),
     ],
 )
 def test_what_a_missing_extra_is_called(call, package, run, files, monkeypatch):
@@ -120,7 +127,7 @@ def test_without_a_command_there_is_help(run):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "compare", "predict", "inspect", "export", "backends"]
+    "command", ["train", "compare", "predict", "inspect", "export", "backends", "bench"]
 )
 def test_every_command_has_help(command, run, capsys):
     with pytest.raises(SystemExit) as exit_:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from anyprop._checks import unknown
-from anyprop.cli import backends, compare, export, inspect, predict, train
+from anyprop.cli import backends, bench, compare, export, inspect, predict, train
 from anyprop.cli._parser import Parser, VersionAction, WrongCallError
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "inspect": inspect,
     "export": export,
     "backends": backends,
+    "bench": bench,
 }
 
 

@@ -1,0 +1,1 @@
+"""Who takes part: one file for each library, `registry.py` with all of them."""

@@ -1,0 +1,147 @@
+"""anyprop, eager and compiled, on any backend."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from anyprop._typing import Array, Namespace
+from anyprop.backend import (
+    BackendUnavailableError,
+    from_host,
+    get_device,
+    get_namespace,
+    name_of,
+    to_host,
+)
+from anyprop.benchmark.runner import NotRunError, Runner, sampled, summed_up
+from anyprop.benchmark.workloads import EPS, RHO, Problem
+from anyprop.compiled.dispatch import compile
+from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
+from anyprop.network import MLP
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.rmsprop import RMSProp
+from anyprop.parameters import Parameters
+from anyprop.training.fit import fit
+from anyprop.training.step import make_step
+
+
+def step(
+    problem: Problem,
+    device: str,
+    *,
+    backend: str,
+    compiled: bool = False,
+    optimizer: Optimizer | None = None,
+) -> Runner:
+    """Do training steps, by default with RMSProp."""
+    place = _placer(backend, device)
+    net = MLP(problem.workload.sizes)
+    opt = optimizer or _rmsprop(problem)
+    one: Any = make_step(net, SoftmaxCrossEntropy(), opt)
+    if compiled:
+        one = compile(one)
+
+    def start() -> Any:
+        params = _parameters(problem, place)
+        return params, opt.init(params)
+
+    def step(carry: Any, x: Array, t: Array) -> Any:
+        params, state, value = one(*carry, x, t)
+        return (params, state), value
+
+    return Runner(
+        start,
+        step,
+        [(place(x), place(t)) for x, t in problem.batches],
+        read=lambda carry, value: [float(to_host(value))],
+        wait=_wait(backend, device),
+    )
+
+
+def update(problem: Problem, device: str, *, backend: str) -> Runner:
+    """Do updates of one vector, whose buffers the optimizer may write into."""
+    place = _placer(backend, device)
+    opt = _rmsprop(problem)
+    grads = place(problem.arrays["g"])
+
+    def start() -> Any:
+        params = place(problem.arrays["p"].copy())
+        return params, opt.init(params)
+
+    def step(carry: Any) -> Any:
+        params, state = carry
+        return opt.update(params, grads, state, donate=True), None
+
+    return Runner(
+        start,
+        step,
+        [()],
+        read=lambda carry, out: sampled(to_host(carry[0])),
+        wait=_wait(backend, device),
+    )
+
+
+def epoch(
+    problem: Problem, device: str, *, backend: str, optimizer: Optimizer | None = None
+) -> Runner:
+    """Do epochs with `fit`, the same one again and again."""
+    place = _placer(backend, device)
+    net = MLP(problem.workload.sizes)
+    opt = optimizer or _rmsprop(problem)
+    data = place(problem.arrays["x"]), place(problem.arrays["t"])
+    order, size = problem.order, problem.workload.batch_size
+
+    def step(params: Parameters) -> Any:
+        result = fit(
+            net,
+            params,
+            data,
+            loss=SoftmaxCrossEntropy(),
+            optimizer=opt,
+            batch_size=size,
+            batches=lambda n, batch_size, epoch: order,
+            epochs=1,
+        )
+        return result.params, result.history.losses
+
+    return Runner(
+        lambda: _parameters(problem, place),
+        step,
+        [()],
+        read=lambda carry, losses: summed_up(losses),
+        wait=_wait(backend, device),
+    )
+
+
+def _rmsprop(problem: Problem) -> RMSProp:
+    return RMSProp(problem.workload.lr, rho=RHO, eps=EPS)
+
+
+def _parameters(problem: Problem, place: Callable[[Any], Array]) -> Parameters:
+    params = MLP(problem.workload.sizes).init(weights="zeros")
+    return params.replace(flat=place(problem.arrays["flat"].copy()))
+
+
+def _placer(backend: str, device: str) -> Callable[[Any], Array]:
+    """Make the function that moves a NumPy array to where the contestant computes."""
+    try:
+        xp: Namespace = get_namespace(backend)
+    except BackendUnavailableError as error:
+        raise NotRunError(str(error).partition(": ")[2]) from None
+    where = get_device(xp, "cuda:0") if name_of(xp) == "torch" and device == "cuda" else None
+    return lambda array: from_host(array, xp, device=where)
+
+
+def _wait(backend: str, device: str) -> Callable[[Any], object]:
+    """Make the function that returns when a backend has done all it was told to."""
+    if backend == "jax":
+        return importlib.import_module("jax").block_until_ready  # type: ignore[no-any-return]
+    if backend == "torch" and device == "cuda":
+        torch = importlib.import_module("torch")
+        return lambda carry: torch.cuda.synchronize()
+    if backend == "cupy":
+        cupy = importlib.import_module("cupy")
+        return lambda carry: cupy.cuda.Device().synchronize()
+    return lambda carry: None

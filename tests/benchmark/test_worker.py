@@ -1,0 +1,77 @@
+"""A process for each contestant: what it answers, and what becomes of one that breaks down."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from anyprop.benchmark.runner import FailedError, NotRunError
+from anyprop.benchmark.worker import Worker
+from anyprop.benchmark.workloads import WORKLOADS, Problem
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench") / "arrays"
+    workload = WORKLOADS["tiny"]
+    Problem(workload, workload.make(workload)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def start(folder):
+    workers = []
+
+    def start(contestant, workload="tiny", folder=folder):
+        workers.append(Worker(contestant, workload, folder, "cpu"))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.close()
+
+
+def test_it_answers(start):
+    worker = start("anyprop-numpy")
+    assert len(worker.values) == WORKLOADS["tiny"].checked
+    assert worker.first_call > 0
+    assert worker.chunk == 1
+    assert worker.turn(10) > 0
+    assert 10 * 2**20 < worker.peak_memory() < 2**30
+
+
+def test_its_memory_is_its_own(start):
+    ballast = np.ones(40_000_000)
+    assert start("numpy-book").peak_memory() < ballast.nbytes
+
+
+def test_what_is_hidden_from_it(start):
+    worker = start("anyprop-numpy")
+    assert "numba" not in worker.threads
+
+
+def test_it_tells_what_a_library_raised(start, tmp_path):
+    with pytest.raises(FailedError, match=r"^KeyError: 'x'$"):
+        start("numpy-book", folder=tmp_path)
+
+
+def test_it_tells_who_cannot_take_part(start):
+    with pytest.raises(NotRunError, match="two classes one output"):
+        start("sklearn")
+
+
+def test_a_process_that_dies_is_a_failure(start):
+    worker = start("numpy-book")
+    os.kill(worker._process.pid, 9)
+    with pytest.raises(FailedError, match="its process ended with code -9"):
+        worker.turn(1)
+
+
+def test_it_is_gone_when_it_is_closed(folder):
+    worker = Worker("numpy-book", "tiny", folder, "cpu")
+    caches = worker._caches.name
+    worker.close()
+    assert worker._process.returncode is not None
+    assert not os.path.exists(caches)
