@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from anyprop._typing import Array, Namespace
 from anyprop.backend import (
     BackendUnavailableError,
@@ -13,6 +15,7 @@ from anyprop.backend import (
     get_device,
     get_namespace,
     name_of,
+    namespace,
     to_host,
 )
 from anyprop.benchmark.runner import NotRunError, Runner, sampled, summed_up
@@ -22,9 +25,9 @@ from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.rmsprop import RMSProp
-from anyprop.parameters import Parameters
+from anyprop.parameters import Layout, Parameters, Spec
 from anyprop.training.fit import fit
-from anyprop.training.step import make_step
+from anyprop.training.step import Step, make_step
 
 
 def step(
@@ -60,27 +63,39 @@ def step(
     )
 
 
-def update(problem: Problem, device: str, *, backend: str) -> Runner:
+def update(problem: Problem, device: str, *, backend: str, compiled: bool = False) -> Runner:
     """Do updates of one vector, whose buffers the optimizer may write into."""
     place = _placer(backend, device)
     opt = _rmsprop(problem)
-    grads = place(problem.arrays["g"])
+    g = place(problem.arrays["g"])
+    layout = Layout.of({"p": Spec(g.shape)})
+    nothing = place(np.zeros(1, np.int64))
+    compiled_step = compile(Step(_given_gradient, opt))
 
     def start() -> Any:
-        params = place(problem.arrays["p"].copy())
+        params = Parameters(layout, place(problem.arrays["p"].copy()))
         return params, opt.init(params)
 
-    def step(carry: Any) -> Any:
+    def step(carry: Any, grads: Parameters) -> Any:
         params, state = carry
         return opt.update(params, grads, state, donate=True), None
 
+    def step_compiled(carry: Any, g: Array) -> Any:
+        params, state, _ = compiled_step(*carry, g, nothing)
+        return (params, state), None
+
     return Runner(
         start,
-        step,
-        [()],
-        read=lambda carry, out: sampled(to_host(carry[0])),
+        step_compiled if compiled else step,
+        [(g if compiled else Parameters(layout, g),)],
+        read=lambda carry, out: sampled(to_host(carry[0].flat)),
         wait=_wait(backend, device),
     )
+
+
+def _given_gradient(params: Parameters, x: Array, t: Array, **none: object) -> Any:
+    """Take the batch for the gradient, so that a compiled step is an update and nothing else."""
+    return namespace(x).sum(x[:1]), Parameters(params.layout, x)
 
 
 def epoch(

@@ -57,9 +57,11 @@ def _ours(
     without: tuple[str, ...] = (),
 ) -> Contestant:
     how = "compiled" if compiled else "eager"
-    makers: dict[str, Maker] = {STEP: partial(ours.step, backend=backend, compiled=compiled)}
+    makers: dict[str, Maker] = {
+        STEP: partial(ours.step, backend=backend, compiled=compiled),
+        UPDATE: partial(ours.update, backend=backend, compiled=compiled),
+    }
     if not compiled:
-        makers[UPDATE] = partial(ours.update, backend=backend)
         makers[EPOCH] = partial(ours.epoch, backend=backend)
     return Contestant(
         f"anyprop-{backend}" + "-compiled" * compiled,
