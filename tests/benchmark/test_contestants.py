@@ -83,7 +83,6 @@ def test_no_contestant_is_forgotten():
 
 
 def test_the_floor_of_the_update_is_one_addition_for_each_vector():
-    pytest.importorskip("numba")
     given = problem("update-10k")
     runner = CONTESTANTS["floor-streams"].makers[UPDATE](given, "cpu")
     runner.reset()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,9 +49,16 @@ def test_its_memory_is_its_own(start):
     assert start("numpy-book").peak_memory() < ballast.nbytes
 
 
-def test_what_is_hidden_from_it(start):
-    worker = start("anyprop-numpy")
-    assert "numba" not in worker.threads
+@pytest.mark.parametrize(("contestant", "found"), [("anyprop-numpy", False), ("numpy-book", True)])
+def test_who_is_measured_without_a_library_cannot_import_it(contestant, found, folder):
+    code = (
+        "import importlib.util\n"
+        "from anyprop.benchmark.worker import _Session\n"
+        f"_Session().prepare({contestant!r}, 'tiny', {str(folder)!r}, 'cpu')\n"
+        "print(importlib.util.find_spec('numba') is not None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(found)
 
 
 def test_it_tells_what_a_library_raised(start, tmp_path):
