@@ -12,10 +12,10 @@ from anyprop.benchmark.workloads import EPOCH, STEP, UPDATE, WORKLOADS, Problem,
 
 HERE = {
     "numpy": ["anyprop-numpy", "anyprop-numpy-compiled", "numpy-book", "sklearn", "floor-products"],
-    "torch": ["anyprop-torch", "anyprop-torch-compiled", "torch", "torch-loader"],
+    "torch": ["anyprop-torch", "torch", "torch-loader"],
     "jax": ["anyprop-jax", "anyprop-jax-compiled", "jax-jit", "jax-scan"],
 }
-LATER = {"torch-compile", "torch-graph", "anyprop-cupy", "anyprop-cupy-compiled", "floor-streams"}
+LATER = {"torch-compile", "torch-graph", "anyprop-cupy", "floor-streams"}
 
 
 def problem(name, **changes):

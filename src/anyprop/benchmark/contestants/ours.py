@@ -99,7 +99,12 @@ def _given_gradient(params: Parameters, x: Array, t: Array, **none: object) -> A
 
 
 def epoch(
-    problem: Problem, device: str, *, backend: str, optimizer: Optimizer | None = None
+    problem: Problem,
+    device: str,
+    *,
+    backend: str,
+    compiled: bool = False,
+    optimizer: Optimizer | None = None,
 ) -> Runner:
     """Do epochs with `fit`, the same one again and again."""
     place = _placer(backend, device)
@@ -118,6 +123,7 @@ def epoch(
             batch_size=size,
             batches=lambda n, batch_size, epoch: order,
             epochs=1,
+            compile=compiled,
         )
         return result.params, result.history.losses
 

@@ -60,9 +60,8 @@ def _ours(
     makers: dict[str, Maker] = {
         STEP: partial(ours.step, backend=backend, compiled=compiled),
         UPDATE: partial(ours.update, backend=backend, compiled=compiled),
+        EPOCH: partial(ours.epoch, backend=backend, compiled=compiled),
     }
-    if not compiled:
-        makers[EPOCH] = partial(ours.epoch, backend=backend)
     return Contestant(
         f"anyprop-{backend}" + "-compiled" * compiled,
         f"anyprop {how}, {_TITLES[backend]}",
@@ -83,11 +82,9 @@ CONTESTANTS = {
         _ours("numpy", _CPU, without=("numba",)),
         _ours("numpy", _CPU, compiled=True, without=("numba",)),
         _ours("cupy", _CUDA),
-        _ours("cupy", _CUDA, compiled=True),
         _ours("jax", _BOTH),
         _ours("jax", _BOTH, compiled=True),
         _ours("torch", _BOTH),
-        _ours("torch", _BOTH, compiled=True),
         Contestant(
             "numpy-book",
             "plain NumPy, as the book writes it",
