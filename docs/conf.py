@@ -15,6 +15,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE / "article"), str(HERE.parent / "tests")]
 os.environ.pop("ANYPROP_BACKEND", None)
 
+from gallery import ORDER
+
 project = "anyprop"
 author = "The anyprop developers"
 copyright = author
@@ -33,6 +35,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_inv", "**/README.md"]
@@ -56,6 +59,23 @@ mathjax_path = "mathjax/tex-svg-full.js"
 mathjax3_config = {"options": {"enableMenu": False}, "svg": {"mtextInheritFont": True}}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+# Gallery
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": rf"^(?!({'|'.join(ORDER)})\.py$)",
+    "within_subsection_order": "gallery.position",
+    "reset_argv": "gallery.arguments",
+    "image_scrapers": ("gallery.written_files",),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "show_memory": False,
+    "min_reported_time": 1e9,
+    "write_computation_times": False,
+}
 
 # Reference
 autosummary_generate = True

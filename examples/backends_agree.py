@@ -1,4 +1,9 @@
-"""One training run on every backend of this machine: do they agree?
+"""The same run on every backend
+=============================
+
+One training run on every backend of this machine: do they agree?
+
+.. code-block:: sh
 
     python examples/backends_agree.py
 

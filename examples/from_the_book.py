@@ -1,4 +1,9 @@
-"""The article's experiment on the book's classes: RMSProp and AdaGrad on MNIST.
+"""The article's experiment on the book's classes
+==============================================
+
+The article's experiment on the book's classes: RMSProp and AdaGrad on MNIST.
+
+.. code-block:: sh
 
     python examples/from_the_book.py
     ANYPROP_BACKEND=jax python examples/from_the_book.py

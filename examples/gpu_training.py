@@ -1,4 +1,9 @@
-"""Train on a GPU with CuPy: the data stay on the device, and the time is taken properly.
+"""Train on a GPU with CuPy
+========================
+
+Train on a GPU with CuPy: the data stay on the device, and the time is taken properly.
+
+.. code-block:: sh
 
     python examples/gpu_training.py
 

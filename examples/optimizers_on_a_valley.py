@@ -1,4 +1,9 @@
-"""Every optimizer alone, on the book's valley f(a, b) = a^2 / 20 + b^2.
+"""Every optimizer on the book's valley
+====================================
+
+Every optimizer alone, on the book's valley f(a, b) = a^2 / 20 + b^2.
+
+.. code-block:: sh
 
     python examples/optimizers_on_a_valley.py
 

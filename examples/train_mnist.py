@@ -1,4 +1,9 @@
-"""Train a network on MNIST, on whichever backend you name.
+"""Train a network on MNIST
+========================
+
+Train a network on MNIST, on whichever backend you name.
+
+.. code-block:: sh
 
     python examples/train_mnist.py
     ANYPROP_BACKEND=torch python examples/train_mnist.py

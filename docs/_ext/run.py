@@ -11,8 +11,8 @@ A page has one namespace, and its blocks run in it from top to bottom. A block s
 a block can write a table), then its figures: pyplot's, and a `Figure` that its last expression gives.
 The role `{value}` puts the value of an expression into a sentence. An error fails the build.
 
-Figures are drawn as SVG inside the page, without a background and with black replaced by the page's own
-colour, so that one drawing is legible on a light page and on a dark one.
+Figures are drawn as SVG inside the page, without a background, and take black and white from the page's
+text and ground, so that one drawing is legible on a light page and on a dark one.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def inline_svg(figure: Figure, alt: str, salt: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"#000000\b|#000\b|(?<=fill: )black|(?<=stroke: )black", "currentColor", svg)
-    # Text and shapes that state no colour are black.
+    svg = re.sub(r"#ffffff\b|#fff\b|(?<=fill: )white", "var(--pst-color-background)", svg)
     svg = re.sub(
         r' id="(figure|axes|patch|line2d|text|matplotlib|legend|xtick|ytick)[^"]*"', "", svg
     )
