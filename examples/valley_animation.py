@@ -26,8 +26,8 @@ parser.add_argument("--out", type=Path, default=Path(), help="folder for the GIF
 out = parser.parse_args().out
 
 # %%
-# An optimizer updates any array. All five points lie in a row of one small array each; the gradient is
-# written by hand.
+# An optimizer needs no network: it updates an array, here the point (a, b). The gradient of f is
+# (a / 10, 2 b).
 
 STEPS = 60
 OPTIMIZERS = {

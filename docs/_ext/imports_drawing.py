@@ -8,14 +8,19 @@ from matplotlib.figure import Figure
 
 from test_imports import MODULES, ORDER, RANK, _ours
 
-NAMES = [name for names in ORDER for name in names]
+WHOLE = ("layers", "losses", "optimizers")
+"""Packages that are drawn as one, whatever lines the order gives to their parts."""
 
 
 def group(module: str) -> str:
     """Find the group that a module belongs to."""
     while module not in RANK:
         module = module.rpartition(".")[0]
-    return module
+    package = module.partition(".")[0]
+    return package if package in WHOLE else module
+
+
+NAMES = list(dict.fromkeys(group(name) for names in ORDER for name in names))
 
 
 def imports() -> dict[str, set[str]]:
