@@ -79,8 +79,8 @@ def test_times_have_three_digits(value, text):
 
 def test_a_chart_has_a_bar_for_each_contestant_and_a_line_for_the_floor(results):
     figure = chart(results)
-    (axes,) = figure.axes
-    assert axes.get_title(loc="left") == "The article's step"
+    (axes,), (panel,) = figure.axes, figure.subfigs
+    assert panel.get_suptitle() == "The article's step"
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([1.25e-3, 2.5e-3, 3e-3])
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "anyprop compiled, NumPy",
@@ -97,14 +97,14 @@ def test_a_bar_that_would_hide_the_others_is_cut_and_says_so(results):
     entries["torch"] = entries["torch"]._replace(timing=timing._replace(median=1.0, q3=1.1))
     (axes,) = chart(Results({}, [results["article"]._replace(entries=entries)])).axes
     assert max(bar.get_width() for bar in axes.patches) < 0.1
-    assert "1.00 s  (cut)" in [text.get_text() for text in axes.texts]
+    assert "1.00 s  (bar cut)" in [text.get_text() for text in axes.texts]
 
 
 def test_a_chart_of_some_workloads(results):
     other = Outcome("tiny", "A tiny step", "step", 1e-4, results["article"].entries)
     both = Results(results.about, [*results.outcomes, other])
     assert len(chart(both).axes) == 2
-    assert [a.get_title(loc="left") for a in chart(both, ["tiny"]).axes] == ["A tiny step"]
+    assert [p.get_suptitle() for p in chart(both, ["tiny"]).subfigs] == ["A tiny step"]
 
 
 def test_the_machine_is_told():

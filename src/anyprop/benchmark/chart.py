@@ -11,7 +11,10 @@ from anyprop.benchmark.results import Outcome, Results
 from anyprop.benchmark.tables import ranked, seconds
 
 _OURS, _OTHER, _TEXT, _FLOOR = "#0072B2", "#C9CED6", "#24292F", "#D55E00"
-_BAR, _FRAME = 0.27, 0.75  # heights in inches: of a bar with its gap, and of what surrounds a panel
+_BAR, _FRAME = 0.29, 0.8  # heights in inches: of a bar with its gap, and of what surrounds a panel
+_LINE = 0.9  # height of the floor's line of text, in bars
+_SIZE = 10.5  # of text, in points
+_LONGEST = 2.5  # medians of all contestants; a longer bar would press the others to nothing
 
 
 def chart(results: Results, names: Sequence[str] | None = None, *, columns: int = 2) -> Any:
@@ -43,16 +46,20 @@ def chart(results: Results, names: Sequence[str] | None = None, *, columns: int 
     outcomes = [o for o in results.outcomes if o.timings and (names is None or o.name in names)]
     columns = min(columns, len(outcomes))
     rows = [outcomes[i : i + columns] for i in range(0, len(outcomes), columns)]
-    heights = [_FRAME + _BAR * max(len(_bars(outcome)) for outcome in row) for row in rows]
+    counts = [max(len(_bars(outcome)) for outcome in row) for row in rows]
+    heights = [_FRAME + _BAR * count for count in counts]
     figure = figures.Figure(
-        figsize=(5.6 * columns, sum(heights)), layout="constrained", facecolor="white"
+        figsize=(5.8 * columns, sum(heights)), layout="constrained", facecolor="white"
     )
-    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
-    for panels, row in zip(axes, rows, strict=True):
-        for panel, outcome in zip(panels, row, strict=False):
-            _draw(panel, outcome)
-        for panel in panels[len(row) :]:
-            panel.set_visible(False)
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.05)
+    panels = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
+    for i, outcome in enumerate(outcomes):
+        panel, count = panels[i // columns, i % columns], counts[i // columns]
+        title = {"fontsize": _SIZE + 1, "fontweight": "bold", "color": _TEXT}
+        panel.suptitle(outcome.title, x=0.02, ha="left", **title)
+        axes = panel.subplots()
+        _draw(axes, outcome)
+        axes.set_ylim(count - 0.5 + _LINE, -0.5)
     return figure
 
 
@@ -63,8 +70,7 @@ def _bars(outcome: Outcome) -> list[Any]:
 def _draw(axes: Any, outcome: Outcome) -> None:
     entries = _bars(outcome)
     medians = [entry.timing.median for entry in entries]
-    # A bar much longer than the others would press these to nothing: it is cut, its number stays.
-    limit = 6.0 * sorted(medians)[(len(medians) - 1) // 2]
+    limit = _LONGEST * sorted(medians)[len(medians) // 2]
     widths = [min(median, limit) for median in medians]
     largest = max(widths)
     for y, (entry, width) in enumerate(zip(entries, widths, strict=True)):
@@ -74,7 +80,7 @@ def _draw(axes: Any, outcome: Outcome) -> None:
             quartiles = [entry.timing.q1, min(entry.timing.q3, largest)]
             axes.plot(quartiles, [y, y], color=_TEXT, linewidth=1.1)
         text = seconds(entry.timing.median).replace("us", "µs")
-        cut = "" if width < limit else "  (cut)"
+        cut = "" if width < limit else "  (bar cut)"
         axes.annotate(
             text + cut,
             (max(width, min(entry.timing.q3, largest)), y),
@@ -82,32 +88,30 @@ def _draw(axes: Any, outcome: Outcome) -> None:
             textcoords="offset points",
             va="center",
             color=_TEXT,
-            fontsize=9,
+            fontsize=_SIZE,
             fontweight="bold" if ours else "normal",
         )
-    axes.set_yticks(range(len(entries)), [entry.label for entry in entries], fontsize=9)
+    axes.set_yticks(range(len(entries)), [entry.label for entry in entries], fontsize=_SIZE)
     for label, entry in zip(axes.get_yticklabels(), entries, strict=True):
         label.set_color(_OURS if entry.side == OURS else _TEXT)
-    axes.invert_yaxis()
     for entry in ranked(outcome):
         if entry.side == FLOOR and entry.timing is not None:
-            _draw_floor(axes, entry.timing.median, entry.label)
+            _draw_floor(axes, entry.timing.median, entry.label, len(entries) - 0.5)
     axes.set_xlim(0, 1.2 * largest)
-    axes.set_title(outcome.title, loc="left", fontsize=10, fontweight="bold", color=_TEXT)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.vlines(0, -0.5, len(entries) - 0.5, color=_TEXT, linewidth=1.2)
     axes.tick_params(axis="y", length=0)
     axes.set_xticks([])
 
 
-def _draw_floor(axes: Any, at: float, label: str) -> None:
-    axes.axvline(at, color=_FLOOR, linewidth=1.2, linestyle=(0, (4, 3)))
+def _draw_floor(axes: Any, at: float, label: str, bottom: float) -> None:
+    axes.vlines(at, -0.5, bottom, color=_FLOOR, linewidth=1.2, linestyle=(0, (4, 3)))
     axes.annotate(
         f"{label.removeprefix('floor: ')}: {seconds(at).replace('us', 'µs')}",
-        (at, 0.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, -3),
+        (at, bottom),
+        xytext=(0, -2),
         textcoords="offset points",
         va="top",
         color=_FLOOR,
-        fontsize=8.5,
+        fontsize=_SIZE - 0.5,
     )

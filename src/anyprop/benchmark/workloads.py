@@ -190,7 +190,7 @@ WORKLOADS = {
         ),
         Workload(
             name="wide",
-            title="A wide network's step: four layers 1024 x 1024, batch 1024",
+            title="A wide network's step: 4 x (1024 x 1024), batch 1024",
             kind=STEP,
             make=_noise,
             tolerance=1e-4,
@@ -204,7 +204,7 @@ WORKLOADS = {
         *(
             Workload(
                 name=f"update-{short}",
-                title=f"The update alone: RMSProp, {words} parameters",
+                title=f"RMSProp alone: {words} parameters",
                 kind=UPDATE,
                 make=_vectors,
                 tolerance=1e-4,
@@ -219,7 +219,7 @@ WORKLOADS = {
         ),
         Workload(
             name="epoch",
-            title="An epoch of MNIST: 784-200-200-10, 600 shuffled batches of 100",
+            title="An epoch of MNIST: 784-200-200-10, 600 batches of 100",
             kind=EPOCH,
             make=_mnist,
             tolerance=1e-2,
