@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from anyprop.benchmark.results import Results
 from anyprop.cli import bench
 
@@ -39,6 +41,15 @@ def test_it_measures_and_writes(run):
         assert results["tiny"].entries[name].label in out
     assert out.splitlines()[-1] == f"wrote results.json, tables.md, chart.png into {folder}"
     assert "## A tiny network's step" in (folder / "tables.md").read_text()
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.4, False), (7.25, True)])
+def test_a_busy_machine_is_told(load, busy, run, monkeypatch):
+    machine = {"load_before": load, "cores": 2, "processor": "a processor", "gpu": None}
+    about = {"machine": machine, "date": "", "command": "", "versions": {}, "blas": ""}
+    monkeypatch.setattr(bench, "describe", lambda words, device: about)
+    _, out, _ = run("bench", "tiny", "--only", "torch-graph", "--seconds", "0.01")
+    assert ("this machine is busy (its load is 7.2 on 2 cores): do not trust" in out) == busy
 
 
 def test_wrong_numbers_are_exit_code_1(run, monkeypatch):

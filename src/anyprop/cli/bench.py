@@ -73,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
         names = args.workloads or list(WORKLOADS)
         folder = make_folder(args.out)
         results = Results(describe(_words(args), args.device), [])
+    machine = results.about["machine"]
+    if (machine["load_before"] or 0.0) > machine["cores"] / 2:
+        load = f"its load is {machine['load_before']:.1f} on {machine['cores']} cores"
+        print(f"this machine is busy ({load}): do not trust these times")
     threads: dict[str, int] = results.about.setdefault("threads", {})
     for name in dict.fromkeys(names):
         outcome = conduct(
