@@ -116,6 +116,8 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir(f"jax-{worker}")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if "numpy" in _asked_for(config):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(config.cache.mkdir("numba")))
     if "array_api_strict" in _asked_for(config):
         strict = importlib.import_module("array_api_strict")
         strict.set_array_api_strict_flags(

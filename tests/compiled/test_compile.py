@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.compiled.kernels import get_kernel
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from optimizer_cases import OPTIMIZER_CASES
@@ -65,9 +66,28 @@ def _assert_equal(step, params, state, batches, *, exact=True, **kwargs):
     return ours
 
 
+@pytest.fixture(params=["arena", "fused"])
+def form(request, monkeypatch):
+    """The two forms of a plan: NumPy's calls alone, and whatever can be fused in numba's loops."""
+    loops = []
+    if request.param == "fused":
+        monkeypatch.setattr("anyprop.compiled.fusion.SMALLEST", 1)
+        monkeypatch.setattr("anyprop.compiled.plan.get_kernel", _noted(loops))
+    yield request.param
+    assert bool(loops) == (request.param == "fused")
+
+
+def _noted(loops):
+    def get(source, examples):
+        loops.append(source)
+        return get_kernel(source, examples)
+
+    return get
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", TRAINABLE, ids=str)
-def test_every_network_equals_its_step_bit_for_bit(case, dtype):
+def test_every_network_equals_its_step_bit_for_bit(case, dtype, form):
     loss = ap.MeanSquaredError()
     step, params, state, batch = _problem(
         case.layer, loss, ap.RMSProp(), dtype=dtype, t=lambda rng, n, k: rng.random((n, k))
@@ -77,7 +97,7 @@ def test_every_network_equals_its_step_bit_for_bit(case, dtype):
 
 @pytest.mark.parametrize("case", LOSS_CASES, ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_every_loss_equals_its_step_bit_for_bit(case, weighted):
+def test_every_loss_equals_its_step_bit_for_bit(case, weighted, form):
     step, params, state, batch = _problem(NET, case.loss, ap.SGD(), t=case.t)
     weights = {"sample_weight": np.arange(6, dtype="float32")} if weighted else {}
     _assert_equal(step, params, state, [batch() for _ in range(4)], **weights)
@@ -94,7 +114,7 @@ class Options:
 
 @pytest.mark.parametrize("name", OPTIMIZER_CASES)
 @pytest.mark.parametrize("options", [None, Options()], ids=["plain", "clipped-and-decayed"])
-def test_every_optimizer_equals_its_step_bit_for_bit(name, options):
+def test_every_optimizer_equals_its_step_bit_for_bit(name, options, form):
     opt = OPTIMIZER_CASES[name]
     if options is not None:
         opt = replace(opt, **vars(options))
@@ -103,7 +123,7 @@ def test_every_optimizer_equals_its_step_bit_for_bit(name, options):
 
 
 @pytest.mark.parametrize("optimizer", [ap.RMSProp, ap.AdamW])
-def test_schedules_and_lr_scale_are_followed(optimizer):
+def test_schedules_and_lr_scale_are_followed(optimizer, form):
     opt = optimizer(lr=lambda step: 0.1 / (1 + step), weight_decay=0.1)
     step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), opt)
     params, state = _assert_equal(step, params, state, [batch() for _ in range(4)])
@@ -111,7 +131,7 @@ def test_schedules_and_lr_scale_are_followed(optimizer):
     _assert_equal(step, params, state, [batch() for _ in range(2)])
 
 
-def test_accumulated_steps_equal_theirs():
+def test_accumulated_steps_equal_theirs(form):
     net, loss, opt = ap.MLP([4, 5, K], norm="batch"), ap.SoftmaxCrossEntropy(), ap.RMSProp()
     _, params, state, batch = _problem(net, loss, opt)
     step = ap.make_step(net, loss, opt, accumulate=3)
@@ -202,10 +222,12 @@ def test_buffers_are_used_again_within_a_step():
     step, params, state, batch = _problem(
         deep, ap.MeanSquaredError(), ap.RMSProp(), n=256, t=lambda rng, n, k: rng.random((n, k))
     )
-    compiled, given = ap.compile(step), batch()
+    given = batch()
+    ap.compile(step)(*_copied(params, state), **given)  # which imports what it needs
     tracemalloc.start()
     try:
-        compiled(params, state, **given)
+        step = ap.compile(step)
+        step(params, state, **given)
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -237,6 +259,18 @@ def test_each_thread_has_its_own_plans():
         thread.join()
     for flat in results:
         np.testing.assert_array_equal(flat, wanted.flat)
+
+
+def _broken(source):
+    raise ImportError("numba is broken")
+
+
+@pytest.mark.parametrize(("name", "without"), [("_installed", lambda: False), ("_kernel", _broken)])
+def test_where_numba_cannot_be_used_the_results_are_the_same(name, without, monkeypatch):
+    monkeypatch.setattr("anyprop.compiled.fusion.SMALLEST", 1)
+    monkeypatch.setattr(f"anyprop.compiled.kernels.{name}", without)
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp())
+    _assert_equal(step, params, state, [batch() for _ in range(3)])
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,25 @@
 """A recording turned into calls that repeat it, every result in a buffer that later runs use again.
 
-Three things make it cheap. A buffer goes back into a pool after the last call that reads it, so a step
-works in little memory. An elementwise call may write over an input that nobody reads afterwards. And the
-vectors that are joined into the gradient are computed in their places in it.
+Four things make it cheap. A buffer goes back into a pool after the last call that reads it, so a step
+works in little memory. An elementwise call may write over an input that nobody reads afterwards. The
+vectors that are joined into the gradient are computed in their places in it. And elementwise calls that
+follow each other become one loop where numba is installed (`fusion.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from anyprop.compiled.recording import Call, Recording, Traced, Value
+from anyprop.compiled.fusion import Fused, fused
+from anyprop.compiled.kernels import NoKernelError, get_kernel
+from anyprop.compiled.recording import OUT, Call, Recording, Traced, TracedNumber, Value
 from anyprop.compiled.traced import join
+from anyprop.compiled.unrolled import Bound, Local, unrolled
 
 
 class Plan(NamedTuple):
@@ -23,26 +27,27 @@ class Plan(NamedTuple):
 
     Parameters
     ----------
-    calls : list of callables
-        Each repeats one operation, on what the arguments' arrays hold now.
+    run : callable
+        Repeats it, given the arguments of this run, on what the other arrays hold now.
+    calls : list of Bound
+        What `run` does.
     outputs : list of numpy.ndarray
         Results that the caller reads; the same arrays after every run.
     nbytes : int
         Memory of the buffers, in bytes.
     """
 
-    calls: list[Callable[[], Any]]
+    run: Callable[..., None]
+    calls: list[Bound]
     outputs: list[Any]
     nbytes: int
 
-    def run(self) -> None:
-        """Repeat the recording."""
-        for call in self.calls:
-            call()
-
 
 def make_plan(
-    recording: Recording, outputs: Sequence[Traced], targets: Sequence[Traced | None] = ()
+    recording: Recording,
+    outputs: Sequence[Traced],
+    targets: Sequence[Traced | None] = (),
+    arguments: Sequence[Traced | TracedNumber] = (),
 ) -> Plan:
     """Give the results of a recording their buffers.
 
@@ -53,45 +58,67 @@ def make_plan(
     outputs : sequence of Traced
         Results that the caller reads.
     targets : sequence of Traced or None
-        For each output, from the first, the argument in whose memory it shall end up, if any.
+        For each output, from the first, the given array in whose memory it shall end up, if any.
+    arguments : sequence of Traced or TracedNumber
+        What `run` takes; every other given array is read where it was in the recording.
 
     Returns
     -------
     Plan
-        Repeats the recording; holds nothing of the first run.
+        Repeats the recording; holds nothing of the first run but the given arrays.
     """
     results = [output.value for output in outputs]
-    return _Planner().plan(recording, results, [None if t is None else t.value for t in targets])
+    wanted = [None if t is None else t.value for t in targets]
+    given = [argument.value for argument in arguments]
+    try:
+        return _Planner(given, fuse=True).plan(recording, results, wanted)
+    except NoKernelError:
+        return _Planner(given, fuse=False).plan(recording, results, wanted)
 
 
 class _Planner:
     """Where the values of one recording lie; forgotten once the plan is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: list[Value], *, fuse: bool) -> None:
+        self._fuse = fuse
+        self._count = len(arguments)
+        # An array, or a Local for what differs from run to run.
         self._arrays: dict[Value, Any] = {}
+        self._examples: list[Any] = []  # what each Local holds in the recorded run
+        for value in arguments:
+            self._arrays[value] = self._new_local(value.data)
         self._places: dict[Value, tuple[Value, int]] = {}
         self._pool: dict[tuple[int, Any], list[Any]] = {}
+        self._bound: list[Bound] = []
 
     def plan(self, recording: Recording, results: list[Value], targets: list[Value | None]) -> Plan:
-        """Give every value an array, and bind the calls to the arrays."""
-        calls = self._without_joins(recording.calls)
+        """Give every value a place, and bind the calls to the places."""
+        joined = self._without_joins(recording.calls)
+        calls: list[Call | Fused] = [*joined]
+        if self._fuse:
+            calls = fused(joined, [*results, *self._places])
         self._last_use = self._find_last_uses(calls, results)
         late = self._take_targets(calls, results, targets)
-        bound = [self._bound(call, i) for i, call in enumerate(calls)]
+        for i, call in enumerate(calls):
+            self._bind(call, i)
         for target, result in late:
-            bound.append(partial(np.copyto, target.data, self._array(result)))
+            self._bound.append(Bound(np.copyto, (target.data, self._array(result))))
         outputs = [self._array(result) for result in results]
-        made = [array for value, array in self._arrays.items() if not value.given]
-        owners = {id(o): o for o in (a if a.base is None else a.base for a in made)}
-        return Plan(bound, outputs, sum(owner.nbytes for owner in owners.values()))
+        return Plan(unrolled(self._bound, self._count), self._bound, outputs, self._nbytes())
+
+    def _nbytes(self) -> int:
+        made = [a for value, a in self._arrays.items() if not value.given]
+        arrays = [a for a in made if isinstance(a, np.ndarray)]
+        owners = {id(o): o for o in (a if a.base is None else a.base for a in arrays)}
+        return sum(owner.nbytes for owner in owners.values())
 
     def _without_joins(self, calls: list[Call]) -> list[Call]:
         """Drop the joins whose pieces can all be computed in their places."""
         kept = []
         for call in calls:
-            bases = [piece.base for piece in call.inputs if isinstance(piece, Value)]
+            bases = [piece.base for piece in call.inputs]
             whole = (
-                call.bind is join
+                call.function is join
                 and len(set(bases)) == len(bases)
                 and all(
                     not base.given
@@ -116,19 +143,20 @@ class _Planner:
             value = self._places[value][0]
         return value
 
-    def _find_last_uses(self, calls: list[Call], results: list[Value]) -> dict[Value, float]:
+    def _find_last_uses(
+        self, calls: Sequence[Call | Fused], results: list[Value]
+    ) -> dict[Value, float]:
         last: dict[Value, float] = {}
         for i, call in enumerate(calls):
-            for value in (*call.inputs, call.output):
-                if isinstance(value, Value):
-                    last[self._memory(value)] = i
+            for value in (*call.inputs, *call.outputs):
+                last[self._memory(value)] = i
         return last | {self._memory(result): math.inf for result in results}
 
     def _take_targets(
-        self, calls: list[Call], results: list[Value], targets: list[Value | None]
+        self, calls: Sequence[Call | Fused], results: list[Value], targets: list[Value | None]
     ) -> list[tuple[Value, Value]]:
         """Let results be computed in their targets; list those that must be copied there."""
-        producers = {call.output: i for i, call in enumerate(calls)}
+        producers = {output: i for i, call in enumerate(calls) for output in call.outputs}
         late = []
         for result, target in zip(results, targets, strict=False):
             if target is None:
@@ -147,27 +175,53 @@ class _Planner:
                 late.append((target, result))
         return late
 
-    def _bound(self, call: Call, i: int) -> Callable[[], Any]:
-        inputs = [self._array(x) if isinstance(x, Value) else x for x in call.inputs]
-        values = [x for x in call.inputs if isinstance(x, Value)]
-        done = {m for m in map(self._memory, values) if self._last_use[m] == i and not m.given}
+    def _bind(self, call: Call | Fused, i: int) -> None:
+        """Append the call, bound to the places of what it reads and computes."""
+        if isinstance(call, Call) and call.output.is_number:
+            places = tuple(map(self._place, call.arguments))
+            result = self._arrays[call.output] = self._new_local(call.output.data)
+            self._bound.append(Bound(call.function, places, result=result))
+            return
+        inputs = {value: self._array(value) for value in call.inputs}
+        done = {m for m in map(self._memory, inputs) if self._last_use[m] == i and not m.given}
         # An elementwise call may write over what it reads last; where a transposed or broadcast input
         # would be in the way, NumPy sees the overlap and takes a copy.
         if call.elementwise:
             self._release(done)
-            out = self._array(call.output)
+            outputs = [self._array(output) for output in call.outputs]
         else:
-            out = self._array(call.output)
+            outputs = [self._array(output) for output in call.outputs]
             self._release(done)
-        return call.bind(inputs, out)
+        if isinstance(call, Call):
+            given = [outputs[0] if x is OUT else self._place(x) for x in call.arguments]
+            # As a keyword, where a function has it last: some refuse it by its place.
+            out = given.pop() if call.arguments[-1] is OUT else None
+            self._bound.append(Bound(call.function, tuple(given), out))
+            return
+        shaped = {value: self._shaped(place, call.form(value)) for value, place in inputs.items()}
+        source, arguments = call.source(shaped, [out.reshape(call.shape) for out in outputs])
+        examples = [self._examples[x.number] if isinstance(x, Local) else x for x in arguments]
+        self._bound.append(Bound(get_kernel(source, examples), tuple(arguments)))
 
-    def _release(self, values: set[Value]) -> None:
+    def _shaped(self, place: Any, shape: tuple[int, ...] | None) -> Any:
+        """Give a contiguous array another shape, or a number as it is."""
+        if shape is None:
+            return place
+        if isinstance(place, Local):
+            return self._call(partial(_contiguous, shape), place)
+        return place.reshape(shape)
+
+    def _release(self, values: Iterable[Value]) -> None:
         for value in values:
             array = self._arrays[value]
-            self._pool.setdefault((array.size, array.dtype), []).append(array.reshape(-1))
+            if isinstance(array, np.ndarray):
+                self._pool.setdefault((array.size, array.dtype), []).append(array.reshape(-1))
+
+    def _place(self, x: Any) -> Any:
+        return self._array(x) if isinstance(x, Value) else x
 
     def _array(self, value: Value) -> Any:
-        """Give the array of a value in every run of the plan."""
+        """Give the array of a value in every run of the plan, or the local that holds it."""
         if value not in self._arrays:
             self._arrays[value] = self._new_array(value)
         return self._arrays[value]
@@ -176,10 +230,26 @@ class _Planner:
         if value.given:
             return value.data
         if value.parent is not None and value.view is not None:
-            return value.view(self._array(value.parent))
+            parent = self._array(value.parent)
+            if isinstance(parent, Local):
+                return self._call(value.view, parent)
+            return value.view(parent)
         size, shape = value.data.size, value.data.shape
         if value in self._places:
             whole, start = self._places[value]
             return self._array(whole)[start : start + size].reshape(shape)
         free = self._pool.get((size, value.data.dtype))
         return free.pop().reshape(shape) if free else np.empty(shape, value.data.dtype)
+
+    def _call(self, function: Callable[[Any], Any], argument: Local) -> Local:
+        result = self._new_local(function(self._examples[argument.number]))
+        self._bound.append(Bound(function, (argument,), result=result))
+        return result
+
+    def _new_local(self, example: Any) -> Local:
+        self._examples.append(example)
+        return Local(len(self._examples) - 1)
+
+
+def _contiguous(shape: tuple[int, ...], array: Any) -> Any:
+    return np.ascontiguousarray(array).reshape(shape)

@@ -1,22 +1,22 @@
-"""The planned step on NumPy: buffers of a recording, and the same buffers for parameters and state.
+"""The planned step on NumPy: gradient and update in one plan, on the caller's parameters and state.
 
-The first call with arrays of new shapes records the step's gradient and its update; that and every later
-call run the plans. Parameters and state are donated: they are updated where they lie, and come back as
-the same objects.
+The first call with arrays of new shapes records the step; that and every later call run its plan.
+Parameters and state are donated: they are updated where they lie, and come back as the same objects.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from anyprop import _tree
-from anyprop._typing import Array
+from anyprop._typing import Array, Number, Tree
 from anyprop.backend import namespace
-from anyprop.compiled.plan import Plan, make_plan
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.plan import make_plan
+from anyprop.compiled.recording import Recording, Traced, TracedNumber
 from anyprop.network import check_batch
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters
@@ -46,87 +46,85 @@ class PlannedStep:
         noise: Any = None,
         sample_weight: Array | None = None,
     ) -> tuple[Parameters, OptimizerState, Array]:
-        batch = {"x": x, "t": t, "noise": noise, "sample_weight": sample_weight}
-        plans: dict[Any, _Plans] = self._of_thread.__dict__
-        leaves = _tree.leaves(batch)
-        key = (params.layout, params.flat.dtype, *map(_kind, leaves))
-        if key not in plans:
+        plans: dict[Any, _Planned] = self._of_thread.__dict__
+        batch = [x, t, sample_weight, *_tree.leaves(noise)]
+        lr = self._step.opt.learning_rate(state)
+        key = (params.layout, params.flat.dtype, type(lr), *map(_kind, batch))
+        planned = plans.get(key)
+        if planned is None:
+            for leaf in batch:
+                if leaf is not None:
+                    namespace(params.flat, leaf)
             check_batch(params, x, t)
-            plans[key] = _Plans(self._step, params, state, batch)
-        done: tuple[Parameters, OptimizerState, Array] = plans[key].run(params, state, leaves)
-        return done
+            planned = plans[key] = _Planned(self._step, params, state, lr, batch, noise)
+        return planned.run(params, state, lr, batch)
 
 
 def _kind(leaf: Any) -> Any:
-    if leaf is None:
-        return None
-    namespace(leaf)
-    return leaf.shape, leaf.dtype
+    return None if leaf is None else (type(leaf), leaf.shape, leaf.dtype)
 
 
-class _Plans:
-    """The two plans of one set of shapes, and the buffers that they share."""
+class _Planned:
+    """The plan of one set of shapes, and the arrays that it updates."""
 
     def __init__(
-        self, step: Step, params: Parameters, state: OptimizerState, batch: dict[str, Any]
+        self,
+        step: Step,
+        params: Parameters,
+        state: OptimizerState,
+        lr: Number,
+        batch: list[Any],
+        noise: Tree,
     ) -> None:
         self._opt = step.opt
-        self._params = _owned(params)
+        self._params = params = _owned(params)
         self._slots = {name: _owned(slot) for name, slot in state.slots.items()}
-        self._batch = [None if a is None else np.array(a) for a in _tree.leaves(batch)]
+        self._mask = None if state.decay_mask is None else state.decay_mask.copy()
+        self._given = [leaf is not None for leaf in batch]
 
+        numbers = [_given(number) for number in self._numbers(state, lr)]
+        leaves = [None if leaf is None else Recording.given(leaf) for leaf in batch]
         with np.errstate(all="ignore"), Recording() as recording:
-            given = [None if a is None else Recording.given(a) for a in self._batch]
-            traced = _traced(self._params)
-            value, grads = step.gradient(traced, **_tree.rebuild(batch, given))
-        outputs, targets = [value, grads.flat], [None, None]
-        if grads.running is not None:
-            outputs, targets = [*outputs, grads.running], [*targets, traced.running]
-        self._gradient = make_plan(recording, outputs, targets)
-        self._value, flat, *_ = self._gradient.outputs
-        flat[...] = grads.flat.value.data
-        self._update = self._planned_update(Parameters(params.layout, flat), state)
-
-    def _planned_update(self, grads: Parameters, state: OptimizerState) -> Plan:
-        dtype = grads.flat.dtype
-        lr = self._opt.learning_rate(state)
-        self._lr = np.asarray(lr, dtype=dtype)
-        self._scalars = {
-            name: np.asarray(scalar, dtype=dtype)
-            for name, scalar in self._opt.scalars(state.step + 1, lr).items()
-        }
-        with np.errstate(all="ignore"), Recording() as recording:
-            # The numbers of the step are read from buffers, which `run` fills.
-            numbers = {name: Recording.given(a) for name, a in self._scalars.items()}
-            traced = _traced(self._params)
+            traced = _traced(params)
+            x, t, sample_weight, *drawn = leaves
+            value, grads = step.gradient(
+                traced, x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight
+            )
             slots = {name: _traced(slot) for name, slot in self._slots.items()}
-            mask = None if state.decay_mask is None else _traced(state.decay_mask)
+            mask = None if self._mask is None else _traced(self._mask)
             before = OptimizerState(0, 1.0, slots, mask)
-            given_lr = Recording.given(self._lr)
-            params, after = self._opt.update_with(traced, _traced(grads), before, given_lr, numbers)
-        return make_plan(
-            recording,
-            [params.flat, *(after.slots[name].flat for name in slots)],
-            [traced.flat, *(slot.flat for slot in slots.values())],
-        )
+            given_lr, *scalars = numbers
+            named = dict(zip(self._opt.scalars(state.step + 1, lr), scalars, strict=True))
+            updated, after = step.opt.update_with(traced, grads, before, given_lr, named)
+        outputs = [value, updated.flat, *(after.slots[name].flat for name in slots)]
+        targets = [None, traced.flat, *(slot.flat for slot in slots.values())]
+        if traced.running is not None:
+            outputs, targets = [*outputs, updated.running], [*targets, traced.running]
+        arguments = [*(leaf for leaf in leaves if leaf is not None), *numbers]
+        plan = make_plan(recording, outputs, targets, arguments)
+        self._run, self._value = plan.run, plan.outputs[0]
+
+    def _numbers(self, state: OptimizerState, lr: Number) -> Iterator[Number]:
+        """Give what depends on the step alone: the learning rate, and the scalars of the rule."""
+        if hasattr(lr, "dtype"):
+            lr = namespace(lr).astype(lr, self._params.flat.dtype, copy=False)
+        yield lr
+        yield from self._opt.scalars(state.step + 1, lr).values()
 
     def run(
-        self, params: Parameters, state: OptimizerState, batch: list[Any]
+        self, params: Parameters, state: OptimizerState, lr: Number, batch: list[Any]
     ) -> tuple[Parameters, OptimizerState, Array]:
         """Do a step, on what the arguments hold."""
-        _fill(self._params, params)
-        for name, slot in self._slots.items():
-            _fill(slot, state.slots[name])
-        for buffer, array in zip(self._batch, batch, strict=True):
-            if buffer is not None:
-                np.copyto(buffer, array)
-        lr = self._opt.learning_rate(state)
-        self._lr[...] = lr
-        for name, scalar in self._opt.scalars(state.step + 1, lr).items():
-            self._scalars[name][...] = scalar
-        self._gradient.run()
-        self._update.run()
-        state = state._replace(step=state.step + 1, slots=self._slots)
+        if params is not self._params:
+            _fill(self._params, params)
+        if state.slots is not self._slots:
+            for name, slot in self._slots.items():
+                _fill(slot, state.slots[name])
+        if state.decay_mask is not self._mask:
+            _fill(self._mask, state.decay_mask)
+        leaves = [leaf for leaf in batch if leaf is not None]
+        self._run(*leaves, *self._numbers(state, lr))
+        state = OptimizerState(state.step + 1, state.lr_scale, self._slots, self._mask)
         return self._params, state, self._value[()]
 
 
@@ -141,9 +139,11 @@ def _traced(params: Parameters) -> Parameters:
     return Parameters(params.layout, Recording.given(params.flat), running)
 
 
-def _fill(buffer: Parameters, params: Parameters) -> None:
-    if buffer is params:
-        return
+def _given(number: Number) -> Traced | TracedNumber:
+    return Recording.given(number) if hasattr(number, "dtype") else Recording.number(number)
+
+
+def _fill(buffer: Any, params: Any) -> None:
     for ours, theirs in ((buffer.flat, params.flat), (buffer.running, params.running)):
         if ours is not theirs and ours is not None:
             ours[...] = theirs

@@ -1,25 +1,26 @@
 """What a step does, written down while it runs for the first time.
 
-A `Traced` stands for a NumPy array. Each operation on it is done at once, so the recorded run gives
+A `Traced` stands for a NumPy array, and a `TracedNumber` for a Python float that differs from step to
+step, such as the learning rate. Each operation on them is done at once, so the recorded run gives
 ordinary results, and is kept as a `Call`: what to call, on which values, for which result. `traced.py`
 is the namespace of these arrays; `plan.py` gives the results of a recording buffers of their own.
 """
 
 from __future__ import annotations
 
+import operator
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 _thread = threading.local()
 
-Bind: TypeAlias = Callable[[list[Any], Any], Callable[[], Any]]
-"""``(inputs, out) -> call``: what repeats an operation, given where its arrays lie."""
+OUT = object()
+"""Stands in the arguments of a recorded call for the array that takes its result."""
 
 
 class TraceError(TypeError):
@@ -27,12 +28,12 @@ class TraceError(TypeError):
 
 
 class Value:
-    """One array of a recording.
+    """One array or number of a recording.
 
     Parameters
     ----------
-    data : numpy.ndarray
-        Its numbers in the recorded run.
+    data : numpy.ndarray or float
+        What it was in the recorded run.
     given : bool
         Whether it was there before the run: an argument or a constant, not a result.
     parent : Value, optional
@@ -61,6 +62,11 @@ class Value:
             value = value.parent
         return value
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a Python number, which needs no buffer."""
+        return not isinstance(self.data, np.ndarray)
+
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -68,21 +74,31 @@ class Call:
 
     Parameters
     ----------
-    bind : callable
-        Makes what repeats the operation, given the arrays of the inputs and of the output.
-    inputs : list of Value or numbers
-        What it reads.
+    function : callable
+        What to call; it stores its result in the array that stands for OUT, or returns a number.
+    arguments : tuple of Value, OUT and constants
+        On what, in the order of the function.
     output : Value
         What it computes.
     elementwise : bool
-        Whether each number of the output depends on the inputs' numbers at its own place alone, so
-        that the output may take the place of an input.
+        Whether each number of the output depends on the inputs' numbers at its own place alone and is
+        written when those have been read, so that the output may take the place of an input.
     """
 
-    bind: Bind
-    inputs: list[Any]
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
     output: Value
     elementwise: bool = False
+
+    @property
+    def inputs(self) -> list[Value]:
+        """What it reads, constants left out."""
+        return [value for value in self.arguments if isinstance(value, Value)]
+
+    @property
+    def outputs(self) -> tuple[Value]:
+        """What it computes, as a fused call lists it too."""
+        return (self.output,)
 
 
 class Recording:
@@ -104,31 +120,35 @@ class Recording:
         """Let an array take part as an argument or a constant."""
         return Traced(Value(np.asarray(array), given=True))
 
+    @staticmethod
+    def number(number: float) -> TracedNumber:
+        """Let a number take part that may be another one in each run."""
+        return TracedNumber(Value(float(number), given=True))
 
-def record(bind: Bind, inputs: list[Any], data: Any, *, elementwise: bool = False) -> Traced:
+
+def record(
+    function: Callable[..., Any], arguments: list[Any], data: Any, *, elementwise: bool = False
+) -> Traced:
     """Append a call that gave `data` to the recording of this thread."""
     output = Value(np.asarray(data))
-    values = [value_of(x) for x in inputs]
-    _thread.recording.calls.append(Call(bind, values, output, elementwise))
+    values = tuple(map(value_of, arguments))
+    _thread.recording.calls.append(Call(function, values, output, elementwise))
     return Traced(output)
 
 
 def value_of(x: Any) -> Any:
-    """Give the value that a traced array stands for; numbers pass through."""
-    return x.value if isinstance(x, Traced) else x
+    """Give the value that a traced object stands for; what is not traced passes through."""
+    return x.value if isinstance(x, (Traced, TracedNumber)) else x
 
 
 def data_of(x: Any) -> Any:
-    """Give the NumPy array that a traced array stands for; numbers pass through."""
-    return x.value.data if isinstance(x, Traced) else x
+    """Give what a traced object stands for; what is not traced passes through."""
+    return x.value.data if isinstance(x, (Traced, TracedNumber)) else x
 
 
 def apply(ufunc: Callable[..., Any], *args: Any) -> Traced:
-    """Do a universal function, or another elementwise one that takes `out`."""
-    data = ufunc(*map(data_of, args))
-    return record(
-        lambda inputs, out: partial(ufunc, *inputs, out=out), list(args), data, elementwise=True
-    )
+    """Do a universal function, or another elementwise one that takes `out` last."""
+    return record(ufunc, [*args, OUT], ufunc(*map(data_of, args)), elementwise=True)
 
 
 def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
@@ -136,10 +156,10 @@ def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
     data = function(x.value.data)
     if np.may_share_memory(data, x.value.data) or data.size == 0:
         return Traced(Value(data, parent=x.value, view=function))
-    return record(lambda inputs, out: lambda: np.copyto(out, function(*inputs)), [x], data)
+    return record(lambda array, out: np.copyto(out, function(array)), [x, OUT], data)
 
 
-def _refuse(self: Traced, *args: Any) -> Any:
+def _refuse(self: Any, *args: Any) -> Any:
     raise TraceError("it reads numbers out of an array, or writes into one")
 
 
@@ -187,35 +207,56 @@ class Traced:
     __bool__ = __float__ = __int__ = __index__ = __iter__ = __array__ = __setitem__ = _refuse
 
 
-def _operator(ufunc: Any, *, swapped: bool = False) -> Callable[..., Traced]:
-    if ufunc.nin == 1:
-        return lambda self: apply(ufunc, self)
-    if swapped:
-        return lambda self, other: apply(ufunc, other, self)
-    return lambda self, other: apply(ufunc, self, other)
+class TracedNumber:
+    """A number that stands for a Python float, and counts as little in type promotion as one."""
+
+    __slots__ = ("value",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+    __bool__ = __float__ = __int__ = __index__ = _refuse
+
+
+def _operator(ufunc: Any, function: Any, *, swapped: bool = False) -> Callable[..., Any]:
+    def operate(self: Any, *other: Any) -> Any:
+        args = (*other, self) if swapped else (self, *other)
+        if any(isinstance(x, Traced) for x in args):
+            return apply(ufunc, *args)
+        if not all(isinstance(x, (TracedNumber, float, int)) for x in args):
+            return NotImplemented
+        output = Value(function(*map(data_of, args)))
+        values = tuple(map(value_of, args))
+        _thread.recording.calls.append(Call(function, values, output))
+        return TracedNumber(output)
+
+    return operate
 
 
 _ARITHMETIC = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "truediv": np.true_divide,
-    "pow": np.power,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
+    "add": (np.add, operator.add),
+    "sub": (np.subtract, operator.sub),
+    "mul": (np.multiply, operator.mul),
+    "truediv": (np.true_divide, operator.truediv),
+    "pow": (np.power, operator.pow),
 }
+_BITWISE = {"and": (np.bitwise_and, operator.and_), "or": (np.bitwise_or, operator.or_)}
+_UNARY = {"neg": (np.negative, operator.neg), "abs": (np.absolute, operator.abs)}
 _OTHERS = {
-    "neg": np.negative,
-    "abs": np.absolute,
-    "invert": np.invert,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "eq": np.equal,
-    "ne": np.not_equal,
+    "invert": (np.invert, operator.invert),
+    "lt": (np.less, operator.lt),
+    "le": (np.less_equal, operator.le),
+    "gt": (np.greater, operator.gt),
+    "ge": (np.greater_equal, operator.ge),
+    "eq": (np.equal, operator.eq),
+    "ne": (np.not_equal, operator.ne),
 }
-for _name, _ufunc in (_ARITHMETIC | _OTHERS).items():
-    setattr(Traced, f"__{_name}__", _operator(_ufunc))
-for _name, _ufunc in _ARITHMETIC.items():
-    setattr(Traced, f"__r{_name}__", _operator(_ufunc, swapped=True))
+for _name, _functions in (_ARITHMETIC | _BITWISE | _UNARY | _OTHERS).items():
+    setattr(Traced, f"__{_name}__", _operator(*_functions))
+for _name, _functions in (_ARITHMETIC | _BITWISE).items():
+    setattr(Traced, f"__r{_name}__", _operator(*_functions, swapped=True))
+for _name, _functions in (_ARITHMETIC | _UNARY).items():
+    setattr(TracedNumber, f"__{_name}__", _operator(*_functions))
+for _name, _functions in _ARITHMETIC.items():
+    setattr(TracedNumber, f"__r{_name}__", _operator(*_functions, swapped=True))

@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 
 from anyprop.backend import get_namespace
-from anyprop.compiled.recording import Recording, Traced, TraceError, apply, data_of, record, view
+from anyprop.compiled.recording import (
+    OUT,
+    Recording,
+    Traced,
+    TraceError,
+    apply,
+    data_of,
+    record,
+    view,
+)
 
 _xp = get_namespace("numpy")
 isdtype, finfo, nan, inf = _xp.isdtype, _xp.finfo, _xp.nan, _xp.inf
@@ -34,14 +43,12 @@ def __getattr__(name: str) -> Any:
 def matmul(x1: Traced, x2: Traced) -> Traced:
     """Matrix product."""
     data = np.matmul(data_of(x1), data_of(x2))
-    return record(lambda inputs, out: partial(np.matmul, *inputs, out=out), [x1, x2], data)
+    return record(np.matmul, [x1, x2, OUT], data)
 
 
 def _reduce(ufunc: Any, x: Traced, axis: Any, keepdims: bool, dtype: Any = None) -> Traced:
     data = ufunc.reduce(data_of(x), axis=axis, dtype=dtype, keepdims=keepdims)
-    return record(
-        lambda inputs, out: partial(ufunc.reduce, *inputs, axis, dtype, out, keepdims), [x], data
-    )
+    return record(ufunc.reduce, [x, axis, dtype, OUT, keepdims], data)
 
 
 def sum(x: Traced, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Traced:
@@ -69,40 +76,44 @@ def astype(x: Traced, dtype: Any, *, copy: bool = True) -> Traced:
     """Convert to a dtype."""
     if x.dtype == dtype and not copy:
         return x
-    convert = partial(np.copyto, casting="unsafe")
-    data = data_of(x).astype(dtype)
-    return record(lambda inputs, out: partial(convert, out, *inputs), [x], data)
+    return record(convert, [x, OUT], data_of(x).astype(dtype))
+
+
+def convert(x: Any, out: Any) -> None:
+    """Repeat `astype`."""
+    np.copyto(out, x, "unsafe")
 
 
 def where(condition: Traced, x1: Any, x2: Any) -> Traced:
     """Choose between two arrays or numbers."""
+    args = [condition, x1, x2]
+    return record(choose, [*args, OUT], _xp.where(*map(data_of, args)))
 
-    def choose(out: Any, condition: Any, x1: Any, x2: Any) -> None:
-        np.copyto(out, x2)
-        np.copyto(out, x1, where=condition)
 
-    data = _xp.where(data_of(condition), data_of(x1), data_of(x2))
-    return record(lambda inputs, out: partial(choose, out, *inputs), [condition, x1, x2], data)
+def choose(condition: Any, x1: Any, x2: Any, out: Any) -> None:
+    """Repeat `where`."""
+    np.copyto(out, x2)
+    np.copyto(out, x1, where=condition)
 
 
 def concat(arrays: list[Traced]) -> Traced:
     """Join vectors; the plan lets each be computed in its place."""
-    return record(join, list(arrays), np.concatenate([data_of(a) for a in arrays]))
+    return record(join, [*arrays, OUT], np.concatenate([data_of(a) for a in arrays]))
 
 
-def join(inputs: list[Any], out: Any) -> Any:
+def join(*vectors: Any, out: Any) -> None:
     """Repeat `concat` where the vectors were not computed in their places."""
-    return partial(np.concatenate, inputs, out=out)
+    np.concatenate(vectors, out=out)
 
 
 def reshape(x: Traced, shape: tuple[int, ...]) -> Traced:
     """Give the same numbers another shape."""
-    return view(x, lambda array: np.reshape(array, shape))
+    return view(x, lambda array: array.reshape(shape))
 
 
 def expand_dims(x: Traced, *, axis: int) -> Traced:
     """Insert a dimension of size 1."""
-    return view(x, lambda array: np.expand_dims(array, axis))
+    return reshape(x, np.expand_dims(data_of(x), axis).shape)
 
 
 def asarray(values: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Traced:
