@@ -3,8 +3,9 @@
 `pytest --backend torch --backend numpy` chooses them; the default is NumPy. A test that takes the
 fixture `backend` runs once on each; a test marked `needs("torch")` compares with that library and
 runs where it was asked for, and one marked `needs("mpi")` or `needs("chromium")` with `--with mpi` or
-`--with chromium`; all other tests do not depend on a backend and run with NumPy's. A backend that is
-asked for and cannot be used ends the run with the reason: nothing is skipped.
+`--with chromium`; all other tests do not depend on a backend and run with NumPy's. `--with sklearn`
+adds the folders that need scikit-learn. What is asked for and cannot be used ends the run with the
+reason: nothing is skipped.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ CASES = {
 }
 
 
+# Libraries without which whole folders cannot be imported.
+FOLDERS = {"sklearn": ("tests/estimators", "src/anyprop/sklearn")}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend",
@@ -92,7 +97,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--with",
         action="append",
         default=[],
-        choices=["chromium", "mpi"],
+        choices=["chromium", "mpi", *FOLDERS],
         help="run the tests, too, that need what is no backend",
     )
 
@@ -108,6 +113,12 @@ def pytest_configure(config: pytest.Config) -> None:
             get_namespace(name)
         except BackendUnavailableError as error:
             raise pytest.UsageError(str(error)) from None
+    for library, folders in FOLDERS.items():
+        if library in config.getoption("--with"):
+            _check_importable(library)
+        else:
+            ignored = config.option.ignore or []
+            config.option.ignore = ignored + [str(config.rootpath / f) for f in folders]
     if "jax" in _asked_for(config):
         jax = importlib.import_module("jax")
         jax.config.update("jax_enable_x64", True)
@@ -125,10 +136,24 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def _check_importable(library: str) -> None:
+    # Read when SciPy is first imported; scikit-learn dispatches to other array libraries only with it.
+    os.environ.setdefault("SCIPY_ARRAY_API", "1")
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        raise pytest.UsageError(f"--with {library}: {error}.") from None
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = [f"backends: {', '.join(_asked_for(config))}"]
     if "cupy" not in _asked_for(config):
         lines.append(f"not run: cupy ({_why_not_cupy()})")
+    lines += [
+        f"not run: {', '.join(folders)} (pass --with {library})"
+        for library, folders in FOLDERS.items()
+        if library not in config.getoption("--with")
+    ]
     return lines
 
 

@@ -23,7 +23,9 @@ from anyprop.optimizers.sgd import SGD
 OPTIMIZER_CASES: dict[str, Optimizer] = {
     "sgd": SGD(lr=0.1),
     "momentum": Momentum(lr=0.1, momentum=0.8),
+    "momentum-lr_in_velocity": Momentum(lr=0.1, momentum=0.8, lr_in_velocity=True),
     "nesterov": Nesterov(lr=0.1, momentum=0.8),
+    "nesterov-lr_in_velocity": Nesterov(lr=0.1, momentum=0.8, lr_in_velocity=True),
     "adagrad": AdaGrad(lr=0.1),
     "adagrad-options": AdaGrad(lr=0.1, eps=1e-5, eps_in_sqrt=True, initial_accumulator=0.1),
     "rmsprop": RMSProp(),

@@ -382,6 +382,14 @@ KERAS = {
         ap.AdaDelta(lr=1e-3, rho=0.95, eps=1e-7),
         lambda o: o.Adadelta(),
     ),
+    "momentum": (
+        ap.Momentum(lr=1e-3, lr_in_velocity=True),
+        lambda o: o.SGD(1e-3, momentum=0.9),
+    ),
+    "nesterov": (
+        ap.Nesterov(lr=1e-3, momentum=0.8, lr_in_velocity=True),
+        lambda o: o.SGD(1e-3, momentum=0.8, nesterov=True),
+    ),
     "lion": (ap.Lion(lr=1e-3, weight_decay=0.0), lambda o: o.Lion()),
     "value": (ap.SGD(lr=1e-3, clip_value=2.0), lambda o: o.SGD(1e-3, clipvalue=2.0)),
     "norm": (ap.SGD(lr=1e-3, clip_norm=2.0), lambda o: o.SGD(1e-3, clipnorm=2.0)),

@@ -109,7 +109,7 @@ class _Planner:
     def _nbytes(self) -> int:
         made = [a for value, a in self._arrays.items() if not value.given]
         arrays = [a for a in made if isinstance(a, np.ndarray)]
-        owners = {id(o): o for o in (a if a.base is None else a.base for a in arrays)}
+        owners = {id(o): o for o in map(_owner, arrays)}
         return sum(owner.nbytes for owner in owners.values())
 
     def _without_joins(self, calls: list[Call]) -> list[Call]:
@@ -253,3 +253,10 @@ class _Planner:
 
 def _contiguous(shape: tuple[int, ...], array: Any) -> Any:
     return np.ascontiguousarray(array).reshape(shape)
+
+
+def _owner(array: Any) -> Any:
+    """Find the array whose memory this one lies in; what that may lie in (a pickle) is no array."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array

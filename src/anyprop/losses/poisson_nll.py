@@ -1,6 +1,7 @@
 """PoissonNLL: the negative log-likelihood of counts.
 
     forward    l = mean_k (exp(y_k) - t_k y_k)                     rate exp(y), without log t!
+               l + mean_k (t_k log t_k - t_k)                      deviance
     backward   dy_k = (exp(y_k) - t_k) s                           s = dvalue w_n / (K sum w)
 
 y are logarithms of rates, so every real number is a valid prediction. log t! depends on the targets
@@ -13,6 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from anyprop._checks import fields, flag
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.losses.base import Loss, check_rows_of_targets, matched, mean_over_entries
 
@@ -20,6 +22,11 @@ from anyprop.losses.base import Loss, check_rows_of_targets, matched, mean_over_
 @dataclass(frozen=True)
 class PoissonNLL(Loss):
     """Negative log-likelihood of Poisson counts given log rates, mean over all N K numbers.
+
+    Parameters
+    ----------
+    deviance : bool
+        Whether the value is half the Poisson deviance, which is 0 where exp(y) = t.
 
     Notes
     -----
@@ -39,12 +46,23 @@ class PoissonNLL(Loss):
     (1.0, array([[-2.]]))
     """
 
+    deviance: bool = False
+
+    def __post_init__(self) -> None:
+        fields(self, deviance=flag)
+
     def forward(
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
         rate = _exp(xp, y)
-        value, scale = mean_over_entries(xp, rate - t * y, sample_weight)
+        entries = rate - t * y
+        if self.deviance:
+            # t log t is 0 where t is: log of the tiniest number keeps that product from NaN.
+            entries = entries + (
+                t * xp.log(xp.maximum(t, float(xp.finfo(t.dtype).smallest_normal))) - t
+            )
+        value, scale = mean_over_entries(xp, entries, sample_weight)
         return value, (rate - t, scale)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:

@@ -1,7 +1,7 @@
 """Nesterov: momentum that looks one decayed velocity ahead.
 
-    v <- momentum v + g
-    p <- p - lr (g + momentum v)
+    v <- momentum v + g                         v <- momentum v + lr g            lr_in_velocity
+    p <- p - lr (g + momentum v)                p <- p - (lr g + momentum v)
 
 This is Nesterov's accelerated gradient in terms of the point where the gradient is taken.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from anyprop._checks import fields, fraction
+from anyprop._checks import fields, flag, fraction
 from anyprop._typing import Namespace, Number, Rule
 from anyprop.optimizers.base import Optimizer
 
@@ -26,6 +26,9 @@ class Nesterov(Optimizer):
         Learning rate.
     momentum : float in [0, 1)
         Decay of the velocity v.
+    lr_in_velocity : bool
+        Whether the velocity collects lr g, as in Keras and scikit-learn, instead of g. That makes a
+        difference only while the learning rate changes.
     **common
         `weight_decay`, `decay_biases`, `clip_value`, `clip_norm`, `clip_global_norm`: see
         `Optimizer`.
@@ -48,10 +51,11 @@ class Nesterov(Optimizer):
     lr: Any = 1e-2
     _: KW_ONLY
     momentum: float = 0.9
+    lr_in_velocity: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fields(self, momentum=fraction)
+        fields(self, momentum=fraction, lr_in_velocity=flag)
 
     def slots(self) -> dict[str, float | None]:
         return {"v": 0.0}
@@ -60,8 +64,12 @@ class Nesterov(Optimizer):
         return {"lr": lr, "momentum": self.momentum}
 
     def rule(self, xp: Namespace) -> Rule:
+        lr_in_velocity = self.lr_in_velocity
+
         def rule(p, g, v, lr, momentum):  # type: ignore[no-untyped-def]
-            v = momentum * v + g
-            return p - lr * (g + momentum * v), v
+            u = lr * g if lr_in_velocity else g
+            v = momentum * v + u
+            step = u + momentum * v
+            return p - (step if lr_in_velocity else lr * step), v
 
         return rule

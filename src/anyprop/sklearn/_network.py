@@ -1,0 +1,127 @@
+"""The network of an estimator, and its parameters as scikit-learn shows them.
+
+coefs_, intercepts_ and norms_ are the truth: they are what a pickle holds, what scikit-learn moves to
+another device, and what users may change. While they are the views of one flat vector that training
+made, that vector is used as it is; otherwise it is put together from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from anyprop._typing import Array, Namespace
+from anyprop.backend import from_host, namespace
+from anyprop.layers.affine import Affine
+from anyprop.layers.sequential import Sequential
+from anyprop.network import MLP
+from anyprop.parameters import Layout, Parameters
+
+ACTIVATIONS = {"logistic": "sigmoid"}
+"""scikit-learn's name of an activation -> ours, where they differ."""
+
+
+def make_network(
+    sizes: list[int], activation: str, *, norm: str | None, dropout: float
+) -> Sequential:
+    """Make the network of an estimator."""
+    return MLP(sizes, ACTIVATIONS.get(activation, activation), norm=norm, dropout=dropout)
+
+
+def draw_parameters(
+    net: Sequential,
+    rng: np.random.RandomState,
+    *,
+    activation: str,
+    initializer: Any,
+    xp: Namespace,
+    dtype: str,
+    device: Any,
+) -> Parameters:
+    """Draw the starting values of a network's parameters.
+
+    Parameters
+    ----------
+    net : Sequential
+        The network.
+    rng : numpy.random.RandomState
+        Where they come from.
+    activation : str
+        scikit-learn's bound on the numbers depends on it.
+    initializer : str, callable or None
+        How weights are drawn, see `anyprop.initializers`; None draws weights and biases layer by layer
+        as scikit-learn does.
+    xp, dtype, device
+        Where the parameters shall lie.
+
+    Returns
+    -------
+    params : Parameters
+        The starting values.
+    """
+    if initializer is not None:
+        return net.init(rng, xp=xp, dtype=dtype, device=device, weights=initializer)
+    params = net.init(0, xp="numpy", dtype="float64", weights="zeros")
+    factor = 2.0 if activation == "logistic" else 6.0
+    for i, layer in enumerate(net.layers):
+        if isinstance(layer, Affine):
+            bound = np.sqrt(factor / (layer.d + layer.m))
+            params[i].W[...] = rng.uniform(-bound, bound, (layer.d, layer.m))
+            if layer.bias:
+                params[i].b[...] = rng.uniform(-bound, bound, layer.m)
+    running = params.running
+    if running is not None:
+        running = from_host(running, xp, dtype=dtype, device=device)
+    return Parameters(
+        params.layout, from_host(params.flat, xp, dtype=dtype, device=device), running
+    )
+
+
+def unpacked(params: Parameters) -> tuple[list[Array], list[Array], list[dict[str, Array]]]:
+    """List the weight matrices, the biases, and what each norm holds."""
+    coefs, intercepts = [], []
+    norms: dict[str, dict[str, Array]] = {}
+    for name, array in params.named().items():
+        layer, _, kind = name.rpartition(".")
+        if kind == "W":
+            coefs.append(array)
+        elif kind == "b":
+            intercepts.append(array)
+        else:
+            norms.setdefault(layer, {})[kind] = array
+    return coefs, intercepts, list(norms.values())
+
+
+def packed(
+    layout: Layout,
+    coefs: Sequence[Array],
+    intercepts: Sequence[Array],
+    norms: Sequence[Mapping[str, Array]],
+) -> Parameters:
+    """Put a network's parameters together from what `unpacked` gave.
+
+    Raises
+    ------
+    ValueError
+        The arrays are not those of a network of this layout.
+    """
+    arrays: dict[str, Iterator[Array]] = {"W": iter(coefs), "b": iter(intercepts)}
+    for kind in ("gamma", "beta", "mean", "var"):
+        arrays[kind] = iter([norm[kind] for norm in norms if kind in norm])
+    vectors: dict[bool, list[Array]] = {True: [], False: []}
+    for entry in layout.entries:
+        array = next(arrays[entry.name.rpartition(".")[2]], None)
+        if array is None or tuple(array.shape) != entry.shape:
+            given = "nothing" if array is None else f"shape {tuple(array.shape)}"
+            raise ValueError(
+                f"the network that the estimator's parameters describe has {entry.name} of shape "
+                f"{entry.shape}, but the fitted one has {given} there; set warm_start=False and call "
+                "fit to start anew."
+            )
+        vectors[entry.trainable].append(namespace(array).reshape(array, (-1,)))
+    flat, running = (
+        namespace(*pieces).concat(pieces) if pieces else None for pieces in vectors.values()
+    )
+    return Parameters(layout, flat, running)

@@ -1,0 +1,161 @@
+"""What the estimators make smaller: the losses of scikit-learn, and its L2 term.
+
+    value = loss(y, t) + alpha ||W||^2 / (2 w)
+    g     = d loss + alpha W / w                  biases, and the numbers of norms, do not decay
+
+W are all weight matrices and w the total weight of the batch: its number of rows, unless they have
+weights.
+
+scikit-learn sums a loss over the outputs where anyprop takes the mean, and halves a squared error. In
+one case it reports another number than it descends: a squared error of K outputs, of which it reports
+the mean over the outputs and descends the sum. `Scaled` therefore has a factor for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anyprop._typing import Array, Residuals
+from anyprop.backend import device_of, dtype_name, from_host, namespace
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.network import value_and_grad
+from anyprop.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Scaled(Loss):
+    """A loss whose value and whose gradient are multiplied, each by a factor of its own.
+
+    Parameters
+    ----------
+    inner : Loss
+        The loss.
+    value : float
+        Factor on its value.
+    gradient : float
+        Factor on its gradient.
+    """
+
+    inner: Loss
+    value: float = 1.0
+    gradient: float = 1.0
+
+    def forward(
+        self, y: Array, t: Array, *, sample_weight: Array | None = None
+    ) -> tuple[Array, Residuals]:
+        value, residuals = self.inner.forward(y, t, sample_weight=sample_weight)
+        return (value if self.value == 1.0 else value * self.value), residuals
+
+    def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
+        return self.inner.backward(residuals, dvalue * self.gradient)
+
+    def total_weight(
+        self, t: Array, sample_weight: Array | None = None, *, dtype: Any = None
+    ) -> Any:
+        return self.inner.total_weight(t, sample_weight, dtype=dtype)
+
+    def check_targets(self, t: Array, width: int) -> None:
+        self.inner.check_targets(t, width)
+
+    def correct(self, y: Array, t: Array) -> Array | None:
+        return self.inner.correct(y, t)
+
+
+class Objective:
+    """The loss of a batch with the L2 term, and its gradient: what a `Step` calls.
+
+    Parameters
+    ----------
+    net : Layer
+        The network.
+    loss : Loss
+        Compares its predictions with targets.
+    alpha : float >= 0
+        Strength of the L2 term.
+    like : Parameters
+        Parameters of the network, for where they lie.
+    """
+
+    def __init__(self, net: Layer, loss: Loss, alpha: float, like: Parameters) -> None:
+        self.loss, self.alpha, self._like = loss, alpha, like
+        self._of_data = value_and_grad(net, loss)
+        self._vectors = [e for e in like.layout.entries if e.trainable and len(e.shape) < 2]
+        self._decay: dict[float, Array] = {}
+
+    def __call__(
+        self,
+        params: Parameters,
+        x: Array,
+        t: Array,
+        *,
+        noise: Any = None,
+        sample_weight: Array | None = None,
+    ) -> tuple[Array, Parameters]:
+        value, grads = self._of_data(params, x, t, noise=noise, sample_weight=sample_weight)
+        if not self.alpha:
+            return value, grads
+        flat = params.flat
+        if sample_weight is None:
+            share: Any = self.alpha / x.shape[0]
+            pull = flat * self._decaying(share)
+        else:
+            xp = namespace(sample_weight)
+            total = xp.sum(sample_weight)
+            share = self.alpha / (total + xp.astype(total == 0.0, total.dtype))
+            pull = flat * self._decaying(1.0) * share
+        value = value + self._squares(flat) * (0.5 * share)
+        return value, grads.replace(flat=grads.flat + pull)
+
+    def of_parts(
+        self, params: Parameters, parts: Iterable[tuple[Array, Array, Array | None]]
+    ) -> tuple[Array, Array]:
+        """Compute the objective of all rows, and its gradient as a vector, from parts of them.
+
+        Parameters
+        ----------
+        params : Parameters
+            The parameters.
+        parts : iterable of (x, t, sample_weight)
+            The rows.
+
+        Returns
+        -------
+        value : array, shape ()
+        gradient : array, shape (P,)
+        """
+        flat = params.flat
+        value: Any = 0.5 * self.alpha * self._squares(flat)
+        gradient = flat * self._decaying(self.alpha)
+        total: Any = 0.0
+        for x, t, w in parts:
+            weight = self.loss.total_weight(t, w, dtype=flat.dtype)
+            part, grads = self._of_data(params, x, t, sample_weight=w)
+            value, gradient = value + part * weight, gradient + grads.flat * weight
+            total = total + weight
+        return value / total, gradient / total
+
+    def _squares(self, flat: Array) -> Array:
+        """Sum the squares of all weights: in one pass over everything, less those of the vectors."""
+        matmul = namespace(flat).matmul
+        squares = matmul(flat, flat)
+        for e in self._vectors:
+            vector = flat[e.start : e.stop]
+            squares = squares - matmul(vector, vector)
+        return squares
+
+    def _decaying(self, share: float) -> Array:
+        """Give the vector that is `share` where a weight stands and 0 elsewhere."""
+        if share not in self._decay:
+            flat = self._like.flat
+            mask = np.full(flat.shape, share)
+            for e in self._vectors:
+                mask[e.start : e.stop] = 0.0
+            self._decay[share] = from_host(
+                mask, namespace(flat), dtype=dtype_name(flat), device=device_of(flat)
+            )
+        return self._decay[share]

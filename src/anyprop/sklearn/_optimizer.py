@@ -1,0 +1,98 @@
+"""The optimizer that an estimator's parameters describe, and its learning rate from epoch to epoch.
+
+    Adam of scikit-learn    p <- p - lr sqrt(1 - beta2^t) / (1 - beta1^t)  m / (sqrt(v) + eps)
+
+Its eps is Kingma and Ba's "epsilon hat": it is added before the correction of v, not after it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from anyprop._typing import Number
+from anyprop.optimizers.adam import Adam
+from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.momentum import Momentum
+from anyprop.optimizers.nesterov import Nesterov
+from anyprop.optimizers.registry import get_optimizer
+from anyprop.schedules import schedule_by_name
+from anyprop.training._host import read_number
+
+LEARNING_RATES = ("constant", "invscaling", "adaptive")
+"""The modes of scikit-learn; any other name is one of our schedules."""
+
+
+@dataclass(frozen=True)
+class EpsilonHatAdam(Adam):
+    """Adam with eps inside the correction of v."""
+
+    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
+        scalars = super().scalars(t, lr)
+        return scalars | {"eps": scalars["eps"] * scalars["root_correction"]}
+
+
+def make_optimizer(estimator: Any, steps: int) -> Optimizer:
+    """Make the optimizer of an estimator.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Its parameters tell which.
+    steps : int >= 1
+        Updates of a whole run, over which a schedule that is given by name extends.
+    """
+    solver, rate = estimator.solver, estimator.learning_rate
+    if isinstance(solver, Optimizer):
+        return solver
+    lr = estimator.learning_rate_init
+    if callable(rate):
+        lr = rate
+    elif rate not in LEARNING_RATES:
+        lr = schedule_by_name(rate, lr, steps)
+    if solver == "sgd":
+        kind = Nesterov if estimator.nesterovs_momentum else Momentum
+        # scikit-learn allows 1, which is no decay; the number next to it is none to rounding.
+        momentum = min(float(estimator.momentum), math.nextafter(1.0, 0.0))
+        return kind(lr, momentum=momentum, lr_in_velocity=True)
+    if solver == "adam":
+        return EpsilonHatAdam(
+            lr, beta1=estimator.beta_1, beta2=estimator.beta_2, eps=estimator.epsilon
+        )
+    return get_optimizer(solver)(lr=lr)
+
+
+class LearningRate:
+    """scikit-learn's modes of the learning rate, which change it at the end of an epoch.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Its parameters tell the mode; ``solver="adam"`` has none.
+    opt : Optimizer
+        Its optimizer.
+    """
+
+    def __init__(self, estimator: Any, opt: Optimizer) -> None:
+        self._mode = "constant" if estimator.solver == "adam" else estimator.learning_rate
+        self._power = estimator.power_t
+        self._opt = opt
+
+    def after_epoch(self, state: OptimizerState, t: int) -> OptimizerState:
+        """Give the state for the next epoch; t counts the rows seen so far."""
+        if self._mode != "invscaling":
+            return state
+        return state._replace(lr_scale=float((t + 1) ** -self._power))
+
+    def after_plateau(self, state: OptimizerState) -> tuple[OptimizerState | None, str]:
+        """Give the state to go on from when nothing improves, or None to stop; and say which."""
+        if self._mode != "adaptive":
+            return None, "Stopping."
+        lr = read_number(self._opt.learning_rate(state))
+        if lr <= 1e-6:
+            return None, "Learning rate too small. Stopping."
+        return (
+            state._replace(lr_scale=state.lr_scale / 5.0),
+            f"Setting learning rate to {lr / 5.0:f}",
+        )

@@ -1,0 +1,452 @@
+"""MLPClassifier: a multilayer perceptron for classes, several labels, or one yes-or-no label."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+
+from anyprop._numerics import sigmoid
+from anyprop._typing import Array
+from anyprop.backend import from_host, to_host
+from anyprop.losses.base import Loss
+from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
+from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
+from anyprop.sklearn._base import BaseMLP
+from anyprop.sklearn._inputs import Place, host
+from anyprop.sklearn._objective import Scaled
+
+
+class Labels:
+    """The classes, kept on the host: scikit-learn moves an estimator's arrays, but not what is in here.
+
+    Parameters
+    ----------
+    binarizer : LabelBinarizer
+        A fitted one.
+    """
+
+    def __init__(self, binarizer: LabelBinarizer) -> None:
+        self.binarizer = binarizer
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """Multilayer perceptron for classes; scikit-learn's class of this name, on any backend.
+
+    All parameters of scikit-learn's `MLPClassifier` are there with their names, defaults and meaning;
+    the last five are new. With the same `random_state` the loss curve is the same.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int >= 1, default=(100,)
+        Units of each hidden layer.
+    activation : {"identity", "logistic", "tanh", "relu"} or another of ours, default="relu"
+        What the hidden layers apply: also "leaky_relu", "elu", "gelu", "silu", "softplus"; "sigmoid" is
+        another name of "logistic".
+    solver : {"lbfgs", "sgd", "adam"}, another name or an optimizer, default="adam"
+        How the loss is made smaller. "sgd" and "adam" are scikit-learn's; any other name that
+        `anyprop.optimizers.registry.OPTIMIZERS` has, such as "rmsprop", is that optimizer with
+        ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is.
+    alpha : float >= 0, default=0.0001
+        Strength of the L2 term, alpha ||W||^2 / (2 n) for a batch of n rows (or of total weight n).
+    batch_size : int >= 1 or "auto", default="auto"
+        Rows in a batch; "auto" is ``min(200, n_samples)``. Not used by "lbfgs".
+    learning_rate : {"constant", "invscaling", "adaptive"}, another name, or a schedule
+        What becomes of the learning rate; "constant" by default. "invscaling" divides it by t^power_t
+        after each epoch, t rows seen; "adaptive" divides it by 5 when nothing improves any more. A
+        schedule, a function of the number of updates, or the name of one ("cosine", "linear",
+        "exponential", "step", "one_cycle", extended over `max_iter` epochs) takes the place of
+        `learning_rate_init`. scikit-learn's three modes do nothing with ``solver="adam"``, as there.
+    learning_rate_init : float > 0, default=0.001
+        Learning rate at the start.
+    power_t : float >= 0, default=0.5
+        Exponent of "invscaling".
+    max_iter : int >= 1, default=200
+        Largest number of epochs; for "lbfgs", of iterations.
+    shuffle : bool, default=True
+        Whether each epoch takes the rows in another order.
+    random_state : int, RandomState or None, default=None
+        Where initial weights, held-out rows, the order of rows and dropout come from, in that order. The
+        numbers drawn are scikit-learn's, on every backend.
+    tol : float >= 0, default=1e-4
+        Improvements of the loss (or validation score) below this do not count.
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the call before.
+    momentum : float in [0, 1], default=0.9
+        Decay of the velocity of "sgd".
+    nesterovs_momentum : bool, default=True
+        Whether "sgd" takes Nesterov's form of momentum.
+    early_stopping : bool, default=False
+        Whether to stop when the score on validation rows no longer improves, and to go back to the
+        weights that had the best. The rows are `X_val`, or are held out of X.
+    validation_fraction : float in [0, 1), default=0.1
+        Share of X that early stopping holds out.
+    beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
+        Decays of "adam".
+    epsilon : float > 0, default=1e-8
+        Keeps "adam" from dividing by 0.
+    n_iter_no_change : int >= 1 or inf, default=10
+        Epochs without improvement after which training stops.
+    max_fun : int >= 1, default=15000
+        Largest number of evaluations of "lbfgs".
+    dropout : float in [0, 1), default=0.0
+        Probability that a hidden unit is dropped while training.
+    norm : {"batch", "layer"} or None, default=None
+        BatchNorm or LayerNorm between each hidden layer's matrix and its activation.
+    initializer : str, callable or None, default=None
+        How weights are drawn, see `anyprop.initializers`; biases are then 0. None is scikit-learn's way:
+        both uniform, with Glorot's bound.
+    dtype : {"float32", "float64"} or None, default=None
+        Dtype to compute in. None follows X: float32 stays, everything else becomes float64.
+    class_weight : dict, "balanced", list of dict or None, default=None
+        Weights of the classes, as `sklearn.utils.class_weight.compute_sample_weight` takes them; they
+        multiply `sample_weight`.
+
+    Attributes
+    ----------
+    classes_ : array, shape (K,)
+        Classes, beside X if they are numbers.
+    coefs_ : list of arrays, shapes (D, M)
+        Weight matrices, beside X.
+    intercepts_ : list of arrays, shapes (M,)
+        Biases; a hidden layer that a BatchNorm follows has none.
+    norms_ : list of dict of str to array
+        "gamma" and "beta" of each norm, and "mean" and "var" of a BatchNorm; only with `norm`.
+    loss_ : float
+        Loss of the last epoch: mean of the batches, each before its update, with the L2 term.
+    loss_curve_ : list of float
+        `loss_` after each epoch. Not with "lbfgs", nor are the next four.
+    best_loss_ : float or None
+        Smallest of them; None with early stopping.
+    validation_loss_curve_ : list of float or None
+        Loss on the validation rows after each epoch, without the L2 term; None without such rows.
+    validation_scores_ : list of float or None
+        Accuracy on the validation rows after each epoch; None without such rows.
+    best_validation_score_ : float or None
+        Largest of them; None without early stopping.
+    t_ : int
+        Rows seen while training.
+    n_iter_ : int
+        Epochs, or iterations of "lbfgs", of the last fit.
+    n_layers_ : int
+        Layers, counting the input.
+    n_outputs_ : int
+        Outputs of the network.
+    out_activation_ : {"softmax", "logistic"}
+        What follows the last layer.
+    n_features_in_, feature_names_in_
+        As scikit-learn defines them.
+
+    Notes
+    -----
+    Without scikit-learn's array API dispatch, inputs become NumPy arrays. With
+    ``sklearn.set_config(array_api_dispatch=True)`` everything follows X: targets and weights move to
+    its namespace and device, and fitted attributes and predictions live there.
+
+    References
+    ----------
+    Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> X, y = make_classification(n_samples=100, random_state=1)
+    >>> model = MLPClassifier(random_state=1, max_iter=300).fit(X, y)
+    >>> model.predict_proba(X).shape
+    (100, 2)
+    >>> bool(model.score(X, y) > 0.95)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseMLP._parameter_constraints,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+    _numeric_targets = False
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        dropout: float = 0.0,
+        norm: str | None = None,
+        initializer: Any = None,
+        dtype: str | None = None,
+        class_weight: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.dropout = dropout
+        self.norm = norm
+        self.initializer = initializer
+        self.dtype = dtype
+        self.class_weight = class_weight
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+    ) -> MLPClassifier:
+        """Train on all of X.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples. Of a sparse X, only a batch at a time becomes dense.
+        y : array, shape (N,), or (N, K) for several labels
+            Classes; for several labels 0 and 1.
+        sample_weight : array, shape (N,), optional
+            Weights of the examples.
+        X_val, y_val : like X and y, optional
+            Examples to measure on after each epoch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Inputs or parameters do not fit, or the loss became infinite or NaN; the message says which
+            parameter to lower.
+        """
+        self._validate_params()
+        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        return self
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
+    ) -> MLPClassifier:
+        """Train for one epoch, from where the last call ended.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples.
+        y : array, shape (N,), or (N, K) for several labels
+            Classes; for several labels 0 and 1.
+        sample_weight : array, shape (N,), optional
+            Weights of the examples.
+        classes : array, shape (K,)
+            All classes of all calls; needed in the first one.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        if _check_partial_fit_first_call(self, None if classes is None else host(classes)):
+            targets = host(y)
+            several = type_of_target(targets).startswith("multilabel")
+            known = LabelBinarizer().fit(targets if several else host(classes))
+            self._labels = Labels(known)
+        self._fit(X, y, sample_weight, incremental=True)
+        return self
+
+    # Targets.
+
+    def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
+        y = _column(host(y))
+        if hasattr(self, "classes_") and (self.warm_start or incremental):
+            self._check_classes(y, incremental=incremental)
+        elif not incremental:
+            self._labels = Labels(LabelBinarizer().fit(y))
+        labels = self._labels.binarizer
+        self.classes_ = _beside(labels.classes_, place)
+        one = labels.y_type_ == "binary"
+        self.n_outputs_ = 1 if one else labels.classes_.shape[0]
+
+    def _encoded(self, y: Any, place: Place) -> Array:
+        y, labels = _column(host(y)), self._labels.binarizer
+        if labels.y_type_ != "multiclass":
+            return from_host(labels.transform(y), place.xp, dtype=place.dtype, device=place.device)
+        indices = np.searchsorted(labels.classes_, y)
+        return from_host(indices, place.xp, dtype="int64", device=place.device)
+
+    def _check_known(self, y: Any) -> None:
+        self._check_classes(_column(host(y)), incremental=True)
+
+    def _check_classes(self, y: Any, *, incremental: bool) -> None:
+        classes, known = unique_labels(y), self._labels.binarizer.classes_
+        if self.warm_start and not incremental:
+            if set(classes) != set(known):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call "
+                    f"to fit. Previously got {known}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, known, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. "
+                f"'y' has {classes}."
+            )
+
+    def _weights_of_classes(
+        self, y: Any, sample_weight: Array | None, place: Place
+    ) -> Array | None:
+        if self.class_weight is None:
+            return sample_weight
+        weight = compute_sample_weight(self.class_weight, host(y))
+        moved = from_host(weight, place.xp, dtype=place.dtype, device=place.device)
+        return moved if sample_weight is None else moved * sample_weight
+
+    def _output_activation(self) -> str:
+        return "softmax" if self._labels.binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _loss(self, *, exact: bool = False) -> Loss:
+        if self.out_activation_ == "softmax":
+            return SoftmaxCrossEntropy()
+        k = float(self.n_outputs_)
+        return Scaled(SigmoidCrossEntropy(), value=k, gradient=k)
+
+    def _stratification(self, t: Array) -> Any:
+        return to_host(t)[:, 0] if self.n_outputs_ == 1 else None
+
+    def _score_outputs(self, y: Any, t: Any, weight: Any) -> float:
+        predicted = y.argmax(axis=1) if self.out_activation_ == "softmax" else y > 0.0
+        return float(accuracy_score(t, predicted, sample_weight=weight))
+
+    # Predictions.
+
+    def predict(self, X: Any) -> Any:
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples, where those lay that `fit` was given.
+
+        Returns
+        -------
+        array, shape (N,) or (N, K)
+            Classes, beside X if they are numbers.
+        """
+        y = self._raw_outputs(X, "predict")
+        place, labels = Place.of(y), self._labels.binarizer
+        xp = place.xp
+        if self.out_activation_ == "softmax":
+            indices = xp.argmax(y, axis=1)
+        else:
+            indices = xp.astype(y > 0.0, xp.int64)
+            if labels.y_type_.startswith("multilabel"):
+                return scipy.sparse.csr_array(indices) if labels.sparse_input_ else indices
+            indices = indices[:, 0] * (labels.classes_.shape[0] - 1)
+        if labels.classes_.dtype.kind in _NUMERIC:
+            return xp.take(_beside(labels.classes_, place), indices, axis=0)
+        return labels.classes_[to_host(indices)]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Predict the probability of each class, or of each label.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples, where those lay that `fit` was given.
+
+        Returns
+        -------
+        array, shape (N, K), float
+            Probabilities, in the order of `classes_`.
+        """
+        return self._probabilities(self._raw_outputs(X, "predict_proba"))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Predict the logarithms of `predict_proba`, exact also where a probability underflows.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples, where those lay that `fit` was given.
+
+        Returns
+        -------
+        array, shape (N, K), float
+        """
+        y = self._raw_outputs(X, "predict_log_proba")
+        xp = Place.of(y).xp
+        if self.out_activation_ == "softmax":
+            z = y - xp.max(y, axis=1, keepdims=True)
+            return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
+        if self.n_outputs_ == 1:
+            y = xp.concat([-y, y], axis=1)
+        return xp.minimum(y, 0.0) - xp.log1p(xp.exp(-xp.abs(y)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _probabilities(self, y: Array) -> Array:
+        xp = Place.of(y).xp
+        if self.out_activation_ == "softmax":
+            exp_z = xp.exp(y - xp.max(y, axis=1, keepdims=True))
+            return exp_z / xp.sum(exp_z, axis=1, keepdims=True)
+        p = sigmoid(xp, y)
+        return xp.concat([sigmoid(xp, -y), p], axis=1) if self.n_outputs_ == 1 else p
+
+
+_NUMERIC = "biuf"
+
+
+def _column(y: Any) -> Any:
+    """Give labels (N, 1) as (N,), with scikit-learn's warning."""
+    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _beside(classes: Any, place: Place) -> Any:
+    """Bring classes to where X lies, unless they are no numbers."""
+    if classes.dtype.kind not in _NUMERIC:
+        return classes
+    return from_host(classes, place.xp, device=place.device)
