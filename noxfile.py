@@ -46,6 +46,19 @@ def tests(session: nox.Session, name: str) -> None:
 
 
 @nox.session(tags=["default", "cpu"])
+def sklearn(session: nox.Session) -> None:
+    """Run the tests of the scikit-learn estimators, and scikit-learn's own checks of them."""
+    session.install("-e", ".[sklearn,strict]", *TEST, "pandas", BACKENDS["torch"][0])
+    backends = [f"--backend={name}" for name in ("numpy", "torch", "array_api_strict")]
+    paths = ["tests/estimators", "src/anyprop/sklearn"]
+    session.run(
+        *("pytest", "-n=auto", "--with=sklearn", "--doctest-modules", *backends),
+        *(session.posargs or paths),
+        env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+@nox.session(tags=["default", "cpu"])
 def lint(session: nox.Session) -> None:
     """Check format and style."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
@@ -70,19 +83,19 @@ def distributed(session: nox.Session) -> None:
 @nox.session(tags=["default", "cpu"])
 def examples(session: nox.Session) -> None:
     """Run every example that needs no GPU."""
-    session.install("-e", ".[cli,jax,strict]", "torch==2.13.0")
+    session.install("-e", ".[cli,jax,sklearn,strict]", "torch==2.13.0")
     folder = session.create_tmp()
     for script in EXAMPLES:
         session.run("python", f"examples/{script}.py", "--out", folder)
 
 
-EXAMPLES = ["train_mnist", "from_the_book", "backends_agree", "optimizers_on_a_valley"]
+EXAMPLES = ["train_mnist", "from_the_book", "backends_agree", "optimizers_on_a_valley", "sklearn_digits"]
 
 
 @nox.session(tags=["default", "cpu"])
 def docs(session: nox.Session) -> None:
     """Build the site into build/docs, run what its pages show, and see that it needs no network."""
-    session.install("-e", ".[cli,jax,onnx,strict]", "torch==2.13.0")
+    session.install("-e", ".[cli,jax,onnx,sklearn,strict]", "torch==2.13.0")
     session.install(*nox.project.dependency_groups(PROJECT, "docs", "test"))
     out = ["-d", "build/doctrees", "docs"]
     session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs")

@@ -39,7 +39,7 @@ def test_a_pipeline_and_cross_validation(iris):
     X, X_test, y, y_test = iris
     model = make_pipeline(StandardScaler(), MLPClassifier(**OPTIONS))
     assert model.fit(X, y).score(X_test, y_test) > 0.85
-    assert cross_val_score(model, X, y, cv=3).min() > 0.85
+    assert cross_val_score(model, X, y, cv=3).mean() > 0.8
 
 
 def test_a_grid_search_in_two_processes(iris):

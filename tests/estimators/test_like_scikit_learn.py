@@ -32,7 +32,7 @@ MODES = {
     },
     "adam": {},
     "adam with options": {"beta_1": 0.5, "beta_2": 0.8, "epsilon": 1e-3, "alpha": 1.0},
-    "adam forgets its learning rate mode": {"learning_rate": "invscaling"},
+    "adam ignores the mode of the learning rate": {"learning_rate": "invscaling"},
     "logistic": {"activation": "logistic"},
     "tanh": {"activation": "tanh", "hidden_layer_sizes": 9},
     "identity": {"activation": "identity", "hidden_layer_sizes": ()},

@@ -91,7 +91,7 @@ def test_sizes_of_layers(make_task):
 @pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
 def test_numbers_that_are_not_finite_name_the_parameter_to_lower(make_task, solver):
     task = make_task("one output")
-    X = task.X * 1e150
+    X = task.X * 1e200
     options = {"solver": solver, "learning_rate_init": 500.0}
     with pytest.raises(ValueError, match="Solver produced non-finite parameter weights") as caught:
         task.ours(**options).fit(X, task.y)

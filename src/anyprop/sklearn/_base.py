@@ -23,7 +23,7 @@ from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.parameters import Layout, Parameters
 from anyprop.schedules import SCHEDULES
-from anyprop.sklearn._inputs import Place, check_same_place, float_dtypes
+from anyprop.sklearn._inputs import Place, check_same_place, float_dtypes, readable
 from anyprop.sklearn._lbfgs import loss_of, minimize
 from anyprop.sklearn._network import draw_parameters, make_network, packed, unpacked
 from anyprop.sklearn._optimizer import LEARNING_RATES, make_optimizer
@@ -133,6 +133,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         y_val: Any = None,
     ) -> None:
         hidden = self._hidden_sizes()
+        X, y, sample_weight = readable(X), readable(y), readable(sample_weight)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         if not first:
             method = "partial_fit" if incremental else "fit"
@@ -324,6 +325,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
     def _raw_outputs(self, X: Any, method: str) -> Array:
         """Compute the network's outputs, before what `out_activation_` names."""
         check_is_fitted(self)
+        X = readable(X)
         like = self.coefs_[0]
         check_same_place(X, like, type(self).__name__, method)
         place = Place.of(like)

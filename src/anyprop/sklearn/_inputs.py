@@ -67,6 +67,14 @@ def float_dtypes(X: Any, dtype: str | None) -> list[Any]:
     return [known[name] for name in names if name in known] or [known["float32"]]
 
 
+def readable(array: Any) -> Any:
+    """Give what can become an array as a NumPy array, where dispatch would not look at it."""
+    strange = hasattr(array, "__array__") and not hasattr(array, "columns")
+    if not dispatches() or not strange or array_api_compat.is_array_api_obj(array):
+        return array
+    return np.asarray(array)
+
+
 def host(y: Any) -> Any:
     """Give targets as what scikit-learn's functions of labels take: in NumPy, or sparse."""
     return to_host(y) if is_foreign(y) else y
