@@ -89,7 +89,13 @@ def examples(session: nox.Session) -> None:
         session.run("python", f"examples/{script}.py", "--out", folder)
 
 
-EXAMPLES = ["train_mnist", "from_the_book", "backends_agree", "optimizers_on_a_valley", "sklearn_digits"]
+EXAMPLES = [
+    "train_mnist",
+    "from_the_book",
+    "backends_agree",
+    "optimizers_on_a_valley",
+    "sklearn_digits",
+]
 
 
 @nox.session(tags=["default", "cpu"])

@@ -4,10 +4,10 @@ scikit-learn's digits, with a validation curve
 
     python examples/sklearn_digits.py
 
-A pipeline of scikit-learn whose last step is anyprop's ``MLPClassifier``. On 8 by 8 pixels of 900 digits a
-network learns the training rows by heart; dropout and weight decay hold it back. The loss on rows that are
-not trained on, which scikit-learn's own class does not record, shows it. Prints the accuracies, and draws
-the curves (sklearn_digits.png).
+A pipeline of scikit-learn whose last step is anyprop's ``MLPClassifier``. On 8 by 8 pixels of 900 digits
+a network learns the training rows by heart; dropout and weight decay hold it back. The loss on rows that
+are not trained on, which scikit-learn's own class does not record, shows it. Prints the accuracies, and
+draws the curves (sklearn_digits.png).
 """
 
 import argparse
@@ -35,10 +35,15 @@ scaler = MinMaxScaler().fit(X)
 X, X_val = scaler.transform(X), scaler.transform(X_val)
 
 # %%
-# Three networks, each for 100 epochs. The parameters of scikit-learn mean what they mean there; `dropout`
-# and an optimizer as an object are anyprop's.
+# Three networks, each for 100 epochs. The parameters of scikit-learn mean what they mean there;
+# `dropout`, and an optimizer as an object, are anyprop's.
 
-common = {"hidden_layer_sizes": (200, 200), "random_state": 0, "max_iter": 100, "n_iter_no_change": 100}
+common = {
+    "hidden_layer_sizes": (200, 200),
+    "random_state": 0,
+    "max_iter": 100,
+    "n_iter_no_change": 100,
+}
 models = {
     "scikit-learn's defaults": MLPClassifier(**common),
     "dropout 0.5": MLPClassifier(dropout=0.5, **common),
@@ -55,7 +60,9 @@ with warnings.catch_warnings():
 figure = Figure(figsize=(11.0, 3.8), layout="constrained")
 panels = figure.subplots(1, len(models), sharex=True, sharey=True)
 for axes, (name, model) in zip(panels, models.items(), strict=True):
-    print(f"{name:<24} accuracy {model.score(X, y):.3f} trained on, {model.score(X_val, y_val):.3f} not")
+    print(
+        f"{name:<24} accuracy {model.score(X, y):.3f} trained on, {model.score(X_val, y_val):.3f} not"
+    )
     axes.plot(model.loss_curve_, color="#0072b2", label="training")
     axes.plot(model.validation_loss_curve_, color="#d55e00", label="validation")
     axes.set_title(name, loc="left", fontsize="medium")
