@@ -22,16 +22,9 @@ OPTIONS = {"hidden_layer_sizes": (9,), "max_iter": 4, "random_state": 0, "batch_
 
 
 @pytest.fixture(autouse=True)
-def dispatch(backend):
+def dispatch():
     with config_context(array_api_dispatch=True):
-        if backend.name == "array_api_strict":
-            # scikit-learn's own code asks for more of the standard than ours.
-            backend.xp.set_array_api_strict_flags(boolean_indexing=True, data_dependent_shapes=True)
         yield
-        if backend.name == "array_api_strict":
-            backend.xp.set_array_api_strict_flags(
-                api_version="2024.12", boolean_indexing=False, data_dependent_shapes=False
-            )
 
 
 def assert_beside(array, X):
