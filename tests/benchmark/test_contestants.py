@@ -11,7 +11,10 @@ from anyprop.benchmark.reference import difference, reference
 from anyprop.benchmark.workloads import EPOCH, STEP, UPDATE, WORKLOADS, Problem, Workload
 
 HERE = {
-    "numpy": ["anyprop-numpy", "anyprop-numpy-compiled", "numpy-book", "sklearn", "floor-products"],
+    "numpy": [
+        *("anyprop-numpy", "anyprop-numpy-compiled", "anyprop-numpy-compiled-numba"),
+        *("numpy-book", "sklearn", "floor-products"),
+    ],
     "torch": ["anyprop-torch", "torch", "torch-loader"],
     "jax": ["anyprop-jax", "anyprop-jax-compiled", "jax-jit", "jax-scan"],
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,20 @@ def test_who_is_measured_without_a_library_cannot_import_it(contestant, found, f
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(found)
+
+
+@pytest.mark.parametrize("numba", [False, True])
+def test_numba_compiles_the_step_of_who_may_use_it(numba, tmp_path):
+    workload = WORKLOADS["update-1m"]
+    Problem(workload, workload.make(workload)).save(tmp_path / "arrays")
+    name = "anyprop-numpy-compiled" + "-numba" * numba
+    worker = Worker(name, "update-1m", tmp_path / "arrays", "cpu")
+    caches = Path(worker._caches.name)
+    try:
+        assert ("numba" in worker.threads) == numba
+        assert bool(list(caches.rglob("*.nbi"))) == numba
+    finally:
+        worker.close()
 
 
 def test_it_tells_what_a_library_raised(start, tmp_path):

@@ -50,11 +50,7 @@ class Contestant(NamedTuple):
 
 
 def _ours(
-    backend: str,
-    devices: tuple[str, ...],
-    *,
-    compiled: bool = False,
-    without: tuple[str, ...] = (),
+    backend: str, devices: tuple[str, ...], *, compiled: bool = False, numba: bool = False
 ) -> Contestant:
     how = "compiled" if compiled else "eager"
     makers: dict[str, Maker] = {
@@ -63,11 +59,11 @@ def _ours(
         EPOCH: partial(ours.epoch, backend=backend, compiled=compiled),
     }
     return Contestant(
-        f"anyprop-{backend}" + "-compiled" * compiled,
-        f"anyprop {how}, {_TITLES[backend]}",
+        f"anyprop-{backend}" + "-compiled" * compiled + "-numba" * numba,
+        f"anyprop {how}, {_TITLES[backend]}" + " and numba" * numba,
         makers,
-        needs=(backend,),
-        without=without,
+        needs=(backend, "numba") if numba else (backend,),
+        without=() if numba else ("numba",),
         devices=devices,
         side=OURS,
     )
@@ -79,8 +75,9 @@ _CPU, _CUDA, _BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
-        _ours("numpy", _CPU, without=("numba",)),
-        _ours("numpy", _CPU, compiled=True, without=("numba",)),
+        _ours("numpy", _CPU),
+        _ours("numpy", _CPU, compiled=True),
+        _ours("numpy", _CPU, compiled=True, numba=True),
         _ours("cupy", _CUDA),
         _ours("jax", _BOTH),
         _ours("jax", _BOTH, compiled=True),
