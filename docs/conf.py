@@ -12,7 +12,13 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "_ext"), str(HERE / "article"), str(HERE.parent / "tests")]
+# article, derivations: what the code of their pages shares; tests: the contract tables
+sys.path[:0] = [
+    str(HERE / "_ext"),
+    str(HERE / "article"),
+    str(HERE / "derivations"),
+    str(HERE.parent / "tests"),
+]
 os.environ.pop("ANYPROP_BACKEND", None)
 
 from gallery import ORDER

@@ -11,6 +11,9 @@ import pytest
 from sphinx.util.inventory import InventoryFile
 
 import anyprop
+from anyprop.layers.registry import LAYERS
+from anyprop.losses.registry import LOSSES
+from anyprop.optimizers.registry import OPTIMIZERS
 
 SITE = Path(__file__).parent.parent / "build" / "docs"
 PAGES = sorted(SITE.rglob("*.html"))
@@ -91,3 +94,11 @@ def test_the_reference_has_every_public_name():
     distributed = importlib.import_module("anyprop.distributed")
     names |= {f"anyprop.distributed.{name}" for name in distributed.__all__}
     assert names - documented() == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes"), [("layers", LAYERS), ("losses", LOSSES), ("optimizers", OPTIMIZERS)]
+)
+def test_every_layer_loss_and_optimizer_is_derived(kind, classes):
+    pages = {page.stem for page in (SITE / "derivations" / kind).glob("*.html")}
+    assert pages - {"index"} == {of.__module__.rpartition(".")[2] for of in classes.values()}
