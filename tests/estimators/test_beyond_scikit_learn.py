@@ -178,3 +178,70 @@ def test_regression_of_a_column(make_task):
     with pytest.warns(Warning, match="column-vector y was passed"):
         model.fit(task.X, task.y[:, None])
     assert model.loss_curve_ == MLPRegressor(**model.get_params()).fit(task.X, task.y).loss_curve_
+
+
+class Watch(ap.Callback):
+    """Keeps what it sees."""
+
+    def __init__(self):
+        self.calls, self.lrs, self.snapshots = [], [], []
+
+    def on_start(self, run):
+        self.calls.append("start")
+        self.monitors = run.monitors
+
+    def on_report(self, run):
+        self.calls.append("report")
+
+    def on_epoch(self, run):
+        self.calls.append("epoch")
+        self.lrs.append(run.lr)
+        self.snapshots.append(run.snapshot()[0])
+
+    def on_end(self, run):
+        self.calls.append("end")
+        self.history = run.history
+
+
+def test_callbacks_see_the_run(make_task):
+    for name, accuracy in (("multiclass", True), ("one output", False)):
+        task = make_task(name)
+        watch = Watch()
+        model = task.ours(callbacks=[watch], solver="sgd", learning_rate="invscaling")
+        model.fit(task.X, task.y, X_val=task.X[:50], y_val=task.y[:50])
+        n = model.n_iter_
+        assert watch.calls == ["start", *["report", "epoch"] * n, "end"]
+        assert ("validation_accuracy" in watch.monitors) == accuracy
+        epochs = watch.history.epochs
+        assert [e.train_loss for e in epochs] == model.loss_curve_
+        assert [e.validation_loss for e in epochs] == model.validation_loss_curve_
+        if accuracy:
+            assert [e.validation_accuracy for e in epochs] == model.validation_scores_
+        assert len(watch.history.losses) == n * -(-task.X.shape[0] // 64)
+        assert sorted(watch.lrs, reverse=True) == watch.lrs
+        np.testing.assert_array_equal(watch.snapshots[-1][0].W, model.coefs_[0])
+        assert not np.array_equal(watch.snapshots[0][0].W, model.coefs_[0])
+        plain = task.ours(solver="sgd", learning_rate="invscaling").fit(task.X, task.y)
+        assert plain.loss_curve_ == model.loss_curve_
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_callbacks_can_end_the_run_and_restore_its_best(make_task):
+    task = make_task("multiclass")
+    stop = ap.EarlyStopping("validation_loss", patience=2)
+    options = {"max_iter": 200, "learning_rate_init": 0.05, "n_iter_no_change": 200}
+    model = task.ours(callbacks=(stop,), **options)
+    model.fit(task.X[:200], task.y[:200], X_val=task.X[200:], y_val=task.y[200:])
+    curve = model.validation_loss_curve_
+    assert model.n_iter_ == np.argmin(curve) + 3 < 200
+    predicted = model.predict_log_proba(task.X[200:])
+    best = -predicted[np.arange(200), task.y[200:]].mean()
+    np.testing.assert_allclose(best, min(curve), rtol=1e-10)
+
+
+def test_callbacks_can_lower_the_learning_rate(make_task):
+    task = make_task("multiclass")
+    watch = Watch()
+    lower = ap.ReduceLROnPlateau("train_loss", factor=0.5, patience=1, min_delta=10.0)
+    task.ours(callbacks=[lower, watch], learning_rate_init=0.01).fit(task.X, task.y)
+    np.testing.assert_allclose(watch.lrs, [0.01, 0.01, 0.005, 0.0025, 0.00125, 0.000625])

@@ -214,3 +214,24 @@ def test_a_missing_scikit_learn_names_the_extra():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 'pip install "anyprop[sklearn]"' in done.stdout
+
+
+def test_callbacks_that_are_none(make_task):
+    task = make_task("multiclass")
+    with pytest.raises(
+        TypeError, match="callbacks must hold anyprop.Callback objects, not <built-in"
+    ):
+        task.ours(callbacks=[print]).fit(task.X, task.y)
+    with pytest.raises(ValueError, match="solver='lbfgs' has no epochs to call after"):
+        task.ours(callbacks=[ap.Callback()], solver="lbfgs").fit(task.X, task.y)
+
+
+def test_a_failed_fit_leaves_no_fitted_model(make_task):
+    task = make_task("one output")
+    model = task.ours(norm="layer").fit(task.X, task.y)
+    with pytest.raises(ValueError, match="non-finite"):
+        model.set_params(norm=None, solver=ap.SGD(lr=1e100)).fit(task.X, task.y)
+    with pytest.raises(NotFittedError):
+        model.predict(task.X)
+    model.set_params(solver="adam").fit(task.X, task.y)
+    assert not hasattr(model, "norms_")

@@ -29,6 +29,7 @@ from anyprop.sklearn._network import draw_parameters, make_network, packed, unpa
 from anyprop.sklearn._optimizer import LEARNING_RATES, make_optimizer
 from anyprop.sklearn._rows import Data, outputs
 from anyprop.sklearn._stochastic import Trainer, clipped_batch_size, diverged, held_out, train
+from anyprop.training.callbacks.base import Callback
 
 
 class OptimizerMemory:
@@ -87,6 +88,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         "norm": [StrOptions({"batch", "layer"}), None],
         "initializer": [str, callable, None],
         "dtype": [StrOptions({"float32", "float64"}), None],
+        "callbacks": [list, tuple, None],
     }
 
     # What a subclass defines.
@@ -149,6 +151,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             raise ValueError("partial_fit does not support early_stopping=True")
         validation = self._validation_data(X_val, y_val, place)
 
+        self._check_callbacks()
         self._random_state = check_random_state(self.random_state)
         sizes = [X.shape[1], *hidden, self.n_outputs_]
         net = make_network(sizes, self.activation, norm=self.norm, dropout=float(self.dropout))
@@ -168,6 +171,13 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
+
+    def _check_callbacks(self) -> None:
+        for callback in self.callbacks or ():
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks must hold anyprop.Callback objects, not {callback!r}.")
+        if self.callbacks and self.solver == "lbfgs":
+            raise ValueError("solver='lbfgs' has no epochs to call after; leave out callbacks.")
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         dtype = self.dtype if reset else Place.of(self.coefs_[0]).dtype
@@ -207,6 +217,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
 
     def _initialized(self, net: Sequential, place: Place) -> Parameters:
         """Draw parameters, and set the attributes as they are before training."""
+        for name in ("coefs_", "intercepts_", "norms_"):  # of a fit before
+            self.__dict__.pop(name, None)
         self.n_iter_ = 0
         self.t_ = 0
         self.out_activation_ = self._output_activation()
@@ -324,7 +336,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
 
     def _raw_outputs(self, X: Any, method: str) -> Array:
         """Compute the network's outputs, before what `out_activation_` names."""
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")
         X = readable(X)
         like = self.coefs_[0]
         check_same_place(X, like, type(self).__name__, method)

@@ -99,17 +99,17 @@ class Objective:
         value, grads = self._of_data(params, x, t, noise=noise, sample_weight=sample_weight)
         if not self.alpha:
             return value, grads
-        flat = params.flat
+        flat, xp = params.flat, params.xp
         if sample_weight is None:
             share: Any = self.alpha / x.shape[0]
-            pull = flat * self._decaying(share)
+            decay = xp.asarray(self._decaying(share))
         else:
-            xp = namespace(sample_weight)
             total = xp.sum(sample_weight)
             share = self.alpha / (total + xp.astype(total == 0.0, total.dtype))
-            pull = flat * self._decaying(1.0) * share
+            decay = xp.asarray(self._decaying(1.0)) * share
         value = value + self._squares(flat) * (0.5 * share)
-        return value, grads.replace(flat=grads.flat + pull)
+        # Last, beside the update: a compiled step makes one loop of both.
+        return value, grads.replace(flat=grads.flat + flat * decay)
 
     def of_parts(
         self, params: Parameters, parts: Iterable[tuple[Array, Array, Array | None]]

@@ -13,12 +13,13 @@ from typing import Any
 
 from anyprop._typing import Number
 from anyprop.optimizers.adam import Adam
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.nesterov import Nesterov
 from anyprop.optimizers.registry import get_optimizer
 from anyprop.schedules import schedule_by_name
 from anyprop.training._host import read_number
+from anyprop.training.run import Run
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 """The modes of scikit-learn; any other name is one of our schedules."""
@@ -79,20 +80,17 @@ class LearningRate:
         self._power = estimator.power_t
         self._opt = opt
 
-    def after_epoch(self, state: OptimizerState, t: int) -> OptimizerState:
-        """Give the state for the next epoch; t counts the rows seen so far."""
-        if self._mode != "invscaling":
-            return state
-        return state._replace(lr_scale=float((t + 1) ** -self._power))
+    def after_epoch(self, run: Run, t: int) -> None:
+        """Adapt a run to t, the number of rows seen so far."""
+        if self._mode == "invscaling":
+            run.state = run.state._replace(lr_scale=float((t + 1) ** -self._power))
 
-    def after_plateau(self, state: OptimizerState) -> tuple[OptimizerState | None, str]:
-        """Give the state to go on from when nothing improves, or None to stop; and say which."""
+    def after_plateau(self, run: Run) -> tuple[bool, str]:
+        """Tell whether to stop when nothing improves any more, and what is done in words."""
         if self._mode != "adaptive":
-            return None, "Stopping."
-        lr = read_number(self._opt.learning_rate(state))
+            return True, "Stopping."
+        lr = read_number(self._opt.learning_rate(run.state))
         if lr <= 1e-6:
-            return None, "Learning rate too small. Stopping."
-        return (
-            state._replace(lr_scale=state.lr_scale / 5.0),
-            f"Setting learning rate to {lr / 5.0:f}",
-        )
+            return True, "Learning rate too small. Stopping."
+        run.state = run.state._replace(lr_scale=run.state.lr_scale / 5.0)
+        return False, f"Setting learning rate to {lr / 5.0:f}"

@@ -12,15 +12,19 @@ those of the epochs before.
 from __future__ import annotations
 
 import math
+import operator
+import signal
+import time
 import warnings
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from anyprop.backend import to_host
-from anyprop.compiled.dispatch import compile as compile_step
+from anyprop.compiled.dispatch import compile as compile_step, donates
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
 from anyprop.network import noise_beside
@@ -29,7 +33,10 @@ from anyprop.parameters import Parameters
 from anyprop.sklearn._objective import Objective
 from anyprop.sklearn._optimizer import LearningRate
 from anyprop.sklearn._rows import Batches, Data, outputs
-from anyprop.training._host import read, read_number
+from anyprop.training._host import read_number
+from anyprop.training._signals import HeldSignals
+from anyprop.training.history import EpochRecord
+from anyprop.training.run import Run, TrainingDivergedError
 from anyprop.training.step import Step
 
 
@@ -58,30 +65,32 @@ class Trainer:
         self._step = compile_step(Step(Objective(net, loss, alpha, like), opt))
         self._noisy = net.noise(np.random.default_rng(0), (1, like[0].W.shape[0])) is not None
 
+    def start(self, params: Parameters, state: OptimizerState, monitors: tuple[str, ...]) -> Run:
+        """Begin a run; it works on copies of its own."""
+        in_place = donates(params.xp)
+        return Run(self.net, self.loss, self.opt, params, state, monitors, in_place=in_place)
+
     def epoch(
         self,
-        params: Parameters,
-        state: OptimizerState,
+        run: Run,
         batches: Batches,
         order: Any,
         rng: np.random.Generator | None,
-    ) -> tuple[Parameters, OptimizerState, float]:
+        signals: HeldSignals,
+    ) -> float:
         """Train on every row once; give the mean loss of the batches, weighted by their rows."""
-        values, sizes = [], []
+        sizes = []
         with np.errstate(all="ignore"):  # what overflows is found when the losses are read
             for batch in batches.of(order):
                 if rng is not None:
                     noise = self.net.noise(rng, tuple(batch["x"].shape))
-                    batch["noise"] = noise_beside(params, noise)
-                params, state, value = self._step(params, state, **batch)
-                values.append(value)
+                    batch["noise"] = noise_beside(run.params, noise)
+                signals.hold()
+                run.advance(self._step, batch)
+                signals.release()
                 sizes.append(batch["x"].shape[0])
-        losses = read(values)
-        return (
-            params,
-            state,
-            math.fsum(map(math.prod, zip(losses, sizes, strict=True))) / sum(sizes),
-        )
+            losses = run.read_losses()
+        return float(math.fsum(map(operator.mul, losses, sizes)) / sum(sizes))
 
     def noise_generator(self, random_state: np.random.RandomState) -> np.random.Generator | None:
         """Make the generator of dropout, or none where nothing is dropped and nothing shall be drawn."""
@@ -109,7 +118,7 @@ def train(
     trainer : Trainer
         Its network and step.
     params, state : Parameters, OptimizerState
-        Where to start; both may be written over.
+        Where to start; left as they are.
     data : Data
         All rows.
     validation : Data, optional
@@ -127,51 +136,92 @@ def train(
         The trained ones; with early stopping the parameters of the best epoch.
     """
     est, random_state = estimator, estimator._random_state
+    callbacks = est.callbacks or ()
     n = data.t.shape[0] if rows is None else rows.shape[0]
     batches = Batches(data, batch_size)
     rate, rng = LearningRate(est, trainer.opt), trainer.noise_generator(random_state)
-    best = params
+    run = trainer.start(params, state, monitors(est, validation))
+    best = run.params
     est.n_iter_ = 0
-    try:
-        while est.n_iter_ < est.max_iter:
-            order = rows
-            if est.shuffle:
-                # Each epoch shuffles the order of the one before, as scikit-learn does.
-                permutation = random_state.permutation(n)
-                rows = order = permutation if rows is None else rows[permutation]
-            params, state, loss = trainer.epoch(params, state, batches, order, rng)
-            if not math.isfinite(loss):
-                raise diverged(f"the loss became {loss} in iteration {est.n_iter_ + 1}", est)
-            est.n_iter_ += 1
-            est.t_ += n
-            est.loss_ = loss
-            est.loss_curve_.append(loss)
-            if est.verbose:
-                print(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
-            if validation is not None:
-                measure(est, trainer, params, validation)
-            if _improved(est) and est.early_stopping:
-                best = params.copy()
-            state = rate.after_epoch(state, est.t_)
-            if est._no_improvement_count > est.n_iter_no_change:
-                slower, decision = rate.after_plateau(state)
+    with HeldSignals(signal.SIGINT) as signals:
+        try:
+            for callback in callbacks:
+                callback.on_start(run)
+            while est.n_iter_ < est.max_iter and not run.stopped:
+                began = time.perf_counter()
+                if est.shuffle:
+                    # Each epoch shuffles the order of the one before, as scikit-learn does.
+                    permutation = random_state.permutation(n)
+                    rows = permutation if rows is None else rows[permutation]
+                loss = trainer.epoch(run, batches, rows, rng, signals)
+                est.n_iter_ += 1
+                est.t_ += n
+                est.loss_ = loss
+                est.loss_curve_.append(loss)
                 if est.verbose:
-                    print(f"{_plateau(est)} {decision}")
-                if slower is None:
+                    print(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
+                if validation is not None:
+                    measure(est, trainer, run.params, validation)
+                if callbacks:
+                    record(est, run, time.perf_counter() - began, measured=validation is not None)
+                    for callback in callbacks:
+                        callback.on_report(run)
+                    for callback in callbacks:
+                        callback.on_epoch(run)
+                if _improved(est) and est.early_stopping:
+                    best = run.params.copy()
+                rate.after_epoch(run, est.t_)
+                if est._no_improvement_count > est.n_iter_no_change:
+                    stops, decision = rate.after_plateau(run)
+                    if est.verbose:
+                        print(f"{_plateau(est)} {decision}")
+                    if stops:
+                        break
+                    est._no_improvement_count = 0
+                if incremental:
                     break
-                state, est._no_improvement_count = slower, 0
-            if incremental:
-                break
-            if est.n_iter_ == est.max_iter:
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the "
-                    "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=5,
-                )
-    except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=5)
-    return (best if est.early_stopping else params), state
+                if est.n_iter_ == est.max_iter and not run.stopped:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the "
+                        "optimization hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=5,
+                    )
+        except TrainingDivergedError as error:
+            what = f"the loss or a parameter became infinite or NaN in iteration {est.n_iter_ + 1}"
+            raise diverged(what, est) from error
+        except KeyboardInterrupt:
+            if signals.holding:  # amid a step, whose parameters nobody can use
+                raise
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        for callback in callbacks:
+            callback.on_end(run)
+    return (best if est.early_stopping else run.params), run.state
+
+
+def monitors(est: Any, validation: Data | None) -> tuple[str, ...]:
+    """Name what a callback of an estimator may watch."""
+    if validation is None:
+        return ("train_loss",)
+    accuracy = ("validation_accuracy",) if is_classifier(est) else ()
+    return ("train_loss", "validation_loss", *accuracy)
+
+
+def record(est: Any, run: Run, seconds: float, *, measured: bool) -> None:
+    """Enter the last epoch into the history that callbacks see."""
+    accurate = measured and is_classifier(est)
+    run.epoch += 1
+    run.history.epochs.append(
+        EpochRecord(
+            epoch=run.epoch,
+            step=run.step,
+            train_loss=est.loss_,
+            validation_loss=est.validation_loss_curve_[-1] if measured else None,
+            validation_accuracy=est.validation_scores_[-1] if accurate else None,
+            lr=run.lr,
+            seconds=seconds,
+        )
+    )
 
 
 def clipped_batch_size(batch_size: Any, n: int) -> int:

@@ -43,7 +43,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multilayer perceptron for classes; scikit-learn's class of this name, on any backend.
 
     All parameters of scikit-learn's `MLPClassifier` are there with their names, defaults and meaning;
-    the last five are new. With the same `random_state` the loss curve is the same.
+    the last six are new. With the same `random_state` the loss curve is the same.
 
     Parameters
     ----------
@@ -109,6 +109,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         both uniform, with Glorot's bound.
     dtype : {"float32", "float64"} or None, default=None
         Dtype to compute in. None follows X: float32 stays, everything else becomes float64.
+    callbacks : sequence of Callback, optional
+        Called as `anyprop.fit` does; a report comes at the end of each epoch. Not with "lbfgs".
     class_weight : dict, "balanced", list of dict or None, default=None
         Weights of the classes, as `sklearn.utils.class_weight.compute_sample_weight` takes them; they
         multiply `sample_weight`.
@@ -205,6 +207,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         norm: str | None = None,
         initializer: Any = None,
         dtype: str | None = None,
+        callbacks: Any = None,
         class_weight: Any = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -234,6 +237,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.norm = norm
         self.initializer = initializer
         self.dtype = dtype
+        self.callbacks = callbacks
         self.class_weight = class_weight
 
     def fit(

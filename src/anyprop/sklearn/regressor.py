@@ -24,7 +24,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     """Multilayer perceptron for real numbers; scikit-learn's class of this name, on any backend.
 
     All parameters of scikit-learn's `MLPRegressor` are there with their names, defaults and meaning;
-    the last four are new. With the same `random_state` the loss curve is the same.
+    the last five are new. With the same `random_state` the loss curve is the same.
 
     Parameters
     ----------
@@ -93,6 +93,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         both uniform, with Glorot's bound.
     dtype : {"float32", "float64"} or None, default=None
         Dtype to compute in. None follows X: float32 stays, everything else becomes float64.
+    callbacks : sequence of Callback, optional
+        Called as `anyprop.fit` does; a report comes at the end of each epoch. Not with "lbfgs".
 
     Attributes
     ----------
@@ -188,6 +190,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         norm: str | None = None,
         initializer: Any = None,
         dtype: str | None = None,
+        callbacks: Any = None,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -217,6 +220,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.norm = norm
         self.initializer = initializer
         self.dtype = dtype
+        self.callbacks = callbacks
 
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
