@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
 import tracemalloc
 import warnings
+import weakref
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -215,6 +217,78 @@ def test_steps_allocate_nothing_that_stays():
     activation = 64 * 64 * 4  # bytes; Python's own lists of free tuples grow by less
     assert after - before < activation
     assert peak - before < 2 * activation
+
+
+def test_thousands_of_steps_keep_nothing(form):
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp())
+    compiled, given = ap.compile(step), batch()
+
+    def run(n):
+        nonlocal params, state
+        for _ in range(n):
+            params, state, _ = compiled(params, state, **given)
+
+    run(100)
+    tracemalloc.start()
+    try:
+        run(100)
+        before, _ = tracemalloc.get_traced_memory()
+        run(3000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 3000  # bytes: less than one for each step
+
+
+def test_a_dropped_step_gives_its_memory_back(form):
+    net = ap.MLP([64, 256, K])
+    step, params, state, batch = _problem(net, ap.SoftmaxCrossEntropy(), ap.SGD(), n=256)
+    given, buffers = batch(), 256 * 256 * 4
+    # Two batch sizes, so that a plan of each is kept; and once before, for all that is kept for good.
+    smaller = {name: None if a is None else a[:128] for name, a in given.items()}
+
+    def train():
+        compiled = ap.compile(step)
+        ours = _copied(params, state)
+        for arrays in (given, smaller, given):
+            *ours, _ = compiled(*ours, **arrays)
+        return compiled
+
+    train()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        compiled = train()
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+        assert held - before > buffers
+        del compiled
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < buffers / 10
+
+
+def test_the_plans_of_a_thread_end_with_it():
+    step, params, state, batch = _problem(
+        ap.MLP([64, 256, K]), ap.SoftmaxCrossEntropy(), ap.SGD(), n=256
+    )
+    compiled, given = ap.compile(step), batch()
+    ours, dropped = _copied(params, state), []
+
+    def train():
+        # A copy is made of what is not contiguous, and lives as long as the plan that writes to it.
+        flat = np.repeat(params.flat, 2)[::2]
+        new, _, _ = compiled(params.replace(flat=flat), ours[1], **given)
+        dropped.append(weakref.ref(new))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert dropped[0]() is None
 
 
 def test_buffers_are_used_again_within_a_step():

@@ -41,9 +41,6 @@ _SCALAR_FORMS: dict[Any, str] = {
     np.greater_equal: "{0} >= {1}",
     np.equal: "{0} == {1}",
     np.not_equal: "{0} != {1}",
-    np.bitwise_and: "{0} & {1}",
-    np.bitwise_or: "{0} | {1}",
-    np.invert: "not {0}",
     choose: "{1} if {0} else {2}",
     convert: "{0}",
 }

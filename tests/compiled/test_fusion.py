@@ -1,0 +1,186 @@
+"""Loops that numba compiles compute what NumPy's calls compute, also of NaN, infinity and zeros."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from anyprop.compiled import fusion, traced as xp
+from anyprop.compiled.plan import make_plan
+from anyprop.compiled.recording import Recording
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
+
+
+@pytest.fixture(autouse=True)
+def _small_arrays_are_fused(monkeypatch):
+    monkeypatch.setattr(fusion, "SMALLEST", 1)
+
+
+def planned(function, *arrays, targets=(), arguments=()):
+    """Plan a function of arrays; give what its plan computes, and how many calls that takes."""
+    with np.errstate(all="ignore"):
+        with Recording() as recording:
+            given = [
+                Recording.number(a) if isinstance(a, float) else Recording.given(np.array(a))
+                for a in arrays
+            ]
+            outputs = function(*given)
+        chosen = [None if i is None else given[i] for i in targets]
+        plan = make_plan(recording, outputs, chosen, [given[i] for i in arguments])
+        plan.run(*(arrays[i] for i in arguments))
+    return plan, given
+
+
+FORMS = {
+    "+": lambda xp, a, b: a + b,
+    "-": lambda xp, a, b: a - b,
+    "*": lambda xp, a, b: a * b,
+    "/": lambda xp, a, b: a / b,
+    "negative": lambda xp, a, b: -a,
+    "abs": lambda xp, a, b: xp.abs(a),
+    "sqrt": lambda xp, a, b: xp.sqrt(a),
+    "sign": lambda xp, a, b: xp.sign(a),
+    "maximum": lambda xp, a, b: xp.maximum(a, b),
+    "minimum": lambda xp, a, b: xp.minimum(a, b),
+    "clip": lambda xp, a, b: xp.clip(a, -0.5, 2.0),
+    "<": lambda xp, a, b: xp.where(a < b, a, b),
+    "<=": lambda xp, a, b: xp.where(a <= b, a, b),
+    ">": lambda xp, a, b: xp.where(a > b, a, b),
+    ">=": lambda xp, a, b: xp.where(a >= b, a, b),
+    "==": lambda xp, a, b: xp.where(a == b, 5.0, b),
+    "!=": lambda xp, a, b: xp.where(a != b, 5.0, b),
+}
+
+
+def test_every_form_is_tested():
+    assert len(fusion._SCALAR_FORMS) == len(FORMS) + len(["where", "astype"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form, dtype):
+    a, b = np.array([*itertools.product(SPECIAL, SPECIAL)]).T.astype(dtype)
+    plan, _ = planned(lambda a, b: [FORMS[form](xp, a, b) * 0.3], a, b)
+    assert len(plan.calls) == 1
+    with np.errstate(all="ignore"):
+        wanted = FORMS[form](np_namespace, a, b) * np.asarray(0.3, dtype)
+    assert plan.outputs[0].dtype == dtype
+    np.testing.assert_array_equal(plan.outputs[0], wanted)
+
+
+class np_namespace:
+    abs, sqrt, sign, maximum, minimum = np.abs, np.sqrt, np.sign, np.maximum, np.minimum
+
+    @staticmethod
+    def clip(a, low, high):
+        return np.clip(a, a.dtype.type(low), a.dtype.type(high))
+
+    @staticmethod
+    def where(condition, a, b):
+        return np.where(condition, a, b)
+
+    @staticmethod
+    def astype(a, dtype):
+        return a.astype(dtype)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 4), (4,), (1, 4), (3, 1), (1, 1), (), (2, 3, 4), (4, 3)], ids=str
+)
+def test_broadcasting(shape, rng):
+    """What no loop can read, as three dimensions or a transposed matrix, is left to NumPy."""
+    a, b = rng.standard_normal((3, 4)), rng.standard_normal(shape)
+
+    def function(a, b):
+        b = b.T if shape == (4, 3) else b
+        return [(a + b) * (a - b) - 1.0]
+
+    plan, _ = planned(function, a, b)
+    np.testing.assert_array_equal(plan.outputs[0], function(a, b)[0])
+    assert (len(plan.calls) == 1) == (shape not in ((2, 3, 4), (4, 3)))
+
+
+def test_results_in_the_place_of_arguments(rng):
+    a, b = rng.standard_normal((2, 50))
+    plan, (first, second) = planned(lambda a, b: [a * b + 1.0, a - b * 2.0], a, b, targets=[0, 1])
+    assert len(plan.calls) == 1
+    np.testing.assert_array_equal(first.value.data, a * b + 1.0)
+    np.testing.assert_array_equal(second.value.data, a - b * 2.0)
+
+
+def test_intermediate_results_that_are_read_later_are_kept(rng):
+    a = rng.standard_normal((5, 6))
+
+    def function(a):
+        y = a * 2.0
+        z = xp.maximum(y, 0.0) - 1.0
+        return [xp.matmul(y, xp.reshape(z, (6, 5))), xp.sum(z, axis=0)]
+
+    plan, _ = planned(function, a)
+    y = a * 2.0
+    z = np.maximum(y, 0.0) - 1.0
+    np.testing.assert_array_equal(plan.outputs[0], y @ z.reshape(6, 5))
+    np.testing.assert_array_equal(plan.outputs[1], z.sum(axis=0))
+    assert len(plan.calls) == 3
+
+
+def test_numbers_and_arrays_of_each_run():
+    def function(a, lr):
+        half = lr * 0.5
+        return [a * half + lr, (1.0 - lr) * a]
+
+    with Recording() as recording:
+        a, lr = Recording.given(np.ones((2, 3), "float32")), Recording.number(1.0)
+        outputs = function(a, lr)
+    plan = make_plan(recording, outputs, arguments=[a, lr])
+    for order in ("C", "F"):
+        x = np.asarray([[0.1, 0.2, 0.3], [1, 2, 3]], "float32", order=order)
+        x.flags.writeable = False
+        plan.run(x, 0.1)
+        for ours, wanted in zip(plan.outputs, function(x, 0.1), strict=True):
+            assert ours.dtype == wanted.dtype
+            np.testing.assert_array_equal(ours, wanted)
+
+
+def test_exp_is_left_to_numpy(rng):
+    a = rng.standard_normal(1000).astype("float32")
+    plan, _ = planned(lambda a: [xp.exp(a + 1.0) * 2.0], a)
+    np.testing.assert_array_equal(plan.outputs[0], np.exp(a + np.float32(1.0)) * np.float32(2.0))
+    assert np.exp in [call.function for call in plan.calls]
+
+
+PROGRAM = """
+import numpy as np
+from anyprop.compiled.kernels import get_kernel
+source = "def kernel(n, a):\\n for i in range(n):\\n  a[i] = 2 * a[i]\\n"
+kernel = get_kernel(source, [3, np.ones(3)])
+a = np.ones(3)
+kernel(3, a)
+assert a.tolist() == [2.0, 2.0, 2.0]
+print(sum(kernel.stats.cache_hits.values()))
+"""
+
+
+def test_what_is_compiled_is_kept_for_the_next_process(tmp_path):
+    """And where nothing can be written, the loop is compiled each time."""
+    file = tmp_path / "file"
+    file.touch()
+    hits = []
+    for folder in (tmp_path / "cache", tmp_path / "cache", file):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", PROGRAM],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        hits.append(int(done.stdout))
+    assert hits == [0, 1, 0]
