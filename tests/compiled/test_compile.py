@@ -416,3 +416,12 @@ def test_other_backends_compute_the_same(backend, name):
         net, ap.SoftmaxCrossEntropy(), OPTIMIZER_CASES[name], dtype="float64", xp=backend.name
     )
     _assert_equal(step, params, state, [batch() for _ in range(3)], exact=False)
+
+
+@pytest.mark.needs("torch")
+def test_pytorch_records_no_gradients_of_its_own():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp(), xp="torch")
+    params.flat.requires_grad_()
+    params, state, value = ap.compile(step)(params, state, **batch())
+    assert not params.flat.requires_grad
+    assert not value.requires_grad

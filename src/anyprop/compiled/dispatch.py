@@ -1,12 +1,15 @@
 """`compile`: the same step, prepared once for the arrays that it is given.
 
-NumPy     the first call is recorded; later ones repeat it into the same buffers (`planned.py`)
+NumPy     the first call is recorded; later ones repeat it into the same buffers (`planned.py`), with
+          elementwise calls that follow each other in one loop if numba is installed (`fusion.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
+PyTorch   the step as it is, without recording gradients of its own
 others    the step as it is
 """
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -111,5 +114,9 @@ _KINDS: dict[str, Callable[[Step], Run]] = {"numpy": PlannedStep, "jax": JittedS
 
 
 def _compiled_for(xp: Namespace, step: Step) -> Run:
-    kind = _KINDS.get(name_of(xp))
+    backend = name_of(xp)
+    if backend == "torch":
+        without_gradients: Run = importlib.import_module("torch").no_grad()(step)
+        return without_gradients
+    kind = _KINDS.get(backend)
     return step if kind is None else kind(step)
