@@ -167,6 +167,7 @@ LOSS_CASES = [
     LossCase("huber", ap.Huber(), reals),
     LossCase("huber-narrow", ap.Huber(delta=0.3), reals),
     LossCase("poisson", ap.PoissonNLL(), counts),
+    LossCase("poisson-deviance", ap.PoissonNLL(deviance=True), counts),
 ]
 
 
