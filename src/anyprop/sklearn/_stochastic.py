@@ -65,9 +65,16 @@ class Trainer:
         self._step = compile_step(Step(Objective(net, loss, alpha, like), opt))
         self._noisy = net.noise(np.random.default_rng(0), (1, like[0].W.shape[0])) is not None
 
-    def start(self, params: Parameters, state: OptimizerState, monitors: tuple[str, ...]) -> Run:
-        """Begin a run; it works on copies of its own."""
-        in_place = donates(params.xp)
+    def start(
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        monitors: tuple[str, ...],
+        *,
+        watched: bool,
+    ) -> Run:
+        """Begin a run; unless callbacks watch it, it may write over `params` and `state`."""
+        in_place = watched and donates(params.xp)
         return Run(self.net, self.loss, self.opt, params, state, monitors, in_place=in_place)
 
     def epoch(
@@ -118,7 +125,7 @@ def train(
     trainer : Trainer
         Its network and step.
     params, state : Parameters, OptimizerState
-        Where to start; left as they are.
+        Where to start; both may be written over.
     data : Data
         All rows.
     validation : Data, optional
@@ -140,8 +147,8 @@ def train(
     n = data.t.shape[0] if rows is None else rows.shape[0]
     batches = Batches(data, batch_size)
     rate, rng = LearningRate(est, trainer.opt), trainer.noise_generator(random_state)
-    run = trainer.start(params, state, monitors(est, validation))
-    best = run.params
+    run = trainer.start(params, state, monitors(est, validation), watched=bool(callbacks))
+    best = run.params.copy() if est.early_stopping else None
     est.n_iter_ = 0
     with HeldSignals(signal.SIGINT) as signals:
         try:
@@ -196,7 +203,7 @@ def train(
             warnings.warn("Training interrupted by user.", stacklevel=5)
         for callback in callbacks:
             callback.on_end(run)
-    return (best if est.early_stopping else run.params), run.state
+    return (run.params if best is None else best), run.state
 
 
 def monitors(est: Any, validation: Data | None) -> tuple[str, ...]:
