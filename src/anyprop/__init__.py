@@ -58,7 +58,7 @@ _NAMES = {
     "plotting": "plot_history",
     "training.batches": "batch_indices",
     "training.callbacks.base": "Callback",
-    "training.callbacks.checkpoint_hook": "CheckpointHook",
+    "training.callbacks.checkpoints": "Checkpoints",
     "training.callbacks.csv_logger": "CSVLogger",
     "training.callbacks.early_stopping": "EarlyStopping",
     "training.callbacks.json_logger": "JSONLogger",
@@ -66,6 +66,7 @@ _NAMES = {
     "training.evaluate": "Evaluation evaluate predict",
     "training.fit": "FitResult fit",
     "training.history": "EpochRecord History",
+    "training.resume": "ResumeError",
     "training.run": "Run TrainingDivergedError",
     "training.step": "Step make_step",
 }

@@ -63,7 +63,7 @@ from anyprop.parameters import Parameters as Parameters
 from anyprop.plotting import plot_history as plot_history
 from anyprop.training.batches import batch_indices as batch_indices
 from anyprop.training.callbacks.base import Callback as Callback
-from anyprop.training.callbacks.checkpoint_hook import CheckpointHook as CheckpointHook
+from anyprop.training.callbacks.checkpoints import Checkpoints as Checkpoints
 from anyprop.training.callbacks.csv_logger import CSVLogger as CSVLogger
 from anyprop.training.callbacks.early_stopping import EarlyStopping as EarlyStopping
 from anyprop.training.callbacks.json_logger import JSONLogger as JSONLogger
@@ -75,5 +75,6 @@ from anyprop.training.evaluate import (
 )
 from anyprop.training.fit import FitResult as FitResult, fit as fit
 from anyprop.training.history import EpochRecord as EpochRecord, History as History
+from anyprop.training.resume import ResumeError as ResumeError
 from anyprop.training.run import Run as Run, TrainingDivergedError as TrainingDivergedError
 from anyprop.training.step import Step as Step, make_step as make_step

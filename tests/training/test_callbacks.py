@@ -321,24 +321,23 @@ def test_loggers_write_while_the_run_goes_on_and_fail_before_it(problem, make, t
     assert recorder.calls == []
 
 
-def test_checkpoint_hook(problem):
-    saved = []
-    hook = ap.CheckpointHook(lambda run: saved.append((run.epoch, run.step)), every=2)
-    problem.fit(epochs=5, callbacks=[hook])
-    assert saved == [(2, 10), (4, 20), (5, 25)]
-    saved.clear()
-    problem.fit(epochs=4, callbacks=[hook])
-    assert saved == [(2, 10), (4, 20)]
-    saved.clear()
-    problem.fit(
-        epochs=4,
-        callbacks=[Script("train_loss", [2, 1, 3, 3]), ap.EarlyStopping("train_loss"), hook],
-    )
-    assert saved == [(2, 10), (4, 20), (4, 20)]  # the last for the parameters of the second epoch
-    with pytest.raises(TypeError, match="function"):
-        ap.CheckpointHook("model.safetensors")
-    with pytest.raises(ValueError, match="every"):
-        ap.CheckpointHook(print, every=0)
+def test_where_a_run_is_settled(problem):
+    calls = []
+
+    class Settled(ap.Callback):
+        def on_settled(self, run, *, ending):
+            calls.append((run.epoch, run.batch, run.step, ending))
+
+        def on_epoch(self, run):
+            calls.append("epoch")
+
+    first = [(0, k, k, False) for k in range(1, 6)]
+    problem.fit(epochs=1, callbacks=[Settled()])
+    assert calls == [*first, "epoch", (1, 0, 5, False), (1, 0, 5, True)]
+    calls.clear()
+    problem.fit(steps=7, callbacks=[Settled()])
+    then = [(1, 1, 6, False), (1, 2, 7, False), (1, 2, 7, True)]
+    assert calls == [*first, "epoch", (1, 0, 5, False), *then, "epoch"]
 
 
 def test_a_layer_of_your_own_trains(problem):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from anyprop._checks import unknown
 from anyprop.cli import backends, bench, compare, export, inspect, predict, train
 from anyprop.cli._parser import Parser, VersionAction, WrongCallError
+from anyprop.cli._termination import EXIT_CODE, Terminated
 
 COMMANDS = {
     "train": train,
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 1 if a run failed, 2 for a wrong call, 130 if Ctrl-C ended it.
+        Exit code: 0, 1 if a run failed, 2 for a wrong call, 130 if Ctrl-C ended it, 143 if SIGTERM did.
 
     Examples
     --------
@@ -51,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WrongCallError as error:
         print(f"anyprop: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("anyprop: interrupted.", file=sys.stderr)
-        return 130
+        return EXIT_CODE if isinstance(error, Terminated) else 130
 
 
 def make_parser() -> Parser:

@@ -20,6 +20,7 @@ from anyprop.parameters import Parameters
 from anyprop.training.evaluate import evaluate
 from anyprop.training.fit import fit
 from anyprop.training.history import History
+from anyprop.training.resume import ResumeError
 from anyprop.training.run import TrainingDivergedError
 
 FINISHED, STOPPED, INTERRUPTED, DIVERGED = "finished", "stopped early", "interrupted", "diverged"
@@ -88,6 +89,8 @@ def train(
         )
         done = len(history.losses) == steps
         ended = INTERRUPTED if interrupted else FINISHED if done else STOPPED
+    except ResumeError as error:
+        raise WrongCallError(error) from error
     except TrainingDivergedError as error:
         params, history, ended, problem = error.params, error.history, DIVERGED, str(error)
     return Outcome(params, history, steps, time.perf_counter() - began, ended, problem)

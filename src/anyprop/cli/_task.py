@@ -114,6 +114,6 @@ def total_steps(args: argparse.Namespace, examples: int) -> int:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Give what the user chose and the defaults of the rest, as JSON holds it."""
-    left_out = ("out", "no_progress")
+    left_out = ("out", "no_progress", "checkpoint_every", "resume", "or_start", "allow_changes")
     chosen = {name: value for name, value in vars(args).items() if name not in left_out}
     return {"anyprop": version(), **chosen}

@@ -6,7 +6,8 @@ learning rate that works: about 97 % of the test images are then recognized. For
     anyprop train --epochs 20 --schedule cosine --dropout 0.2
 
 The folder that --out names gets history.json (settings, losses and the result), loss.png and
-model.safetensors, also when Ctrl-C ends the training.
+model.safetensors, also when Ctrl-C or SIGTERM ends the training. With --checkpoint-every N a run that
+was killed goes on with --resume as if it had never ended.
 """
 
 from __future__ import annotations
@@ -14,18 +15,26 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any
+from pathlib import Path
 
+from anyprop._files import remove_parts
 from anyprop.checkpoint import save
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._outcome import make_folder, measure, train, write_json
 from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras, wrong_calls
 from anyprop.cli._task import Examples, default_lr, make_optimizer, make_task, settings, total_steps
+from anyprop.cli._termination import EXIT_CODE, sigterm_interrupts
 from anyprop.cli._text import block_characters, curve
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.plotting import plot_history
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.callbacks.checkpoints import Checkpoints
 from anyprop.training.callbacks.early_stopping import EarlyStopping
+from anyprop.training.resume import checkpoints_in
+from anyprop.training.run import Run
+
+_CHECKPOINTS = "checkpoints"
 
 
 def add_options(parser: Parser) -> None:
@@ -60,31 +69,80 @@ def add_options(parser: Parser) -> None:
         "play no part in it",
     )
     add_output(parser, "runs/train")
+    _add_checkpoints(parser)
+
+
+def _add_checkpoints(parser: Parser) -> None:
+    group = parser.add_argument_group("checkpoints")
+    group.add_argument(
+        "--checkpoint-every",
+        type=checked(count),
+        metavar="N",
+        help="write a checkpoint every N steps, and at the end, into the folder checkpoints below that "
+        "of --out; the last 3 stay, and the network of the best epoch as best.safetensors",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint below --out, with the same options as before; --steps "
+        "or --epochs may be more",
+    )
+    group.add_argument(
+        "--or-start",
+        action="store_true",
+        help="with --resume: start from the beginning where there is no checkpoint",
+    )
+    group.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="with --resume: go on although options differ that make it another run",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, write the files, print the result."""
+    try:
+        with sigterm_interrupts() as came:
+            code = _run(args)
+        return EXIT_CODE if came else code
+    except OSError as error:  # the disk is full, say
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"anyprop: {where}{error.strerror or error}.", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
     with wrong_calls():
         require_extras("matplotlib", "tqdm")
         args.lr = default_lr(args.optimizer) if args.lr is None else args.lr
         task = make_task(args)
-        data, stopping = task.train, dict[str, Any]()
+        data, validation = task.train, None
+        callbacks: list[Callback] = []
         if args.early_stopping is not None:
             data, validation = _hold_out(data)
-            stopping = {
-                "validation": validation,
-                "callbacks": [EarlyStopping(patience=args.early_stopping)],
-            }
+            callbacks.append(EarlyStopping(patience=args.early_stopping))
         steps = total_steps(args, data[0].shape[0])
         optimizer = make_optimizer(args, args.optimizer, args.lr, steps, rho=args.rho)
         params = task.net.init(
             args.seed, xp=task.xp, dtype=args.dtype, device=task.device, weights=args.weights
         )
+        resume = _resume(args)
         folder = make_folder(args.out)
-
-    print(f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps", flush=True)
+        remove_parts(folder)
+        if args.checkpoint_every is not None:
+            callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
+    callbacks.append(
+        _Announce(f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps")
+    )
     loss = SoftmaxCrossEntropy()
-    outcome = train(args, task, params, data, optimizer, steps, loss=loss, **stopping)
+    outcome = train(
+        *(args, task, params, data, optimizer, steps),
+        loss=loss,
+        validation=validation,
+        callbacks=callbacks,
+        resume=resume,
+        allow_changes=args.allow_changes,
+    )
     # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
     model = partial(
         save, folder / "model.safetensors", outcome.params, net=task.net, optimizer=optimizer
@@ -107,6 +165,36 @@ def run(args: argparse.Namespace) -> int:
     if outcome.problem:
         print(f"anyprop: {outcome.problem}", file=sys.stderr)
     return outcome.exit_code
+
+
+class _Announce(Callback):
+    """Say what is trained when nothing can refuse it any more."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def on_start(self, run: Run) -> None:
+        print(self.text + (f", resumed after {run.step}" if run.resumed else ""), flush=True)
+
+
+def _resume(args: argparse.Namespace) -> Path | None:
+    """Find what to resume from; None to start from the beginning."""
+    folder = Path(args.out) / _CHECKPOINTS
+    found = bool(checkpoints_in(folder))
+    if not args.resume:
+        if args.or_start or args.allow_changes:
+            raise WrongCallError("--or-start and --allow-changes go with --resume; leave them out")
+        if found and args.checkpoint_every is not None:
+            raise WrongCallError(
+                f"{folder} holds the checkpoints of an earlier run; go on with it by --resume, or "
+                "choose another --out"
+            )
+        return None
+    if not found and not args.or_start:
+        raise WrongCallError(
+            f"there is no checkpoint in {folder} to resume from; add --or-start to start without"
+        )
+    return folder if found else None
 
 
 def _hold_out(data: Examples) -> tuple[Examples, Examples]:

@@ -18,6 +18,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ from anyprop.training.batches import Batches, batch_indices, stream
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
 from anyprop.training.history import EpochRecord, History
+from anyprop.training.resume import ResumeError, load_run, set_states, settings_of_run
 from anyprop.training.run import Run
 from anyprop.training.step import make_step
 
@@ -80,6 +82,8 @@ def fit(
     accumulate: int = 1,
     compile: bool = True,
     state: OptimizerState | None = None,
+    resume: str | PathLike[str] | None = None,
+    allow_changes: bool = False,
     callbacks: Sequence[Callback] = (),
     report_every: int = 100,
     progress: bool = False,
@@ -123,6 +127,12 @@ def fit(
         differently from step to step needs ``compile=False``.
     state : OptimizerState, optional
         Where the optimizer goes on from, left as it is; its start by default.
+    resume : str or path, optional
+        A checkpoint that `Checkpoints` wrote, or a folder of them, of which the newest is taken. The
+        run goes on from there as if it had not ended: the same numbers bit for bit on the same
+        backend, to rounding on another. `epochs` and `steps` count from its beginning.
+    allow_changes : bool
+        Whether the resumed run may have other settings than the one that wrote the checkpoint.
     callbacks : sequence of Callback
         What to do at the start, at reports, after epochs and at the end, in this order.
     report_every : int >= 1
@@ -152,6 +162,9 @@ def fit(
         Before any work: arrays of different namespaces, devices or floating dtypes.
     ValueError
         Before any work: shapes, targets or options that do not fit.
+    ResumeError
+        Before any work, a ValueError: there is no checkpoint to resume from, or it has other settings,
+        which the message names.
     ImportError
         Before any work: `progress` without tqdm.
 
@@ -191,6 +204,26 @@ def fit(
     batch_size = count("fit", "batch_size", batch_size)
     report_every = count("fit", "report_every", report_every)
     seed = _seed(seed)
+    settings = settings_of_run(
+        net,
+        loss,
+        optimizer,
+        params,
+        callbacks,
+        examples=n,
+        validation=None if validation is None else validation[0].shape[0],
+        weighted=sample_weight is not None,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        seed=seed,
+        own_batches=batches is not None,
+    )
+    found = None
+    if resume is not None:
+        if state is not None:
+            raise ValueError("fit takes state or resume, not both.")
+        found = load_run(resume, params, settings, allow_changes=allow_changes)
+        params, state = found.params, found.state
     state = _state(optimizer, params, state)
     if progress and importlib.util.find_spec("tqdm") is None:
         raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
@@ -202,7 +235,20 @@ def fit(
     total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
     monitors = _monitors(net, params, loss, validation)
     in_place = compile and donates(params.xp)
-    run = Run(net, loss, optimizer, params, state, monitors, in_place=in_place)
+    run = Run(
+        *(net, loss, optimizer, params, state, monitors),
+        in_place=in_place,
+        settings=settings,
+        callbacks=callbacks,
+    )
+    if found is not None:
+        run.go_on(found, forget_stop=allow_changes)
+    if (steps or run.step) < run.step or (epochs or run.epoch) < run.epoch:
+        raise ResumeError(
+            f"the run in {resume} has done {run.step} steps in {run.epoch} epochs already, more than "
+            "it is asked for."
+        )
+    settling = [c for c in callbacks if type(c).on_settled is not Callback.on_settled]
     noisy = net.noise(stream(seed, 0, 0), (1, *x.shape[1:])) is not None
     noise = partial(_noise, net, seed) if noisy else None
     # NumPy gathers every batch into the same memory, which the compiled step copies from.
@@ -215,21 +261,41 @@ def fit(
         with np.errstate(all="ignore"):
             return measured(net, run.params, *validation, loss, max(batch_size, 1000))
 
+    reported = run.step
+
     def report(bar: Any) -> None:
-        losses = run.read_losses()
+        nonlocal reported
+        run.read_losses()
+        losses = run.history.losses[reported:]
         if losses:
+            reported = run.step
             bar.set_postfix(loss=f"{sum(losses) / len(losses):.4g}", refresh=False)
             bar.update(len(losses))
             for callback in callbacks:
                 callback.on_report(run)
 
+    def settle(*, ending: bool = False) -> None:
+        for callback in settling:
+            callback.on_settled(run, ending=ending)
+
     def train(bar: Any) -> None:
         for callback in callbacks:
             callback.on_start(run)
-        while not run.stopped:
-            began, first, sizes = time.perf_counter(), run.step, []
+        if found is not None and found.run is not None:
+            set_states(callbacks, found.run["callbacks"])
+        run.settled = True
+        # A run that ended within an epoch is resumed there, to end it the same way.
+        while run.batch or not (run.stopped or run.epoch == epochs or run.step == steps):
+            if not run.batch:
+                run.began = time.perf_counter()
+            done, first, sizes, whole = run.batch, run.step - run.batch, [], True
             for k, rows in enumerate(draw(n, batch_size, run.epoch)):
+                if k >= done and (run.stopped or run.step == steps):
+                    whole = False
+                    break
                 sizes.append(len(rows))
+                if k < done:
+                    continue
                 batch = inputs.of(rows, run.params, run.epoch, k)
                 signals.hold()
                 with np.errstate(all="ignore"):  # what overflows is found when losses are read
@@ -237,12 +303,17 @@ def fit(
                 signals.release()
                 if run.step % report_every == 0:
                     report(bar)
-                if run.stopped or run.step == steps:
-                    break
-            if not sizes:
-                raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
+                settle()
+            if len(sizes) < max(run.batch, 1):
+                raise ValueError(
+                    f"batches gave {len(sizes) or 'no'} batches for epoch {run.epoch}."
+                )
             report(bar)
+            if not whole:
+                settle(ending=True)
             measures = validate()
+            signals.hold()
+            run.settled, run.batch = False, 0
             run.epoch += 1
             run.history.epochs.append(
                 EpochRecord(
@@ -252,23 +323,30 @@ def fit(
                     validation_loss=None if measures is None else measures.loss,
                     validation_accuracy=None if measures is None else measures.accuracy,
                     lr=run.lr,
-                    seconds=time.perf_counter() - began,
+                    seconds=time.perf_counter() - run.began,
                 )
             )
             for callback in callbacks:
                 callback.on_epoch(run)
-            if run.epoch == epochs or run.step == steps:
-                break
+            if whole:
+                run.settled = True
+                settle()
+            signals.release()
 
     interrupted = False
-    with _bar(total, shown=progress) as bar, HeldSignals(signal.SIGINT) as signals:
+    with (
+        _bar(total, run.step, shown=progress) as bar,
+        HeldSignals(signal.SIGINT, signal.SIGTERM) as signals,
+    ):
         try:
             train(bar)
         except KeyboardInterrupt:
-            if signals.holding:  # amid a step, whose parameters nobody can use
+            if run.amid_step:  # whose parameters nobody can use
                 raise
-            interrupted = True
+            interrupted, signals.holding = True, False
             run.read_losses()
+        if run.settled:
+            settle(ending=True)
         for callback in callbacks:
             callback.on_end(run)
     return FitResult(run.params, run.state, run.history, interrupted)
@@ -370,14 +448,14 @@ def _monitors(
 
 
 @contextlib.contextmanager
-def _bar(total: int | None, *, shown: bool) -> Iterator[Any]:
+def _bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
     """Open a progress bar, or something that shows nothing in its place."""
     if not shown:
         yield _NoBar()
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, unit="step") as bar:
+    with tqdm(total=total, initial=done, unit="step") as bar:
         yield bar
 
 

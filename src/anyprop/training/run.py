@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.checkpoint import Checkpoint
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer, OptimizerState
@@ -55,6 +57,14 @@ class Run:
         Steps done.
     epoch : int
         Passes through the data completed.
+    batch : int
+        Batches done of the present pass.
+    settings : dict
+        What the run's numbers follow from, for a resumed run to be compared with.
+    callbacks : sequence of Callback
+        As given to `fit`.
+    resumed : bool
+        Whether the run goes on from a checkpoint.
     history : History
         What is known so far; complete whenever a callback is called.
     monitors : tuple of str
@@ -71,11 +81,18 @@ class Run:
         monitors: tuple[str, ...],
         *,
         in_place: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         self.net, self.loss, self.optimizer = net, loss, optimizer
         self.monitors = monitors
+        self.settings, self.callbacks = dict(settings or {}), callbacks
         self.history = History()
-        self.step = self.epoch = 0
+        self.step = self.epoch = self.batch = 0
+        self.began = time.perf_counter()  # the present epoch
+        self.settled = False  # whether the run can be resumed from where it stands
+        self.amid_step = self.resumed = False
+        self._last_lr: float | None = None
         self._in_place = in_place
         self._params, self._state = params, state
         self._params, self._state = self.snapshot()
@@ -115,9 +132,25 @@ class Run:
             return self._params.copy(), self._state.copy()
         return self._params, self._state
 
+    def go_on(self, found: Checkpoint, *, forget_stop: bool) -> None:
+        """Stand where the run stood that left a checkpoint."""
+        history, place = found.history, found.run
+        assert history is not None
+        assert place is not None
+        self.history = history
+        self.step = len(history.losses)
+        self.epoch, self.batch = place["epoch"], place["batch"]
+        self.began = time.perf_counter() - place["seconds"]
+        self._kept_at, self._last_lr, self._stopped = self.step, place["lr"], place["stopped"]
+        if forget_stop:
+            self._stopped = False
+        self.resumed = True
+
     @property
     def lr(self) -> float:
         """Learning rate of the last update, or of the first before there was one."""
+        if self._last_lr is not None:
+            return self._last_lr
         return read_number(self.optimizer.learning_rate(self._before))
 
     def stop(self) -> None:
@@ -134,10 +167,13 @@ class Run:
         if self._must_keep:
             self._kept, self._last = self._last, self.snapshot()
             self._kept_at, self._must_keep = self.step, False
-        self._before = self._state
+        self._before, self._last_lr = self._state, None
+        self.amid_step = True
         self._params, self._state, value = step(self._params, self._state, **batch)
         self.step += 1
+        self.batch += 1
         self._unread.append(value)
+        self.amid_step = False
 
     def read_losses(self) -> list[float]:
         """Read the losses of the steps since the last call into the history, in one transfer.

@@ -20,7 +20,8 @@ class CSVLogger(Callback):
     Parameters
     ----------
     path : str or path
-        The file; an older one is replaced when a run starts.
+        The file; an older one is replaced when a run starts, and so is
+        that of the run that is resumed, whose rows come again.
 
     Raises
     ------
@@ -36,11 +37,16 @@ class CSVLogger(Callback):
         self.path = Path(path)
 
     def on_start(self, run: Run) -> None:
-        self._write("w", [field.name for field in fields(EpochRecord)])
+        names = [field.name for field in fields(EpochRecord)]
+        self._write("w", [names, *map(_row, run.history.epochs)])
 
     def on_epoch(self, run: Run) -> None:
-        self._write("a", record_dict(run.history.epochs[-1]).values())
+        self._write("a", [_row(run.history.epochs[-1])])
 
-    def _write(self, mode: str, row: Iterable[Any]) -> None:
+    def _write(self, mode: str, rows: Iterable[Iterable[Any]]) -> None:
         with self.path.open(mode, newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(row)
+            csv.writer(file).writerows(rows)
+
+
+def _row(record: EpochRecord) -> Iterable[Any]:
+    return record_dict(record).values()

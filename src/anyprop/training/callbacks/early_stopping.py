@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from anyprop._checks import count, non_negative
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import Monitor
@@ -42,6 +44,17 @@ class EarlyStopping(Callback):
     ) -> None:
         self._monitor = Monitor(monitor, non_negative("EarlyStopping", "min_delta", min_delta))
         self.patience = count("EarlyStopping", "patience", patience)
+
+    def settings(self) -> dict[str, Any]:
+        return {**self._monitor.settings(), "patience": self.patience}
+
+    def get_state(self) -> dict[str, Any]:
+        params, state = self._best
+        return {**self._monitor.get_state(), "params": params, "state": state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._monitor.set_state(state)
+        self._best = state["params"], state["state"]
 
     def on_start(self, run: Run) -> None:
         self._monitor.start(run)

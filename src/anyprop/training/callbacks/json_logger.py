@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from anyprop.training.callbacks.base import Callback
-from anyprop.training.history import record_dict
+from anyprop.training.history import EpochRecord, record_dict
 from anyprop.training.run import Run
 
 
@@ -17,7 +17,8 @@ class JSONLogger(Callback):
     Parameters
     ----------
     path : str or path
-        The file; an older one is replaced when a run starts.
+        The file; an older one is replaced when a run starts, and so is
+        that of the run that is resumed, whose lines come again.
 
     Raises
     ------
@@ -33,9 +34,13 @@ class JSONLogger(Callback):
         self.path = Path(path)
 
     def on_start(self, run: Run) -> None:
-        self.path.write_text("", encoding="utf-8")
+        lines = "".join(map(_line, run.history.epochs))
+        self.path.write_text(lines, encoding="utf-8")
 
     def on_epoch(self, run: Run) -> None:
-        line = json.dumps(record_dict(run.history.epochs[-1]), allow_nan=False)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(_line(run.history.epochs[-1]))
+
+
+def _line(record: EpochRecord) -> str:
+    return json.dumps(record_dict(record), allow_nan=False) + "\n"

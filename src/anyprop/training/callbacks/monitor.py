@@ -7,6 +7,7 @@ improved    v < best - min_delta       for losses
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from anyprop._checks import unknown
 from anyprop.training.run import Run
@@ -51,6 +52,18 @@ class Monitor:
                 f"use one of: {', '.join(run.monitors)}."
             )
         self.best, self.waited = None, 0
+
+    def settings(self) -> dict[str, Any]:
+        """Give what is watched and how."""
+        return {"monitor": self.name, "min_delta": self.min_delta}
+
+    def get_state(self) -> dict[str, Any]:
+        """Give the best value and for how long it has stood."""
+        return {"best": self.best, "waited": self.waited}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+        self.best, self.waited = state["best"], state["waited"]
 
     def look(self, run: Run) -> bool:
         """Look at the newest record; tell whether it is better than all before it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from anyprop._checks import count, fraction, non_negative
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import Monitor
@@ -51,6 +53,16 @@ class ReduceLROnPlateau(Callback):
         self.factor = fraction(owner, "factor", factor)
         self.patience = count(owner, "patience", patience)
         self.min_lr = non_negative(owner, "min_lr", min_lr)
+
+    def settings(self) -> dict[str, Any]:
+        own = {"factor": self.factor, "patience": self.patience, "min_lr": self.min_lr}
+        return {**self._monitor.settings(), **own}
+
+    def get_state(self) -> dict[str, Any]:
+        return self._monitor.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._monitor.set_state(state)
 
     def on_start(self, run: Run) -> None:
         self._monitor.start(run)

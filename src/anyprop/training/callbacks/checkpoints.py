@@ -1,0 +1,94 @@
+"""Checkpoints: places in a run from which it can be resumed, and its best network."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from anyprop._checks import count, unknown
+from anyprop._files import remove_parts
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.callbacks.monitor import MONITORS, Monitor
+from anyprop.training.resume import checkpoint_name, checkpoints_in, save_model, save_run
+from anyprop.training.run import Run
+
+
+class Checkpoints(Callback):
+    """Write checkpoints into a folder, every few steps and when the run ends, however it does.
+
+    ``fit(resume=folder)`` goes on from the newest, ``step-00001000.safetensors`` by name. The network of
+    the best epoch is kept as ``best.safetensors``, for `anyprop.load`; nothing can be resumed from it.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where to write; made if it is missing.
+    every : int >= 1, optional
+        How many steps lie between two checkpoints; an epoch by default.
+    keep : int >= 1
+        How many checkpoints stay; older ones are removed when a newer one is safe on the disk.
+    monitor : {"validation_loss", "validation_accuracy", "train_loss"}, optional
+        What the best epoch is best in: the validation loss by default, the training loss where there
+        are no validation data.
+
+    Raises
+    ------
+    ValueError
+        Options out of range; at the start of a run that is not resumed, the folder has checkpoints.
+    OSError
+        The folder or a checkpoint cannot be written. The ones before it are still there, whole.
+
+    Examples
+    --------
+    >>> callback = Checkpoints("runs/mine", every=500, keep=2)
+    """
+
+    def __init__(
+        self,
+        folder: str | PathLike[str],
+        *,
+        every: int | None = None,
+        keep: int = 3,
+        monitor: str | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.every = None if every is None else count("Checkpoints", "every", every)
+        self.keep = count("Checkpoints", "keep", keep)
+        if monitor is not None and monitor not in MONITORS:
+            raise unknown("monitor", monitor, MONITORS)
+        self.monitor = monitor
+
+    def get_state(self) -> dict[str, Any]:
+        return self._monitor.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._monitor.set_state(state)
+
+    def on_start(self, run: Run) -> None:
+        measured = "validation_loss" if "validation_loss" in run.monitors else "train_loss"
+        self._monitor = Monitor(self.monitor or measured, 0.0)
+        self._monitor.start(run)
+        self._saved = run.step if run.resumed else None
+        found = checkpoints_in(self.folder)
+        if found and not run.resumed:
+            raise ValueError(
+                f"{self.folder} has checkpoints of an earlier run: resume it, or take another folder."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.folder)
+        for step, path in found:
+            if step > run.step:  # it would be taken for the newest of this run
+                path.replace(path.with_name(f"{path.name}.old"))
+
+    def on_epoch(self, run: Run) -> None:
+        if self._monitor.look(run):
+            save_model(self.folder / "best.safetensors", run)
+
+    def on_settled(self, run: Run, *, ending: bool) -> None:
+        due = run.batch == 0 if self.every is None else run.step % self.every == 0
+        if (due or ending) and run.step != self._saved:
+            save_run(self.folder / checkpoint_name(run.step), run)
+            self._saved = run.step
+            for _, path in checkpoints_in(self.folder)[self.keep :]:
+                path.unlink(missing_ok=True)

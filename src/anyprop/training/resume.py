@@ -1,0 +1,221 @@
+"""Where a run stands, in a file, and the way back into it.
+
+The order of the examples and the noise of dropout are functions of (seed, epoch, batch), so the place is
+two numbers: the epoch, and how many of its batches are done. With the parameters, the optimizer's state,
+the history and what the callbacks remember, the run goes on as if it had never ended.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+from anyprop._checks import few
+from anyprop.backend import device_of, dtype_name
+from anyprop.checkpoint import Checkpoint, load, save_checkpoint
+from anyprop.description import describe, settings_of
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.optimizers.base import Optimizer
+from anyprop.parameters import Parameters
+from anyprop.training.run import Run
+
+_PATTERN = "step-*.safetensors"
+
+
+class ResumeError(ValueError):
+    """A run cannot be resumed as it was asked to; the message says what stands in the way."""
+
+
+class Remembering(Protocol):
+    """What of a callback goes into a checkpoint."""
+
+    def settings(self) -> dict[str, Any]:
+        """Give the options that change the run."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Give what it knows."""
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+
+
+def settings_of_run(
+    net: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    params: Parameters,
+    callbacks: Sequence[Remembering],
+    **others: Any,
+) -> dict[str, Any]:
+    """Describe all that a run's numbers follow from, but for the numbers of its data."""
+    changing = {key: callback.settings() for key, callback in _keyed(callbacks)}
+    return {
+        "net": _described(net) or repr(net),
+        "loss": settings_of(loss),
+        "optimizer": settings_of(optimizer),
+        "dtype": dtype_name(params.flat),
+        **others,
+        "callbacks": {key: settings for key, settings in changing.items() if settings},
+    }
+
+
+def checkpoint_name(step: int) -> str:
+    """Name the checkpoint of a step."""
+    return f"step-{step:08d}.safetensors"
+
+
+def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
+    """List the checkpoints in a folder by their steps, the newest first."""
+    numbered = ((path.stem.removeprefix("step-"), path) for path in folder.glob(_PATTERN))
+    return sorted(((int(n), path) for n, path in numbered if n.isdecimal()), reverse=True)
+
+
+def save_run(path: str | PathLike[str], run: Run) -> None:
+    """Write where a run stands, which must be a place that it can be resumed from."""
+    run.read_losses()
+    place = {
+        "settings": run.settings,
+        "epoch": run.epoch,
+        "batch": run.batch,
+        "seconds": time.perf_counter() - run.began,
+        "lr": run.lr,
+        "stopped": run.stopped,
+        "callbacks": {key: callback.get_state() for key, callback in _keyed(run.callbacks)},
+    }
+    save_checkpoint(path, _contents(run)._replace(state=run.state, run=place))
+
+
+def save_model(path: str | PathLike[str], run: Run) -> None:
+    """Write a run's network without what only a resumed run needs."""
+    run.read_losses()
+    save_checkpoint(path, _contents(run))
+
+
+def _described(net: Layer) -> dict[str, Any] | None:
+    """Describe a network; None for layers of your own, of which a file cannot tell."""
+    try:
+        return describe(net)
+    except (TypeError, ValueError):
+        return None
+
+
+def _contents(run: Run) -> Checkpoint:
+    net = run.net if _described(run.net) else None
+    return Checkpoint(
+        net, run.params, None, run.step, run.history, settings_of(run.optimizer), {}, None
+    )
+
+
+def load_run(
+    path: str | PathLike[str],
+    params: Parameters,
+    settings: Mapping[str, Any],
+    *,
+    allow_changes: bool,
+) -> Checkpoint:
+    """Read where a run stood.
+
+    Parameters
+    ----------
+    path : str or path
+        A checkpoint, or a folder of them; of those the newest that is whole.
+    params : Parameters
+        What the numbers shall lie beside.
+    settings : dict
+        Those of the run that goes on.
+    allow_changes : bool
+        Whether they may be others than those of the run that wrote the file.
+
+    Returns
+    -------
+    Checkpoint
+        Its contents, beside `params`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file or folder.
+    ResumeError
+        There is no checkpoint, it is none of a run, or the settings differ; the message names those.
+    """
+    found = _newest(Path(path), params)
+    if found.run is None or found.state is None or found.history is None:
+        raise ResumeError(
+            f"{path} holds no training run, only a network; resume from a checkpoint."
+        )
+    if found.params.layout != params.layout:
+        raise ResumeError(f"{path} is of another network: its parameters are {found.params}.")
+    _check_place(path, found)
+    differences = list(_differences(found.run["settings"], settings))
+    if differences and not allow_changes:
+        raise ResumeError(
+            f"the run in {path} had other settings, and would no longer be the same run: "
+            f"{'; '.join(differences)}."
+        )
+    return found
+
+
+def _newest(path: Path, params: Parameters) -> Checkpoint:
+    options = {"device": device_of(params.flat), "dtype": dtype_name(params.flat)}
+    if not path.is_dir():
+        return load(path, xp=params.xp, **options)
+    for _, file in checkpoints_in(path):
+        try:
+            return load(file, xp=params.xp, **options)
+        except ValueError as error:
+            warnings.warn(f"{error} The one before it is taken.", RuntimeWarning, stacklevel=4)
+    raise ResumeError(f"there is no checkpoint in {path}.")
+
+
+def _check_place(path: object, found: Checkpoint) -> None:
+    run, history = found.run, found.history
+    assert run is not None
+    assert history is not None
+    kinds: dict[str, Any] = {
+        "settings": dict,
+        "callbacks": dict,
+        "epoch": int,
+        "batch": int,
+        "seconds": (int, float),
+        "lr": (int, float),
+        "stopped": bool,
+    }
+    wrong = [name for name, kind in kinds.items() if not isinstance(run.get(name), kind)]
+    wrong = wrong or [
+        name for name in ("epoch", "batch") if not 0 <= run[name] <= len(history.losses)
+    ]
+    if wrong or found.step != len(history.losses):
+        raise ResumeError(f"{path} contradicts itself in where its run stands {few(wrong)}.")
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Say in which entries two nested dicts differ."""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        before, now = (dict(enumerate(values)) for values in (before, now))
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in {**before, **now}:
+            inner = f"{name}.{key}" if name else str(key)
+            yield from _differences(before.get(key), now.get(key), inner)
+    elif before != now:
+        yield f"{name} was {few([before])} and is {few([now])}"
+
+
+def _keyed(callbacks: Sequence[Remembering]) -> Iterator[tuple[str, Remembering]]:
+    """Give each callback a name that is the same in the resumed run."""
+    seen: dict[str, int] = {}
+    for callback in callbacks:
+        kind = type(callback).__name__
+        seen[kind] = seen.get(kind, 0) + 1
+        yield (kind if seen[kind] == 1 else f"{kind} {seen[kind]}"), callback
+
+
+def set_states(callbacks: Sequence[Remembering], states: Mapping[str, Any]) -> None:
+    """Give callbacks back what they knew."""
+    for key, callback in _keyed(callbacks):
+        if states.get(key):
+            callback.set_state(states[key])
