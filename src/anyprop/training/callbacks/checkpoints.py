@@ -80,6 +80,7 @@ class Checkpoints(Callback):
         for step, path in found:
             if step > run.step:  # it would be taken for the newest of this run
                 path.replace(path.with_name(f"{path.name}.old"))
+        self._remove_old_ones()  # a kill may have come before
 
     def on_epoch(self, run: Run) -> None:
         if self._monitor.look(run):
@@ -90,5 +91,8 @@ class Checkpoints(Callback):
         if (due or ending) and run.step != self._saved:
             save_run(self.folder / checkpoint_name(run.step), run)
             self._saved = run.step
-            for _, path in checkpoints_in(self.folder)[self.keep :]:
-                path.unlink(missing_ok=True)
+            self._remove_old_ones()
+
+    def _remove_old_ones(self) -> None:
+        for _, path in checkpoints_in(self.folder)[self.keep :]:
+            path.unlink(missing_ok=True)
