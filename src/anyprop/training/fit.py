@@ -304,9 +304,12 @@ def fit(
                 if run.step % report_every == 0:
                     report(bar)
                 settle()
-            if len(sizes) < max(run.batch, 1):
+            if not sizes:
+                raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
+            if len(sizes) < run.batch:
                 raise ValueError(
-                    f"batches gave {len(sizes) or 'no'} batches for epoch {run.epoch}."
+                    f"batches gave {len(sizes)} for epoch {run.epoch}, but {run.batch} of them were done "
+                    "before the run was resumed; resume it with the same batches."
                 )
             report(bar)
             if not whole:
