@@ -192,7 +192,7 @@ def test_custom_batches_and_weights(problem, tmp_path):
     whole = problem.fit(callbacks=[ap.Checkpoints(tmp_path, every=3)], **given)
     for path in tmp_path.glob("step-*"):
         assert_same(problem, problem.fit(resume=path, **given), whole)
-    with pytest.raises(ValueError, match="batches gave 1 for epoch 1, but 2 of them"):
+    with pytest.raises(ValueError, match="batches gave 1 for epoch 1, but 2 were done before"):
         given["batches"] = lambda n, batch_size, epoch: [np.arange(3)]
         problem.fit(resume=tmp_path / "step-00000006.safetensors", **given)
 

@@ -308,7 +308,7 @@ def fit(
                 raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
             if len(sizes) < run.batch:
                 raise ValueError(
-                    f"batches gave {len(sizes)} for epoch {run.epoch}, but {run.batch} of them were done "
+                    f"batches gave {len(sizes)} for epoch {run.epoch}, but {run.batch} were done "
                     "before the run was resumed; resume it with the same batches."
                 )
             report(bar)
