@@ -73,6 +73,13 @@ def test_an_address_elsewhere_is_seen(tmp_path):
     assert [a for a in fetched(page) if is_elsewhere(a)] == ["//b.org/c.js"]
 
 
+def test_every_example_with_a_prompt_is_run():
+    for page in sorted(Path(__file__).parent.rglob("*.md")):
+        fences = re.split(r"^`{3,}(.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for opening, text in zip(fences[1::2], fences[2::2], strict=True):
+            assert ">>> " not in text or opening.startswith("{doctest}"), page
+
+
 def documented() -> set[str]:
     with (SITE / "objects.inv").open("rb") as file:
         inventory = InventoryFile.load(file, "", lambda base, path: path)
