@@ -16,6 +16,9 @@ nox.options.tags = ["default"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 TEST = nox.project.dependency_groups(PROJECT, "test")
 
+# One worker for each core, each computing with one thread: more would wait for each other.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 # What each backend's session installs beside anyprop: the backend, and the libraries that its
 # results are compared with.
 BACKENDS = {
@@ -38,10 +41,8 @@ def tests(session: nox.Session, name: str) -> None:
     """Run the tests on one backend; those that do not depend on a backend run with NumPy's."""
     session.install("-e", ".[cli,onnx]", *TEST, *BACKENDS[name])
     doctests = ["--doctest-modules"] if name == "numpy" else []
-    # One worker for each core, each computing with one thread: more would wait for each other.
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     session.run(
-        "pytest", "-n=auto", f"--backend={name}", *doctests, *session.posargs, env=one_thread
+        "pytest", "-n=auto", f"--backend={name}", *doctests, *session.posargs, env=ONE_THREAD
     )
 
 
@@ -54,7 +55,7 @@ def sklearn(session: nox.Session) -> None:
     session.run(
         *("pytest", "-n=auto", "--with=sklearn", "--doctest-modules", *backends),
         *(session.posargs or paths),
-        env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env=ONE_THREAD,
     )
 
 
@@ -104,8 +105,8 @@ def docs(session: nox.Session) -> None:
     session.install("-e", ".[cli,jax,onnx,sklearn,strict]", "torch==2.13.0")
     session.install(*nox.project.dependency_groups(PROJECT, "docs", "test"))
     out = ["-d", "build/doctrees", "docs"]
-    session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs")
-    session.run("sphinx-build", "-W", "-q", "-b", "doctest", *out, "build/doctest")
+    session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs", env=ONE_THREAD)
+    session.run("sphinx-build", "-W", "-q", "-b", "doctest", *out, "build/doctest", env=ONE_THREAD)
     session.run("pytest", "docs")
 
 

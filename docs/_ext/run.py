@@ -23,6 +23,7 @@ import hashlib
 import html
 import io
 import re
+import traceback
 import warnings
 from typing import Any, ClassVar
 
@@ -71,13 +72,19 @@ class Run(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         source = "\n".join(self.content)
-        where = f"{self.env.docname}, line {self.content_offset + 1}"
+        where = f"{self.env.docname}, the block at line {self.lineno}"
         result: list[nodes.Node] = []
         if "hide-code" not in self.options:
             code = nodes.literal_block(source, source, language="python")
             self.set_source_info(code)
             result.append(code)
-        printed, figures = execute(source, namespace_of(self.env), where)
+        try:
+            printed, figures = execute(source, namespace_of(self.env), where)
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            at = [frame.lineno or 1 for frame in frames if frame.filename == where]
+            line = f", in: {self.content[at[-1] - 1].strip()}" if at else ""
+            raise self.error(f"{type(error).__name__}: {error}{line}") from error
         if printed and "markdown" in self.options:
             result += self.parse_text_to_nodes(printed)
         elif printed:
@@ -96,8 +103,11 @@ class Value(SphinxRole):
     """Evaluate an expression in the page's namespace."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        text = str(eval(self.text, namespace_of(self.env)))
-        return [nodes.Text(text)], []
+        try:
+            return [nodes.Text(str(eval(self.text, namespace_of(self.env))))], []
+        except Exception as error:
+            message = f"{{value}} of {self.text}: {type(error).__name__}: {error}"
+            return [], [self.inliner.reporter.error(message, line=self.lineno)]
 
 
 def namespace_of(env: Any) -> dict[str, Any]:
