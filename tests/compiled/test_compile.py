@@ -140,6 +140,25 @@ def test_accumulated_steps_equal_theirs(form):
     _assert_equal(step, params, state, [batch() for _ in range(3)])
 
 
+@dataclass(frozen=True)
+class Masked(Layer):
+    """A layer with an array of its own, which is no argument of the step."""
+
+    d: int
+
+    def forward(self, params, x):
+        return x * np.arange(self.d, dtype=x.dtype), None
+
+    def backward(self, params, residuals, dy):
+        return dy * np.arange(self.d, dtype=dy.dtype), {}
+
+
+def test_arrays_from_outside_the_step_are_constants(form):
+    net = ap.Sequential(ap.Affine(4, 5), Masked(5), ap.Tanh(), ap.Affine(5, K))
+    step, params, state, batch = _problem(net, ap.SoftmaxCrossEntropy(), ap.RMSProp())
+    _assert_equal(step, params, state, [batch() for _ in range(3)])
+
+
 def test_other_batch_sizes_are_planned_too():
     step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp())
     _assert_equal(step, params, state, [batch(n) for n in (6, 1, 6, 3, 0, 6)])

@@ -148,7 +148,8 @@ def data_of(x: Any) -> Any:
 
 def apply(ufunc: Callable[..., Any], *args: Any) -> Traced:
     """Do a universal function, or another elementwise one that takes `out` last."""
-    return record(ufunc, [*args, OUT], ufunc(*map(data_of, args)), elementwise=True)
+    operands = [Recording.given(x) if isinstance(x, np.ndarray) else x for x in args]
+    return record(ufunc, [*operands, OUT], ufunc(*map(data_of, args)), elementwise=True)
 
 
 def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
