@@ -79,6 +79,8 @@ def distributed(session: nox.Session) -> None:
     """Train on several processes, which mpiexec starts."""
     session.install("-e", ".[cli,mpi]", "mpich", *TEST)  # never beside another MPI
     session.run("pytest", "tests/distributed", "-m=needs", "--with=mpi", *session.posargs)
+    example = ["python", "examples/distributed_mnist.py", "--out", session.create_tmp()]
+    session.run("mpiexec", "-n", "2", *example, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(tags=["default", "cpu"])

@@ -38,22 +38,39 @@ class Case:
         w = np.where(rng.random(N) < 0.4, 0.0, rng.exponential(size=N))
         return tuple(ap.from_host(array, xp) for array in (x, t, w))
 
-    def alone(self, xp: Any = None) -> dict[str, np.ndarray]:
-        """Train in one process, by `fit`."""
+    def fit(
+        self, communicator: Any = None, xp: Any = None, **options: Any
+    ) -> dict[str, np.ndarray]:
+        """Train by `fit`, which several ranks start from other parameters than rank 0."""
         x, t, w = self.data(xp)
+        rank = 0 if communicator is None else communicator.rank
         result = ap.fit(
             self.net,
-            self.net.init(8, xp=xp, dtype="float64"),
+            self.net.init(8 + rank, xp=xp, dtype="float64"),
             (x, t),
-            loss=self.loss,
-            optimizer=self.opt,
-            steps=STEPS,
-            batch_size=BATCH,
-            sample_weight=w if self.weighted else None,
-            seed=SEED,
-            accumulate=self.accumulate,
+            **{
+                "loss": self.loss,
+                "optimizer": self.opt,
+                "steps": STEPS,
+                "batch_size": BATCH,
+                "validation": (x[:17, ...], t[:17]),
+                "sample_weight": w if self.weighted else None,
+                "seed": SEED,
+                "accumulate": self.accumulate,
+                "communicator": communicator,
+                **options,
+            },
         )
-        return _numbers(result.params, result.history.losses)
+        numbers = _numbers(result.params, result.history.losses)
+        for record in result.history.epochs:
+            numbers[f"epoch {record.epoch}"] = np.asarray(
+                [record.train_loss, record.validation_loss, record.validation_accuracy]
+            )
+        return numbers
+
+    def alone(self) -> dict[str, np.ndarray]:
+        """Train in one process, and leave out what `on_rank` does not measure."""
+        return {key: array for key, array in self.fit().items() if "epoch" not in key}
 
     def on_rank(self, communicator: Any, xp: Any = None, step: Any = None) -> dict[str, np.ndarray]:
         """Train as one of the ranks, each of which starts from other parameters than rank 0."""

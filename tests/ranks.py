@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from anyprop import to_host
+
 
 class _Job:
     """What the ranks of one job share."""
@@ -33,6 +35,7 @@ class ThreadCommunicator:
         return values
 
     def all_reduce(self, array: Any) -> Any:
+        to_host(array)  # as every communicator reads the numbers: a tracer of JAX has none
         self.reductions += 1
         first, *others = self._all(array)
         for other in others:

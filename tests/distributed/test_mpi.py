@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anyprop.training.resume import checkpoints_in
 from parallel_cases import CASES
 
 pytestmark = pytest.mark.needs("mpi")
@@ -19,19 +21,25 @@ pytestmark = pytest.mark.needs("mpi")
 HERE = Path(__file__).parent
 
 
-def mpiexec(ranks, program, *args, timeout=120):
-    """Start a program of the folder `programs` on several ranks; the time limit is for a defect."""
-    command = ["mpiexec", "-n", str(ranks), sys.executable, HERE / "programs" / f"{program}.py"]
+def environment():
     paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+
+
+def mpiexec(ranks, *command, timeout=120):
+    """Run a command of Python on several ranks; the time limit is for a defect."""
     return subprocess.run(
-        [*map(str, command), *map(str, args)],
+        ["mpiexec", "-n", str(ranks), sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=env,
+        env=environment(),
         check=False,
     )
+
+
+def run_program(ranks, name, *args):
+    return mpiexec(ranks, HERE / "programs" / f"{name}.py", *args)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,7 @@ def alone():
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_processes_train_as_one(ranks, alone, tmp_path):
-    done = mpiexec(ranks, "train_cases", tmp_path / "result.npz")
+    done = run_program(ranks, "train_cases", tmp_path / "result.npz")
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "result.npz") as result:
         assert result["size"] == ranks
@@ -59,7 +67,7 @@ def test_processes_train_as_one(ranks, alone, tmp_path):
 def failed(how, tmp_path):
     """Run a job that fails on rank 1; return its errors, and how long it took."""
     began = time.monotonic()
-    done = mpiexec(3, "fail", how, tmp_path / "result.json")
+    done = run_program(3, "fail", how, tmp_path / "result.json")
     assert done.returncode != 0, done.stderr
     assert not (tmp_path / "result.json").exists()
     return done.stderr, time.monotonic() - began
@@ -92,15 +100,123 @@ def test_a_rank_that_leaves_early_is_not_waited_for(tmp_path):
 
 def test_a_job_that_succeeds_says_so(tmp_path):
     """The control for those above: the same program, and no rank fails."""
-    done = mpiexec(3, "fail", "not", tmp_path / "result.json")
+    done = run_program(3, "fail", "not", tmp_path / "result.json")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "result.json").read_text() == '"finished"'
 
 
 def test_a_gpus_array_waits_for_its_stream(tmp_path):
-    done = mpiexec(1, "staging", tmp_path / "result.json")
+    done = run_program(1, "staging", tmp_path / "result.json")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "result.json").read_text()) == {
         "staged": ["get", "Allreduce on the host", "set", "synchronize"] * 3,
         "aware": ["synchronize", "Allreduce on the gpu"] * 3,
     }
+
+
+def test_ctrl_c_on_one_rank_ends_all_after_the_same_step(tmp_path):
+    done = run_program(2, "interrupt", tmp_path / "result-%d.npz")
+    assert done.returncode == 0, done.stderr
+    first, second = (dict(np.load(tmp_path / f"result-{rank}.npz")) for rank in (0, 1))
+    assert first["interrupted"]
+    assert len(first["losses"]) == 41  # the step during which the signal is noticed
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def options_for(out, *options):
+    call = [
+        "-m",
+        "anyprop",
+        "train",
+        "--distributed",
+        "mpi",
+        "--dtype",
+        "float64",
+        "--hidden",
+        "20",
+    ]
+    return [*call, "--norm", "batch", "--dropout", "0.2", "--out", out, "--steps", "30", *options]
+
+
+def train(ranks, out, *options):
+    return mpiexec(ranks, *options_for(out, *options))
+
+
+def losses_in(out):
+    return np.asarray(json.loads((out / "history.json").read_text())["losses"])
+
+
+def test_the_command_trains_on_ranks_as_on_one(tmp_path):
+    outputs, histories = [], []
+    for ranks in (1, 2):
+        done = train(ranks, tmp_path / str(ranks))
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+        histories.append(json.loads((tmp_path / str(ranks) / "history.json").read_text()))
+        assert (tmp_path / str(ranks) / "loss.png").exists()
+        assert (tmp_path / str(ranks) / "model.safetensors").exists()
+    assert "30 steps on 2 ranks" in outputs[1]
+    assert [output.count("finished after 30 steps") for output in outputs] == [1, 1]
+    alone, ours = histories
+    assert alone["settings"] == ours["settings"]
+    assert alone["final"]["test_accuracy"] == ours["final"]["test_accuracy"]
+    np.testing.assert_allclose(alone["losses"], ours["losses"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        alone["final"]["test_loss"], ours["final"]["test_loss"], rtol=0, atol=1e-12
+    )
+
+
+def test_a_wrong_call_is_told_once(tmp_path):
+    done = train(2, tmp_path / "out", "--lr", "-1")
+    assert done.returncode == 2
+    assert done.stderr.count("anyprop: rmsprop: lr must be a positive finite number") == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_diverged_training_is_told_once(tmp_path):
+    done = train(2, tmp_path / "out", "--optimizer", "sgd", "--lr", "1e300")
+    assert done.returncode == 1
+    assert done.stderr.count("lower the learning rate") == 1
+
+
+def test_a_run_is_resumed_on_any_number_of_ranks(tmp_path):
+    whole = tmp_path / "whole"
+    assert train(2, whole).returncode == 0
+    assert train(2, tmp_path / "2", "--checkpoint-every", "8", "--steps", "20").returncode == 0
+    shutil.copytree(tmp_path / "2", tmp_path / "1")
+    for ranks in (2, 1):
+        out = tmp_path / str(ranks)
+        done = train(ranks, out, "--checkpoint-every", "8", "--resume")
+        assert done.returncode == 0, done.stderr
+        assert "resumed after 20" in done.stdout
+        tolerance = 0 if ranks == 2 else 1e-12
+        np.testing.assert_allclose(losses_in(out), losses_in(whole), rtol=0, atol=tolerance)
+
+
+def test_sigterm_to_the_job_leaves_a_checkpoint(tmp_path):
+    call = options_for(tmp_path, "--steps", "1000000", "--checkpoint-every", "20")
+    command = ["mpiexec", "-n", "2", sys.executable, *map(str, call)]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, env=environment()) as job:
+        until = time.monotonic() + 60
+        while not checkpoints_in(tmp_path / "checkpoints"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        job.terminate()
+        output, _ = job.communicate(timeout=60)
+    assert job.returncode != 0
+    assert "interrupted after" in output
+    steps = len(losses_in(tmp_path))
+    assert checkpoints_in(tmp_path / "checkpoints")[0][0] == steps
+    more = str(steps + 5)
+    done = train(2, tmp_path, "--checkpoint-every", "20", "--resume", "--steps", more)
+    assert done.returncode == 0, done.stderr
+    assert len(losses_in(tmp_path)) == steps + 5
+
+
+def test_a_resume_that_is_refused_is_told_once(tmp_path):
+    assert train(1, tmp_path, "--checkpoint-every", "10", "--steps", "10").returncode == 0
+    done = train(2, tmp_path, "--checkpoint-every", "10", "--resume", "--batch-size", "50")
+    assert done.returncode == 2
+    assert done.stderr.count("batch_size was 100 and is 50") == 1

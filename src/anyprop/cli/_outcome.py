@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from anyprop.cli._parser import WrongCallError
 from anyprop.cli._task import Examples, Task
+from anyprop.distributed import Communicator
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.parameters import Parameters
@@ -96,9 +97,11 @@ def train(
     return Outcome(params, history, steps, time.perf_counter() - began, ended, problem)
 
 
-def measure(task: Task, outcome: Outcome, loss: Loss) -> Result:
+def measure(
+    task: Task, outcome: Outcome, loss: Loss, communicator: Communicator | None = None
+) -> Result:
     """Evaluate what was trained on the test data."""
-    test = evaluate(task.net, outcome.params, task.test, loss=loss)
+    test = evaluate(task.net, outcome.params, task.test, loss=loss, communicator=communicator)
     return Result(outcome, float(test.accuracy or 0.0), test.loss)
 
 

@@ -114,6 +114,7 @@ def total_steps(args: argparse.Namespace, examples: int) -> int:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Give what the user chose and the defaults of the rest, as JSON holds it."""
-    left_out = ("out", "no_progress", "checkpoint_every", "resume", "or_start", "allow_changes")
+    checkpoints = ("checkpoint_every", "resume", "or_start", "allow_changes")
+    left_out = ("out", "no_progress", "distributed", *checkpoints)
     chosen = {name: value for name, value in vars(args).items() if name not in left_out}
     return {"anyprop": version(), **chosen}

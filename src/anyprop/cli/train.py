@@ -21,10 +21,12 @@ from anyprop._files import remove_parts
 from anyprop.checkpoint import save
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._outcome import make_folder, measure, train, write_json
-from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras, wrong_calls
+from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras
+from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
 from anyprop.cli._task import Examples, default_lr, make_optimizer, make_task, settings, total_steps
 from anyprop.cli._termination import EXIT_CODE, sigterm_interrupts
 from anyprop.cli._text import block_characters, curve
+from anyprop.distributed import Communicator, any_rank
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.plotting import plot_history
@@ -58,7 +60,9 @@ def add_options(parser: Parser) -> None:
         metavar="X",
         help="decay of the optimizer's running mean, if it has one (default: the optimizer's)",
     )
-    add_training(parser).add_argument(
+    training = add_training(parser)
+    add_distributed(training)
+    training.add_argument(
         "--early-stopping",
         nargs="?",
         type=checked(count),
@@ -101,18 +105,26 @@ def _add_checkpoints(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, write the files, print the result."""
+    communicator = connect(args)
     try:
         with sigterm_interrupts() as came:
-            code = _run(args)
+            code = _run(args, communicator)
         return EXIT_CODE if came else code
+    except WrongCallError:
+        if communicator.rank != 0:  # one of them says it
+            return 2
+        raise
     except OSError as error:  # the disk is full, say
         where = f"{error.filename}: " if error.filename else ""
         print(f"anyprop: {where}{error.strerror or error}.", file=sys.stderr)
+        if communicator.size > 1:  # the others wait for this one
+            communicator.abort(1)
         return 1
 
 
-def _run(args: argparse.Namespace) -> int:
-    with wrong_calls():
+def _run(args: argparse.Namespace, communicator: Communicator) -> int:
+    first = communicator.rank == 0  # the only one that reads and writes files
+    with wrong_calls_on(communicator):
         require_extras("matplotlib", "tqdm")
         args.lr = default_lr(args.optimizer) if args.lr is None else args.lr
         task = make_task(args)
@@ -126,13 +138,18 @@ def _run(args: argparse.Namespace) -> int:
         params = task.net.init(
             args.seed, xp=task.xp, dtype=args.dtype, device=task.device, weights=args.weights
         )
-        resume = _resume(args)
-        folder = make_folder(args.out)
-        remove_parts(folder)
+        folder = Path(args.out)
+        resume = _resume(args) if first else None
+        if first:
+            make_folder(args.out)
+            remove_parts(folder)
         if args.checkpoint_every is not None:
             callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
+    if any_rank(communicator, resume is not None):
+        resume = folder / _CHECKPOINTS
+    ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
     callbacks.append(
-        _Announce(f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps")
+        _Announce(f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps{ranks}")
     )
     loss = SoftmaxCrossEntropy()
     outcome = train(
@@ -140,6 +157,7 @@ def _run(args: argparse.Namespace) -> int:
         loss=loss,
         validation=validation,
         callbacks=callbacks,
+        communicator=communicator,
         resume=resume,
         allow_changes=args.allow_changes,
     )
@@ -147,8 +165,11 @@ def _run(args: argparse.Namespace) -> int:
     model = partial(
         save, folder / "model.safetensors", outcome.params, net=task.net, optimizer=optimizer
     )
-    model(step=len(outcome.history.losses), config={"settings": settings(args)})
-    result = measure(task, outcome, loss)
+    if first:
+        model(step=len(outcome.history.losses), config={"settings": settings(args)})
+    result = measure(task, outcome, loss, communicator)
+    if not first:
+        return outcome.exit_code
     final = {"test_accuracy": result.test_accuracy, "ended": outcome.ended}
     model(step=len(outcome.history.losses), config={"settings": settings(args), "final": final})
     write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})

@@ -17,8 +17,10 @@ from typing import Any
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace
 from anyprop.compiled.jitted import JittedStep
+from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep
 from anyprop.compiled.recording import TraceError
+from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
@@ -26,7 +28,7 @@ from anyprop.training.step import Step
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
 
 
-def compile(step: Step) -> Run:
+def compile(step: Step | DataParallelStep) -> Run:
     """Make the compiled form of a training step.
 
     It takes and gives what the step does, with two differences. Parameters and state are donated:
@@ -35,15 +37,15 @@ def compile(step: Step) -> Run:
 
     Parameters
     ----------
-    step : Step
-        From `make_step`. How it is compiled follows from the arrays of each call; a new shape or
-        dtype is planned anew.
+    step : Step or DataParallelStep
+        From `make_step`, or from `anyprop.distributed.make_data_parallel_step`. How it is compiled
+        follows from the arrays of each call; a new shape or dtype is planned anew.
 
     Returns
     -------
     callable
-        ``(params, state, x, t, *, noise=None, sample_weight=None) -> (params, state, value)``. On NumPy
-        its numbers are those of the step, bit for bit; elsewhere they are so to rounding.
+        Takes and gives what the step does. On NumPy its numbers are those of the step, bit for bit;
+        elsewhere they are so to rounding.
 
     Warns
     -----
@@ -68,29 +70,23 @@ def compile(step: Step) -> Run:
     >>> bool(value < 0.1)
     True
     """
-    if not isinstance(step, Step):
+    if not isinstance(step, (Step, DataParallelStep)):
         raise TypeError(f"compile takes a step from make_step, not {step!r}.")
     runs: dict[Namespace, Run] = {}
 
     def compiled(
-        params: Parameters,
-        state: OptimizerState,
-        x: Array,
-        t: Array,
-        *,
-        noise: Any = None,
-        sample_weight: Array | None = None,
+        params: Parameters, state: OptimizerState, *batch: Any, **options: Any
     ) -> tuple[Parameters, OptimizerState, Array]:
         xp = namespace(params.flat)
         run = runs.get(xp)
         if run is None:
             run = runs[xp] = _compiled_for(xp, step)
         try:
-            return run(params, state, x, t, noise=noise, sample_weight=sample_weight)
+            return run(params, state, *batch, **options)
         except TraceError as error:
             warnings.warn(f"the step runs uncompiled: {error}.", RuntimeWarning, stacklevel=2)
             runs[xp] = step
-            return step(params, state, x, t, noise=noise, sample_weight=sample_weight)
+            return step(params, state, *batch, **options)
 
     return compiled
 
@@ -110,13 +106,19 @@ def donates(xp: Namespace) -> bool:
     return name_of(xp) in _KINDS
 
 
-_KINDS: dict[str, Callable[[Step], Run]] = {"numpy": PlannedStep, "jax": JittedStep}
+_KINDS: dict[str, tuple[Callable[[Step], Run], Callable[[DataParallelStep], Run]]] = {
+    "numpy": (PlannedStep, PlannedParallelStep),
+    "jax": (JittedStep, JittedParallelStep),
+}
 
 
-def _compiled_for(xp: Namespace, step: Step) -> Run:
+def _compiled_for(xp: Namespace, step: Step | DataParallelStep) -> Run:
     backend = name_of(xp)
     if backend == "torch":
         without_gradients: Run = importlib.import_module("torch").no_grad()(step)
         return without_gradients
-    kind = _KINDS.get(backend)
-    return step if kind is None else kind(step)
+    kinds = _KINDS.get(backend)
+    if kinds is None:
+        return step
+    of_one, of_several = kinds
+    return of_several(step) if isinstance(step, DataParallelStep) else of_one(step)

@@ -7,7 +7,9 @@ Python int.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from anyprop._typing import Array
@@ -27,16 +29,7 @@ class JittedStep:
     """
 
     def __init__(self, step: Step) -> None:
-        jax = importlib.import_module("jax")
-        errors = jax.errors
         self._opt = step.opt
-        # What tracing raises where the step needs the numbers of an array.
-        self._untraceable = (
-            errors.ConcretizationTypeError,
-            errors.NonConcreteBooleanIndexError,
-            errors.TracerArrayConversionError,
-            errors.TracerIntegerConversionError,
-        )
 
         def compute(
             params: Parameters, slots: Any, mask: Any, numbers: Any, batch: dict[str, Any]
@@ -46,7 +39,7 @@ class JittedStep:
             params, after = step.opt.update_with(params, grads, before, *numbers)
             return params, after.slots, value
 
-        self._compute = jax.jit(compute, donate_argnums=(0, 1))
+        self._compute = importlib.import_module("jax").jit(compute, donate_argnums=(0, 1))
 
     def __call__(
         self,
@@ -61,11 +54,24 @@ class JittedStep:
         lr = self._opt.learning_rate(state)
         numbers = lr, self._opt.scalars(state.step + 1, lr)
         batch = {"x": x, "t": t, "noise": noise, "sample_weight": sample_weight}
-        try:
+        with untraceable():
             params, slots, value = self._compute(
                 params, state.slots, state.decay_mask, numbers, batch
             )
-        except self._untraceable as error:
-            what = str(error).partition("\n")[0].rstrip(".")
-            raise TraceError(f"JAX cannot trace it ({what})") from error
         return params, state._replace(step=state.step + 1, slots=slots), value
+
+
+@contextlib.contextmanager
+def untraceable() -> Iterator[None]:
+    """Turn what tracing raises where it needs the numbers of an array into `TraceError`."""
+    errors = importlib.import_module("jax").errors
+    try:
+        yield
+    except (
+        errors.ConcretizationTypeError,
+        errors.NonConcreteBooleanIndexError,
+        errors.TracerArrayConversionError,
+        errors.TracerIntegerConversionError,
+    ) as error:
+        what = str(error).partition("\n")[0].rstrip(".")
+        raise TraceError(f"JAX cannot trace it ({what})") from error

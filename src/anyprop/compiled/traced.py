@@ -6,6 +6,7 @@ missing here cannot be repeated into a buffer, or nothing in the library needs i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -94,6 +95,23 @@ def choose(condition: Any, x1: Any, x2: Any, out: Any) -> None:
     """Repeat `where`."""
     np.copyto(out, x2)
     np.copyto(out, x1, where=condition)
+
+
+def outside(function: Callable[[Any], Any], x: Traced) -> Traced:
+    """Do what is no function of the standard: `function` of a copy of x, which it may write over.
+
+    Its result has the shape and dtype of x. An exchange with other processes is such a thing.
+    """
+    # Not while it is recorded: the others may not be recording the same step.
+    return record(partial(store_outside, function), [x, OUT], data_of(x).copy())
+
+
+def store_outside(function: Callable[[Any], Any], x: Any, out: Any) -> None:
+    """Repeat `outside`."""
+    np.copyto(out, x)
+    result = function(out)
+    if result is not out:
+        np.copyto(out, result)
 
 
 def concat(arrays: list[Traced]) -> Traced:

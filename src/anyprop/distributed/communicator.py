@@ -7,11 +7,13 @@ too: what is agreed on the host does not pass through a GPU.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.backend import namespace
 
 
 class Communicator(Protocol):
@@ -72,8 +74,36 @@ class Communicator(Protocol):
         ...
 
 
+class AllReduces(Protocol):
+    """Whatever adds up arrays as a communicator does."""
+
+    def all_reduce(self, array: Array) -> Array: ...
+
+
+def all_reduce(communicator: AllReduces, array: Array) -> Array:
+    """Do `communicator.all_reduce`, also within a step that is recorded to be repeated.
+
+    Its array is then one of a namespace that has `outside`, for what is no function of the standard.
+    """
+    outside = getattr(namespace(array), "outside", None)
+    if outside is None:
+        return communicator.all_reduce(array)
+    return outside(communicator.all_reduce, array)
+
+
 def any_rank(communicator: Communicator, flag: bool) -> bool:
     """Tell every rank whether `flag` is true on at least one of them."""
     if communicator.size == 1:
         return flag
     return bool(communicator.all_reduce(np.asarray([float(flag)]))[0])
+
+
+def share(communicator: Communicator, value: Any) -> Any:
+    """Give every rank a copy of rank 0's Python object, which should be small."""
+    if communicator.size == 1:
+        return value
+    pickled = np.frombuffer(pickle.dumps(value), dtype=np.uint8)
+    size = communicator.broadcast(np.asarray([pickled.size], dtype=np.int64))
+    message = np.zeros(int(size[0]), dtype=np.uint8)
+    message[: pickled.size] = pickled[: message.size]
+    return pickle.loads(communicator.broadcast(message).tobytes())

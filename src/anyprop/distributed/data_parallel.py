@@ -20,7 +20,7 @@ import numpy as np
 from anyprop import _tree
 from anyprop._typing import Array
 from anyprop.backend import create, namespace
-from anyprop.distributed.communicator import Communicator
+from anyprop.distributed.communicator import Communicator, all_reduce
 from anyprop.distributed.sync_batch_norm import synchronized
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
@@ -42,8 +42,8 @@ class DataParallelStep:
     local : callable
         ``(params, x, t, *, noise, sample_weight) -> (message, running)``: what this rank's rows add to
         the message, and the new running statistics, None if there are none.
-    update : callable
-        ``(params, state, message) -> (params, state, value)``: what all ranks do with the sum.
+    opt : Optimizer
+        Updates the parameters, on all ranks alike.
     communicator : Communicator
         The ranks.
     observe : callable, optional
@@ -51,27 +51,51 @@ class DataParallelStep:
     """
 
     local: Callable[..., tuple[Array, Array | None]]
-    update: Callable[..., tuple[Parameters, OptimizerState, Array]]
+    opt: Optimizer
     communicator: Communicator
     observe: Callable[[Array], object] | None = None
 
     def __call__(
         self, params: Parameters, state: OptimizerState, parts: Sequence[Mapping[str, Any]]
     ) -> tuple[Parameters, OptimizerState, Array]:
-        xp = namespace(params.flat)
-        message = None
-        for part in parts:
-            summand, running = self.local(params, **part)
-            if len(parts) > 1:  # the next part may be computed in the memory of this one
-                summand = xp.asarray(summand, copy=True) if message is None else message + summand
-            message = summand
-            if running is not None:
-                params = params.replace(running=running)
-        if message is None:
+        value, grads = self.gradient(params, parts)
+        params, state = self.opt.update(params, grads, state)
+        return params, state, value
+
+    def gradient(
+        self, params: Parameters, parts: Sequence[Mapping[str, Any]]
+    ) -> tuple[Array, Parameters]:
+        """Compute the loss of the whole batch and its gradient."""
+        message, running = self.summed(params, parts)
+        value, grads = self.means(params, all_reduce(self, message))
+        return value, grads.replace(running=running)
+
+    def summed(
+        self, params: Parameters, parts: Sequence[Mapping[str, Any]]
+    ) -> tuple[Array, Array | None]:
+        """Add up the messages of this rank's parts; the running statistics go from part to part."""
+        if not parts:
             raise ValueError("a step needs at least one part of a batch; it may be empty.")
+        message, running = self.local(params, **parts[0])
+        for part in parts[1:]:
+            params = params.replace(running=running)
+            summand, running = self.local(params, **part)
+            message = message + summand
+        return message, running
+
+    def all_reduce(self, message: Array) -> Array:
+        """Add up the messages of all ranks, as a communicator does."""
         if self.observe is not None:
-            self.observe(xp.asarray(message[-2, ...], copy=True))
-        return self.update(params, state, self.communicator.all_reduce(message))
+            self.observe(namespace(message).asarray(message[-2, ...], copy=True))
+        return self.communicator.all_reduce(message)
+
+    def means(self, params: Parameters, message: Array) -> tuple[Array, Parameters]:
+        """Give the loss and the gradient out of the sum of all messages."""
+        xp = namespace(message)
+        total = message[-1:]
+        total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
+        means = message[:-1] / total
+        return xp.reshape(means[-1:], ()), Parameters(params.layout, means[:-1])
 
 
 def make_data_parallel_step(
@@ -137,18 +161,7 @@ def make_data_parallel_step(
         sums = [xp.reshape(number, (1,)) for number in (value * total, total)]
         return xp.concat([grads.flat, *sums]), grads.running
 
-    def update(
-        params: Parameters, state: OptimizerState, message: Array
-    ) -> tuple[Parameters, OptimizerState, Array]:
-        xp = namespace(message)
-        total = message[-1:]
-        total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
-        means = message[:-1] / total
-        grads = Parameters(params.layout, means[:-1], params.running)
-        params, state = opt.update(params, grads, state)
-        return params, state, xp.reshape(means[-1:], ())
-
-    return DataParallelStep(local, update, communicator, observe)
+    return DataParallelStep(local, opt, communicator, observe)
 
 
 def broadcast_parameters(

@@ -14,7 +14,7 @@ from typing import Any
 
 from anyprop._typing import Array, Residuals
 from anyprop.backend import create, namespace
-from anyprop.distributed.communicator import Communicator
+from anyprop.distributed.communicator import Communicator, all_reduce
 from anyprop.distributed.serial import SerialCommunicator
 from anyprop.layers.base import Layer
 from anyprop.layers.batch_norm import BatchNorm
@@ -41,9 +41,10 @@ class SyncBatchNorm(BatchNorm):
     def _batch_means(self, *arrays: Array) -> tuple[list[Array], Any]:
         xp = namespace(*arrays)
         n = create(xp.full, (1,), float(arrays[0].shape[0]), like=arrays[0], dtype=arrays[0].dtype)
-        sums = self.communicator.all_reduce(xp.concat([*(xp.sum(a, axis=0) for a in arrays), n]))
+        message = xp.concat([*(xp.sum(a, axis=0) for a in arrays), n])
+        sums = all_reduce(self.communicator, message)
         n = sums[-1:]
-        means = sums / xp.maximum(n, xp.ones_like(n))
+        means = sums / xp.maximum(n, 1.0)
         return [means[i * self.d : (i + 1) * self.d] for i in range(len(arrays))], n
 
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
@@ -55,7 +56,7 @@ class SyncBatchNorm(BatchNorm):
         new = self.momentum * xp.astype(n >= 2.0, mu.dtype)
         return {
             "mean": (1.0 - new) * params.mean + new * mu,
-            "var": (1.0 - new) * params.var + (new * n / xp.maximum(n - 1.0, xp.ones_like(n))) * v,
+            "var": (1.0 - new) * params.var + (new * n / xp.maximum(n - 1.0, 1.0)) * v,
         }
 
 

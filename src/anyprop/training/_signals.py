@@ -54,6 +54,11 @@ class HeldSignals:
         """Begin what no signal shall interrupt."""
         self.holding = True
 
+    @property
+    def came(self) -> bool:
+        """Whether a signal is held back."""
+        return self._came is not None
+
     def release(self) -> None:
         """End it, and let a signal that came in the meantime take effect."""
         self.holding = False

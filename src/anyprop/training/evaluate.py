@@ -11,9 +11,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from anyprop._checks import count, is_scalar_array
 from anyprop._typing import Array
 from anyprop.backend import check_same_place, create, dtype_name
+from anyprop.distributed.communicator import Communicator
+from anyprop.distributed.serial import SerialCommunicator
+from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.parameters import Parameters
@@ -43,6 +48,7 @@ def evaluate(
     *,
     loss: Loss,
     batch_size: int = 1000,
+    communicator: Communicator | None = None,
 ) -> Evaluation:
     """Measure a network on examples.
 
@@ -58,6 +64,8 @@ def evaluate(
         What to measure by.
     batch_size : int >= 1
         Rows in one forward pass.
+    communicator : Communicator, optional
+        The ranks of a job: each measures its share of the examples, and all get the whole's result.
 
     Returns
     -------
@@ -81,16 +89,25 @@ def evaluate(
     0.5
     """
     x, t = check_data("data", data, net, params, loss)
-    return measured(net, params, x, t, loss, count("evaluate", "batch_size", batch_size))
+    batch_size = count("evaluate", "batch_size", batch_size)
+    return measured(net, params, x, t, loss, batch_size, communicator or SerialCommunicator())
 
 
 def measured(
-    net: Layer, params: Parameters, x: Array, t: Array, loss: Loss, batch_size: int
+    net: Layer,
+    params: Parameters,
+    x: Array,
+    t: Array,
+    loss: Loss,
+    batch_size: int,
+    communicator: Communicator,
 ) -> Evaluation:
     """Compute `evaluate` on examples that were checked before."""
     xp = params.xp
     values, totals, right = [], [], []
-    for rows in _slices(x.shape[0], batch_size):
+    n = x.shape[0]
+    (mine,) = shares(n, communicator)
+    for rows in _slices(mine.start, mine.stop, batch_size):
         y, t_rows = net.forward(params, x[rows, ...])[0], t[rows, ...]
         value = loss.forward(y, t_rows)[0]
         total = loss.total_weight(t_rows, dtype=value.dtype)
@@ -106,8 +123,9 @@ def measured(
     k = len(values)
     values, totals, right = numbers[:k], numbers[k : 2 * k], numbers[2 * k :]
     weighted = [v * w for v, w in zip(values, totals, strict=True)]
-    mean = sum(weighted) / (sum(totals) or 1.0)
-    return Evaluation(mean, sum(right) / x.shape[0] if right else None)
+    sums = np.asarray([sum(weighted), sum(totals), sum(right)], dtype="float64")
+    weighted_sum, total, hits = communicator.all_reduce(sums).tolist()
+    return Evaluation(weighted_sum / (total or 1.0), hits / n if right else None)
 
 
 def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) -> Array:
@@ -149,10 +167,11 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
         raise TypeError(
             f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x."
         )
-    ys: list[Any] = [net.forward(params, x[r, ...])[0] for r in _slices(x.shape[0], batch_size)]
+    ys: list[Any] = [net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)]
     return ys[0] if len(ys) == 1 else params.xp.concat(ys)
 
 
-def _slices(n: int, batch_size: int) -> list[slice]:
-    """Cut 0..n-1 into ranges; the standard leaves open what a range beyond the end means."""
-    return [slice(a, min(a + batch_size, n)) for a in range(0, max(n, 1), batch_size)]
+def _slices(start: int, stop: int, size: int) -> list[slice]:
+    """Cut start..stop-1 into ranges; the standard leaves open what a range beyond the end means."""
+    starts = range(start, max(stop, start + 1), size)
+    return [slice(a, min(a + size, stop)) for a in starts]

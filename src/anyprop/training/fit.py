@@ -16,6 +16,7 @@ import contextlib
 import importlib.util
 import signal
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
@@ -26,14 +27,23 @@ import numpy as np
 from anyprop import _tree
 from anyprop._checks import count, flag
 from anyprop._typing import Array, Shape
-from anyprop.backend import device_of, from_host, name_of, namespace
+from anyprop.backend import device_of, from_host, name_of, namespace, to_host
 from anyprop.compiled.dispatch import compile as compile_step, donates
+from anyprop.distributed.communicator import Communicator
+from anyprop.distributed.data_parallel import (
+    DataParallelStep,
+    broadcast_parameters,
+    make_data_parallel_step,
+)
+from anyprop.distributed.serial import SerialCommunicator
+from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import noise_beside
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._data import check_data, check_finite, check_params, check_sample_weight
+from anyprop.training._ranks import Ranks
 from anyprop.training._signals import HeldSignals
 from anyprop.training.batches import Batches, batch_indices, stream
 from anyprop.training.callbacks.base import Callback
@@ -41,7 +51,7 @@ from anyprop.training.evaluate import Evaluation, measured
 from anyprop.training.history import EpochRecord, History
 from anyprop.training.resume import ResumeError, load_run, set_states, settings_of_run
 from anyprop.training.run import Run
-from anyprop.training.step import make_step
+from anyprop.training.step import Step, make_step
 
 
 class FitResult(NamedTuple):
@@ -81,6 +91,7 @@ def fit(
     batches: Batches | None = None,
     accumulate: int = 1,
     compile: bool = True,
+    communicator: Communicator | None = None,
     state: OptimizerState | None = None,
     resume: str | PathLike[str] | None = None,
     allow_changes: bool = False,
@@ -125,6 +136,11 @@ def fit(
         Whether the step is compiled, see `anyprop.compile`. A layer or loss of your own is then called
         for the first batch of each shape only, and what it computes is repeated; one that acts
         differently from step to step needs ``compile=False``.
+    communicator : Communicator, optional
+        The ranks of a job, see `anyprop.distributed`; this process alone by default. Every rank calls
+        `fit` with the same arguments and trains on its share of each batch; parameters and state are
+        those of rank 0. Callbacks are called on rank 0 only, and what they do to the run holds for
+        all. The results are those of one process, to rounding.
     state : OptimizerState, optional
         Where the optimizer goes on from, left as it is; its start by default.
     resume : str or path, optional
@@ -218,17 +234,31 @@ def fit(
         seed=seed,
         own_batches=batches is not None,
     )
+    communicator = communicator or SerialCommunicator()
+    ranks = Ranks(communicator)
+    if ranks.several:
+        place = {"backend": name_of(params.xp), "layout": params.layout}
+        length = {"epochs": epochs, "steps": steps, "report_every": report_every}
+        ends = {"rows at the ends of data": (_ends(x), _ends(t))}
+        others = {name: value for name, value in settings.items() if name != "callbacks"}
+        ranks.check_same(place | others | length | ends)
     found = None
     if resume is not None:
         if state is not None:
             raise ValueError("fit takes state or resume, not both.")
-        found = load_run(resume, params, settings, allow_changes=allow_changes)
+        load = partial(load_run, resume, params, settings, allow_changes=allow_changes)
+        found = ranks.read(load, params)
         params, state = found.params, found.state
     state = _state(optimizer, params, state)
     if progress and importlib.util.find_spec("tqdm") is None:
         raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
     compile = flag("fit", "compile", compile)
-    eager = make_step(net, loss, optimizer, accumulate=accumulate)
+    eager: Step | DataParallelStep
+    if ranks.several:
+        params, state = broadcast_parameters(params, state, communicator)
+        eager = make_data_parallel_step(net, loss, optimizer, communicator, observe=ranks.observe)
+    else:
+        eager = make_step(net, loss, optimizer, accumulate=accumulate)
     step = compile_step(eager) if compile else eager
     draw = batches or partial(_batches, seed)
 
@@ -249,6 +279,7 @@ def fit(
             "it is asked for."
         )
     settling = [c for c in callbacks if type(c).on_settled is not Callback.on_settled]
+    settles = ranks.any(bool(settling))
     noisy = net.noise(stream(seed, 0, 0), (1, *x.shape[1:])) is not None
     noise = partial(_noise, net, seed) if noisy else None
     # NumPy gathers every batch into the same memory, which the compiled step copies from.
@@ -259,29 +290,43 @@ def fit(
         if validation is None:
             return None
         with np.errstate(all="ignore"):
-            return measured(net, run.params, *validation, loss, max(batch_size, 1000))
+            size = max(batch_size, 1000)
+            return measured(net, run.params, *validation, loss, size, communicator)
 
     reported = run.step
 
     def report(bar: Any) -> None:
         nonlocal reported
-        run.read_losses()
+        ranks.read_losses(run)
         losses = run.history.losses[reported:]
         if losses:
             reported = run.step
             bar.set_postfix(loss=f"{sum(losses) / len(losses):.4g}", refresh=False)
             bar.update(len(losses))
-            for callback in callbacks:
-                callback.on_report(run)
+            ranks.call(callbacks, "on_report", run)
+
+    def batch_of(rows: Any, k: int) -> dict[str, Any]:
+        if not ranks.several:
+            return inputs.of(rows, run.params, run.epoch, k)
+        mine = shares(len(rows), communicator, accumulate)
+        return {"parts": inputs.parts_of(rows, run.params, run.epoch, k, mine)}
 
     def settle(*, ending: bool = False) -> None:
-        for callback in settling:
-            callback.on_settled(run, ending=ending)
+        if settles:
+            ranks.call(settling, "on_settled", run, ending=ending)
+
+    def release() -> None:
+        if not ranks.several:
+            signals.release()
+        elif ranks.any(signals.came):  # all stop after the same step
+            signals.release()  # which raises where it came to
+            raise KeyboardInterrupt
 
     def train(bar: Any) -> None:
-        for callback in callbacks:
-            callback.on_start(run)
-        if found is not None and found.run is not None:
+        if ranks.several:  # a signal to one of them waits until all know of it
+            signals.hold()
+        ranks.call(callbacks, "on_start", run)
+        if found is not None and found.run is not None and communicator.rank == 0:
             set_states(callbacks, found.run["callbacks"])
         run.settled = True
         # A run that ended within an epoch is resumed there, to end it the same way.
@@ -296,11 +341,11 @@ def fit(
                 sizes.append(len(rows))
                 if k < done:
                     continue
-                batch = inputs.of(rows, run.params, run.epoch, k)
+                batch = batch_of(rows, k)
                 signals.hold()
                 with np.errstate(all="ignore"):  # what overflows is found when losses are read
                     run.advance(step, batch)
-                signals.release()
+                release()
                 if run.step % report_every == 0:
                     report(bar)
                 settle()
@@ -329,29 +374,29 @@ def fit(
                     seconds=time.perf_counter() - run.began,
                 )
             )
-            for callback in callbacks:
-                callback.on_epoch(run)
+            ranks.call(callbacks, "on_epoch", run)
             if whole:
                 run.settled = True
                 settle()
-            signals.release()
+            release()
 
     interrupted = False
     with (
-        _bar(total, run.step, shown=progress) as bar,
+        _bar(total, run.step, shown=progress and communicator.rank == 0) as bar,
         HeldSignals(signal.SIGINT, signal.SIGTERM) as signals,
     ):
         try:
             train(bar)
         except KeyboardInterrupt:
-            if run.amid_step:  # whose parameters nobody can use
+            if run.amid_step or (
+                ranks.several and signals.holding
+            ):  # whose parameters nobody can use
                 raise
             interrupted, signals.holding = True, False
-            run.read_losses()
+            ranks.read_losses(run)
         if run.settled:
             settle(ending=True)
-        for callback in callbacks:
-            callback.on_end(run)
+        ranks.call(callbacks, "on_end", run)
     return FitResult(run.params, run.state, run.history, interrupted)
 
 
@@ -370,34 +415,54 @@ class _Inputs:
         self._arrays = {"x": x, "t": t, "sample_weight": sample_weight}
         self._noise = noise
         self._reuse = reuse
-        self._buffers: dict[tuple[str, int], Array] = {}
+        self._buffers: dict[tuple[str, int, int], Array] = {}
 
     def of(self, rows: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
         """Take the k-th batch of an epoch, the arguments of a step."""
-        x = self._arrays["x"]
-        rows = _checked(rows, x.shape[0])
-        if not self._reuse:
-            rows = from_host(rows, params.xp, device=device_of(x))
-        batch = {name: self._take(name, array, rows) for name, array in self._arrays.items()}
-        shape = (rows.shape[0], *x.shape[1:])
-        batch["noise"] = self._noise and self._noise(params, shape, epoch, k)
+        (batch,) = self.parts_of(rows, params, epoch, k, [slice(0, len(rows))])
         return batch
 
-    def _take(self, name: str, array: Array | None, rows: Any) -> Array | None:
+    def parts_of(
+        self, rows: Any, params: Parameters, epoch: int, k: int, parts: Sequence[slice]
+    ) -> list[dict[str, Any]]:
+        """Take some parts of the k-th batch of an epoch, each with its part of the batch's noise."""
+        x = self._arrays["x"]
+        rows = _checked(rows, x.shape[0])
+        noise = self._noise and self._noise((rows.shape[0], *x.shape[1:]), epoch, k)
+        return [self._part(i, rows, noise, part, params) for i, part in enumerate(parts)]
+
+    def _part(
+        self, i: int, rows: Any, noise: Any, part: slice, params: Parameters
+    ) -> dict[str, Any]:
+        mine = rows[part]
+        if not self._reuse:
+            mine = from_host(mine, params.xp, device=device_of(self._arrays["x"]))
+        batch = {name: self._take(name, i, array, mine) for name, array in self._arrays.items()}
+        own = _tree.map_leaves(lambda drawn: None if drawn is None else drawn[part], noise)
+        return {**batch, "noise": noise_beside(params, own)}
+
+    def _take(self, name: str, i: int, array: Array | None, rows: Any) -> Array | None:
         if array is None:
             return None
         if not self._reuse:
             return namespace(array).take(array, rows, axis=0)
-        buffer = self._buffers.get((name, rows.size))
+        buffer = self._buffers.get((name, i, rows.size))
         if buffer is None:
             buffer = np.empty((rows.size, *array.shape[1:]), array.dtype)
-            self._buffers[name, rows.size] = buffer
+            self._buffers[name, i, rows.size] = buffer
         # The rows are checked, and NumPy would take a copy in any other mode.
         return np.take(array, rows, axis=0, out=buffer, mode="clip")
 
 
-def _noise(net: Layer, seed: int, params: Parameters, shape: Shape, epoch: int, k: int) -> Any:
-    return noise_beside(params, net.noise(stream(seed, epoch, k), shape))
+def _noise(net: Layer, seed: int, shape: Shape, epoch: int, k: int) -> Any:
+    return net.noise(stream(seed, epoch, k), shape)
+
+
+def _ends(array: Array) -> tuple[int, ...]:
+    """Give numbers that tell whether two arrays begin and end with the same rows."""
+    return tuple(
+        zlib.crc32(to_host(array[r, ...]).tobytes()) for r in (slice(0, 1), slice(-1, None))
+    )
 
 
 def _checked(rows: Any, n: int) -> Any:
