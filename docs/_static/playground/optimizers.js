@@ -17,18 +17,20 @@
     return { p: p - lr * g };
   }
 
-  // v <- momentum v + g
-  // p <- p - lr v
-  function momentum(p, g, { v }, t, { lr, momentum }) {
-    v = momentum * v + g;
-    return { p: p - lr * v, v };
+  // v <- momentum v + g                 lr_in_velocity:  v <- momentum v + lr g
+  // p <- p - lr v                                        p <- p - v
+  function momentum(p, g, { v }, t, { lr, momentum, lr_in_velocity }) {
+    v = momentum * v + (lr_in_velocity ? lr * g : g);
+    return { p: p - (lr_in_velocity ? v : lr * v), v };
   }
 
-  // v <- momentum v + g
-  // p <- p - lr (g + momentum v)
-  function nesterov(p, g, { v }, t, { lr, momentum }) {
-    v = momentum * v + g;
-    return { p: p - lr * (g + momentum * v), v };
+  // v <- momentum v + g                 lr_in_velocity:  v <- momentum v + lr g
+  // p <- p - lr (g + momentum v)                         p <- p - (lr g + momentum v)
+  function nesterov(p, g, { v }, t, { lr, momentum, lr_in_velocity }) {
+    const u = lr_in_velocity ? lr * g : g;
+    v = momentum * v + u;
+    const step = u + momentum * v;
+    return { p: p - (lr_in_velocity ? step : lr * step), v };
   }
 
   // h <- h + g^2
@@ -186,14 +188,14 @@
     momentum: {
       name: "Momentum",
       rule: momentum,
-      options: { lr: positive(1e-2), momentum: fraction(0.9) },
+      options: { lr: positive(1e-2), momentum: fraction(0.9), lr_in_velocity: flag(false) },
       slots: () => ({ v: 0 }),
       suggest: (rates) => ({ lr: rates.velocity }),
     },
     nesterov: {
       name: "Nesterov",
       rule: nesterov,
-      options: { lr: positive(1e-2), momentum: fraction(0.9) },
+      options: { lr: positive(1e-2), momentum: fraction(0.9), lr_in_velocity: flag(false) },
       slots: () => ({ v: 0 }),
       suggest: (rates) => ({ lr: rates.velocity }),
     },
