@@ -1,23 +1,11 @@
-"""The training loop.
-
-    for each epoch:                       # batches are a function of (seed, epoch)
-        for each batch of rows:
-            params, state, value = step(params, state, x[rows], t[rows])
-            every `report_every` steps:   # read the losses, once for all of them
-        validate, record
-
-Nothing is read from the device in between. A compiled step may work in place, on copies made once;
-Ctrl-C waits for its end, so it always finds whole parameters.
-"""
+"""`fit`: everything is checked before any work is done, and then the loop runs (`_loop.py`)."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import signal
-import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from os import PathLike
 from typing import Any, NamedTuple
@@ -26,8 +14,8 @@ import numpy as np
 
 from anyprop import _tree
 from anyprop._checks import count, flag
-from anyprop._typing import Array, Shape
-from anyprop.backend import device_of, from_host, name_of, namespace, to_host
+from anyprop._typing import Array
+from anyprop.backend import name_of, to_host
 from anyprop.compiled.dispatch import compile as compile_step, donates
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.data_parallel import (
@@ -39,17 +27,19 @@ from anyprop.distributed.serial import SerialCommunicator
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.network import noise_beside
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._data import check_data, check_finite, check_params, check_sample_weight
+from anyprop.training._inputs import Inputs
+from anyprop.training._loop import Loop
+from anyprop.training._progress import progress_bar
 from anyprop.training._ranks import Ranks
 from anyprop.training._signals import HeldSignals
-from anyprop.training.batches import Batches, batch_indices, stream
+from anyprop.training.batches import Batches, batch_indices
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
-from anyprop.training.history import EpochRecord, History
-from anyprop.training.resume import ResumeError, load_run, set_states, settings_of_run
+from anyprop.training.history import History
+from anyprop.training.resume import ResumeError, load_run, settings_of_run
 from anyprop.training.run import Run
 from anyprop.training.step import Step, make_step
 
@@ -254,19 +244,17 @@ def fit(
         raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
     compile = flag("fit", "compile", compile)
     eager: Step | DataParallelStep
+    parts = None
     if ranks.several:
         params, state = broadcast_parameters(params, state, communicator)
         eager = make_data_parallel_step(net, loss, optimizer, communicator, observe=ranks.observe)
+        parts = partial(shares, communicator=communicator, parts=accumulate)
     else:
         eager = make_step(net, loss, optimizer, accumulate=accumulate)
-    step = compile_step(eager) if compile else eager
-    draw = batches or partial(_batches, seed)
 
-    total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
-    monitors = _monitors(net, params, loss, validation)
     in_place = compile and donates(params.xp)
     run = Run(
-        *(net, loss, optimizer, params, state, monitors),
+        *(net, loss, optimizer, params, state, _monitors(net, params, loss, validation)),
         in_place=in_place,
         settings=settings,
         callbacks=callbacks,
@@ -278,13 +266,6 @@ def fit(
             f"the run in {resume} has done {run.step} steps in {run.epoch} epochs already, more than "
             "it is asked for."
         )
-    settling = [c for c in callbacks if type(c).on_settled is not Callback.on_settled]
-    settles = ranks.any(bool(settling))
-    noisy = net.noise(stream(seed, 0, 0), (1, *x.shape[1:])) is not None
-    noise = partial(_noise, net, seed) if noisy else None
-    # NumPy gathers every batch into the same memory, which the compiled step copies from.
-    reuse = in_place and name_of(params.xp) == "numpy"
-    inputs = _Inputs(x, t, sample_weight, noise, reuse=reuse)
 
     def validate() -> Evaluation | None:
         if validation is None:
@@ -293,169 +274,33 @@ def fit(
             size = max(batch_size, 1000)
             return measured(net, run.params, *validation, loss, size, communicator)
 
-    reported = run.step
-
-    def report(bar: Any) -> None:
-        nonlocal reported
-        ranks.read_losses(run)
-        losses = run.history.losses[reported:]
-        if losses:
-            reported = run.step
-            bar.set_postfix(loss=f"{sum(losses) / len(losses):.4g}", refresh=False)
-            bar.update(len(losses))
-            ranks.call(callbacks, "on_report", run)
-
-    def batch_of(rows: Any, k: int) -> dict[str, Any]:
-        if not ranks.several:
-            return inputs.of(rows, run.params, run.epoch, k)
-        mine = shares(len(rows), communicator, accumulate)
-        return {"parts": inputs.parts_of(rows, run.params, run.epoch, k, mine)}
-
-    def settle(*, ending: bool = False) -> None:
-        if settles:
-            ranks.call(settling, "on_settled", run, ending=ending)
-
-    def release() -> None:
-        if not ranks.several:
-            signals.release()
-        elif ranks.any(signals.came):  # all stop after the same step
-            signals.release()  # which raises where it came to
-            raise KeyboardInterrupt
-
-    def train(bar: Any) -> None:
-        if ranks.several:  # a signal to one of them waits until all know of it
-            signals.hold()
-        ranks.call(callbacks, "on_start", run)
-        if found is not None and found.run is not None and communicator.rank == 0:
-            set_states(callbacks, found.run["callbacks"])
-        run.settled = True
-        # A run that ended within an epoch is resumed there, to end it the same way.
-        while run.batch or not (run.stopped or run.epoch == epochs or run.step == steps):
-            if not run.batch:
-                run.began = time.perf_counter()
-            done, first, sizes, whole = run.batch, run.step - run.batch, [], True
-            for k, rows in enumerate(draw(n, batch_size, run.epoch)):
-                if k >= done and (run.stopped or run.step == steps):
-                    whole = False
-                    break
-                sizes.append(len(rows))
-                if k < done:
-                    continue
-                batch = batch_of(rows, k)
-                signals.hold()
-                with np.errstate(all="ignore"):  # what overflows is found when losses are read
-                    run.advance(step, batch)
-                release()
-                if run.step % report_every == 0:
-                    report(bar)
-                settle()
-            if not sizes:
-                raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
-            if len(sizes) < run.batch:
-                raise ValueError(
-                    f"batches gave {len(sizes)} for epoch {run.epoch}, but {run.batch} were done "
-                    "before the run was resumed; resume it with the same batches."
-                )
-            report(bar)
-            if not whole:
-                settle(ending=True)
-            measures = validate()
-            signals.hold()
-            run.settled, run.batch = False, 0
-            run.epoch += 1
-            run.history.epochs.append(
-                EpochRecord(
-                    epoch=run.epoch,
-                    step=run.step,
-                    train_loss=float(np.average(run.history.losses[first:], weights=sizes)),
-                    validation_loss=None if measures is None else measures.loss,
-                    validation_accuracy=None if measures is None else measures.accuracy,
-                    lr=run.lr,
-                    seconds=time.perf_counter() - run.began,
-                )
-            )
-            ranks.call(callbacks, "on_epoch", run)
-            if whole:
-                run.settled = True
-                settle()
-            release()
-
-    interrupted = False
+    states = None
+    if found is not None and found.run is not None and communicator.rank == 0:
+        states = found.run["callbacks"]
+    # NumPy gathers every batch into the same memory, which the compiled step copies from.
+    reuse = in_place and name_of(params.xp) == "numpy"
+    total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
+    shown = progress and communicator.rank == 0
     with (
-        _bar(total, run.step, shown=progress and communicator.rank == 0) as bar,
+        progress_bar(total, run.step, shown=shown) as bar,
         HeldSignals(signal.SIGINT, signal.SIGTERM) as signals,
     ):
-        try:
-            train(bar)
-        except KeyboardInterrupt:
-            if run.amid_step or (
-                ranks.several and signals.holding
-            ):  # whose parameters nobody can use
-                raise
-            interrupted, signals.holding = True, False
-            ranks.read_losses(run)
-        if run.settled:
-            settle(ending=True)
-        ranks.call(callbacks, "on_end", run)
+        loop = Loop(
+            run,
+            step=compile_step(eager) if compile else eager,
+            draw=partial(batches or partial(_batches, seed), n, batch_size),
+            inputs=Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts),
+            validate=validate,
+            epochs=epochs,
+            steps=steps,
+            report_every=report_every,
+            ranks=ranks,
+            states=states,
+            bar=bar,
+            signals=signals,
+        )
+        interrupted = loop.go()
     return FitResult(run.params, run.state, run.history, interrupted)
-
-
-class _Inputs:
-    """What the batches of a run are taken from."""
-
-    def __init__(
-        self,
-        x: Array,
-        t: Array,
-        sample_weight: Array | None,
-        noise: Callable[..., Any] | None,
-        *,
-        reuse: bool,
-    ) -> None:
-        self._arrays = {"x": x, "t": t, "sample_weight": sample_weight}
-        self._noise = noise
-        self._reuse = reuse
-        self._buffers: dict[tuple[str, int, int], Array] = {}
-
-    def of(self, rows: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
-        """Take the k-th batch of an epoch, the arguments of a step."""
-        (batch,) = self.parts_of(rows, params, epoch, k, [slice(0, len(rows))])
-        return batch
-
-    def parts_of(
-        self, rows: Any, params: Parameters, epoch: int, k: int, parts: Sequence[slice]
-    ) -> list[dict[str, Any]]:
-        """Take some parts of the k-th batch of an epoch, each with its part of the batch's noise."""
-        x = self._arrays["x"]
-        rows = _checked(rows, x.shape[0])
-        noise = self._noise and self._noise((rows.shape[0], *x.shape[1:]), epoch, k)
-        return [self._part(i, rows, noise, part, params) for i, part in enumerate(parts)]
-
-    def _part(
-        self, i: int, rows: Any, noise: Any, part: slice, params: Parameters
-    ) -> dict[str, Any]:
-        mine = rows[part]
-        if not self._reuse:
-            mine = from_host(mine, params.xp, device=device_of(self._arrays["x"]))
-        batch = {name: self._take(name, i, array, mine) for name, array in self._arrays.items()}
-        own = _tree.map_leaves(lambda drawn: None if drawn is None else drawn[part], noise)
-        return {**batch, "noise": noise_beside(params, own)}
-
-    def _take(self, name: str, i: int, array: Array | None, rows: Any) -> Array | None:
-        if array is None:
-            return None
-        if not self._reuse:
-            return namespace(array).take(array, rows, axis=0)
-        buffer = self._buffers.get((name, i, rows.size))
-        if buffer is None:
-            buffer = np.empty((rows.size, *array.shape[1:]), array.dtype)
-            self._buffers[name, i, rows.size] = buffer
-        # The rows are checked, and NumPy would take a copy in any other mode.
-        return np.take(array, rows, axis=0, out=buffer, mode="clip")
-
-
-def _noise(net: Layer, seed: int, shape: Shape, epoch: int, k: int) -> Any:
-    return net.noise(stream(seed, epoch, k), shape)
 
 
 def _ends(array: Array) -> tuple[int, ...]:
@@ -463,18 +308,6 @@ def _ends(array: Array) -> tuple[int, ...]:
     return tuple(
         zlib.crc32(to_host(array[r, ...]).tobytes()) for r in (slice(0, 1), slice(-1, None))
     )
-
-
-def _checked(rows: Any, n: int) -> Any:
-    rows = np.asarray(rows)
-    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
-        raise ValueError(
-            f"a batch must be a vector of row indices, not of shape {rows.shape} and {rows.dtype}."
-        )
-    # JAX would not complain, but make up the missing rows.
-    if rows.min() < 0 or rows.max() >= n:
-        raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
-    return rows.astype(np.int64, copy=False)
 
 
 def _batches(seed: int, n: int, batch_size: int, epoch: int) -> Iterator[Any]:
@@ -513,23 +346,3 @@ def _monitors(
     if loss.correct(net.forward(params, x)[0], t) is None:
         return ("train_loss", "validation_loss")
     return ("train_loss", "validation_loss", "validation_accuracy")
-
-
-@contextlib.contextmanager
-def _bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
-    """Open a progress bar, or something that shows nothing in its place."""
-    if not shown:
-        yield _NoBar()
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, initial=done, unit="step") as bar:
-        yield bar
-
-
-class _NoBar:
-    def set_postfix(self, **values: object) -> None:
-        pass
-
-    def update(self, steps: int) -> None:
-        pass

@@ -1,0 +1,99 @@
+"""What the batches of a run are taken from: its data, and the noise of dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from anyprop import _tree
+from anyprop._typing import Array, Shape
+from anyprop.backend import device_of, from_host, namespace
+from anyprop.layers.base import Layer
+from anyprop.network import noise_beside
+from anyprop.parameters import Parameters
+from anyprop.training.batches import stream
+
+
+class Inputs:
+    """The data of a run, from which it takes a batch at a time.
+
+    Parameters
+    ----------
+    net : Layer
+        The network, which may want noise.
+    x, t : array, shape (N, ...)
+        Examples and targets.
+    sample_weight : array, shape (N,), optional
+        Weights of the examples.
+    seed : int
+        Where noise comes from: that of a batch is a function of (seed, epoch, its number).
+    reuse : bool
+        Whether batches of one size lie in the same memory; NumPy only.
+    parts : callable, optional
+        Number of rows in a batch -> the parts of it that the step is given, if it takes parts.
+    """
+
+    def __init__(
+        self,
+        net: Layer,
+        x: Array,
+        t: Array,
+        sample_weight: Array | None,
+        *,
+        seed: int,
+        reuse: bool,
+        parts: Callable[[int], Sequence[slice]] | None = None,
+    ) -> None:
+        self._arrays = {"x": x, "t": t, "sample_weight": sample_weight}
+        self._net, self._seed, self._reuse, self._parts = net, seed, reuse, parts
+        self._noisy = self._noise((1, *x.shape[1:]), 0, 0) is not None
+        self._buffers: dict[tuple[str, int, int], Array] = {}
+
+    def of(self, rows: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
+        """Take the k-th batch of an epoch: what a step takes behind parameters and state."""
+        x = self._arrays["x"]
+        rows = _checked(rows, x.shape[0])
+        noise = self._noise((rows.shape[0], *x.shape[1:]), epoch, k) if self._noisy else None
+        if self._parts is None:
+            return self._part(0, rows, noise, params)
+        cuts = enumerate(self._parts(len(rows)))
+        return {"parts": [self._part(i, rows[p], _of_rows(p, noise), params) for i, p in cuts]}
+
+    def _noise(self, shape: Shape, epoch: int, k: int) -> Any:
+        return self._net.noise(stream(self._seed, epoch, k), shape)
+
+    def _part(self, i: int, rows: Any, noise: Any, params: Parameters) -> dict[str, Any]:
+        if not self._reuse:
+            rows = from_host(rows, params.xp, device=device_of(self._arrays["x"]))
+        batch = {name: self._take(name, i, array, rows) for name, array in self._arrays.items()}
+        return {**batch, "noise": noise_beside(params, noise)}
+
+    def _take(self, name: str, i: int, array: Array | None, rows: Any) -> Array | None:
+        if array is None:
+            return None
+        if not self._reuse:
+            return namespace(array).take(array, rows, axis=0)
+        buffer = self._buffers.get((name, i, rows.size))
+        if buffer is None:
+            buffer = np.empty((rows.size, *array.shape[1:]), array.dtype)
+            self._buffers[name, i, rows.size] = buffer
+        # The rows are checked, and NumPy would take a copy in any other mode.
+        return np.take(array, rows, axis=0, out=buffer, mode="clip")
+
+
+def _of_rows(rows: slice, noise: Any) -> Any:
+    return _tree.map_leaves(lambda drawn: None if drawn is None else drawn[rows], noise)
+
+
+def _checked(rows: Any, n: int) -> Any:
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"a batch must be a vector of row indices, not of shape {rows.shape} and {rows.dtype}."
+        )
+    # JAX would not complain, but make up the missing rows.
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
+    return rows.astype(np.int64, copy=False)

@@ -1,0 +1,196 @@
+"""The training loop.
+
+    for each epoch:                       # batches are a function of (seed, epoch)
+        for each batch of rows:
+            params, state, value = step(params, state, x[rows], t[rows])
+            every `report_every` steps:   # read the losses, once for all of them
+        validate, record
+
+Nothing is read from the device in between. A compiled step may work in place, on copies made once;
+Ctrl-C waits for its end, so it always finds whole parameters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anyprop.training._inputs import Inputs
+from anyprop.training._ranks import Ranks
+from anyprop.training._signals import HeldSignals
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.evaluate import Evaluation
+from anyprop.training.history import EpochRecord
+from anyprop.training.resume import set_states
+from anyprop.training.run import Run
+
+
+@dataclass
+class Loop:
+    """Takes a run to its end.
+
+    Parameters
+    ----------
+    run : Run
+        Where training stands; its callbacks are called.
+    step : callable
+        What `make_step` made, perhaps compiled.
+    draw : callable
+        Epoch -> the row indices of each of its batches.
+    inputs : Inputs
+        What the batches are taken from.
+    validate : callable
+        Measures the parameters on the validation data; gives None if there are none.
+    epochs, steps : int, optional
+        Where the run ends, whichever comes first.
+    report_every : int
+        Steps from one report to the next.
+    ranks : Ranks
+        The processes that train together.
+    states : mapping, optional
+        What the callbacks of a resumed run knew.
+    bar, signals
+        The progress bar, and the signals that wait for the end of a step; both open.
+    """
+
+    run: Run
+    step: Callable[..., Any]
+    draw: Callable[[int], Iterable[Any]]
+    inputs: Inputs
+    validate: Callable[[], Evaluation | None]
+    epochs: int | None
+    steps: int | None
+    report_every: int
+    ranks: Ranks
+    states: Mapping[str, Any] | None
+    bar: Any
+    signals: HeldSignals
+
+    def __post_init__(self) -> None:
+        self._reported = self.run.step
+        callbacks = self.run.callbacks
+        self._settling = [c for c in callbacks if type(c).on_settled is not Callback.on_settled]
+        self._settles = self.ranks.any(bool(self._settling))
+
+    def go(self) -> bool:
+        """Train, and let the callbacks finish; tell whether a signal ended it."""
+        run, interrupted = self.run, False
+        try:
+            self.train()
+        except KeyboardInterrupt:
+            # Amid a step nobody can use the parameters.
+            if run.amid_step or (self.ranks.several and self.signals.holding):
+                raise
+            interrupted, self.signals.holding = True, False
+            self.ranks.read_losses(run)
+        if run.settled:
+            self._settle(ending=True)
+        self._call("on_end")
+        return interrupted
+
+    def train(self) -> None:
+        """Train until the run is complete, or stopped, or a signal comes."""
+        run = self.run
+        if self.ranks.several:  # a signal to one of them waits until all know of it
+            self.signals.hold()
+        self._call("on_start")
+        if self.states is not None:
+            set_states(run.callbacks, self.states)
+        run.settled = True
+        # A run that ended within an epoch is resumed there, to end it the same way.
+        while run.batch or not (run.stopped or self._complete or run.epoch == self.epochs):
+            self._epoch()
+
+    def _epoch(self) -> None:
+        """Do what is left of the present epoch, and record it."""
+        run = self.run
+        if not run.batch:
+            run.began = time.perf_counter()
+        first = run.step - run.batch
+        sizes, whole = self._batches()
+        self._report()
+        if not whole:
+            self._settle(ending=True)
+        measures = self.validate()
+        self.signals.hold()
+        run.settled, run.batch = False, 0
+        run.epoch += 1
+        run.history.epochs.append(
+            EpochRecord(
+                epoch=run.epoch,
+                step=run.step,
+                train_loss=float(np.average(run.history.losses[first:], weights=sizes)),
+                validation_loss=None if measures is None else measures.loss,
+                validation_accuracy=None if measures is None else measures.accuracy,
+                lr=run.lr,
+                seconds=time.perf_counter() - run.began,
+            )
+        )
+        self._call("on_epoch")
+        if whole:
+            run.settled = True
+            self._settle()
+        self._release()
+
+    def _batches(self) -> tuple[list[int], bool]:
+        """Do the batches that are left; give the sizes of all, and whether the epoch is whole."""
+        run, done, sizes, whole = self.run, self.run.batch, [], True
+        for k, rows in enumerate(self.draw(run.epoch)):
+            if k >= done:
+                if run.stopped or self._complete:
+                    whole = False
+                    break
+                self._step(rows, k)
+            sizes.append(len(rows))
+        if not sizes:
+            raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
+        if len(sizes) < run.batch:
+            raise ValueError(
+                f"batches gave {len(sizes)} for epoch {run.epoch}, but {run.batch} were done "
+                "before the run was resumed; resume it with the same batches."
+            )
+        return sizes, whole
+
+    def _step(self, rows: Any, k: int) -> None:
+        run = self.run
+        batch = self.inputs.of(rows, run.params, run.epoch, k)
+        self.signals.hold()
+        with np.errstate(all="ignore"):  # what overflows is found when losses are read
+            run.advance(self.step, batch)
+        self._release()
+        if run.step % self.report_every == 0:
+            self._report()
+        self._settle()
+
+    @property
+    def _complete(self) -> bool:
+        return self.run.step == self.steps
+
+    def _report(self) -> None:
+        self.ranks.read_losses(self.run)
+        losses = self.run.history.losses[self._reported :]
+        if losses:
+            self._reported = self.run.step
+            self.bar.set_postfix(loss=f"{sum(losses) / len(losses):.4g}", refresh=False)
+            self.bar.update(len(losses))
+            self._call("on_report")
+
+    def _settle(self, *, ending: bool = False) -> None:
+        """Show the run, which can be resumed from here, to those who want to see it."""
+        if self._settles:
+            self.ranks.call(self._settling, "on_settled", self.run, ending=ending)
+
+    def _release(self) -> None:
+        """Let a signal take effect that came since `hold`."""
+        if not self.ranks.several:
+            self.signals.release()
+        elif self.ranks.any(self.signals.came):  # all stop after the same step
+            self.signals.release()  # which raises where it came to
+            raise KeyboardInterrupt
+
+    def _call(self, event: str) -> None:
+        self.ranks.call(self.run.callbacks, event, self.run)
