@@ -49,7 +49,7 @@ def tests(session: nox.Session, name: str) -> None:
 @nox.session(tags=["default", "cpu"])
 def sklearn(session: nox.Session) -> None:
     """Run the tests of the scikit-learn estimators, and scikit-learn's own checks of them."""
-    session.install("-e", ".[sklearn,strict]", *TEST, "pandas", BACKENDS["torch"][0])
+    session.install("-e", ".[fast,sklearn,strict]", *TEST, "pandas", BACKENDS["torch"][0])
     backends = [f"--backend={name}" for name in ("numpy", "torch", "array_api_strict")]
     paths = ["tests/estimators", "src/anyprop/sklearn"]
     session.run(

@@ -35,9 +35,16 @@ def _torch_loss(case, reduction: str):
         case ap.Huber():
             return lambda y, t: functional.huber_loss(y, t, reduction=reduction, delta=loss.delta)
         case ap.PoissonNLL():
-            return lambda y, t: functional.poisson_nll_loss(
-                y, t, log_input=True, full=False, reduction=reduction
-            )
+
+            def poisson(y, t):
+                losses = functional.poisson_nll_loss(y, t, full=False, reduction="none")
+                if loss.deviance:  # what is above the loss of the rate t itself
+                    losses = losses - functional.poisson_nll_loss(
+                        t, t, log_input=False, eps=1e-300, reduction="none"
+                    )
+                return losses.mean() if reduction == "mean" else losses
+
+            return poisson
     return lambda y, t: function(y, t, reduction=reduction)
 
 
