@@ -187,10 +187,11 @@ def timed_turn(runner: Runner, steps: int, clock: Callable[[], float]) -> float:
     Returns
     -------
     float
-        Seconds. A tenth of the steps are done before, so that threads and caches are awake.
+        Seconds. As many steps are done before, so that threads, caches and memory are awake, and the
+        threads of whoever was measured before are asleep: some spin for tens of milliseconds.
     """
     runner.reset()
-    runner.run(steps // 10 // runner.chunk * runner.chunk)
+    runner.run(steps)
     runner.reset()
     began = clock()
     runner.run(steps)
