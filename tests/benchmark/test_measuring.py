@@ -106,14 +106,15 @@ def test_a_turn_starts_from_the_beginning_every_time():
     for _ in range(2):
         done.clear()
         assert timed_turn(runner, 5, clock) == 5.0
-        assert done == [(0, 10), (1, 20), (2, 30), (3, 10), (4, 20)]
+        steps = [(0, 10), (1, 20), (2, 30), (3, 10), (4, 20)]
+        assert done == steps + steps  # untimed, then timed, both from the beginning
 
 
 def test_a_turn_is_warmed_up_outside_its_time():
     clock = Clock()
     runner, done = make_runner(clock)
     assert timed_turn(runner, 20, clock) == 20.0
-    assert len(done) == 22
+    assert len(done) == 40
 
 
 def test_a_turn_ends_when_all_is_computed():
@@ -126,7 +127,7 @@ def test_a_chunk_is_that_many_steps():
     clock = Clock()
     runner, done = make_runner(clock, chunk=5)
     assert timed_turn(runner, 10, clock) == 10.0
-    assert len(done) == 2
+    assert len(done) == 2 + 2
 
 
 def test_checking_gives_what_the_first_steps_gave():
