@@ -40,9 +40,11 @@ def backend(name: str) -> object:
 def tests(session: nox.Session, name: str) -> None:
     """Run the tests on one backend; those that do not depend on a backend run with NumPy's."""
     session.install("-e", ".[cli,onnx]", *TEST, *BACKENDS[name])
-    doctests = ["--doctest-modules"] if name == "numpy" else []
+    options = ["--doctest-modules"] if name == "numpy" else []
+    if name == "numpy" and (shutil.which("cc") or os.environ.get("CI")):
+        options.append("--with=cc")  # which takes the CUDA C++ that is made for CuPy
     session.run(
-        "pytest", "-n=auto", f"--backend={name}", *doctests, *session.posargs, env=ONE_THREAD
+        "pytest", "-n=auto", f"--backend={name}", *options, *session.posargs, env=ONE_THREAD
     )
 
 

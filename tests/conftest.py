@@ -2,16 +2,17 @@
 
 `pytest --backend torch --backend numpy` chooses them; the default is NumPy. A test that takes the
 fixture `backend` runs once on each; a test marked `needs("torch")` compares with that library and
-runs where it was asked for, and one marked `needs("mpi")` or `needs("chromium")` with `--with mpi` or
-`--with chromium`; all other tests do not depend on a backend and run with NumPy's. `--with sklearn`
-adds the folders that need scikit-learn. What is asked for and cannot be used ends the run with the
-reason: nothing is skipped.
+runs where it was asked for, and one marked `needs("mpi")`, `needs("chromium")` or `needs("cc")`, which
+is a C compiler, with `--with mpi`, `--with chromium` or `--with cc`; all other tests do not depend on a
+backend and run with NumPy's. `--with sklearn` adds the folders that need scikit-learn. What is asked for
+and cannot be used ends the run with the reason: nothing is skipped.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--with",
         action="append",
         default=[],
-        choices=["chromium", "mpi", *FOLDERS],
+        choices=["cc", "chromium", "mpi", *FOLDERS],
         help="run the tests, too, that need what is no backend",
     )
 
@@ -113,6 +114,8 @@ def pytest_configure(config: pytest.Config) -> None:
             get_namespace(name)
         except BackendUnavailableError as error:
             raise pytest.UsageError(str(error)) from None
+    if "cc" in config.getoption("--with") and shutil.which("cc") is None:
+        raise pytest.UsageError("--with cc: there is no C compiler cc on PATH.")
     for library, folders in FOLDERS.items():
         if library in config.getoption("--with"):
             _check_importable(library)

@@ -291,13 +291,29 @@ class Optimizer:
         # NumPy makes a scalar of an array of rank 0, and its dtype would count in type promotion.
         return lr if is_scalar_array(lr) else float(lr)
 
-    def _clipped(self, grads: Tree) -> Tree:
+    def clip_norms(self, grads: Tree) -> Tree:
+        """Do the part of clipping that needs norms, which no elementwise formula can.
+
+        Parameters
+        ----------
+        grads : tree of arrays
+            Gradients g.
+
+        Returns
+        -------
+        tree of arrays
+            g, shrunk to `clip_norm` and then to `clip_global_norm`.
+        """
         if self.clip_norm is not None:
             c = self.clip_norm
             grads = _tree.map_arrays(lambda g: g * _shrink(c, [g]), grads)
         if self.clip_global_norm is not None:
             scale = _shrink(self.clip_global_norm, _tree.leaves(grads))
             grads = _tree.map_leaves(lambda g: g * _scalar_beside(g, scale, "norm"), grads)
+        return grads
+
+    def _clipped(self, grads: Tree) -> Tree:
+        grads = self.clip_norms(grads)
         if self.clip_value is not None:
             v = self.clip_value
             grads = _tree.map_leaves(lambda g: namespace(g).clip(g, -v, v), grads)

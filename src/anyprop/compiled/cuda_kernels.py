@@ -1,0 +1,141 @@
+"""Elementwise calls of a recording as one CUDA kernel, which `cupy.ElementwiseKernel` compiles.
+
+A layer and a rule are recorded on arrays of NumPy that stand for CuPy's (`recording.py`); the calls are
+written down in CUDA C++, a line for each. Each line names its type, so nothing is computed in another
+precision than NumPy's; the compiler may contract a product and a sum, so results agree to rounding.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anyprop.compiled.recording import OUT, Call, Value
+from anyprop.compiled.traced import choose, convert
+
+_COMPARISONS = {
+    np.less: "{0} < {1}",
+    np.less_equal: "{0} <= {1}",
+    np.greater: "{0} > {1}",
+    np.greater_equal: "{0} >= {1}",
+    np.equal: "{0} == {1}",
+    np.not_equal: "{0} != {1}",
+}
+# What does the work of a call for one number.
+_FORMS: dict[Any, str] = _COMPARISONS | {
+    np.add: "{0} + {1}",
+    np.subtract: "{0} - {1}",
+    np.multiply: "{0} * {1}",
+    np.true_divide: "{0} / {1}",
+    np.power: "pow({0}, {1})",
+    np.negative: "-{0}",
+    np.absolute: "fabs({0})",
+    np.sqrt: "sqrt({0})",
+    np.exp: "exp({0})",
+    np.expm1: "expm1({0})",
+    np.log: "log({0})",
+    np.log1p: "log1p({0})",
+    np.tanh: "tanh({0})",
+    np.sign: "{0} > 0 ? 1 : {0} < 0 ? -1 : {0}",
+    np.maximum: "{0} >= {1} || {0} != {0} ? {0} : {1}",
+    np.minimum: "{0} <= {1} || {0} != {0} ? {0} : {1}",
+    np.clip: "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
+    choose: "{0} ? {1} : {2}",
+    convert: "{0}",
+}
+_TYPES = {"bool": "bool", "int32": "int", "int64": "long long", "float32": "float"}
+_TYPES |= {"float64": "double"}
+
+
+class KernelSource(NamedTuple):
+    """What `cupy.ElementwiseKernel` makes a kernel of.
+
+    Parameters
+    ----------
+    inputs : list of Value
+        What the kernel reads, in the order of its parameters.
+    in_params, out_params : str
+        Types and names of what it reads and writes.
+    operation : str
+        What is done for one number. All is read before anything is written, so a result may be
+        stored in the place of an input.
+    """
+
+    inputs: list[Value]
+    in_params: str
+    out_params: str
+    operation: str
+
+    def kernel(self, name: str) -> Any:
+        """Make the kernel; CuPy compiles it when it is first launched."""
+        cupy = importlib.import_module("cupy")
+        return cupy.ElementwiseKernel(self.in_params, self.out_params, self.operation, name)
+
+
+def can_be_written(call: Call) -> bool:
+    """Tell whether `kernel_source` can write a call down.
+
+    Parameters
+    ----------
+    call : Call
+        Of a recording in which every number is an array of shape ().
+    """
+    dtypes = {str(value.data.dtype) for value in (*call.inputs, call.output)}
+    numbers = [x for x in call.arguments if x is not OUT and not isinstance(x, Value)]
+    return call.function in _FORMS and dtypes <= _TYPES.keys() and all(map(math.isfinite, numbers))
+
+
+def kernel_source(calls: Sequence[Call], outputs: Sequence[Value]) -> KernelSource:
+    """Write calls down as one kernel.
+
+    Parameters
+    ----------
+    calls : sequence of Call
+        Those of which `can_be_written` is true, in their order; shapes broadcast to one.
+    outputs : sequence of Value
+        What the kernel stores: results, or inputs as they are.
+
+    Returns
+    -------
+    KernelSource
+    """
+    made = {call.output for call in calls}
+    read = dict.fromkeys([*(v for call in calls for v in call.inputs), *outputs])
+    inputs = [value for value in read if value not in made]
+    names = {value: f"v{k}" for k, value in enumerate([*inputs, *(c.output for c in calls)])}
+    # References to memory that may be written to below, so they are read here.
+    lines = [f"const {_type(v)} {names[v]} = x{k};" for k, v in enumerate(inputs)]
+    for call in calls:
+        form = _FORMS[call.function].format(*_operands(call, names))
+        lines.append(f"const {_type(call.output)} {names[call.output]} = {form};")
+    lines += [f"y{k} = {names[value]};" for k, value in enumerate(outputs)]
+    return KernelSource(
+        inputs,
+        ", ".join(f"{value.data.dtype} x{k}" for k, value in enumerate(inputs)),
+        ", ".join(f"{value.data.dtype} y{k}" for k, value in enumerate(outputs)),
+        "\n".join(lines),
+    )
+
+
+def _operands(call: Call, names: dict[Value, str]) -> list[str]:
+    """Write the operands in the type in which the call computes."""
+    given = [x for x in call.arguments if x is not OUT]
+    kind = call.output.data.dtype
+    if call.function in _COMPARISONS:
+        kind = np.result_type(*(value.data.dtype for value in call.inputs))
+    written = [
+        names[x] if isinstance(x, Value) and x.data.dtype == kind else
+        f"({_TYPES[str(kind)]})({names[x] if isinstance(x, Value) else repr(float(x))})"
+        for x in given
+    ]  # fmt: skip
+    if call.function in (choose, convert):  # whose first operand has a type of its own
+        written[0] = names[given[0]]
+    return written
+
+
+def _type(value: Value) -> str:
+    return _TYPES[str(value.data.dtype)]
