@@ -84,7 +84,7 @@ def can_be_written(call: Call) -> bool:
     call : Call
         Of a recording in which every number is an array of shape ().
     """
-    dtypes = {str(value.data.dtype) for value in (*call.inputs, call.output)}
+    dtypes = {str(value.dtype) for value in (*call.inputs, call.output)}
     numbers = [x for x in call.arguments if x is not OUT and not isinstance(x, Value)]
     return call.function in _FORMS and dtypes <= _TYPES.keys() and all(map(math.isfinite, numbers))
 
@@ -115,8 +115,8 @@ def kernel_source(calls: Sequence[Call], outputs: Sequence[Value]) -> KernelSour
     lines += [f"y{k} = {names[value]};" for k, value in enumerate(outputs)]
     return KernelSource(
         inputs,
-        ", ".join(f"{value.data.dtype} x{k}" for k, value in enumerate(inputs)),
-        ", ".join(f"{value.data.dtype} y{k}" for k, value in enumerate(outputs)),
+        ", ".join(f"{value.dtype} x{k}" for k, value in enumerate(inputs)),
+        ", ".join(f"{value.dtype} y{k}" for k, value in enumerate(outputs)),
         "\n".join(lines),
     )
 
@@ -124,11 +124,11 @@ def kernel_source(calls: Sequence[Call], outputs: Sequence[Value]) -> KernelSour
 def _operands(call: Call, names: dict[Value, str]) -> list[str]:
     """Write the operands in the type in which the call computes."""
     given = [x for x in call.arguments if x is not OUT]
-    kind = call.output.data.dtype
+    kind = call.output.dtype
     if call.function in _COMPARISONS:
-        kind = np.result_type(*(value.data.dtype for value in call.inputs))
+        kind = np.result_type(*(value.dtype for value in call.inputs))
     written = [
-        names[x] if isinstance(x, Value) and x.data.dtype == kind else
+        names[x] if isinstance(x, Value) and x.dtype == kind else
         f"({_TYPES[str(kind)]})({names[x] if isinstance(x, Value) else repr(float(x))})"
         for x in given
     ]  # fmt: skip
@@ -138,4 +138,4 @@ def _operands(call: Call, names: dict[Value, str]) -> list[str]:
 
 
 def _type(value: Value) -> str:
-    return _TYPES[str(value.data.dtype)]
+    return _TYPES[str(value.dtype)]

@@ -63,6 +63,16 @@ class Value:
         return value
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of an array's dimensions."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Data type of an array."""
+        return self.data.dtype
+
+    @property
     def is_number(self) -> bool:
         """Whether it is a Python number, which needs no buffer."""
         return not isinstance(self.data, np.ndarray)
