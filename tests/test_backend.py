@@ -17,6 +17,7 @@ from anyprop.backend import (
     BackendUnavailableError,
     available_backends,
     check_same_place,
+    concatenated,
     create,
     device_of,
     devices,
@@ -207,6 +208,16 @@ def test_from_host_takes_read_only_and_strided(backend, rng):
     )
     array = ap.from_host(host[::2].T, backend.xp, device=backend.device)
     np.testing.assert_array_equal(ap.to_host(array), host[::2].T)
+
+
+def test_vectors_are_joined_in_their_order(backend, rng):
+    hosts = [rng.standard_normal(size) for size in (3, 0, 1, 5)]
+    vectors = [backend.asarray(host) for host in hosts]
+    joined = concatenated(vectors)
+    np.testing.assert_array_equal(ap.to_host(joined), np.concatenate(hosts))
+    assert joined.dtype == vectors[0].dtype
+    assert device_of(joined) == device_of(vectors[0])
+    assert concatenated(vectors[:1]) is vectors[0]
 
 
 def test_to_namespace_moves_between_libraries(backend):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
 from anyprop._checks import count, fraction, unknown
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, device_of, dtype_name, from_host, namespace
+from anyprop.backend import (
+    check_same_place,
+    concatenated,
+    device_of,
+    dtype_name,
+    from_host,
+    namespace,
+)
 from anyprop.layers.affine import Affine
 from anyprop.layers.base import Layer
 from anyprop.layers.batch_norm import BatchNorm
@@ -150,8 +158,18 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
     >>> round(float(value), 4), grads.b.round(2)
     (1.0986, array([-0.67,  0.33,  0.33]))
     """
+    return _ValueAndGrad(net, loss)
 
-    def compute(
+
+@dataclass(frozen=True)
+class _ValueAndGrad:
+    """What `value_and_grad` makes; two of the same network and loss are equal."""
+
+    net: Layer
+    loss: Loss
+
+    def __call__(
+        self,
         params: Parameters,
         x: Array,
         t: Array,
@@ -161,16 +179,15 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
         dvalue: Any = 1.0,
     ) -> tuple[Array, Parameters]:
         check_batch(params, x, t)
-        y, residuals = net.forward_train(params, x, noise)
-        value, kept = loss.forward(y, t, sample_weight=sample_weight)
-        grads = net.backward_params(params, residuals, loss.backward(kept, dvalue))
+        y, residuals = self.net.forward_train(params, x, noise)
+        value, kept = self.loss.forward(y, t, sample_weight=sample_weight)
+        dy = self.loss.backward(kept, dvalue)
+        grads = self.net.backward_params(params, residuals, dy)
         if not isinstance(grads, Parameters):
             grads = joined(params, flat_pieces(params, grads))
         if params.running is not None:
-            grads = grads.replace(running=_running(net, params, residuals))
+            grads = grads.replace(running=_running(self.net, params, residuals))
         return value, grads
-
-    return compute
 
 
 def check_batch(params: Parameters, x: Array, t: Array) -> None:
@@ -187,4 +204,4 @@ def _running(net: Layer, params: Parameters, residuals: Any) -> Array:
     updated = net.updated_running(params, residuals)
     arrays = [updated[e.name] for e in params.layout.entries if not e.trainable]
     xp = namespace(*arrays)
-    return xp.concat([xp.reshape(array, (-1,)) for array in arrays])
+    return concatenated([xp.reshape(array, (-1,)) for array in arrays])

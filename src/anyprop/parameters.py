@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from anyprop._typing import Array, Namespace, Shape
-from anyprop.backend import name_of, namespace
+from anyprop.backend import concatenated, name_of, namespace
 
 
 class Spec(NamedTuple):
@@ -224,7 +224,7 @@ class Parameters:
     def _tree_map_arrays(self, function: Callable[[Array], Array]) -> Parameters:
         xp = self.xp
         mapped = [function(self[e.name]) for e in self.layout.entries if e.trainable]
-        return self.replace(flat=xp.concat([xp.reshape(array, (-1,)) for array in mapped]))
+        return self.replace(flat=concatenated([xp.reshape(array, (-1,)) for array in mapped]))
 
 
 _EMPTY = Layout(())

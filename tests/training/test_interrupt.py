@@ -78,7 +78,8 @@ def test_in_the_batches(problem):
         raise KeyboardInterrupt
 
     result = problem.fit(epochs=4, batches=draw, report_every=3)
-    assert len(result.history.losses) == 4
+    # JAX draws some batches and then does their steps; the one that was drawn last had to wait.
+    assert len(result.history.losses) == (3 if problem.backend.name == "jax" else 4)
     assert result.history.epochs == []
     assert_like_a_shorter_run(problem, result)
 

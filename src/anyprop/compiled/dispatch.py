@@ -18,7 +18,7 @@ from typing import Any
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace
 from anyprop.compiled.fused_update import FusedUpdateStep
-from anyprop.compiled.jitted import JittedStep
+from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep
 from anyprop.compiled.recording import TraceError
@@ -91,6 +91,26 @@ def compile(step: Step | DataParallelStep) -> Run:
             return step(params, state, *batch, **options)
 
     return compiled
+
+
+def compiled_loop(step: Step | DataParallelStep, xp: Namespace, most: int) -> JittedLoop | None:
+    """Make the compiled form of many steps in a row, where a backend has a loop of its own.
+
+    Parameters
+    ----------
+    step : Step or DataParallelStep
+        As `compile` takes it.
+    xp : namespace
+        The namespace of the parameters.
+    most : int >= 1
+        How many steps a call does at most.
+
+    Returns
+    -------
+    JittedLoop or None
+        On JAX, for a step of one process.
+    """
+    return JittedLoop(step, most) if name_of(xp) == "jax" and isinstance(step, Step) else None
 
 
 def donates(xp: Namespace) -> bool:

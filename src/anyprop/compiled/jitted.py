@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from types import FunctionType
 from typing import Any
+
+import numpy as np
 
 from anyprop._typing import Array
 from anyprop.compiled.recording import TraceError
@@ -30,16 +34,7 @@ class JittedStep:
 
     def __init__(self, step: Step) -> None:
         self._opt = step.opt
-
-        def compute(
-            params: Parameters, slots: Any, mask: Any, numbers: Any, batch: dict[str, Any]
-        ) -> tuple[Parameters, Any, Array]:
-            value, grads = step.gradient(params, **batch)
-            before = OptimizerState(0, 1.0, slots, mask)
-            params, after = step.opt.update_with(params, grads, before, *numbers)
-            return params, after.slots, value
-
-        self._compute = importlib.import_module("jax").jit(compute, donate_argnums=(0, 1))
+        self._compute = _jitted(_one, step)
 
     def __call__(
         self,
@@ -59,6 +54,140 @@ class JittedStep:
                 params, state.slots, state.decay_mask, numbers, batch
             )
         return params, state._replace(step=state.step + 1, slots=slots), value
+
+
+class JittedLoop:
+    """Many steps on JAX arrays in one call, without the cost of starting each.
+
+    However many steps a call does, the same compiled loop does them, so how a run is divided into
+    calls changes nothing.
+
+    Parameters
+    ----------
+    step : Step
+        What to compile.
+    most : int >= 1
+        How many steps a call does at most.
+    """
+
+    def __init__(self, step: Step, most: int) -> None:
+        self._opt, self._most = step.opt, most
+        self._compute = _jitted(_many, step)
+
+    def __call__(
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        data: Mapping[str, Array | None],
+        batches: Sequence[Any],
+    ) -> tuple[Parameters, OptimizerState, list[float]]:
+        """Do a step with each batch.
+
+        Parameters
+        ----------
+        params, state
+            As a step takes them; donated.
+        data : mapping
+            What a step takes by name, with the rows of all batches.
+        batches : sequence of numpy.ndarray, shape (N,), int
+            The rows of each batch.
+
+        Returns
+        -------
+        params, state
+            As a step returns them.
+        values : list of float
+            The loss of each batch.
+        """
+        done, numbers = len(batches), []
+        for _ in batches:
+            lr = self._opt.learning_rate(state)
+            numbers.append((lr, self._opt.scalars(state.step + 1, lr)))
+            state = state._replace(step=state.step + 1)
+        jax, dtype = importlib.import_module("jax"), params.flat.dtype
+
+        def filled(*of_steps: Any) -> Any:
+            column = np.zeros((self._most, *np.shape(of_steps[0])), np.asarray(of_steps[0]).dtype)
+            column[:done] = of_steps
+            return column
+
+        rows = filled(*batches)
+        columns = jax.tree.map(lambda *of_steps: filled(*of_steps).astype(dtype), *numbers)
+        with untraceable():
+            params, slots, values = self._compute(
+                params, state.slots, state.decay_mask, done, columns, rows, data
+            )
+        return params, state._replace(slots=slots), np.asarray(values)[:done].tolist()
+
+
+def _jitted(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[..., Any]:
+    """Jit the function that `kind` makes of a step; for an equal step, it is the one made before."""
+    # Of two functions nobody can tell whether they are equal.
+    known = not isinstance(step.gradient, FunctionType) and _is_constant(step)
+    return (_jit_once if known else _jit)(kind, step)
+
+
+def _jit(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[..., Any]:
+    jitted: Callable[..., Any] = importlib.import_module("jax").jit(
+        kind(step), donate_argnums=(0, 1)
+    )
+    return jitted
+
+
+_jit_once = lru_cache(maxsize=16)(_jit)
+
+
+def _is_constant(value: object) -> bool:
+    """Tell whether something, and what is equal to it, computes the same for ever."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return True
+    if isinstance(value, tuple):
+        return all(map(_is_constant, value))
+    if type(value).__hash__ in (None, object.__hash__):
+        return callable(value)  # as any function that JAX traces
+    return all(map(_is_constant, vars(value).values())) if hasattr(value, "__dict__") else False
+
+
+def _one(step: Step) -> Callable[..., Any]:
+    """Make the function that does a step."""
+
+    def compute(
+        params: Parameters, slots: Any, mask: Any, numbers: Any, batch: dict[str, Any]
+    ) -> tuple[Parameters, Any, Array]:
+        value, grads = step.gradient(params, **batch)
+        before = OptimizerState(0, 1.0, slots, mask)
+        params, after = step.opt.update_with(params, grads, before, *numbers)
+        return params, after.slots, value
+
+    return compute
+
+
+def _many(step: Step) -> Callable[..., Any]:
+    """Make the function that does the first `done` of many steps."""
+    jax = importlib.import_module("jax")
+    one = _one(step)
+
+    def compute(
+        params: Parameters, slots: Any, mask: Any, done: Any, numbers: Any, rows: Any, data: Any
+    ) -> tuple[Parameters, Any, Array]:
+        def body(i: Any, carry: Any) -> Any:
+            params, slots, values = carry
+            # Rows are checked on the host; JAX would check them again.
+            batch = {
+                name: None if array is None else array.at[rows[i]].get(mode="promise_in_bounds")
+                for name, array in data.items()
+            }
+            of_step = jax.tree.map(lambda column: column[i], numbers)
+            params, slots, value = one(params, slots, mask, of_step, batch)
+            return params, slots, values.at[i].set(value)
+
+        values = jax.numpy.zeros(rows.shape[:1], params.flat.dtype)
+        done_all: tuple[Parameters, Any, Array] = jax.lax.fori_loop(
+            0, done, body, (params, slots, values)
+        )
+        return done_all
+
+    return compute
 
 
 @contextlib.contextmanager

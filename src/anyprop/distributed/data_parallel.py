@@ -19,7 +19,7 @@ import numpy as np
 
 from anyprop import _tree
 from anyprop._typing import Array
-from anyprop.backend import create, namespace
+from anyprop.backend import concatenated, create, namespace
 from anyprop.distributed.communicator import Communicator, all_reduce
 from anyprop.distributed.sync_batch_norm import synchronized
 from anyprop.layers.base import Layer
@@ -159,7 +159,7 @@ def make_data_parallel_step(
         if not hasattr(total, "dtype"):
             total = create(xp.full, (), total, like=value, dtype=value.dtype)
         sums = [xp.reshape(number, (1,)) for number in (value * total, total)]
-        return xp.concat([grads.flat, *sums]), grads.running
+        return concatenated([grads.flat, *sums]), grads.running
 
     return DataParallelStep(local, opt, communicator, observe)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from anyprop._checks import check_shape
 from anyprop._typing import Array, Grads, Residuals, Shape
-from anyprop.backend import namespace
+from anyprop.backend import concatenated, namespace
 from anyprop.layers.base import Layer
 from anyprop.parameters import Parameters, Spec
 
@@ -187,5 +187,4 @@ def joined(params: Parameters, pieces: list[Array]) -> Parameters:
     """Join gradient vectors into one, under the names of `params`."""
     if not pieces:
         return Parameters(params.layout, params.flat[:0])
-    flat = pieces[0] if len(pieces) == 1 else namespace(*pieces).concat(pieces)
-    return Parameters(params.layout, flat)
+    return Parameters(params.layout, concatenated(pieces))

@@ -9,22 +9,24 @@ from anyprop._typing import Array
 from anyprop.backend import namespace, to_host
 
 
-def read(scalars: Sequence[Array]) -> list[float]:
+def read(numbers: Sequence[Array | float]) -> list[float]:
     """Read arrays of shape () and of one dtype in a single transfer.
 
     Parameters
     ----------
-    scalars : sequence of arrays, shape ()
-        Any number of them.
+    numbers : sequence of arrays, shape (), and floats
+        Any number of them; floats are on the host already.
 
     Returns
     -------
     list of float
         Their values.
     """
+    scalars = [number for number in numbers if hasattr(number, "dtype")]
     if not scalars:
-        return []
-    return [float(value) for value in to_host(namespace(*scalars).stack(list(scalars)))]
+        return [float(number) for number in numbers]
+    there = iter(to_host(namespace(*scalars).stack(scalars)))
+    return [float(next(there) if hasattr(number, "dtype") else number) for number in numbers]
 
 
 def read_number(number: Any) -> float:

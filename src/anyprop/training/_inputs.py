@@ -33,6 +33,13 @@ class Inputs:
         Whether batches of one size lie in the same memory; NumPy only.
     parts : callable, optional
         Number of rows in a batch -> the parts of it that the step is given, if it takes parts.
+
+    Attributes
+    ----------
+    data : dict of str to array or None
+        The data by the names under which a step takes them.
+    noisy : bool
+        Whether a batch needs noise.
     """
 
     def __init__(
@@ -46,28 +53,40 @@ class Inputs:
         reuse: bool,
         parts: Callable[[int], Sequence[slice]] | None = None,
     ) -> None:
-        self._arrays = {"x": x, "t": t, "sample_weight": sample_weight}
+        self.data = {"x": x, "t": t, "sample_weight": sample_weight}
         self._net, self._seed, self._reuse, self._parts = net, seed, reuse, parts
-        self._noisy = self._noise((1, *x.shape[1:]), 0, 0) is not None
+        self.noisy = self._noise((1, *x.shape[1:]), 0, 0) is not None
         self._buffers: dict[tuple[str, int, int], Array] = {}
 
     def of(self, rows: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
         """Take the k-th batch of an epoch: what a step takes behind parameters and state."""
-        x = self._arrays["x"]
-        rows = _checked(rows, x.shape[0])
-        noise = self._noise((rows.shape[0], *x.shape[1:]), epoch, k) if self._noisy else None
+        x, rows = self.data["x"], self.checked(rows)
+        noise = self._noise((rows.shape[0], *x.shape[1:]), epoch, k) if self.noisy else None
         if self._parts is None:
             return self._part(0, rows, noise, params)
         cuts = enumerate(self._parts(len(rows)))
         return {"parts": [self._part(i, rows[p], _of_rows(p, noise), params) for i, p in cuts]}
+
+    def checked(self, rows: Any) -> Any:
+        """Give the row indices of a batch as NumPy's int64; raise ValueError if they are none."""
+        rows, n = np.asarray(rows), self.data["x"].shape[0]
+        if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+            raise ValueError(
+                "a batch must be a vector of row indices, not of shape "
+                f"{rows.shape} and {rows.dtype}."
+            )
+        # JAX would not complain, but make up the missing rows.
+        if rows.min() < 0 or rows.max() >= n:
+            raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
+        return rows.astype(np.int64, copy=False)
 
     def _noise(self, shape: Shape, epoch: int, k: int) -> Any:
         return self._net.noise(stream(self._seed, epoch, k), shape)
 
     def _part(self, i: int, rows: Any, noise: Any, params: Parameters) -> dict[str, Any]:
         if not self._reuse:
-            rows = from_host(rows, params.xp, device=device_of(self._arrays["x"]))
-        batch = {name: self._take(name, i, array, rows) for name, array in self._arrays.items()}
+            rows = from_host(rows, params.xp, device=device_of(self.data["x"]))
+        batch = {name: self._take(name, i, array, rows) for name, array in self.data.items()}
         return {**batch, "noise": noise_beside(params, noise)}
 
     def _take(self, name: str, i: int, array: Array | None, rows: Any) -> Array | None:
@@ -85,15 +104,3 @@ class Inputs:
 
 def _of_rows(rows: slice, noise: Any) -> Any:
     return _tree.map_leaves(lambda drawn: None if drawn is None else drawn[rows], noise)
-
-
-def _checked(rows: Any, n: int) -> Any:
-    rows = np.asarray(rows)
-    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
-        raise ValueError(
-            f"a batch must be a vector of row indices, not of shape {rows.shape} and {rows.dtype}."
-        )
-    # JAX would not complain, but make up the missing rows.
-    if rows.min() < 0 or rows.max() >= n:
-        raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
-    return rows.astype(np.int64, copy=False)

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.training._inputs import Inputs
 from anyprop.training._ranks import Ranks
 from anyprop.training._signals import HeldSignals
+from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation
 from anyprop.training.history import EpochRecord
@@ -37,15 +37,13 @@ class Loop:
     ----------
     run : Run
         Where training stands; its callbacks are called.
-    step : callable
-        What `make_step` made, perhaps compiled.
+    steps : OneByOne or ManyAtOnce
+        Does the steps.
     draw : callable
         Epoch -> the row indices of each of its batches.
-    inputs : Inputs
-        What the batches are taken from.
     validate : callable
         Measures the parameters on the validation data; gives None if there are none.
-    epochs, steps : int, optional
+    last_epoch, last_step : int, optional
         Where the run ends, whichever comes first.
     report_every : int
         Steps from one report to the next.
@@ -58,12 +56,11 @@ class Loop:
     """
 
     run: Run
-    step: Callable[..., Any]
+    steps: OneByOne | ManyAtOnce
     draw: Callable[[int], Iterable[Any]]
-    inputs: Inputs
     validate: Callable[[], Evaluation | None]
-    epochs: int | None
-    steps: int | None
+    last_epoch: int | None
+    last_step: int | None
     report_every: int
     ranks: Ranks
     states: Mapping[str, Any] | None
@@ -102,7 +99,7 @@ class Loop:
             set_states(run.callbacks, self.states)
         run.settled = True
         # A run that ended within an epoch is resumed there, to end it the same way.
-        while run.batch or not (run.stopped or self._complete or run.epoch == self.epochs):
+        while run.batch or not (run.stopped or self._complete or run.epoch == self.last_epoch):
             self._epoch()
 
     def _epoch(self) -> None:
@@ -139,13 +136,20 @@ class Loop:
     def _batches(self) -> tuple[list[int], bool]:
         """Do the batches that are left; give the sizes of all, and whether the epoch is whole."""
         run, done, sizes, whole = self.run, self.run.batch, [], True
+        waiting: list[Any] = []
         for k, rows in enumerate(self.draw(run.epoch)):
             if k >= done:
+                if waiting and np.size(rows) != np.size(waiting[0]):
+                    self._take(waiting)
                 if run.stopped or self._complete:
                     whole = False
                     break
-                self._step(rows, k)
-            sizes.append(len(rows))
+                waiting.append(rows)
+                if len(waiting) == self._room:
+                    self._take(waiting)
+            sizes.append(np.size(rows))
+        if waiting:
+            self._take(waiting)
         if not sizes:
             raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
         if len(sizes) < run.batch:
@@ -155,20 +159,30 @@ class Loop:
             )
         return sizes, whole
 
-    def _step(self, rows: Any, k: int) -> None:
+    def _take(self, batches: list[Any]) -> None:
+        """Do a step with each of the batches, and empty the list."""
         run = self.run
-        batch = self.inputs.of(rows, run.params, run.epoch, k)
         self.signals.hold()
         with np.errstate(all="ignore"):  # what overflows is found when losses are read
-            run.advance(self.step, batch)
+            self.steps.take(run, batches)
+        batches.clear()
         self._release()
         if run.step % self.report_every == 0:
             self._report()
         self._settle()
 
     @property
+    def _room(self) -> int:
+        """How many steps can be done before somebody has to look."""
+        if self._settles:
+            return 1
+        to_report = self.report_every - self.run.step % self.report_every
+        to_end = to_report if self.last_step is None else self.last_step - self.run.step
+        return min(self.steps.at_once, to_report, to_end)
+
+    @property
     def _complete(self) -> bool:
-        return self.run.step == self.steps
+        return self.run.step == self.last_step
 
     def _report(self) -> None:
         self.ranks.read_losses(self.run)

@@ -16,7 +16,7 @@ from anyprop import _tree
 from anyprop._checks import count, flag
 from anyprop._typing import Array
 from anyprop.backend import name_of, to_host
-from anyprop.compiled.dispatch import compile as compile_step, donates
+from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.data_parallel import (
     DataParallelStep,
@@ -35,6 +35,7 @@ from anyprop.training._loop import Loop
 from anyprop.training._progress import progress_bar
 from anyprop.training._ranks import Ranks
 from anyprop.training._signals import HeldSignals
+from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.batches import Batches, batch_indices
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
@@ -42,6 +43,8 @@ from anyprop.training.history import History
 from anyprop.training.resume import ResumeError, load_run, settings_of_run
 from anyprop.training.run import Run
 from anyprop.training.step import Step, make_step
+
+_MOST_AT_ONCE = 100
 
 
 class FitResult(NamedTuple):
@@ -150,9 +153,9 @@ def fit(
     Returns
     -------
     FitResult
-        ``(params, state, history, interrupted)``. Ctrl-C ends the training after the present step and
-        returns what was trained, with ``interrupted=True``; a second one does not wait, and leaves
-        `fit` as KeyboardInterrupt.
+        ``(params, state, history, interrupted)``. Ctrl-C ends the training after the present step (on
+        JAX, after those of a tenth of a second) and returns what was trained, with
+        ``interrupted=True``; a second one does not wait, and leaves `fit` as KeyboardInterrupt.
 
     Warns
     -----
@@ -279,6 +282,7 @@ def fit(
         states = found.run["callbacks"]
     # NumPy gathers every batch into the same memory, which the compiled step copies from.
     reuse = in_place and name_of(params.xp) == "numpy"
+    inputs = Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts)
     total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
     shown = progress and communicator.rank == 0
     with (
@@ -287,12 +291,13 @@ def fit(
     ):
         loop = Loop(
             run,
-            step=compile_step(eager) if compile else eager,
+            steps=_steps(
+                eager, inputs, params, compile=compile, most=min(report_every, _MOST_AT_ONCE)
+            ),
             draw=partial(batches or partial(_batches, seed), n, batch_size),
-            inputs=Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts),
             validate=validate,
-            epochs=epochs,
-            steps=steps,
+            last_epoch=epochs,
+            last_step=steps,
             report_every=report_every,
             ranks=ranks,
             states=states,
@@ -301,6 +306,18 @@ def fit(
         )
         interrupted = loop.go()
     return FitResult(run.params, run.state, run.history, interrupted)
+
+
+def _steps(
+    eager: Step | DataParallelStep, inputs: Inputs, params: Parameters, *, compile: bool, most: int
+) -> OneByOne | ManyAtOnce:
+    """Choose how the steps of a run are done."""
+    if not compile:
+        return OneByOne(eager, inputs)
+    one_by_one = OneByOne(compile_step(eager), inputs)
+    # Noise is drawn on the host for each step, and would have to wait there for all the others.
+    loop = None if inputs.noisy else compiled_loop(eager, params.xp, most)
+    return one_by_one if loop is None else ManyAtOnce(loop, most, inputs, instead=one_by_one)
 
 
 def _ends(array: Array) -> tuple[int, ...]:

@@ -103,7 +103,7 @@ class Run:
         self._kept = self._last = self.snapshot()
         self._kept_at = 0
         self._must_keep = False
-        self._unread: list[Array] = []
+        self._unread: list[Array | float] = []
         self._stopped = False
 
     @property
@@ -164,15 +164,31 @@ class Run:
 
     def advance(self, step: Callable[..., Any], batch: dict[str, Any]) -> None:
         """Do a step with a batch."""
+        self._begin()
+        self._before = self._state
+        self._params, self._state, value = step(self._params, self._state, **batch)
+        self._end([value])
+
+    def advance_by(
+        self, steps: Callable[..., Any], data: Mapping[str, Any], batches: Sequence[Any]
+    ) -> None:
+        """Do a step with each of several batches of rows, all in one call."""
+        self._begin()
+        self._params, self._state, values = steps(self._params, self._state, data, batches)
+        self._before = self._state._replace(step=self._state.step - 1)
+        self._end(values)
+
+    def _begin(self) -> None:
         if self._must_keep:
             self._kept, self._last = self._last, self.snapshot()
             self._kept_at, self._must_keep = self.step, False
-        self._before, self._last_lr = self._state, None
+        self._last_lr = None
         self.amid_step = True
-        self._params, self._state, value = step(self._params, self._state, **batch)
-        self.step += 1
-        self.batch += 1
-        self._unread.append(value)
+
+    def _end(self, values: Sequence[Any]) -> None:
+        self.step += len(values)
+        self.batch += len(values)
+        self._unread.extend(values)
         self.amid_step = False
 
     def read_losses(self) -> list[float]:

@@ -101,17 +101,21 @@ def make_step(
     """
     gradient = value_and_grad(net, loss)
     if count("make_step", "accumulate", accumulate) > 1:
-        gradient = _accumulated(gradient, loss, accumulate)
+        gradient = _Accumulated(gradient, loss, accumulate)
 
     return Step(gradient, opt, donate)
 
 
-def _accumulated(
-    gradient: Callable[..., tuple[Array, Parameters]], loss: Loss, parts: int
-) -> Callable[..., tuple[Array, Parameters]]:
-    """Make the function that computes what `gradient` does, in parts."""
+@dataclass(frozen=True)
+class _Accumulated:
+    """Computes what `gradient` does, in parts."""
 
-    def compute(
+    gradient: Callable[..., tuple[Array, Parameters]]
+    loss: Loss
+    parts: int
+
+    def __call__(
+        self,
         params: Parameters,
         x: Array,
         t: Array,
@@ -121,25 +125,25 @@ def _accumulated(
     ) -> tuple[Array, Parameters]:
         check_batch(params, x, t)
         n = x.shape[0]
-        edges = sorted({n * i // parts for i in range(parts + 1)}) if n else [0, 0]
+        edges = sorted({n * i // self.parts for i in range(self.parts + 1)}) if n else [0, 0]
         rows = [slice(a, b) for a, b in pairwise(edges)]
         ts = [t[r, ...] for r in rows]
         weights = [None if sample_weight is None else sample_weight[r] for r in rows]
         totals = [
-            loss.total_weight(part, weight, dtype=params.flat.dtype)
+            self.loss.total_weight(part, weight, dtype=params.flat.dtype)
             for part, weight in zip(ts, weights, strict=True)
         ]
         value, flat, grads = 0.0, 0.0, None
         for r, part, weight, share in zip(rows, ts, weights, _shares(totals), strict=True):
             drawn = None if noise is None else _tree.map_leaves(_of_rows(r), noise)
-            value_i, grads = gradient(params, x[r, ...], part, noise=drawn, sample_weight=weight)
+            value_i, grads = self.gradient(
+                params, x[r, ...], part, noise=drawn, sample_weight=weight
+            )
             value, flat = value + share * value_i, flat + share * grads.flat
             if grads.running is not None:
                 params = params.replace(running=grads.running)
         assert grads is not None
         return value, grads.replace(flat=flat)
-
-    return compute
 
 
 def _shares(totals: list[Any]) -> list[Any]:

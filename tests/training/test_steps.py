@@ -1,0 +1,132 @@
+"""How many steps a run does in one call changes nothing but the time it takes."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+from anyprop.layers.base import Layer
+from anyprop.training._steps import ManyAtOnce
+from conftest import CASES
+
+from .conftest import make_problem
+
+
+def numbers(result):
+    return [
+        np.asarray(result.history.losses),
+        np.asarray(result.params.flat),
+        *(np.asarray(slot.flat) for slot in result.state.slots.values()),
+    ]
+
+
+@pytest.mark.needs("jax")
+@pytest.mark.parametrize("net", [ap.MLP([4, 6, 3]), ap.MLP([4, 6, 3], norm="batch")])
+@pytest.mark.parametrize("options", [{"epochs": 3}, {"steps": 13}], ids=["epochs", "steps"])
+def test_however_a_run_is_divided_its_numbers_are_the_same(net, options, monkeypatch):
+    monkeypatch.setattr(ManyAtOnce, "moment", 60.0)
+    rates = [0.03 / (1 + k) for k in range(20)]
+    problem = make_problem(*CASES["jax"]).with_(
+        net=net, optimizer=ap.Adam(lr=lambda k: rates[k], weight_decay=0.1, decay_biases=False)
+    )
+    one_by_one, *others = (
+        numbers(problem.fit(report_every=many, **options)) for many in (1, 3, 100)
+    )
+    for other in others:
+        for ours, theirs in zip(other, one_by_one, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.needs("jax")
+def test_weights_of_examples_and_parts_of_batches_go_into_the_loop():
+    problem = make_problem(*CASES["jax"])
+    weights = problem.backend.asarray(np.linspace(0.5, 2.0, 30))
+    options = {"sample_weight": weights, "accumulate": 2, "epochs": 2}
+    ours, theirs = (problem.fit(compile=compile, **options) for compile in (True, False))
+    for one, other in zip(numbers(ours), numbers(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+traced = []
+
+
+@dataclass(frozen=True)
+class Scale(Layer):
+    """A layer that notes when it is traced."""
+
+    factor: float
+
+    def forward(self, params, x):
+        traced.append(self.factor)
+        return x * self.factor, None
+
+    def backward(self, params, residuals, dy):
+        return dy * self.factor, {}
+
+
+class Changing(Scale):
+    """One whose factor may change between two runs."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, factor):
+        object.__setattr__(self, "factor", factor)
+
+
+@pytest.mark.needs("jax")
+def test_a_second_run_of_an_equal_network_is_not_compiled_again():
+    problem = make_problem(*CASES["jax"])
+    traced.clear()
+    for factor in (0.25, 0.25, 0.75):
+        net = ap.Sequential(ap.Affine(4, 3), Scale(factor))
+        problem.with_(net=net, optimizer=ap.SGD(lr=0.5)).fit(epochs=2)
+    assert traced.count(0.25) == traced.count(0.75) > 0
+
+
+@pytest.mark.needs("jax")
+def test_a_layer_that_may_change_is_compiled_for_every_run():
+    layer = Changing(0.25)
+    problem = make_problem(*CASES["jax"]).with_(net=ap.Sequential(ap.Affine(4, 3), layer))
+    before = problem.fit(steps=1).history.losses
+    object.__setattr__(layer, "factor", 0.75)
+    after = problem.fit(steps=1).history.losses
+    assert after != before
+    assert after == pytest.approx(problem.fit(steps=1, compile=False).history.losses)
+
+
+class Clocked:
+    """A run whose steps take the time that they are given."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.seconds = 0.0, 0.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def advance_by(self, loop, data, batches):
+        self.now += self.seconds * len(batches)
+
+
+class Rows:
+    data = None
+
+    def checked(self, rows):
+        return rows
+
+
+def test_a_call_does_more_steps_until_it_takes_a_moment(monkeypatch):
+    run = Clocked(monkeypatch)
+    steps = ManyAtOnce(None, 100, Rows(), None)
+
+    def settled(seconds):
+        run.seconds = seconds
+        for _ in range(20):
+            steps.take(run, [0] * steps.at_once)
+        return steps.at_once
+
+    assert settled(1e-6) == 100
+    assert settled(0.01) in range(5, 11)
+    assert settled(1.0) == 1
+    assert settled(0.001) in range(50, 101)
+    steps.take(run, [0])  # a short rest before a report says nothing
+    assert steps.at_once in range(50, 101)
