@@ -29,8 +29,9 @@ from anyprop.backend import (
     to_host,
 )
 
-# How long an example takes is a matter of what else the machine does.
-hypothesis.settings.register_profile("suite", deadline=None)
+# How long an example takes is a matter of what else the machine does. CI draws the same examples
+# each time; elsewhere every run draws others.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("suite")
 
 

@@ -170,10 +170,11 @@ def mean_over_rows(
     if normalizer is None:
         normalizer = weights
     if normalizer is None:
-        scale = 1.0 / max(rows.shape[0], 1)
-        return xp.sum(rows) * scale, scale
-    total = xp.sum(normalizer)
-    total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
-    if weights is None:
-        return xp.sum(rows) / total, 1.0 / total
-    return xp.sum(weights * rows) / total, xp.expand_dims(weights / total, axis=1)
+        scale: Any = 1.0 / max(rows.shape[0], 1)
+    else:
+        total = xp.sum(normalizer)
+        total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
+        scale = (1.0 if weights is None else weights) / total
+    # scaled before they are summed: in float16 the sum of a batch soon overflows, its mean does not
+    value = xp.sum(rows * scale)
+    return value, scale if weights is None else xp.expand_dims(scale, axis=1)

@@ -31,7 +31,8 @@ class PoissonNLL(Loss):
     Notes
     -----
     Targets are counts (N, K), the shape of the predictions; fractions are allowed. A log rate above
-    log(largest number / 1e6), 74.9 in float32 and 695.9 in float64, makes the value infinite.
+    log(largest number / 1e6), 74.9 in float32 and 695.9 in float64, makes the value infinite; in
+    float16 the limit is 8.3.
 
     References
     ----------
@@ -75,6 +76,7 @@ class PoissonNLL(Loss):
 
 
 def _exp(xp: Namespace, y: Array) -> Array:
-    # An overflow inside exp, or in the sum over a batch, would be infinite as well, but NumPy warns.
-    largest = math.log(float(xp.finfo(y.dtype).max)) - math.log(1e6)
+    # An overflow inside exp, or in the sum of a row, would be infinite as well, but NumPy warns.
+    log_max = math.log(float(xp.finfo(y.dtype).max))
+    largest = log_max - min(math.log(1e6), 0.25 * log_max)
     return xp.where(y > largest, math.inf, xp.exp(xp.minimum(y, largest)))

@@ -132,13 +132,13 @@ class Optimizer:
         ------
         TypeError
             An array is not of a floating dtype.
+        ValueError
+            `eps` is too small for the dtype: float16 rounds 1e-8 to 0.
         """
         if isinstance(params, Parameters):  # its running statistics are none of ours
             params = Parameters(params.layout, params.flat)
         for leaf in _tree.leaves(params):
-            xp = namespace(leaf)
-            if not xp.isdtype(leaf.dtype, "real floating"):
-                raise TypeError(f"parameters must be of a floating dtype, not {leaf.dtype}.")
+            self._check_dtype(leaf)
         slots = {
             name: _tree.map_leaves(partial(_beside, value=initial), params)
             for name, initial in self.slots().items()
@@ -256,6 +256,17 @@ class Optimizer:
             updated = updated.replace(running=running)
         rebuilt = {name: _tree.rebuild(state.slots[name], new) for name, new in new_slots.items()}
         return updated, state._replace(step=t, slots=rebuilt)
+
+    def _check_dtype(self, p: Array) -> None:
+        xp = namespace(p)
+        if not xp.isdtype(p.dtype, "real floating"):
+            raise TypeError(f"parameters must be of a floating dtype, not {p.dtype}.")
+        eps, smallest = getattr(self, "eps", 1.0), 1.0 / float(xp.finfo(p.dtype).max)
+        if eps < smallest:
+            raise ValueError(
+                f"{type(self).__name__}: eps={eps:g} is too small for {dtype_name(p)}, "
+                f"where 1 / eps is infinite; give an eps of at least {smallest:.2g}."
+            )
 
     def _check_state(self, state: OptimizerState) -> list[tuple[str, bool]]:
         """List the rule's slots, and whether the options keep each; `state` must have those."""

@@ -1,0 +1,195 @@
+"""Numbers at the edge of what a dtype holds: the results are those of float64 wherever they can be.
+
+NumPy's warnings are errors in this suite, so nothing may overflow on the way either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+from anyprop.network import noise_beside
+from optimizer_cases import OPTIMIZER_CASES
+from tables import LAYER_CASES, LOSS_CASES, K, LayerCase, LossCase, Plain
+
+NUMPY = Plain("numpy")
+DIGITS = {"float16": 2e-2, "float32": 1e-4}
+activation = pytest.mark.parametrize(
+    "case", [c for c in LAYER_CASES if not c.layer.specs()], ids=str
+)
+layer_of_weights = pytest.mark.parametrize(
+    "case", [c for c in LAYER_CASES if c.layer.specs()], ids=str
+)
+every_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)
+every_loss = pytest.mark.parametrize("case", LOSS_CASES, ids=str)
+every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)
+
+
+def _narrow(backend) -> list[str]:
+    """List the dtypes below float64; array-api-strict keeps to the standard, which has no float16."""
+    return ["float32"] if backend.name == "array_api_strict" else ["float16", "float32"]
+
+
+def _layer(case: LayerCase, backend, x, dtype: str) -> list[np.ndarray]:
+    """y and dx of a training step, in float64."""
+    params = case.params(backend, dtype)
+    noise = case.layer.noise(np.random.default_rng(1), x.shape)
+    y, residuals = case.layer.forward_train(
+        params, backend.asarray(x, dtype), noise_beside(params, noise)
+    )
+    dy = np.random.default_rng(2).standard_normal(tuple(y.shape))
+    dx, _ = case.layer.backward(params, residuals, backend.asarray(dy, dtype))
+    return [backend.to_numpy(a).astype("float64") for a in (y, dx)]
+
+
+def _assert_as_in_float64(narrow: list[np.ndarray], wide: list[np.ndarray], dtype: str) -> None:
+    for result, expected in zip(narrow, wide, strict=True):
+        scale = 1.0 + np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+        np.testing.assert_allclose(result / scale, expected / scale, atol=DIGITS[dtype])
+
+
+def _assert_layer_is_as_in_float64(case: LayerCase, backend, x, dtype: str) -> None:
+    x = x[:, : case.d]
+    _assert_as_in_float64(_layer(case, backend, x, dtype), _layer(case, NUMPY, x, "float64"), dtype)
+
+
+@activation
+def test_an_activation_of_large_numbers(case, backend):
+    for dtype in _narrow(backend):
+        largest = float(np.finfo(dtype).max) / 4
+        for size in (1e4, largest**0.5, largest):
+            x = size * np.asarray([[1.0, -1.0, 0.0, 0.5], [-1.0] * 4, [1.0] * 4])
+            x[0, 3] = 2.0
+            _assert_layer_is_as_in_float64(case, backend, x, dtype)
+
+
+@layer_of_weights
+def test_a_layer_with_weights_of_large_numbers(case, backend):
+    """A norm squares its inputs: they may be as large as the root of the largest number."""
+    for dtype in _narrow(backend):
+        size = min(1e4, float(np.finfo(dtype).max) ** 0.5 / 4)
+        x = size * np.asarray([[1.0, -1.0, 0.0, 0.5], [-1.0] * 4, [1.0] * 4])
+        _assert_layer_is_as_in_float64(case, backend, x, dtype)
+
+
+@every_layer
+def test_a_layer_of_the_smallest_numbers(case, backend):
+    for dtype in _narrow(backend):
+        smallest = float(np.finfo(dtype).smallest_subnormal)
+        x = smallest * np.asarray([[1.0] * 4, [-1.0] * 4, [0.0] * 4])
+        _assert_layer_is_as_in_float64(case, backend, x, dtype)
+
+
+def _loss(case: LossCase, backend, y, t, weights, dtype: str) -> list[np.ndarray]:
+    value, residuals = case.loss.forward(
+        backend.asarray(y, dtype),
+        backend.asarray(t),
+        sample_weight=None if weights is None else backend.asarray(weights, dtype),
+    )
+    dy = case.loss.backward(residuals)
+    return [backend.to_numpy(a).astype("float64") for a in (value, dy)]
+
+
+@every_loss
+def test_a_loss_of_large_predictions_over_many_rows(case, backend, rng):
+    """The mean can be had where the sum over the batch is above the largest number."""
+    for dtype in _narrow(backend):
+        size = 1e4
+        if isinstance(case.loss, ap.MeanSquaredError):
+            size = min(size, float(np.finfo(dtype).max) ** 0.5 / 2)
+        y = np.asarray([[size, -size, 0.0, 1.0], [-size] * K, [size] * K, [3.0, 2.0, size, size]])
+        if isinstance(case.loss, ap.PoissonNLL):
+            y = np.minimum(y, 8.0)
+        y, t = np.tile(y, (50, 1)), np.tile(case.t(rng, 4, K).T, 50).T
+        for weights in (None, rng.uniform(0.5, 2.0, len(y))):
+            _assert_as_in_float64(
+                _loss(case, backend, y, t, weights, dtype),
+                _loss(case, NUMPY, y, t, weights, "float64"),
+                dtype,
+            )
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64"])
+def test_labels_may_use_the_whole_range_of_their_dtype(kind, backend, rng):
+    largest = min(int(np.iinfo(kind).max), 300)
+    k = largest + 1
+    y = backend.asarray(rng.standard_normal((2, k)))
+    labels = np.asarray([0, largest], dtype=kind)
+    if backend.name == "torch" and kind in ("uint16", "uint32"):
+        labels = labels.astype("int64")  # torch cannot compare them
+    loss, t = ap.SoftmaxCrossEntropy(), backend.asarray(labels)
+    loss.check_targets(t, k)
+    value, residuals = loss.forward(y, t)
+    one_hot = backend.asarray(np.eye(k)[[0, largest]])
+    expected, expected_residuals = loss.forward(y, one_hot)
+    assert float(value) == float(expected)
+    np.testing.assert_array_equal(
+        backend.to_numpy(loss.backward(residuals)),
+        backend.to_numpy(loss.backward(expected_residuals)),
+    )
+
+
+@pytest.mark.parametrize("label", [-1, 4, 2**31, 2**62, -(2**63)])
+def test_a_label_out_of_range_makes_the_loss_nan_and_is_named(label, backend, rng):
+    y, t = backend.asarray(rng.standard_normal((3, K))), backend.asarray(np.asarray([0, label, 3]))
+    loss = ap.SoftmaxCrossEntropy()
+    assert np.isnan(float(loss.forward(y, t)[0]))
+    with pytest.raises(ValueError, match=f"label {label} is out of range"):
+        loss.check_targets(t, K)
+
+
+P = np.asarray([1.0, -2.0, 0.0, 3.0])
+
+
+def _for(opt, dtype: str):
+    """The optimizer, with an eps that float16 can tell from 0."""
+    if dtype == "float16" and hasattr(opt, "eps"):
+        return dataclasses.replace(opt, eps=max(opt.eps, 1e-4))
+    return opt
+
+
+def _updated(opt, backend, dtype: str, gradients) -> tuple:
+    p = backend.asarray(P, dtype)
+    state = opt.init(p)
+    for g in gradients:
+        p, state = opt.update(p, backend.asarray(g, dtype), state)
+    return backend.to_numpy(p), [backend.to_numpy(slot) for slot in state.slots.values()]
+
+
+@every_optimizer
+def test_gradients_that_are_all_zero(opt, backend):
+    """From the start on, and after others."""
+    opt = dataclasses.replace(opt, weight_decay=0.0)
+    for dtype in _narrow(backend):
+        p, _ = _updated(_for(opt, dtype), backend, dtype, [0.0 * P] * 5)
+        np.testing.assert_array_equal(p, P.astype(dtype))
+        p, slots = _updated(_for(opt, dtype), backend, dtype, [P] + [0.0 * P] * 50)
+        for array in (p, *slots):
+            assert np.isfinite(array).all()
+        assert p[2] == 0.0
+
+
+@every_optimizer
+def test_gradients_of_every_size(opt, backend):
+    """Squares are formed of them: up to the root of the largest number they must not overflow."""
+    for dtype in _narrow(backend):
+        limits = np.finfo(dtype)
+        smallest, largest = float(limits.smallest_subnormal), float(limits.max) ** 0.5 / 8
+        sizes = np.asarray([smallest, largest, smallest, smallest**0.5])
+        signs = np.asarray([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]])
+        p, slots = _updated(_for(opt, dtype), backend, dtype, [sizes * sign for sign in signs] * 3)
+        for array in (p, *slots):
+            assert np.isfinite(array).all()
+
+
+def test_an_eps_that_float16_takes_for_zero_is_refused(backend):
+    if "float16" not in _narrow(backend):
+        return
+    half = backend.asarray(P, "float16")
+    with pytest.raises(ValueError, match=r"Adam: eps=1e-08 is too small for float16.* 1\.5e-05"):
+        ap.Adam().init(half)
+    for make in (ap.SGD, ap.Momentum, ap.Lion, ap.Rprop):
+        make().init(half)
