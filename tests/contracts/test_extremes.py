@@ -23,7 +23,11 @@ activation = pytest.mark.parametrize(
 layer_of_weights = pytest.mark.parametrize(
     "case", [c for c in LAYER_CASES if c.layer.specs()], ids=str
 )
-every_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)
+single_layer = pytest.mark.parametrize(
+    "case",
+    [c for c in LAYER_CASES if not isinstance(c.layer, (ap.Sequential, ap.Residual))],
+    ids=str,
+)
 every_loss = pytest.mark.parametrize("case", LOSS_CASES, ids=str)
 every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)
 
@@ -75,7 +79,7 @@ def test_a_layer_with_weights_of_large_numbers(case, backend):
         _assert_layer_is_as_in_float64(case, backend, x, dtype)
 
 
-@every_layer
+@single_layer
 def test_a_layer_of_the_smallest_numbers(case, backend):
     """JAX takes subnormal numbers for 0, so those are left out."""
     for dtype in _narrow(backend):
