@@ -328,6 +328,23 @@ def test_buffers_are_used_again_within_a_step():
     assert kept < 11 * 5 * 256 * 64 * 4
 
 
+def test_the_first_call_needs_no_more_memory_than_the_plan():
+    step, params, state, batch = _problem(
+        ap.MLP([64, 256, 256, K], "silu"), ap.SoftmaxCrossEntropy(), ap.Adam(), n=64
+    )
+    given = batch()
+    ap.compile(step)(*_copied(params, state), **given)  # which imports and compiles what it needs
+    tracemalloc.start()
+    try:
+        compiled = ap.compile(step)
+        compiled(params, state, **given)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The step itself would hold parameters, both slots and all that lies between them anew.
+    assert peak - kept < 2 * params.flat.nbytes
+
+
 def test_each_thread_has_its_own_plans():
     step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp(lr=0.01))
     compiled, batches = ap.compile(step), [batch() for _ in range(200)]

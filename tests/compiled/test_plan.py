@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
+import pytest
 
 import anyprop as ap
 from anyprop.compiled import traced as xp
@@ -92,6 +95,42 @@ def test_a_long_chain_needs_two_buffers():
 
     plan, _ = _planned(function, np.ones(1000))
     assert plan.nbytes <= 2 * 8000
+
+
+def test_recording_needs_no_memory():
+    x = np.ones((1000, 1000))
+    tracemalloc.start()
+    try:
+        with Recording() as recording:
+            y = Recording.given(x)
+            for _ in range(20):
+                y = xp.exp(xp.matmul(y.T, y)) * 0.1
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(recording.calls) == 60
+    assert kept < 100_000
+    assert peak < 2 * x.nbytes
+
+
+def test_shapes_without_a_product_are_refused():
+    with Recording():
+        a, b = Recording.given(np.ones((2, 3))), Recording.given(np.ones((2, 3)))
+        with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(2, 3\) have no product"):
+            xp.matmul(a, b)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [((3,), (3,)), ((3,), (3, 2)), ((4, 3), (3,)), ((4, 3), (3, 2)), ((5, 1, 4, 3), (6, 3, 2))],
+)
+def test_products_have_the_shapes_of_numpy(left, right):
+    a, b = np.ones(left, np.float32), np.ones(right)
+    plan, _ = _planned(lambda a, b: [xp.matmul(a, b)], a, b)
+    plan.run()
+    assert plan.outputs[0].shape == np.matmul(a, b).shape
+    assert plan.outputs[0].dtype == np.float64
+    np.testing.assert_array_equal(plan.outputs[0], np.matmul(a, b))
 
 
 def test_donated_parameters_may_lie_in_bytes():

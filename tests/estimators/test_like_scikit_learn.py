@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
+import sklearn.neural_network
+from sklearn.base import clone
+
+import anyprop.sklearn
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -209,3 +214,24 @@ def test_warnings_are_the_same_and_point_at_the_caller(make_task, options):
             assert of_lbfgs or {w.filename for w in caught} == {__file__}
     assert seen[0] == seen[1]
     assert seen[0]
+
+
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_fit_needs_no_more_memory(kind, solver):
+    rng = np.random.default_rng(0)
+    X = rng.random((1000, 400), dtype=np.float32)
+    y = rng.integers(0, 10, 1000) if kind == "MLPClassifier" else rng.random((1000, 10))
+    options = {"hidden_layer_sizes": (200, 200), "batch_size": 200, "max_iter": 2}
+
+    def peak(module):
+        estimator = getattr(module, kind)(solver=solver, random_state=0, **options)
+        estimator.fit(X, y)  # which imports and compiles what it needs
+        tracemalloc.start()
+        try:
+            clone(estimator).fit(X, y)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(anyprop.sklearn) <= peak(sklearn.neural_network)

@@ -67,7 +67,7 @@ class Fused:
         self.outputs = tuple(outputs)
         made = {call.output for call in calls}
         self.inputs = list(dict.fromkeys(v for call in calls for v in call.inputs if v not in made))
-        shape = calls[0].output.data.shape
+        shape = calls[0].output.shape
         self.kinds = {value: str(_kind(value, shape)) for value in self.inputs}
         flat = not {_ROW, _COLUMN} & set(self.kinds.values())
         self.shape: tuple[int, ...] = (math.prod(shape),) if flat else shape
@@ -119,7 +119,7 @@ class Fused:
                     operands.append(f"T({arguments.name(float(x))})")
             form = _SCALAR_FORMS[call.function].format(*operands)
             known[call.output] = f"v{len(known)}"
-            cast = "" if call.output.data.dtype == bool else "T"
+            cast = "" if call.output.dtype == bool else "T"
             body.append(f"{known[call.output]} = {cast}({form})")
         for value, place in zip(self.outputs, outputs, strict=True):
             body.append(f"{arguments.name(place)}{at} = {known[value]}")
@@ -205,30 +205,30 @@ def _fits(call: Call, group: list[Call]) -> bool:
     made = {other.output for other in group}
     return (
         _can_be_fused(call)
-        and call.output.data.shape == group[0].output.data.shape
+        and call.output.shape == group[0].output.shape
         and _floating(call) == _floating(group[0])
         and not any(value.base in made for value in call.inputs if value.parent is not None)
     )
 
 
 def _can_be_fused(call: Call) -> bool:
-    shape = call.output.data.shape
+    shape = call.output.shape
     if call.function not in _SCALAR_FORMS or len(shape) not in (1, 2):
         return False
     arrays = [value for value in (*call.inputs, call.output) if not value.is_number]
-    dtypes = {array.data.dtype for array in arrays} - {np.dtype(bool)}
+    dtypes = {array.dtype for array in arrays} - {np.dtype(bool)}
     return (
-        call.output.data.size >= SMALLEST
+        call.output.size >= SMALLEST
         and len(dtypes) == 1
         and dtypes <= {np.dtype("float32"), np.dtype("float64")}
-        and not (call.function is convert and call.output.data.dtype == bool)
+        and not (call.function is convert and call.output.dtype == bool)
         and all(_kind(value, shape) for value in call.inputs)
     )
 
 
 def _floating(call: Call) -> str:
     """Name the floating dtype of a call that can be fused."""
-    dtypes = [v.data.dtype for v in (*call.inputs, call.output) if not v.is_number]
+    dtypes = [v.dtype for v in (*call.inputs, call.output) if not v.is_number]
     return str(next(dtype for dtype in dtypes if dtype.kind == "f"))
 
 
@@ -236,22 +236,15 @@ def _kind(value: Value, shape: tuple[int, ...]) -> str | None:
     """Tell how a loop over `shape` reads a value; None if it cannot."""
     if value.is_number:
         return _NUMBER
-    own = value.data.shape
-    if not _layout(value).flags.c_contiguous:
+    own = value.shape
+    if not value.stand_in().flags.c_contiguous:
         return None
     if own == shape:
         return _ALL
-    if value.data.size == 1:
+    if value.size == 1:
         return _ONE
     if len(shape) == 2 and own in (shape[1:], (1, *shape[1:])):
         return _COLUMN
     if len(shape) == 2 and own == (shape[0], 1):
         return _ROW
     return None
-
-
-def _layout(value: Value) -> Any:
-    """Make an array that lies as the value's will; its numbers are not meant to be read."""
-    if value.parent is not None and value.view is not None:
-        return value.view(_layout(value.parent))
-    return value.data if value.given else np.empty(value.data.shape, value.data.dtype)

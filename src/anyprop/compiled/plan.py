@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     outputs : list of numpy.ndarray
         Results that the caller reads; the same arrays after every run.
     nbytes : int
-        Memory of the buffers, in bytes.
+        Memory of its buffers, in bytes; arrays that were given do not count.
     """
 
     run: Callable[..., None]
@@ -54,7 +54,7 @@ def make_plan(
     Parameters
     ----------
     recording : Recording
-        The calls of the first run.
+        The calls.
     outputs : sequence of Traced
         Results that the caller reads.
     targets : sequence of Traced or None
@@ -65,7 +65,7 @@ def make_plan(
     Returns
     -------
     Plan
-        Repeats the recording; holds nothing of the first run but the given arrays.
+        Does what was recorded; holds nothing of the recording but the given arrays.
     """
     results = [output.value for output in outputs]
     wanted = [None if t is None else t.value for t in targets]
@@ -90,6 +90,7 @@ class _Planner:
         self._places: dict[Value, tuple[Value, int]] = {}
         self._pool: dict[tuple[int, Any], list[Any]] = {}
         self._bound: list[Bound] = []
+        self._nbytes = 0
 
     def plan(self, recording: Recording, results: list[Value], targets: list[Value | None]) -> Plan:
         """Give every value a place, and bind the calls to the places."""
@@ -104,13 +105,7 @@ class _Planner:
         for target, result in late:
             self._bound.append(Bound(np.copyto, (target.data, self._array(result))))
         outputs = [self._array(result) for result in results]
-        return Plan(unrolled(self._bound, self._count), self._bound, outputs, self._nbytes())
-
-    def _nbytes(self) -> int:
-        made = [a for value, a in self._arrays.items() if not value.given]
-        arrays = [a for a in made if isinstance(a, np.ndarray)]
-        owners = {id(o): o for o in map(_owner, arrays)}
-        return sum(owner.nbytes for owner in owners.values())
+        return Plan(unrolled(self._bound, self._count), self._bound, outputs, self._nbytes)
 
     def _without_joins(self, calls: list[Call]) -> list[Call]:
         """Drop the joins whose pieces can all be computed in their places."""
@@ -121,9 +116,7 @@ class _Planner:
                 call.function is join
                 and len(set(bases)) == len(bases)
                 and all(
-                    not base.given
-                    and base not in self._places
-                    and base.data.size == piece.data.size
+                    not base.given and base not in self._places and base.size == piece.size
                     for base, piece in zip(bases, call.inputs, strict=True)
                 )
             )
@@ -133,7 +126,7 @@ class _Planner:
             start = 0
             for base in bases:
                 self._places[base] = (call.output, start)
-                start += base.data.size
+                start += base.size
         return kept
 
     def _memory(self, value: Value) -> Value:
@@ -165,7 +158,7 @@ class _Planner:
             free = (
                 producer is not None
                 and calls[producer].elementwise
-                and result.data.shape == target.data.shape
+                and result.shape == target.shape
                 and self._last_use.get(target, -1) <= producer
                 and result not in self._arrays
             )
@@ -234,12 +227,16 @@ class _Planner:
             if isinstance(parent, Local):
                 return self._call(value.view, parent)
             return value.view(parent)
-        size, shape = value.data.size, value.data.shape
+        size, shape = value.size, value.shape
         if value in self._places:
             whole, start = self._places[value]
             return self._array(whole)[start : start + size].reshape(shape)
-        free = self._pool.get((size, value.data.dtype))
-        return free.pop().reshape(shape) if free else np.empty(shape, value.data.dtype)
+        free = self._pool.get((size, value.dtype))
+        if free:
+            return free.pop().reshape(shape)
+        buffer = np.empty(shape, value.dtype)
+        self._nbytes += buffer.nbytes
+        return buffer
 
     def _call(self, function: Callable[[Any], Any], argument: Local) -> Local:
         result = self._new_local(function(self._examples[argument.number]))
@@ -253,10 +250,3 @@ class _Planner:
 
 def _contiguous(shape: tuple[int, ...], array: Any) -> Any:
     return np.ascontiguousarray(array).reshape(shape)
-
-
-def _owner(array: Any) -> Any:
-    """Find the array whose memory this one lies in; what that may lie in (a pickle) is no array."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array

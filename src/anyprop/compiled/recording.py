@@ -1,13 +1,14 @@
-"""What a step does, written down while it runs for the first time.
+"""What a step does, written down without doing it.
 
 A `Traced` stands for a NumPy array, and a `TracedNumber` for a Python float that differs from step to
-step, such as the learning rate. Each operation on them is done at once, so the recorded run gives
-ordinary results, and is kept as a `Call`: what to call, on which values, for which result. `traced.py`
-is the namespace of these arrays; `plan.py` gives the results of a recording buffers of their own.
+step, such as the learning rate. An operation on them is kept as a `Call`: what to call, on which values,
+for which result. Of a result the shape and the dtype are found out, so a recording needs next to no
+memory. `traced.py` is the namespace of these arrays; `plan.py` gives the results their buffers.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 import threading
@@ -32,27 +33,40 @@ class Value:
 
     Parameters
     ----------
-    data : numpy.ndarray or float
-        What it was in the recorded run.
-    given : bool
-        Whether it was there before the run: an argument or a constant, not a result.
+    shape, dtype
+        Those of an array; None for a number.
+    data : numpy.ndarray or float, optional
+        The array, if it was there before the run, as an argument or a constant; the number, as an
+        example of its type.
     parent : Value, optional
         What it is a view of.
     view : callable, optional
         Makes the view out of the parent's array.
     """
 
-    __slots__ = ("data", "given", "parent", "view")
+    __slots__ = ("data", "dtype", "parent", "shape", "view")
 
     def __init__(
         self,
-        data: Any,
+        shape: Any,
+        dtype: Any,
         *,
-        given: bool = False,
+        data: Any = None,
         parent: Value | None = None,
         view: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.data, self.given, self.parent, self.view = data, given, parent, view
+        self.shape, self.dtype = shape, dtype
+        self.data, self.parent, self.view = data, parent, view
+
+    @property
+    def given(self) -> bool:
+        """Whether it needs no buffer: an array that was there before, or a number."""
+        return self.data is not None
+
+    @property
+    def size(self) -> int:
+        """How many numbers an array holds."""
+        return math.prod(self.shape)
 
     @property
     def base(self) -> Value:
@@ -63,19 +77,15 @@ class Value:
         return value
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of an array's dimensions."""
-        return tuple(self.data.shape)
-
-    @property
-    def dtype(self) -> Any:
-        """Data type of an array."""
-        return self.data.dtype
-
-    @property
     def is_number(self) -> bool:
-        """Whether it is a Python number, which needs no buffer."""
-        return not isinstance(self.data, np.ndarray)
+        """Whether it is a Python number."""
+        return self.dtype is None
+
+    def stand_in(self) -> Any:
+        """Make an array that lies in memory as this one will; its numbers are not meant to be read."""
+        if self.parent is not None and self.view is not None:
+            return self.view(self.parent.stand_in())
+        return self.data if self.given else np.empty(self.shape, self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,19 +138,25 @@ class Recording:
     @staticmethod
     def given(array: Any) -> Traced:
         """Let an array take part as an argument or a constant."""
-        return Traced(Value(np.asarray(array), given=True))
+        array = np.asarray(array)
+        return Traced(Value(array.shape, array.dtype, data=array))
 
     @staticmethod
     def number(number: float) -> TracedNumber:
         """Let a number take part that may be another one in each run."""
-        return TracedNumber(Value(float(number), given=True))
+        return TracedNumber(Value(None, None, data=float(number)))
 
 
 def record(
-    function: Callable[..., Any], arguments: list[Any], data: Any, *, elementwise: bool = False
+    function: Callable[..., Any],
+    arguments: list[Any],
+    shape: Any,
+    dtype: Any,
+    *,
+    elementwise: bool = False,
 ) -> Traced:
-    """Append a call that gave `data` to the recording of this thread."""
-    output = Value(np.asarray(data))
+    """Append a call, whose result has this shape and dtype, to the recording of this thread."""
+    output = Value(shape, dtype)
     values = tuple(map(value_of, arguments))
     _thread.recording.calls.append(Call(function, values, output, elementwise))
     return Traced(output)
@@ -151,23 +167,32 @@ def value_of(x: Any) -> Any:
     return x.value if isinstance(x, (Traced, TracedNumber)) else x
 
 
-def data_of(x: Any) -> Any:
-    """Give what a traced object stands for; what is not traced passes through."""
-    return x.value.data if isinstance(x, (Traced, TracedNumber)) else x
-
-
 def apply(ufunc: Callable[..., Any], *args: Any) -> Traced:
-    """Do a universal function, or another elementwise one that takes `out` last."""
+    """Record a universal function, or another elementwise one that takes `out` last."""
     operands = [Recording.given(x) if isinstance(x, np.ndarray) else x for x in args]
-    return record(ufunc, [*operands, OUT], ufunc(*map(data_of, args)), elementwise=True)
+    return record(ufunc, [*operands, OUT], *elementwise(ufunc, *args), elementwise=True)
+
+
+def elementwise(function: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
+    """Find the shape and the dtype of what an elementwise function gives."""
+    shapes = [x.shape for x in args if hasattr(x, "shape")]
+    ones = [np.ones((), x.dtype) if hasattr(x, "shape") else _number(x) for x in args]
+    return np.broadcast_shapes(*shapes), function(*ones).dtype
+
+
+def _number(x: Any) -> Any:
+    return x.value.data if isinstance(x, TracedNumber) else x
 
 
 def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
-    """Do an operation that gives a view, or a copy where NumPy cannot make a view."""
-    data = function(x.value.data)
-    if np.may_share_memory(data, x.value.data) or data.size == 0:
-        return Traced(Value(data, parent=x.value, view=function))
-    return record(lambda array, out: np.copyto(out, function(array)), [x, OUT], data)
+    """Record an operation that gives a view, or a copy where NumPy cannot make a view."""
+    array = x.value.stand_in()
+    found = function(array)
+    if np.may_share_memory(found, array) or found.size == 0:
+        return Traced(Value(found.shape, found.dtype, parent=x.value, view=function))
+    return record(
+        lambda array, out: np.copyto(out, function(array)), [x, OUT], found.shape, found.dtype
+    )
 
 
 def _refuse(self: Any, *args: Any) -> Any:
@@ -190,22 +215,22 @@ class Traced:
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the dimensions."""
-        return tuple(self.value.data.shape)
+        return tuple(self.value.shape)
 
     @property
     def dtype(self) -> Any:
         """Data type."""
-        return self.value.data.dtype
+        return self.value.dtype
 
     @property
     def ndim(self) -> int:
         """Number of dimensions."""
-        return int(self.value.data.ndim)
+        return len(self.value.shape)
 
     @property
     def size(self) -> int:
         """Number of numbers."""
-        return int(self.value.data.size)
+        return self.value.size
 
     @property
     def T(self) -> Traced:
@@ -237,7 +262,7 @@ def _operator(ufunc: Any, function: Any, *, swapped: bool = False) -> Callable[.
             return apply(ufunc, *args)
         if not all(isinstance(x, (TracedNumber, float, int)) for x in args):
             return NotImplemented
-        output = Value(function(*map(data_of, args)))
+        output = Value(None, None, data=function(*map(_number, args)))
         values = tuple(map(value_of, args))
         _thread.recording.calls.append(Call(function, values, output))
         return TracedNumber(output)

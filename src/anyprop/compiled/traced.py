@@ -1,4 +1,4 @@
-"""The namespace of traced arrays: functions of the Array API standard that write down what they do.
+"""The namespace of traced arrays: functions of the Array API standard that write down what to do.
 
 Elementwise functions are NumPy's ufuncs of the same names, looked up as they are asked for. What is
 missing here cannot be repeated into a buffer, or nothing in the library needs it yet.
@@ -6,6 +6,7 @@ missing here cannot be repeated into a buffer, or nothing in the library needs i
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from anyprop.compiled.recording import (
     Traced,
     TraceError,
     apply,
-    data_of,
+    elementwise,
     record,
     view,
 )
@@ -43,13 +44,17 @@ def __getattr__(name: str) -> Any:
 
 def matmul(x1: Traced, x2: Traced) -> Traced:
     """Matrix product."""
-    data = np.matmul(data_of(x1), data_of(x2))
-    return record(np.matmul, [x1, x2, OUT], data)
+    if x1.shape[-1:] != x2.shape[-2:][:1]:
+        raise ValueError(f"matmul: matrices of shapes {x1.shape} and {x2.shape} have no product.")
+    stacks = np.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
+    shape = (*stacks, *x1.shape[-2:-1], *x2.shape[-2:][1:])
+    return record(np.matmul, [x1, x2, OUT], shape, np.result_type(x1.dtype, x2.dtype))
 
 
 def _reduce(ufunc: Any, x: Traced, axis: Any, keepdims: bool, dtype: Any = None) -> Traced:
-    data = ufunc.reduce(data_of(x), axis=axis, dtype=dtype, keepdims=keepdims)
-    return record(ufunc.reduce, [x, axis, dtype, OUT, keepdims], data)
+    ones = np.broadcast_to(np.ones((), x.dtype), x.shape)
+    found = ufunc.reduce(ones, axis=axis, dtype=dtype, keepdims=keepdims)
+    return record(ufunc.reduce, [x, axis, dtype, OUT, keepdims], found.shape, found.dtype)
 
 
 def sum(x: Traced, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Traced:
@@ -77,7 +82,7 @@ def astype(x: Traced, dtype: Any, *, copy: bool = True) -> Traced:
     """Convert to a dtype."""
     if x.dtype == dtype and not copy:
         return x
-    return record(convert, [x, OUT], data_of(x).astype(dtype))
+    return record(convert, [x, OUT], x.shape, np.dtype(dtype))
 
 
 def convert(x: Any, out: Any) -> None:
@@ -88,7 +93,7 @@ def convert(x: Any, out: Any) -> None:
 def where(condition: Traced, x1: Any, x2: Any) -> Traced:
     """Choose between two arrays or numbers."""
     args = [condition, x1, x2]
-    return record(choose, [*args, OUT], _xp.where(*map(data_of, args)))
+    return record(choose, [*args, OUT], *elementwise(_xp.where, *args))
 
 
 def choose(condition: Any, x1: Any, x2: Any, out: Any) -> None:
@@ -102,8 +107,7 @@ def outside(function: Callable[[Any], Any], x: Traced) -> Traced:
 
     Its result has the shape and dtype of x. An exchange with other processes is such a thing.
     """
-    # Not while it is recorded: the others may not be recording the same step.
-    return record(partial(store_outside, function), [x, OUT], data_of(x).copy())
+    return record(partial(store_outside, function), [x, OUT], x.shape, x.dtype)
 
 
 def store_outside(function: Callable[[Any], Any], x: Any, out: Any) -> None:
@@ -116,7 +120,10 @@ def store_outside(function: Callable[[Any], Any], x: Any, out: Any) -> None:
 
 def concat(arrays: list[Traced]) -> Traced:
     """Join vectors; the plan lets each be computed in its place."""
-    return record(join, [*arrays, OUT], np.concatenate([data_of(a) for a in arrays]))
+    if any(a.ndim != 1 for a in arrays):
+        raise TraceError("it joins arrays that are no vectors")
+    n = builtins.sum(a.size for a in arrays)
+    return record(join, [*arrays, OUT], (n,), np.result_type(*(a.dtype for a in arrays)))
 
 
 def join(*vectors: Any, out: Any) -> None:
@@ -131,7 +138,7 @@ def reshape(x: Traced, shape: tuple[int, ...]) -> Traced:
 
 def expand_dims(x: Traced, *, axis: int) -> Traced:
     """Insert a dimension of size 1."""
-    return reshape(x, np.expand_dims(data_of(x), axis).shape)
+    return reshape(x, np.expand_dims(x.value.stand_in(), axis).shape)
 
 
 def asarray(values: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Traced:

@@ -152,10 +152,8 @@ class Objective:
         """Give the vector that is `share` where a weight stands and 0 elsewhere."""
         if share not in self._decay:
             flat = self._like.flat
-            mask = np.full(flat.shape, share)
+            decay = np.full(flat.shape, share, dtype_name(flat))
             for e in self._vectors:
-                mask[e.start : e.stop] = 0.0
-            self._decay[share] = from_host(
-                mask, namespace(flat), dtype=dtype_name(flat), device=device_of(flat)
-            )
+                decay[e.start : e.stop] = 0.0
+            self._decay[share] = from_host(decay, namespace(flat), device=device_of(flat))
         return self._decay[share]
