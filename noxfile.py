@@ -6,6 +6,7 @@ Each backend is tested in an environment of its own, so that a test cannot pass 
 import os
 import pathlib
 import shutil
+import zipfile
 
 import nox
 
@@ -145,6 +146,10 @@ def package(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", folder, silent=True)
     session.run("twine", "check", "--strict", *_built(folder, ""))
     (wheel,) = _built(folder, ".whl")
+    inside = zipfile.ZipFile(wheel).namelist()
+    for needed in ("py.typed", "__init__.pyi", "data/mnist.xz", "data/MNIST-LICENSE.md"):
+        if f"anyprop/{needed}" not in inside:
+            session.error(f"the wheel lacks {needed}")
     session.install("--force-reinstall", f"{wheel}[cli]")
     session.chdir(folder)
     session.run("anyprop", "train", "--steps", "20", "--no-progress", "--out", "trained")
