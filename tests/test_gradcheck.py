@@ -11,7 +11,8 @@ import anyprop as ap
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss, mean_over_entries
-from tables import Plain, assert_beside
+from anyprop.testing.place import Place
+from arrays import assert_beside
 
 # Layers and losses as a user may get them wrong, one mistake in each.
 
@@ -331,7 +332,7 @@ def test_a_tolerance_can_be_failed():
         (lambda: ap.gradcheck(ap.Affine(2, 2), tol="x"), TypeError, "tol must be a number"),
         (lambda: ap.gradcheck(ap.Affine(2, 2), params=ap.Affine(2, 2).init()), TypeError,
          "params is float32"),
-        (lambda: ap.gradcheck(ap.Affine(2, 2), Plain("array_api_strict").asarray(np.ones((2, 2))),
+        (lambda: ap.gradcheck(ap.Affine(2, 2), Place("array_api_strict").asarray(np.ones((2, 2))),
                               params=ap.Affine(2, 2).init(dtype="float64")), TypeError,
          "x belongs to array_api_strict, but params to numpy"),
     ],

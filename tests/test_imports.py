@@ -16,7 +16,7 @@ SOURCE = Path(anyprop.__file__).parent
 # A module may import from the lines above its own, and from itself: the order of the library's ideas.
 ORDER = [
     ["_typing"],
-    ["_checks"],
+    ["_checks", "_text"],
     ["_files"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],
@@ -36,7 +36,7 @@ ORDER = [
     ["data"],
     ["plotting"],
     ["book", "sklearn"],
-    ["benchmark"],
+    ["benchmark", "testing"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

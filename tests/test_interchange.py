@@ -8,7 +8,8 @@ import anyprop as ap
 from anyprop import interchange
 from anyprop.layers.base import Layer
 from anyprop.parameters import Spec
-from tables import LayerCase, Plain
+from anyprop.testing.layer_cases import LayerCase
+from anyprop.testing.place import Place
 
 NET = ap.Sequential(
     *(ap.Affine(4, 6, bias=False), ap.BatchNorm(6), ap.ReLU(), ap.Dropout(0.25)),
@@ -45,7 +46,7 @@ def test_torch_takes_the_file_and_computes_the_same(rng, tmp_path):
     import torch
     from safetensors.torch import load_file
 
-    params = params_of(Plain("numpy"))
+    params = params_of(Place("numpy"))
     interchange.save_torch(tmp_path / "net.safetensors", NET, params)
     module = torch_net()
     module.load_state_dict(load_file(tmp_path / "net.safetensors"))
@@ -82,14 +83,14 @@ def test_there_and_back(backend, tmp_path):
 
 
 def test_the_file_is_a_plain_one(tmp_path):
-    interchange.save_torch(tmp_path / "net.safetensors", NET, params_of(Plain("numpy")))
+    interchange.save_torch(tmp_path / "net.safetensors", NET, params_of(Place("numpy")))
     arrays = safetensors.numpy.load_file(tmp_path / "net.safetensors")
     assert arrays["0.weight"].shape == (6, 4)
     assert "1.running_var" in arrays
 
 
 def test_what_is_given_does_not_share_memory():
-    params = params_of(Plain("numpy"))
+    params = params_of(Place("numpy"))
     before = params.flat.copy()
     for array in interchange.to_torch(NET, params).values():
         array[...] = 0.0

@@ -8,7 +8,9 @@ import pytest
 import anyprop as ap
 from anyprop.network import noise_beside
 from anyprop.parameters import Parameters
-from tables import LAYER_CASES, LOSS_CASES, assert_beside, other_backends_array
+from anyprop.testing.layer_cases import LAYER_CASES
+from anyprop.testing.loss_cases import LOSS_CASES
+from arrays import assert_beside, other_backends_array
 
 # MLP
 

@@ -11,7 +11,8 @@ import pytest
 import anyprop as ap
 from anyprop.description import rebuild
 from anyprop.layers.base import Layer
-from tables import LAYER_CASES, Plain
+from anyprop.testing.layer_cases import LAYER_CASES
+from anyprop.testing.place import Place
 
 NO_FLOAT64 = ("LeakyReLU", "ELU", "Softplus", "mlp_batch_norm_dropout")
 
@@ -26,7 +27,7 @@ def run(path, x):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", LAYER_CASES, ids=str)
 def test_every_layer_computes_the_same(case, dtype, rng, tmp_path):
-    params, path = case.params(Plain("numpy"), dtype), tmp_path / "net.onnx"
+    params, path = case.params(Place("numpy"), dtype), tmp_path / "net.onnx"
     if dtype == "float64" and case.id.startswith(NO_FLOAT64):
         with pytest.raises(ValueError, match=r"computes \w+\(.*\) in float32 only"):
             ap.export_onnx(case.layer, params, path)

@@ -56,6 +56,8 @@ _NAMES = {
     "optimizers.sgd": "SGD",
     "parameters": "Parameters",
     "plotting": "plot_history",
+    "testing.check": "check_backend",
+    "testing.report": "BackendReport",
     "training.batches": "batch_indices",
     "training.callbacks.base": "Callback",
     "training.callbacks.checkpoints": "Checkpoints",

@@ -61,6 +61,8 @@ from anyprop.optimizers.rprop import Rprop as Rprop
 from anyprop.optimizers.sgd import SGD as SGD
 from anyprop.parameters import Parameters as Parameters
 from anyprop.plotting import plot_history as plot_history
+from anyprop.testing.check import check_backend as check_backend
+from anyprop.testing.report import BackendReport as BackendReport
 from anyprop.training.batches import batch_indices as batch_indices
 from anyprop.training.callbacks.base import Callback as Callback
 from anyprop.training.callbacks.checkpoints import Checkpoints as Checkpoints

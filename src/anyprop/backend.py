@@ -28,6 +28,8 @@ _KNOWN = {
     "dpnp": ("dpnp", "dpnp", "dpnp"),
 }
 _NAME_OF_MODULE = {module: name for name, (module, _, _) in _KNOWN.items()}
+BACKENDS = tuple(_KNOWN)
+"""The names that `get_namespace` takes."""
 
 # `array_namespace` costs microseconds a call and every layer asks; a type never changes its answer.
 _NAMESPACE_OF_TYPE: dict[type, Namespace] = {}
@@ -152,6 +154,10 @@ def get_namespace(name: str | Namespace) -> Namespace:
     reason = _missing(name)
     if not reason and name == "cupy":
         reason = _why_no_cupy(importlib.import_module("cupy"))
+    if not reason and name == "dpnp" and not devices(importlib.import_module("dpnp")):
+        reason = (
+            "there is no SYCL device; install the driver of one, such as Intel's OpenCL for CPUs."
+        )
     if reason:
         raise BackendUnavailableError(f"backend {name!r} cannot be used here: {reason}")
     return importlib.import_module(module)
@@ -161,8 +167,12 @@ def _from_module(module: Any) -> Namespace:
     package = getattr(module, "__name__", "")
     if package in ("numpy", "cupy", "torch", "jax"):
         return get_namespace(package)
+    if package == "dask.array":
+        return importlib.import_module("array_api_compat.dask.array")
     if not (hasattr(module, "asarray") and hasattr(module, "matmul")):
-        raise TypeError(f"{module!r} is not an Array API namespace; pass a module such as numpy.")
+        raise TypeError(
+            f"{package or repr(module)} is not an Array API namespace; pass a module such as numpy."
+        )
     return module
 
 
@@ -312,6 +322,8 @@ def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
     if not isinstance(device, str):
         return device
     known = _devices(xp)
+    if not known:  # a library that does not list its devices may still have names for them
+        return device
     for name in (device, f"{device}:0"):
         if name in known:
             return known[name]
@@ -399,6 +411,11 @@ def to_host(array: Array) -> Any:
     -------
     numpy.ndarray
         The same numbers, shape and dtype.
+
+    Raises
+    ------
+    TypeError
+        The array's library has no way to hand its numbers to NumPy.
     """
     xp = namespace(array)
     backend = name_of(xp)
@@ -412,8 +429,26 @@ def to_host(array: Array) -> Any:
         array = array_api_compat.to_device(array, xp.Device("CPU_DEVICE"))
     if backend in ("array_api_strict", "jax"):
         return np.asarray(array)
-    # np.asarray makes a 0-d object array of what it does not know, so ask for an exchange instead.
-    return np.from_dlpack(array)
+    if backend == "ndonnx":
+        return array.unwrap_numpy()
+    return _exchanged(array)
+
+
+def _exchanged(array: Array) -> Any:
+    """Hand an array of any other library to NumPy, which may be lazy or lie on a device."""
+    if hasattr(array, "__dlpack__"):
+        refusals = (BufferError, RuntimeError, TypeError, ValueError)
+        with contextlib.suppress(*refusals):
+            return np.from_dlpack(array)
+        with contextlib.suppress(*refusals):
+            return np.from_dlpack(array, device="cpu")
+    host = np.asarray(array)
+    if host.dtype == object:  # what NumPy makes of something that it does not know
+        raise TypeError(
+            f"{name_of(namespace(array))} cannot hand an array to NumPy: neither by DLPack nor by "
+            "__array__."
+        )
+    return host
 
 
 def to_namespace(

@@ -17,8 +17,9 @@ import anyprop as ap
 from anyprop.compiled.kernels import get_kernel
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
-from optimizer_cases import OPTIMIZER_CASES
-from tables import LAYER_CASES, LOSS_CASES, K
+from anyprop.testing.layer_cases import LAYER_CASES
+from anyprop.testing.loss_cases import LOSS_CASES, K
+from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 
 TRAINABLE = [case for case in LAYER_CASES if case.layer.specs()]
 NET = ap.MLP([4, 5, K])

@@ -11,14 +11,9 @@ import anyprop as ap
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.parameters import Parameters
-from tables import (
-    LAYER_CASES,
-    LayerCase,
-    Plain,
-    assert_beside,
-    other_backends_array,
-    with_gaps,
-)
+from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
+from anyprop.testing.place import Place
+from arrays import assert_beside, other_backends_array, with_gaps
 
 every_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)
 every_layer_of_fixed_width = pytest.mark.parametrize(
@@ -94,7 +89,7 @@ def test_gradients_are_those_of_central_differences(case, backend, rng):
 def test_numbers_are_those_of_numpy(case, training, backend, rng):
     x = case.x(rng)
     dy = rng.standard_normal(case.layer.output_shape(x.shape))
-    reference = _run(case, Plain("numpy"), x, dy, training=training)
+    reference = _run(case, Place("numpy"), x, dy, training=training)
     results = _run(case, backend, backend.asarray(x), backend.asarray(dy), training=training)
     for result, expected in zip(results, reference, strict=True):
         np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-13)
@@ -258,7 +253,7 @@ def test_a_layer_is_a_value(case):
 def test_jax_can_trace_it(case, rng):
     import jax
 
-    backend = Plain("jax")
+    backend = Place("jax")
     params, x = case.params(backend), backend.asarray(case.x(rng))
     dy = backend.asarray(rng.standard_normal(case.layer.output_shape(tuple(x.shape))))
     drawn = case.layer.noise(rng, tuple(x.shape))

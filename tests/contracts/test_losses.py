@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from tables import LOSS_CASES, K, Plain, assert_beside, other_backends_array, with_gaps
+from anyprop.testing.loss_cases import LOSS_CASES, K
+from anyprop.testing.place import Place
+from arrays import assert_beside, other_backends_array, with_gaps
 
 every_loss = pytest.mark.parametrize("case", LOSS_CASES, ids=str)
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -57,7 +59,7 @@ def test_numbers_are_those_of_numpy(case, backend, rng):
     y, t = rng.standard_normal((5, K)), case.t(rng, 5, K)
     weights = rng.uniform(0.5, 2.0, 5)
     value, dy = _run(case, backend, *map(backend.asarray, (y, t, weights)))
-    expected, expected_dy = _run(case, Plain("numpy"), y, t, weights)
+    expected, expected_dy = _run(case, Place("numpy"), y, t, weights)
     assert value == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(dy, expected_dy, rtol=1e-12, atol=1e-14)
 
@@ -262,8 +264,8 @@ def test_a_loss_is_a_value(case):
 def test_jax_can_trace_it(case, rng):
     import jax
 
-    y, t = _batch(case, Plain("jax"), rng)
-    weights = Plain("jax").asarray(rng.uniform(0.5, 2.0, 5))
+    y, t = _batch(case, Place("jax"), rng)
+    weights = Place("jax").asarray(rng.uniform(0.5, 2.0, 5))
 
     def both(y, t, weights):
         value, residuals = case.loss.forward(y, t, sample_weight=weights)

@@ -15,7 +15,7 @@ from anyprop.backend import device_of, dtype_name, namespace
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.optimizers.registry import OPTIMIZERS, get_optimizer
 from anyprop.schedules import Cosine, Exponential, Warmup
-from optimizer_cases import COMMON, OPTIMIZER_CASES
+from anyprop.testing.optimizer_cases import COMMON, OPTIMIZER_CASES
 
 every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)
 one_of_each = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)

@@ -9,7 +9,8 @@ from anyprop.layers.base import Layer
 from anyprop.layers.registry import ACTIVATIONS, LAYERS
 from anyprop.losses.base import Loss
 from anyprop.losses.registry import LOSSES
-from tables import LAYER_CASES, LOSS_CASES
+from anyprop.testing.layer_cases import LAYER_CASES
+from anyprop.testing.loss_cases import LOSS_CASES
 
 
 def _subclasses(base: type) -> set[type]:

@@ -7,10 +7,11 @@ import pytest
 
 import anyprop as ap
 from anyprop.network import noise_beside
+from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
+from anyprop.testing.place import Place
 from oracles import MaskedDropout, flat_masks, jax_activation, torch_gradients, torch_module
-from tables import LAYER_CASES, LayerCase, Plain
 
-NUMPY = Plain("numpy")
+NUMPY = Place("numpy")
 every_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)
 EXTREME = np.asarray(
     [[0.0, -0.0, 1e-9, -1e-9], [1e4, -1e4, 30.0, -30.0], [700.0, -700.0, 1.0, -1.0], [1e4] * 4]
@@ -118,7 +119,7 @@ def test_backward_is_the_transposed_derivative_that_jax_finds_of_forward(case, r
     """jax differentiates our own forward pass; that needs no second implementation of it."""
     import jax
 
-    backend = Plain("jax")
+    backend = Place("jax")
     params, x = case.params(backend), backend.asarray(case.x(rng))
     noise = noise_beside(params, case.layer.noise(rng, tuple(x.shape)))
     y, residuals = case.layer.forward_train(params, x, noise)

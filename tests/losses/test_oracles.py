@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from tables import CLASS_WEIGHT, LOSS_CASES, K, distributions, labels
+from anyprop.testing.loss_cases import CLASS_WEIGHT, LOSS_CASES, K, distributions, labels
 
 by_id = {case.id: case for case in LOSS_CASES}
 EXTREME = [[0.0] * K, [1e4, -1e4, 0.0, 1.0], [-1e4] * K, [500.0, 499.0, -30.0, 20.0], [1e4] * K]

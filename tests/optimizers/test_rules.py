@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from optimizer_cases import OPTIMIZER_CASES
+from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 
 every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from anyprop.optimizers.registry import OPTIMIZERS
-from optimizer_cases import COMMON, OPTIMIZER_CASES
+from anyprop.testing.optimizer_cases import COMMON, OPTIMIZER_CASES
 
 pytestmark = pytest.mark.needs("chromium")
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from anyprop._checks import unknown
-from anyprop.cli import backends, bench, compare, export, inspect, predict, train
+from anyprop.cli import backends, bench, check, compare, export, inspect, predict, train
 from anyprop.cli._parser import Parser, VersionAction, WrongCallError
 from anyprop.cli._termination import EXIT_CODE, Terminated
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "inspect": inspect,
     "export": export,
     "backends": backends,
+    "check": check,
     "bench": bench,
 }
 

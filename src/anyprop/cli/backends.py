@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from anyprop._text import table
 from anyprop.backend import available_backends
 from anyprop.cli._parser import Parser
-from anyprop.cli._text import table
 
 _DEVICES, _REASON = 20, 35  # widths that keep the table within 100 columns
 

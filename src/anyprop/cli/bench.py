@@ -15,6 +15,7 @@ import argparse
 import sys
 
 from anyprop._checks import positive, unknown
+from anyprop._text import table
 from anyprop.benchmark.chart import chart
 from anyprop.benchmark.conduct import conduct
 from anyprop.benchmark.contestants.registry import CONTESTANTS
@@ -24,7 +25,6 @@ from anyprop.benchmark.tables import absent, cells, document
 from anyprop.benchmark.workloads import WORKLOADS
 from anyprop.cli._outcome import make_folder
 from anyprop.cli._parser import Parser, checked, require_extras, wrong_calls
-from anyprop.cli._text import table
 
 
 def add_options(parser: Parser) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._text import table
 from anyprop._typing import Array, Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.checkpoint import load
 from anyprop.cli._options import add_place
 from anyprop.cli._parser import Parser, WrongCallError, wrong_calls
 from anyprop.cli._task import get_place, load_data
-from anyprop.cli._text import table
 from anyprop.data.idx import read_idx
 from anyprop.layers.softmax import Softmax
 from anyprop.training.evaluate import predict

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from anyprop._files import remove_parts
+from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._outcome import make_folder, measure, train, write_json
@@ -25,7 +26,6 @@ from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
 from anyprop.cli._task import Examples, default_lr, make_optimizer, make_task, settings, total_steps
 from anyprop.cli._termination import EXIT_CODE, sigterm_interrupts
-from anyprop.cli._text import block_characters, curve
 from anyprop.distributed import Communicator, any_rank
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.optimizers.registry import OPTIMIZERS

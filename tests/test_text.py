@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anyprop.cli._text import block_characters, curve
+from anyprop._text import block_characters, curve
 
 
 def test_the_curve_is_logarithmic():

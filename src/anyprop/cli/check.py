@@ -1,0 +1,74 @@
+"""Run anyprop's contract on an array library, and compare it with NumPy.
+
+NAMESPACE is a backend's name or any module that follows the Array API standard, such as dask.array;
+anyprop need not know it. Every layer, loss and optimizer is run, networks are trained, and each call
+that they make is judged on its own. What fails is shown with the smallest program in plain Array API
+calls that fails.
+
+    anyprop check torch --device cuda --json torch.json
+    anyprop check my_library --only 'layers/*'
+
+It ends with exit code 0 if all passed, and 1 if something failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from anyprop.backend import get_device
+from anyprop.cli._parser import Parser, wrong_calls
+from anyprop.testing.check import check_backend, choose
+from anyprop.testing.namespaces import namespace_named
+
+
+def add_options(parser: Parser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "namespace",
+        nargs="?",
+        default="numpy",
+        metavar="NAMESPACE",
+        help="a backend, or any module, such as dask.array (default: numpy)",
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", help="one of its devices (default: the library's own)"
+    )
+    parser.add_argument(
+        "--only",
+        default="*",
+        metavar="PATTERN",
+        help="checks to run, such as 'optimizers/*' (default: all)",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write everything that was found, too"
+    )
+    parser.add_argument(
+        "--no-speed", action="store_true", help="do not time a training step, which takes seconds"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, print the table, write the file."""
+    with wrong_calls():
+        xp = namespace_named(args.namespace)
+        get_device(xp, args.device)
+        choose(args.only)
+        if args.json is not None:
+            args.json.touch()  # to know now, and not after minutes, that it can be written
+    report = check_backend(
+        xp, device=args.device, only=args.only, speed=not args.no_speed, tell=_tell
+    )
+    _tell("")
+    print(report)
+    if args.json is not None:
+        args.json.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+    return 0 if report.passed else 1
+
+
+def _tell(line: str) -> None:
+    """Show what happens in the last line of a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,204 @@
+"""Whether one call gave what NumPy gives for the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anyprop._typing import Array
+from anyprop.backend import device_of, dtype_name, name_of, namespace, to_host
+from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Call
+from anyprop.testing.place import Place
+from anyprop.testing.ulps import distances, largest
+
+NUMPY = Place("numpy")
+
+# Units in the last place that a function may be off by; all others are exact. A sum is measured in
+# units of the sum of its terms' magnitudes.
+_ONE = {"truediv", "sqrt", "divide", "reciprocal"}
+_SUMS = {"sum", "mean", "matmul"}
+LIMITS = {"sum": 16.0, "mean": 16.0, "matmul": 16.0, **dict.fromkeys(_ONE, 1.0)}
+LIMITS |= dict.fromkeys(("exp", "expm1", "log", "log1p", "tanh", "pow", "sin", "cos"), 16.0)
+
+# Their dtype is the library's index dtype or its default integer, unless one is named.
+_ITS_OWN_INTEGER = {"argmax", "argmin", "arange", "sum", "prod", "asarray", "count_nonzero"}
+
+MISSING, RAISES, UNREADABLE, NAMESPACE = "missing", "raises", "unreadable", "namespace"
+DTYPE, SHAPE, DEVICE, VALUE, WRITES = "dtype", "shape", "device", "value", "writes"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a call.
+
+    Parameters
+    ----------
+    kind : str
+        MISSING, RAISES, UNREADABLE (it raises when its result is read, as lazy libraries may),
+        NAMESPACE, DTYPE, SHAPE, DEVICE, VALUE or WRITES.
+    text : str
+        One sentence.
+    index : tuple of int
+        Where the number lies that is furthest off, for VALUE and WRITES.
+    expected : object
+        What NumPy gives: a number, a shape, or a dtype's name.
+    tolerance : float
+        By how much the number may be off, absolutely.
+    """
+
+    kind: str
+    text: str
+    index: tuple[int, ...] = ()
+    expected: Any = None
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A fault or none, and how far the numbers are from NumPy's, in units in the last place."""
+
+    fault: Fault | None
+    ulps: float = 0.0
+    dtype: str = ""
+
+
+def judge(call: Call, place: Place, result: Any, after: list[Any]) -> Verdict:
+    """Compare what a call gave with what NumPy gives.
+
+    Parameters
+    ----------
+    call : Call
+        The call, with the numbers that its arrays held before.
+    place : Place
+        Where it was made.
+    result : object
+        What it gave.
+    after : list of numpy.ndarray
+        The numbers that its arrays hold now.
+
+    Returns
+    -------
+    Verdict
+        Without a fault where NumPy cannot make the call.
+    """
+    try:
+        expected = on_numpy(call)
+    except Exception:  # then the call was wrong, and the library under test is not
+        return Verdict(None)
+    if call.form == CONVERSION or not is_array(expected):
+        return _judge_plain(call, result, expected)
+    written = _written(call, after)
+    if written is not None:
+        return Verdict(written)
+    return _judge_array(call, place, result, np.asarray(expected))
+
+
+def on_numpy(call: Call) -> Any:
+    """Make a call with NumPy's arrays."""
+    with np.errstate(all="ignore"):
+        return call.perform(NUMPY.xp, *call.at(NUMPY))
+
+
+def judge_error(call: Call, error: Exception, kind: str = RAISES) -> Verdict:
+    """Judge an exception: a fault if NumPy raises none."""
+    try:
+        on_numpy(call)
+    except Exception:
+        return Verdict(None)
+    said = (str(error).strip().splitlines() or [""])[0][:120]
+    return Verdict(Fault(kind, f"{call.label} raises {type(error).__name__}: {said}"))
+
+
+def is_array(value: Any) -> bool:
+    """Tell an array, of whatever library, from anything else."""
+    return (
+        hasattr(value, "shape")
+        and hasattr(value, "dtype")
+        and not isinstance(value, (type, np.dtype))
+    )
+
+
+def _judge_plain(call: Call, result: Any, expected: Any) -> Verdict:
+    same = result == expected or (result != result and expected != expected)
+    if isinstance(expected, (bool, int, float)) and not same:
+        text = f"{call.label} gives {result!r} instead of {expected!r}."
+        return Verdict(Fault(VALUE, text, (), expected))
+    return Verdict(None)
+
+
+def _written(call: Call, after: list[Any]) -> Fault | None:
+    before = call.arrays()
+    if call.name == "setitem":  # is meant to write into the first
+        before, after = before[1:], after[1:]
+    for i, (old, new) in enumerate(zip(before, after, strict=True)):
+        changed = np.argwhere(~((old == new) | ((old != old) & (new != new))))
+        if changed.size:
+            index = tuple(changed[0].tolist())
+            text = f"{call.label} writes into its argument."
+            return Fault(WRITES, text, (i, *index), old[index].item())
+    return None
+
+
+def _judge_array(call: Call, place: Place, result: Any, expected: Any) -> Verdict:
+    if not is_array(result):
+        text = f"{call.label} gives {type(result).__name__} instead of an array."
+        return Verdict(Fault(NAMESPACE, text))
+    strange = _strange_place(call, place, result)
+    if strange is not None:
+        return Verdict(strange)
+    shape = tuple(result.shape)
+    if shape != expected.shape:
+        text = f"{call.label} gives shape {shape} instead of {expected.shape}."
+        return Verdict(Fault(SHAPE, text, (), expected.shape))
+    dtype = dtype_name(result)
+    if not _dtypes_agree(call, dtype, expected.dtype.name):
+        text = f"{call.label} gives {dtype} instead of {expected.dtype.name}."
+        return Verdict(Fault(DTYPE, text, (), expected.dtype.name))
+    try:
+        host = np.asarray(to_host(result))
+    except Exception as error:
+        return judge_error(call, error, UNREADABLE)
+    magnitude = _magnitude(call, expected)
+    found = distances(host, expected, magnitude)
+    furthest, limit = largest(found), LIMITS.get(call.name, 0.0)
+    if furthest <= limit:
+        return Verdict(None, furthest, dtype)
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(found)), found.shape))
+    off, unit = ("", 1.0)
+    if expected.dtype.kind == "f":
+        unit = float(np.spacing(np.abs(magnitude[index]).astype(expected.dtype)))
+        off = f", {furthest:.3g} units in the last place where {limit:g} are allowed"
+    where = f" at {list(index)}" if index else ""
+    text = f"{call.label} gives {host[index]}{where}; NumPy gives {expected[index]}{off}."
+    fault = Fault(VALUE, text, index, expected[index].item(), limit * unit)
+    return Verdict(fault, furthest, dtype)
+
+
+def _strange_place(call: Call, place: Place, result: Array) -> Fault | None:
+    try:
+        found = namespace(result)
+    except TypeError as error:
+        return Fault(NAMESPACE, f"{call.label}: {error}")
+    if found is not place.xp:
+        text = f"{call.label} gives an array of {name_of(found)} instead of {place.name}."
+        return Fault(NAMESPACE, text)
+    if place.device is not None and device_of(result) != place.device:
+        text = f"{call.label} gives an array on {device_of(result)} instead of {place.device}."
+        return Fault(DEVICE, text)
+    return None
+
+
+def _dtypes_agree(call: Call, dtype: str, expected: str) -> bool:
+    own = call.name in _ITS_OWN_INTEGER and call.kwargs.get("dtype") is None
+    if own and expected.lstrip("u").startswith("int"):
+        return dtype.lstrip("u").startswith("int")
+    return dtype == expected
+
+
+def _magnitude(call: Call, expected: Any) -> Any:
+    """Give what an entry's units are those of: of a sum, the sum of its terms' magnitudes."""
+    if call.form in (FUNCTION, OPERATOR) and call.name in _SUMS and expected.dtype.kind == "f":
+        return np.asarray(on_numpy(call.replace(np.abs)), np.float64)
+    return np.abs(expected.astype(np.float64))

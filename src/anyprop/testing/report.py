@@ -1,0 +1,139 @@
+"""What the checks of a namespace came to, as a table and as JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from anyprop._text import printable, table
+from anyprop.testing.running import FAILED, LACKING, PASSED, Outcome
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """What `check_backend` found; its text is a table.
+
+    Parameters
+    ----------
+    name, version : str
+        The namespace's name and its library's version.
+    device : str
+        Where it computed; empty for its default.
+    reference : str
+        The version of NumPy that it was compared with.
+    not_run : dict of str to str
+        Dtypes that were not checked, and why.
+    outcomes : list of Outcome
+        What came of each check.
+    calls : dict of str to dict
+        For each function and operator that was used, dtype -> its largest distance from NumPy in
+        units in the last place; of sums, in those of the sum of the terms' magnitudes.
+    speed : float or None
+        Time of a training step over NumPy's, roughly; None if it could not be measured.
+    """
+
+    name: str
+    version: str
+    device: str
+    reference: str
+    not_run: dict[str, str]
+    outcomes: list[Outcome]
+    calls: dict[str, dict[str, float]]
+    speed: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return not self.of(FAILED)
+
+    def of(self, status: str) -> list[Outcome]:
+        """List the outcomes of one status."""
+        return [outcome for outcome in self.outcomes if outcome.status == status]
+
+    def groups(self) -> dict[str, list[Outcome]]:
+        """Give the outcomes of each group."""
+        groups: dict[str, list[Outcome]] = {}
+        for outcome in self.outcomes:
+            groups.setdefault(outcome.id.partition("/")[0], []).append(outcome)
+        return groups
+
+    def faults(self) -> list[list[Outcome]]:
+        """List what failed, together where the same call is at fault."""
+        same: dict[tuple[str, str], list[Outcome]] = {}
+        for outcome in self.of(FAILED):
+            key = (outcome.call, _kind(outcome)) if outcome.call else (outcome.id, "")
+            same.setdefault(key, []).append(outcome)
+        return list(same.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as JSON holds it."""
+        content = asdict(self)
+        return {"passed": self.passed, **content}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> BackendReport:
+        """Make the report that `to_dict` wrote."""
+        fields = {key: value for key, value in content.items() if key != "passed"}
+        return cls(**fields | {"outcomes": [Outcome(**o) for o in content["outcomes"]]})
+
+    def __str__(self) -> str:
+        return printable("\n\n".join(self._parts()))
+
+    def _parts(self) -> list[str]:
+        where = f" on {self.device}" if self.device else ""
+        parts = [f"{self.name} {self.version}{where}, beside NumPy {self.reference}".strip()]
+        dtypes = [d for d in ("float32", "float64") if d not in self.not_run]
+        rows = [
+            [group, f"{_count(PASSED, of_group)} of {len(of_group)}", *_furthest(of_group, dtypes)]
+            for group, of_group in self.groups().items()
+        ]
+        parts.append(table(["checks", "passed", *(f"{d} off by" for d in dtypes)], rows))
+        parts.append(
+            "off by: largest distance from NumPy, in units in the last place of an array's largest "
+            "number\n(of 1, if that is larger)"
+        )
+        parts += [
+            _wrapped(f"{dtype} was not checked: {why}") for dtype, why in self.not_run.items()
+        ]
+        if self.speed is not None:
+            parts.append(f"a training step takes about {self.speed:.2g} times as long as NumPy's")
+        for outcome in self.of(LACKING):
+            lacks = outcome.id.partition("/")[2]
+            parts.append(_wrapped(f"lacking, but not needed: arrays that {lacks}. {outcome.text}"))
+        parts += [_fault(outcomes) for outcomes in self.faults()]
+        failed, passed = len(self.of(FAILED)), len(self.of(PASSED))
+        parts.append(f"{passed} checks passed, {failed} failed")
+        return parts
+
+
+def _kind(outcome: Outcome) -> str:
+    """Give what a fault's sentence begins with: which way a call fails, without its numbers."""
+    words = outcome.text.removeprefix(outcome.call).split()
+    return " ".join(words[:2])
+
+
+def _count(status: str, outcomes: list[Outcome]) -> int:
+    return sum(outcome.status == status for outcome in outcomes)
+
+
+def _furthest(outcomes: list[Outcome], dtypes: list[str]) -> list[str]:
+    found = []
+    for dtype in dtypes:
+        ulps = [o.ulps[dtype] for o in outcomes if dtype in o.ulps]
+        found.append(f"{max(ulps):.3g}" if ulps else "")
+    return found
+
+
+def _fault(outcomes: list[Outcome]) -> str:
+    first = outcomes[0]
+    ids = ", ".join(outcome.id for outcome in outcomes[:3])
+    more = f" and {len(outcomes) - 3} more" if len(outcomes) > 3 else ""
+    lines = [f"FAILED {ids}{more}", first.text]
+    return "\n".join([*map(_wrapped, lines), textwrap.indent(first.reproducer, "    ")])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False)

@@ -1,0 +1,49 @@
+"""How long a training step takes, roughly: a glance, not a benchmark; that is `anyprop bench`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+
+import numpy as np
+
+import anyprop as ap
+from anyprop.testing.place import Place
+
+_STEPS, _UNTIMED, _SECONDS = 40, 3, 3.0
+
+
+def step_seconds(place: Place) -> float:
+    """Time the steps of a 64-64-10 network with batches of 100 rows of float32, compiled.
+
+    Parameters
+    ----------
+    place : Place
+        Where to train.
+
+    Returns
+    -------
+    float
+        Median of 40 steps, in seconds, or of as many as 3 seconds allow; each ends when its loss has
+        been read.
+    """
+    rng = np.random.default_rng(1)
+    net, opt = ap.MLP([64, 64, 10]), ap.RMSProp()
+    x = place.asarray(rng.standard_normal((100, 64)), "float32")
+    t = place.asarray(rng.integers(0, 10, 100))
+    params = net.init(8, xp=place.xp, device=place.device)
+    state = opt.init(params)
+    step = ap.compile(ap.make_step(net, ap.SoftmaxCrossEntropy(), opt))
+    times: list[float] = []
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(_UNTIMED + _STEPS):
+            start = time.perf_counter()
+            params, state, value = step(params, state, x, t)
+            float(value)
+            times += [time.perf_counter() - start]
+            if i >= _UNTIMED and time.perf_counter() - began > _SECONDS:
+                break
+    return statistics.median(times[_UNTIMED:])

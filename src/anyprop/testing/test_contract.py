@@ -1,0 +1,39 @@
+"""The contract as tests: ``ANYPROP_BACKEND=ndonnx pytest --pyargs anyprop.testing``.
+
+``ANYPROP_BACKEND`` names a backend or any module, NumPy by default; ``ANYPROP_DEVICE`` a device. What
+the library lacks and training does not need is no failure.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+from anyprop.testing.check import choose, missing_dtypes, run
+from anyprop.testing.checks import Check
+from anyprop.testing.namespaces import namespace_named
+from anyprop.testing.place import Place
+from anyprop.testing.running import FAILED
+from anyprop.testing.snippets import Snippet
+
+
+def pytest_generate_tests(metafunc: Any) -> None:
+    """Make a test of each check."""
+    metafunc.parametrize("check", choose(), ids=lambda check: check.id)
+
+
+@cache
+def _place() -> Place:
+    name = os.environ.get("ANYPROP_BACKEND") or "numpy"
+    return Place(namespace_named(name), os.environ.get("ANYPROP_DEVICE") or None)
+
+
+def test_contract(check: Check | Snippet) -> None:
+    """Run a check; a failure shows the reproducer."""
+    place = _place()
+    missing = missing_dtypes(place)
+    dtypes = [dtype for dtype in ("float32", "float64") if dtype not in missing]
+    outcome = run(check, place, dtypes, {})
+    if outcome.status == FAILED:
+        raise AssertionError(f"{outcome.text}\n\n{outcome.reproducer}")

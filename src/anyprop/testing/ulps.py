@@ -1,0 +1,59 @@
+"""How far numbers are from each other, in units in the last place.
+
+A unit is the spacing of the dtype's numbers around a magnitude that the caller chooses: an entry's own,
+or that of the terms of a sum, which may cancel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def distances(actual: Any, expected: Any, magnitude: Any = None) -> Any:
+    """Measure each entry's distance in units in the last place.
+
+    Parameters
+    ----------
+    actual : numpy.ndarray
+        Numbers to judge; of any real or boolean dtype.
+    expected : numpy.ndarray
+        What they should be; its dtype sets the unit. Integers and booleans count in whole numbers.
+    magnitude : numpy.ndarray, optional
+        Magnitudes, >= 0, whose spacing is the unit; those of `expected` by default.
+
+    Returns
+    -------
+    numpy.ndarray, float64
+        0 where both are equal, NaN and infinities included, or closer than the smallest normal number,
+        since libraries may take less for zero; infinity where only one is finite or shapes differ.
+
+    Examples
+    --------
+    >>> one = np.float32(1.0)
+    >>> float(distances(np.nextafter(one, np.float32(2.0)), one))
+    1.0
+    """
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    if actual.shape != expected.shape:
+        return np.full(expected.shape, np.inf)
+    same = (actual == expected) | ((actual != actual) & (expected != expected))
+    wide, target = actual.astype(np.float64), expected.astype(np.float64)
+    unit, ignored = np.float64(1.0), 0.0
+    if expected.dtype.kind == "f":
+        size = np.abs(target) if magnitude is None else np.asarray(magnitude, np.float64)
+        info = np.finfo(expected.dtype)
+        ignored = float(info.smallest_normal)
+        size = np.fmin(np.fmax(size, ignored), float(info.max))
+        with np.errstate(all="ignore"):
+            unit = np.spacing(size.astype(expected.dtype)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        difference = np.abs(wide - target)
+        found = np.where(same | (difference <= ignored), 0.0, difference / unit)
+    return np.where(np.isnan(found), np.inf, found)
+
+
+def largest(found: Any) -> float:
+    """Give the largest distance; 0 where there are no numbers."""
+    return float(np.max(found, initial=0.0))
