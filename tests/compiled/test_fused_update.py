@@ -11,7 +11,7 @@ import anyprop as ap
 import cuda_on_host
 from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.distributed import SerialCommunicator, make_data_parallel_step
-from optimizer_cases import OPTIMIZER_CASES
+from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, 3], norm="batch")

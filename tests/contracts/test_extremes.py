@@ -12,10 +12,12 @@ import pytest
 
 import anyprop as ap
 from anyprop.network import noise_beside
-from optimizer_cases import OPTIMIZER_CASES
-from tables import LAYER_CASES, LOSS_CASES, K, LayerCase, LossCase, Plain
+from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
+from anyprop.testing.loss_cases import LOSS_CASES, K, LossCase
+from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
+from anyprop.testing.place import Place
 
-NUMPY = Plain("numpy")
+NUMPY = Place("numpy")
 DIGITS = {"float16": 2e-2, "float32": 1e-4}
 activation = pytest.mark.parametrize(
     "case", [c for c in LAYER_CASES if not c.layer.specs()], ids=str

@@ -13,10 +13,12 @@ from hypothesis.extra.numpy import array_shapes
 import anyprop as ap
 from anyprop import _tree
 from anyprop.network import noise_beside
-from optimizer_cases import OPTIMIZER_CASES
-from tables import LAYER_CASES, LOSS_CASES, LayerCase, LossCase, Plain
+from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
+from anyprop.testing.loss_cases import LOSS_CASES, LossCase
+from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
+from anyprop.testing.place import Place
 
-NUMPY = Plain("numpy")
+NUMPY = Place("numpy")
 every_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)
 every_loss = pytest.mark.parametrize("case", LOSS_CASES, ids=str)
 every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)
