@@ -63,6 +63,14 @@ def sklearn(session: nox.Session) -> None:
 
 
 @nox.session(tags=["default", "cpu"])
+def check(session: nox.Session) -> None:
+    """Run some of the contract on libraries that no other session tests."""
+    session.install("-e", ".", "dask", "ndonnx")
+    for library in ("dask.array", "ndonnx"):
+        session.run("anyprop", "check", library, "--only=losses/[hm]*", "--no-speed")
+
+
+@nox.session(tags=["default", "cpu"])
 def lint(session: nox.Session) -> None:
     """Check format and style."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))

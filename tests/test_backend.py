@@ -26,6 +26,7 @@ from anyprop.backend import (
     name_of,
     namespace,
 )
+from testing.made_library import make_library
 
 
 def test_namespace_computes_with_the_array(backend):
@@ -248,6 +249,41 @@ def test_to_host_asks_unknown_namespaces_for_an_exchange(monkeypatch):
 
 
 @pytest.mark.needs("jax")
+@pytest.mark.parametrize("exchange", [BufferError("not exported"), RuntimeError("no such device")])
+def test_to_host_takes_the_conversion_where_there_is_no_exchange(exchange):
+    def refuses(*args, **options):
+        raise exchange
+
+    library = make_library("lazy_library")
+    array = library.asarray([1.0, 2.0])
+    type(array).__dlpack__ = type(array).__dlpack_device__ = refuses
+    np.testing.assert_array_equal(ap.to_host(array), [1.0, 2.0])
+
+
+def test_arrays_that_numpy_cannot_have_are_refused():
+    library = make_library("closed_library")
+    array = library.asarray([1.0, 2.0])
+    del type(array).__array__
+    with pytest.raises(TypeError, match="closed_library cannot hand an array to NumPy"):
+        ap.to_host(array)
+
+
+def test_devices_of_a_library_that_lists_none_have_names_of_their_own():
+    library = make_library("plain_library")
+    array = library.asarray([1.0, 2.0])
+    assert get_device(library, device_of(array)) == device_of(array) == "cpu"
+
+
+def test_a_dpnp_without_a_device_is_not_available(monkeypatch):
+    dpnp = make_library("dpnp")
+    dpnp.__array_namespace_info__ = lambda: SimpleNamespace(devices=list)
+    dpnp.__version__, dpnp.__spec__ = "0.20.0", importlib.machinery.ModuleSpec("dpnp", None)
+    monkeypatch.setitem(sys.modules, "dpnp", dpnp)
+    (found,) = available_backends(only=["dpnp"])
+    assert not found.available
+    assert found.reason.startswith("there is no SYCL device; install the driver")
+
+
 def test_jax_without_64_bits_refuses_float64_and_takes_its_own_integers():
     code = (
         "import numpy as np, anyprop as ap\n"
