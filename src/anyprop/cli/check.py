@@ -56,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
         xp = namespace_named(args.namespace)
         get_device(xp, args.device)
         choose(args.only)
-        if args.json is not None:
+        if args.json is not None and not args.json.exists():
             args.json.touch()  # to know now, and not after minutes, that it can be written
+            args.json.unlink()
     report = check_backend(
         xp, device=args.device, only=args.only, speed=not args.no_speed, tell=_tell
     )

@@ -83,8 +83,8 @@ class BackendReport:
         return printable("\n\n".join(self._parts()))
 
     def _parts(self) -> list[str]:
-        where = f" on {self.device}" if self.device else ""
-        parts = [f"{self.name} {self.version}{where}, beside NumPy {self.reference}".strip()]
+        name = f"{self.name} {self.version}".strip() + (f" on {self.device}" if self.device else "")
+        parts = [f"{name}, beside NumPy {self.reference}"]
         dtypes = [d for d in ("float32", "float64") if d not in self.not_run]
         rows = [
             [group, f"{_count(PASSED, of_group)} of {len(of_group)}", *_furthest(of_group, dtypes)]
