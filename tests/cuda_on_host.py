@@ -1,7 +1,8 @@
-"""A stand-in for `cupy.ElementwiseKernel` of CuPy 14.2, whose operation the C compiler takes.
+"""Stand-ins for the parts of CuPy 14.2 and nvmath-python 1.0 that a compiled step uses, on the host.
 
-It works on NumPy's arrays. Its parameters, what it refuses, and how arrays and numbers are broadcast are
-those of CuPy's source (cupy/_core/_kernel.pyx); a result may lie in the place of an input, as there.
+Names, arguments, and what is refused are those of their sources (cupy/_core/_kernel.pyx,
+cupy/cuda/stream.pyx and graph.pyx, nvmath/linalg/advanced/matmulmod.py). The C compiler takes the
+operation of a kernel; while a stream is capturing nothing is done, and a graph does it when launched.
 """
 
 from __future__ import annotations
@@ -10,22 +11,29 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib.machinery
 import subprocess
 import sys
 import tempfile
 import types
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_TYPES = {"bool": "bool", "int32": "int", "int64": "long long"}
+from anyprop import backend
+
+_TYPES = {"bool": "bool", "int32": "int", "int64": "long long", "uint8": "unsigned char"}
 _TYPES |= {"float32": "float", "float64": "double"}
 
 
 class ElementwiseKernel:
-    """Called with the inputs, numbers among them, and perhaps with the arrays for the results."""
+    """Called with the inputs, numbers among them, and perhaps with the arrays for the results.
+
+    A result may lie in the place of an input.
+    """
 
     def __init__(self, in_params: str, out_params: str, operation: str, name: str = "kernel"):
         self.ins = [tuple(p.split()) for p in in_params.split(",") if p]
@@ -87,25 +95,213 @@ def _folder() -> Any:
     return tempfile.TemporaryDirectory(prefix="anyprop-cuda-")
 
 
+class Array(np.ndarray):
+    """What `cupy.ndarray` is to a compiled step: reading it waits, and a capture allows neither."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        assert isinstance(value, Array), "only arrays of the device are copied into such"
+        _note("copy")
+        _enqueue(lambda: self.view(np.ndarray).__setitem__(key, value.view(np.ndarray)))
+
+    def copy(self, order: str = "C") -> Array:
+        _note("allocate")
+        assert _device.capturing is None
+        return self.view(np.ndarray).copy(order).view(Array)
+
+    def _read(self, *args: Any) -> Any:
+        raise AssertionError("a number is read to the host")
+
+    __float__ = __int__ = __bool__ = __index__ = item = tolist = _read
+
+
+class _Device:
+    """What is done, and the calls that a capture has collected so far."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.capturing: list[Any] | None = None
+        self.made: list[ElementwiseKernel] = []
+        self.products: list[Any] = []
+        self.stream, self.allocator = "the user's", "the user's"
+        self.refuse: Exception | None = None  # what the next launch in a capture raises
+
+
+_device = _Device()
+
+
+def _note(what: str) -> None:
+    _device.log.append(what)
+
+
+def _enqueue(call: Any) -> None:
+    if _device.capturing is None:
+        call()
+        return
+    if _device.refuse is not None:
+        raise _device.refuse
+    _device.capturing.append(call)
+
+
+class Kernel(ElementwiseKernel):
+    """A kernel that is launched on the device, with the arrays for its results."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        _device.made.append(self)
+
+    def __call__(self, *args: Any) -> None:
+        assert len(args) == len(self.ins) + len(self.outs)
+        _note(self.name)
+        plain = [a.view(np.ndarray) if isinstance(a, Array) else a for a in args]
+        call = super().__call__
+        _enqueue(lambda: call(*plain))
+
+
+def _launched(function: Any) -> Any:
+    """Make what CuPy has of a function of NumPy that stores its result in `out`."""
+
+    def launch(*args: Any, out: Array, **options: Any) -> None:
+        assert all(isinstance(a, Array) for a in (args[0], out))
+        assert not np.may_share_memory(args[0], out)
+        _note(function.__name__)
+        plain = [a.view(np.ndarray) if isinstance(a, Array) else a for a in args]
+        _enqueue(lambda: function(*plain, out=out.view(np.ndarray), **options))
+
+    return launch
+
+
+class Matmul:
+    """`nvmath.linalg.advanced.Matmul` (nvmath-python 1.0.0), as far as a compiled step uses it."""
+
+    def __init__(self, a: Any, b: Any, c: Any, *, beta: float, options: Any, stream: Any) -> None:
+        assert all(type(x) is Array and x.ndim == 2 and x.size for x in (a, b, c))
+        assert c.flags.c_contiguous
+        assert not np.may_share_memory(c, a)
+        assert not np.may_share_memory(c, b)
+        assert options == {"inplace": True, "memory_limit": 32 * 2**20}
+        assert beta == 0.0
+        self.operands, self.planned, self.event_captured, self.freed = (
+            (a, b, c),
+            False,
+            False,
+            False,
+        )
+        _device.products.append(self)
+
+    def plan(self, *, stream: Any) -> None:
+        assert _device.capturing is None
+        self.planned = True
+
+    def execute(self, *, stream: Any) -> None:
+        assert self.planned
+        assert stream is _device.stream
+        self.event_captured = _device.capturing is not None
+        _note("product")
+        a, b, c = (x.view(np.ndarray) for x in self.operands)
+        # What is not in the result before does not count: 0 times NaN would.
+        _enqueue(lambda: np.matmul(a, b, out=c))
+
+    def free(self) -> None:
+        assert not self.event_captured, (
+            "it waits for its last event, and a captured one never comes"
+        )
+        self.freed = True
+
+
+class Stream:
+    """A stream; one capture at a time."""
+
+    def __init__(self, *, non_blocking: bool) -> None:
+        assert non_blocking
+
+    def __enter__(self) -> Stream:
+        self._before, _device.stream = _device.stream, self
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _device.stream = self._before
+
+    def synchronize(self) -> None:
+        assert _device.capturing is None
+        _note("synchronize")
+
+    def begin_capture(self) -> None:
+        assert _device.stream is self
+        assert isinstance(_device.allocator, MemoryPool), "what a graph uses is its own"
+        _note("begin capture")
+        _device.capturing = []
+
+    def end_capture(self) -> Any:
+        calls, _device.capturing = _device.capturing, None
+        _note("end capture")
+        return Graph(calls)
+
+
+class Graph:
+    """What was captured; a launch repeats it on what the same memory holds then."""
+
+    def __init__(self, calls: Any) -> None:
+        self.calls = calls
+
+    def launch(self) -> None:
+        _note("launch")
+        for call in self.calls:
+            call()
+
+
+class MemoryPool:
+    def malloc(self, size: int) -> Any: ...
+
+
 @contextlib.contextmanager
-def installed() -> Iterator[list[ElementwiseKernel]]:
-    """Put the stand-in where `import cupy` finds it; give the kernels that are made."""
-    made: list[ElementwiseKernel] = []
+def _using_allocator(malloc: Any) -> Iterator[None]:
+    before, _device.allocator = _device.allocator, malloc.__self__
+    yield
+    _device.allocator = before
 
-    class Noted(ElementwiseKernel):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            made.append(self)
 
+def _empty(shape: Any, dtype: Any) -> Array:
+    assert _device.capturing is None
+    _note("allocate")
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    # NaN, or -1: nobody may count on zeros.
+    return np.frombuffer(bytearray(b"\xff" * size), dtype).reshape(shape).view(Array)
+
+
+@contextlib.contextmanager
+def installed(*, nvmath: bool = True) -> Iterator[_Device]:
+    """Put the stand-ins where `import` finds them; give what is done with them."""
+    global _device
+    _device = _Device()
     cupy = types.ModuleType("cupy")
-    cupy.ElementwiseKernel = Noted
-    cupy.ndarray = type("ndarray", (), {})  # array-api-compat asks whether an array is one
-    before = sys.modules.get("cupy")
-    sys.modules["cupy"] = cupy
+    cupy.ElementwiseKernel, cupy.ndarray = Kernel, Array
+    cupy.empty, cupy.may_share_memory = _empty, np.may_share_memory
+    cupy.asarray = lambda values: np.array(values).view(Array)
+    cupy.sum, cupy.amax, cupy.sin = map(_launched, (np.sum, np.amax, np.sin))
+    cupy.cuda = types.SimpleNamespace(
+        Stream=Stream,
+        MemoryPool=MemoryPool,
+        using_allocator=_using_allocator,
+        get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: _note("synchronize")),
+    )
+    modules: dict[str, Any] = {"cupy": cupy, "nvmath": None, "nvmath.linalg.advanced": None}
+    if nvmath:
+        for name in ("nvmath", "nvmath.linalg.advanced"):
+            modules[name] = types.ModuleType(name)
+            modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
+        modules["nvmath.linalg.advanced"].Matmul = Matmul
+    namespace = types.ModuleType("array_api_compat.cupy")
+    namespace.__getattr__ = partial(getattr, backend.get_namespace("numpy"))
+    namespace.empty = _empty
+    backend._NAMESPACE_OF_TYPE[Array] = namespace
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules |= modules
     try:
-        yield made
+        yield _device
     finally:
-        if before is None:
-            del sys.modules["cupy"]
-        else:
-            sys.modules["cupy"] = before
+        del backend._NAMESPACE_OF_TYPE[Array]
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module

@@ -18,7 +18,8 @@ HERE = {
     "torch": ["anyprop-torch", "torch", "torch-loader"],
     "jax": ["anyprop-jax", "anyprop-jax-compiled", "jax-jit", "jax-scan"],
 }
-LATER = {"torch-compile", "torch-graph", "anyprop-cupy", "floor-streams"}
+LATER = {"torch-compile", "torch-graph", "floor-streams", "anyprop-cupy", "anyprop-cupy-compiled"}
+LATER |= {"anyprop-cupy-compiled-nvmath"}
 
 
 def problem(name, **changes):

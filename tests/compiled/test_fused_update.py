@@ -19,8 +19,8 @@ NET = ap.MLP([4, 5, 3], norm="batch")
 
 @pytest.fixture
 def kernels():
-    with cuda_on_host.installed() as made:
-        yield made
+    with cuda_on_host.installed(nvmath=False) as device:
+        yield device.made
 
 
 def _train(opt, *, dtype="float32", steps=4, lr_scale=1.0):
@@ -55,8 +55,8 @@ CLIPPED = {"clip_value": 0.05, "clip_norm": 0.1, "clip_global_norm": 0.1}
 @pytest.mark.parametrize("name", OPTIMIZER_CASES)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"weight_decay": 0.1}, CLIPPED | {"weight_decay": 0.1, "decay_biases": False}],
-    ids=["plain", "decayed", "clipped-and-masked"],
+    [{}, CLIPPED | {"weight_decay": 0.1, "decay_biases": False}],
+    ids=["plain", "clipped-and-masked"],
 )
 def test_the_update_of_every_optimizer_is_one_kernel(name, options, kernels):
     _train(replace(OPTIMIZER_CASES[name], **options))
@@ -91,7 +91,8 @@ def test_compile_takes_it_for_arrays_of_cupy(kernels, monkeypatch):
     params = NET.init(8)
     step = ap.make_step(NET, ap.SoftmaxCrossEntropy(), opt)
     wanted, _, _ = step(params, opt.init(params), x, t)
-    ours, _, _ = ap.compile(step)(params.copy(), opt.init(params), x, t)
+    with pytest.warns(RuntimeWarning, match=r"needs nvmath-python; install .*anyprop\[graph\]"):
+        ours, _, _ = ap.compile(step)(params.copy(), opt.init(params), x, t)
     np.testing.assert_allclose(ours.flat, wanted.flat, rtol=1e-5)
     parallel = make_data_parallel_step(NET, ap.SoftmaxCrossEntropy(), opt, SerialCommunicator())
     ours, _, _ = ap.compile(parallel)(params.copy(), opt.init(params), [{"x": x, "t": t}])

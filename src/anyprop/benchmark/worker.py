@@ -120,7 +120,12 @@ def _environment(device: str, caches: str) -> dict[str, str]:
     """Say where to compute, and let no compiled code be there from before."""
     names = ("TORCHINDUCTOR_CACHE_DIR", "NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "CUPY_CACHE_DIR")
     places = {name: f"{caches}/{name.lower()}" for name in names}
-    return places | ({"JAX_PLATFORMS": "cpu"} if device == "cpu" else {})
+    if device == "cpu":
+        return places | {"JAX_PLATFORMS": "cpu"}
+    # JAX would take most of the GPU's memory, which the others are using, and multiply in TF32, which
+    # the others do not.
+    alike = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+    return places | alike
 
 
 def serve() -> None:

@@ -44,11 +44,16 @@ _FORMS: dict[Any, str] = _COMPARISONS | {
     np.maximum: "{0} >= {1} || {0} != {0} ? {0} : {1}",
     np.minimum: "{0} <= {1} || {0} != {0} ? {0} : {1}",
     np.clip: "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
+    np.bitwise_and: "{0} & {1}",
+    np.bitwise_or: "{0} | {1}",
+    np.invert: "!{0}",
     choose: "{0} ? {1} : {2}",
     convert: "{0}",
 }
-_TYPES = {"bool": "bool", "int32": "int", "int64": "long long", "float32": "float"}
-_TYPES |= {"float64": "double"}
+_TYPES = {"bool": "bool", "float32": "float", "float64": "double"}
+_TYPES |= {"int8": "signed char", "int16": "short", "int32": "int", "int64": "long long"}
+_TYPES |= {"uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int"}
+_TYPES |= {"uint64": "unsigned long long"}
 
 
 class KernelSource(NamedTuple):
@@ -56,8 +61,8 @@ class KernelSource(NamedTuple):
 
     Parameters
     ----------
-    inputs : list of Value
-        What the kernel reads, in the order of its parameters.
+    inputs, outputs : list of Value
+        What the kernel reads and stores, in the order of its parameters.
     in_params, out_params : str
         Types and names of what it reads and writes.
     operation : str
@@ -66,6 +71,7 @@ class KernelSource(NamedTuple):
     """
 
     inputs: list[Value]
+    outputs: list[Value]
     in_params: str
     out_params: str
     operation: str
@@ -85,8 +91,18 @@ def can_be_written(call: Call) -> bool:
         Of a recording in which every number is an array of shape ().
     """
     dtypes = {str(value.dtype) for value in (*call.inputs, call.output)}
-    numbers = [x for x in call.arguments if x is not OUT and not isinstance(x, Value)]
-    return call.function in _FORMS and dtypes <= _TYPES.keys() and all(map(math.isfinite, numbers))
+    written = call.function in _FORMS and dtypes <= _TYPES.keys()
+    return written and (call.function is not np.invert or call.output.dtype == bool)
+
+
+def fits(call: Call, group: list[Call]) -> bool:
+    """Tell whether a call can stand in one kernel with those before it."""
+    made = {other.output for other in group}
+    return (
+        can_be_written(call)
+        and call.output.shape == group[0].output.shape
+        and not any(value.base in made for value in call.inputs if value.parent is not None)
+    )
 
 
 def kernel_source(calls: Sequence[Call], outputs: Sequence[Value]) -> KernelSource:
@@ -115,6 +131,7 @@ def kernel_source(calls: Sequence[Call], outputs: Sequence[Value]) -> KernelSour
     lines += [f"y{k} = {names[value]};" for k, value in enumerate(outputs)]
     return KernelSource(
         inputs,
+        list(outputs),
         ", ".join(f"{value.dtype} x{k}" for k, value in enumerate(inputs)),
         ", ".join(f"{value.dtype} y{k}" for k, value in enumerate(outputs)),
         "\n".join(lines),
@@ -129,12 +146,18 @@ def _operands(call: Call, names: dict[Value, str]) -> list[str]:
         kind = np.result_type(*(value.dtype for value in call.inputs))
     written = [
         names[x] if isinstance(x, Value) and x.dtype == kind else
-        f"({_TYPES[str(kind)]})({names[x] if isinstance(x, Value) else repr(float(x))})"
+        f"({_TYPES[str(kind)]})({names[x] if isinstance(x, Value) else _number(x)})"
         for x in given
     ]  # fmt: skip
     if call.function in (choose, convert):  # whose first operand has a type of its own
         written[0] = names[given[0]]
     return written
+
+
+def _number(x: float) -> str:
+    if math.isnan(x):
+        return "0.0 / 0.0"
+    return repr(float(x)) if math.isfinite(x) else f"{math.copysign(1.0, x)} / 0.0"
 
 
 def _type(value: Value) -> str:

@@ -3,7 +3,8 @@
 NumPy     the first call is recorded; later ones repeat it into the same buffers (`planned.py`), with
           elementwise calls that follow each other in one loop if numba is installed (`fusion.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
-CuPy      each operation as it comes, with the optimizer's update in one kernel (`fused_update.py`)
+CuPy      a CUDA graph if nvmath-python is installed (`graph.py`); else each operation as it comes, with
+          the optimizer's update in one kernel (`fused_update.py`)
 PyTorch   the step as it is, without recording gradients of its own
 others    the step as it is
 """
@@ -18,6 +19,7 @@ from typing import Any
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace
 from anyprop.compiled.fused_update import FusedUpdateStep
+from anyprop.compiled.graph import graph_step
 from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep
@@ -131,7 +133,7 @@ def donates(xp: Namespace) -> bool:
 _KINDS: dict[str, tuple[Callable[[Step], Run], Callable[[DataParallelStep], Run]]] = {
     "numpy": (PlannedStep, PlannedParallelStep),
     "jax": (JittedStep, JittedParallelStep),
-    "cupy": (FusedUpdateStep, FusedUpdateStep),
+    "cupy": (graph_step, FusedUpdateStep),
 }
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -158,8 +158,25 @@ class _Arguments:
         return self._names[key]
 
 
+Made = TypeVar("Made")
+
+
 def fused(calls: list[Call], kept: Iterable[Value]) -> list[Call | Fused]:
-    """Put elementwise calls that follow each other together.
+    """Put elementwise calls that follow each other into one loop.
+
+    Parameters and result are those of `grouped`.
+    """
+    return grouped(calls, kept, _can_be_fused, _fits, Fused)
+
+
+def grouped(
+    calls: list[Call],
+    kept: Iterable[Value],
+    can_be_fused: Callable[[Call], bool],
+    fits: Callable[[Call, list[Call]], bool],
+    make: Callable[[list[Call], list[Value]], Made],
+) -> list[Call | Made]:
+    """Put calls that follow each other together.
 
     Parameters
     ----------
@@ -167,15 +184,22 @@ def fused(calls: list[Call], kept: Iterable[Value]) -> list[Call | Fused]:
         Those of a recording.
     kept : iterable of Value
         Results that are read after the last call, or lie in the memory of others.
+    can_be_fused : callable
+        Tells whether a call can stand in a group.
+    fits : callable
+        Tells whether it can stand in a group after the calls there are.
+    make : callable
+        Makes what does the calls of a group, two at least, of which it is given the results that are
+        read elsewhere.
 
     Returns
     -------
-    list of Call or Fused
+    list of Call or of what `make` makes
         The same work in the same order; calls on numbers, which depend on nothing else, come first.
     """
     reads = Counter(value.base for call in calls for value in call.inputs)
     reads.update(value.base for value in kept)
-    done: list[Call | Fused] = [call for call in calls if call.output.is_number]
+    done: list[Call | Made] = [call for call in calls if call.output.is_number]
     group: list[Call] = []
 
     def close() -> None:
@@ -184,15 +208,15 @@ def fused(calls: list[Call], kept: Iterable[Value]) -> list[Call | Fused]:
         else:
             inside = Counter(value.base for call in group for value in call.inputs)
             made = [call.output for call in group]
-            done.append(Fused(group[:], [v for v in made if reads[v] > inside[v]]))
+            done.append(make(group[:], [v for v in made if reads[v] > inside[v]]))
         group.clear()
 
     for call in calls:
         if call.output.is_number:
             continue
-        if group and not _fits(call, group):
+        if group and not fits(call, group):
             close()
-        if _can_be_fused(call):
+        if can_be_fused(call):
             group.append(call)
         else:
             done.append(call)

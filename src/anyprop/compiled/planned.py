@@ -10,12 +10,11 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from anyprop import _tree
 from anyprop._typing import Array, Number, Tree
 from anyprop.backend import namespace
 from anyprop.compiled.plan import make_plan
+from anyprop.compiled.recorded_step import fill, record_step
 from anyprop.compiled.recording import Recording, Traced, TracedNumber
 from anyprop.network import check_batch
 from anyprop.optimizers.base import OptimizerState
@@ -84,24 +83,14 @@ class _Planned:
 
         numbers = [_given(number) for number in self._numbers(state, lr)]
         leaves = [None if leaf is None else Recording.given(leaf) for leaf in batch]
-        with np.errstate(all="ignore"), Recording() as recording:
-            traced = _traced(params)
-            x, t, sample_weight, *drawn = leaves
-            value, grads = step.gradient(
-                traced, x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight
-            )
-            slots = {name: _traced(slot) for name, slot in self._slots.items()}
-            mask = None if self._mask is None else _traced(self._mask)
-            before = OptimizerState(0, 1.0, slots, mask)
-            given_lr, *scalars = numbers
-            named = dict(zip(self._opt.scalars(state.step + 1, lr), scalars, strict=True))
-            updated, after = step.opt.update_with(traced, grads, before, given_lr, named)
-        outputs = [value, updated.flat, *(after.slots[name].flat for name in slots)]
-        targets = [None, traced.flat, *(slot.flat for slot in slots.values())]
-        if traced.running is not None:
-            outputs, targets = [*outputs, updated.running], [*targets, traced.running]
+        slots = {name: _traced(slot) for name, slot in self._slots.items()}
+        mask = None if self._mask is None else _traced(self._mask)
+        before = OptimizerState(0, 1.0, slots, mask)
+        given_lr, *scalars = numbers
+        named = dict(zip(self._opt.scalars(state.step + 1, lr), scalars, strict=True))
+        recorded = record_step(step, _traced(params), before, leaves, noise, given_lr, named)
         arguments = [*(leaf for leaf in leaves if leaf is not None), *numbers]
-        plan = make_plan(recording, outputs, targets, arguments)
+        plan = make_plan(*recorded, arguments)
         self._run, self._value = plan.run, plan.outputs[0]
 
     def _numbers(self, state: OptimizerState, lr: Number) -> Iterator[Number]:
@@ -116,12 +105,12 @@ class _Planned:
     ) -> tuple[Parameters, OptimizerState, Array]:
         """Do a step, on what the arguments hold."""
         if params is not self._params:
-            _fill(self._params, params)
+            fill(self._params, params)
         if state.slots is not self._slots:
             for name, slot in self._slots.items():
-                _fill(slot, state.slots[name])
+                fill(slot, state.slots[name])
         if state.decay_mask is not self._mask:
-            _fill(self._mask, state.decay_mask)
+            fill(self._mask, state.decay_mask)
         leaves = [leaf for leaf in batch if leaf is not None]
         self._run(*leaves, *self._numbers(state, lr))
         state = OptimizerState(state.step + 1, state.lr_scale, self._slots, self._mask)
@@ -141,9 +130,3 @@ def _traced(params: Parameters) -> Parameters:
 
 def _given(number: Number) -> Traced | TracedNumber:
     return Recording.given(number) if hasattr(number, "dtype") else Recording.number(number)
-
-
-def _fill(buffer: Any, params: Any) -> None:
-    for ours, theirs in ((buffer.flat, params.flat), (buffer.running, params.running)):
-        if ours is not theirs and ours is not None:
-            ours[...] = theirs

@@ -50,7 +50,7 @@ class Contestant(NamedTuple):
 
 
 def _ours(
-    backend: str, devices: tuple[str, ...], *, compiled: bool = False, numba: bool = False
+    backend: str, devices: tuple[str, ...], *, compiled: bool = False, extra: str = ""
 ) -> Contestant:
     how = "compiled" if compiled else "eager"
     makers: dict[str, Maker] = {
@@ -59,11 +59,11 @@ def _ours(
         EPOCH: partial(ours.epoch, backend=backend, compiled=compiled),
     }
     return Contestant(
-        f"anyprop-{backend}" + "-compiled" * compiled + "-numba" * numba,
-        f"anyprop {how}, {_TITLES[backend]}" + " and numba" * numba,
+        f"anyprop-{backend}" + "-compiled" * compiled + f"-{extra}" * bool(extra),
+        f"anyprop {how}, {_TITLES[backend]}" + f" and {extra}" * bool(extra),
         makers,
-        needs=(backend, "numba") if numba else (backend,),
-        without=() if numba else ("numba",),
+        needs=(backend, extra) if extra else (backend,),
+        without=tuple(package for package in ("numba", "nvmath") if package != extra),
         devices=devices,
         side=OURS,
     )
@@ -77,8 +77,10 @@ CONTESTANTS = {
     for contestant in (
         _ours("numpy", _CPU),
         _ours("numpy", _CPU, compiled=True),
-        _ours("numpy", _CPU, compiled=True, numba=True),
+        _ours("numpy", _CPU, compiled=True, extra="numba"),
         _ours("cupy", _CUDA),
+        _ours("cupy", _CUDA, compiled=True),
+        _ours("cupy", _CUDA, compiled=True, extra="nvmath"),
         _ours("jax", _BOTH),
         _ours("jax", _BOTH, compiled=True),
         _ours("torch", _BOTH),

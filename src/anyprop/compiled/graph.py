@@ -1,0 +1,229 @@
+"""The step on CuPy as one CUDA graph: everything between the batch and the new parameters is one launch.
+
+The first call with arrays of new shapes records the step and turns it into kernels on buffers of its own
+(`launches.py`). They are launched once, so that all is compiled, and once more while the stream is
+capturing; parameters and state are put back. From then on a call copies the batch into its buffers,
+writes the numbers of the step into theirs, and launches the graph. Parameters and state are donated:
+they are updated where they lie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from anyprop import _tree
+from anyprop._typing import Array, Number
+from anyprop.backend import dtype_name, namespace
+from anyprop.compiled.cuda_kernels import kernel_source
+from anyprop.compiled.fused_update import FusedUpdateStep
+from anyprop.compiled.launches import Launches
+from anyprop.compiled.recorded_step import RecordedStep, fill, record_step
+from anyprop.compiled.recording import Recording, Traced, TraceError
+from anyprop.network import check_batch
+from anyprop.optimizers.base import OptimizerState
+from anyprop.parameters import Parameters
+from anyprop.training.step import Step
+
+Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
+
+
+def graph_step(step: Step) -> Run:
+    """Make the compiled form of a step on CuPy arrays, with the means that are installed.
+
+    Parameters
+    ----------
+    step : Step
+        What to compile.
+
+    Returns
+    -------
+    callable
+        A `GraphStep`; a `FusedUpdateStep` where nvmath-python is missing.
+
+    Warns
+    -----
+    RuntimeWarning
+        It is missing.
+    """
+    if importlib.util.find_spec("nvmath") is None:
+        _warn('it needs nvmath-python; install the extra "anyprop[graph]"')
+        return FusedUpdateStep(step)
+    return GraphStep(step)
+
+
+class GraphStep:
+    """A step on CuPy arrays, captured anew for each set of shapes and dtypes.
+
+    Parameters
+    ----------
+    step : Step
+        What to capture.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._uncaptured = FusedUpdateStep(step)
+        self._of_thread = threading.local()
+
+    def __call__(
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        x: Array,
+        t: Array,
+        *,
+        noise: Any = None,
+        sample_weight: Array | None = None,
+    ) -> tuple[Parameters, OptimizerState, Array]:
+        graphs: dict[Any, _Graph | None] = self._of_thread.__dict__
+        batch = [x, t, sample_weight, *_tree.leaves(noise)]
+        key = (params.layout, params.flat.dtype, *map(_kind, batch))
+        reason = ""
+        if key not in graphs:
+            try:
+                graphs[key] = _Graph(self._step, params, state, batch, noise)
+            except TraceError as error:
+                reason = str(error)
+            except Exception as error:  # CuPy, CUDA and nvmath-python each raise their own
+                reason = f"{type(error).__name__}: {error}"
+        graph = graphs.get(key)
+        if graph is not None:
+            return graph.run(params, state, batch)
+        # This raises what is wrong with a batch, if that was the reason.
+        done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
+        if reason:
+            graphs[key] = None
+            _warn(reason.rstrip("."))
+        return done
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(f"the step runs without a CUDA graph: {reason}.", RuntimeWarning, stacklevel=4)
+
+
+def _kind(leaf: Any) -> Any:
+    if leaf is None:
+        return None
+    return type(leaf), leaf.shape, leaf.dtype, getattr(leaf.data, "device_id", None)
+
+
+class _Graph:
+    """The graph of one set of shapes, and the arrays that it reads and updates."""
+
+    def __init__(
+        self, step: Step, params: Parameters, state: OptimizerState, batch: list[Any], noise: Any
+    ) -> None:
+        for leaf in batch:
+            if leaf is not None:
+                namespace(params.flat, leaf)
+        check_batch(params, batch[0], batch[1])
+        self._opt = step.opt
+        self._params = _owned(params)
+        self._slots = {name: _owned(slot) for name, slot in state.slots.items()}
+        self._mask = None if state.decay_mask is None else _owned(state.decay_mask)
+        self._given: list[tuple[Traced, Any]] = []  # what stands for an array, and the array
+
+        xp = namespace(params.flat)
+        self._batch = [
+            None if leaf is None else xp.empty(leaf.shape, dtype=leaf.dtype) for leaf in batch
+        ]
+        names = ["lr", *self._opt.scalars(1, 1.0)]
+        vector = xp.empty(len(names), dtype=params.flat.dtype)
+        self._numbers = [vector[k, ...] for k in range(len(names))]
+        numbers = [self._stand_in(number) for number in self._numbers]
+        self._write_numbers = kernel_source([], [n.value for n in numbers]).kernel(
+            "anyprop_numbers"
+        )
+
+        leaves = [None if leaf is None else self._stand_in(leaf) for leaf in self._batch]
+        slots = {name: self._traced(slot) for name, slot in self._slots.items()}
+        mask = None if self._mask is None else self._traced(self._mask)
+        before = OptimizerState(0, 1.0, slots, mask)
+        scalars = dict(zip(names[1:], numbers[1:], strict=True))
+        traced = self._traced(self._params)
+        self._capture(record_step(step, traced, before, leaves, noise, numbers[0], scalars))
+        self._given.clear()
+
+    def _stand_in(self, array: Any) -> Traced:
+        traced = Recording.given(np.zeros(array.shape, dtype_name(array)))
+        self._given.append((traced, array))
+        return traced
+
+    def _traced(self, params: Parameters) -> Parameters:
+        running = None if params.running is None else self._stand_in(params.running)
+        return Parameters(params.layout, self._stand_in(params.flat), running)
+
+    def _capture(self, recorded: RecordedStep) -> None:
+        """Turn the recording into a graph; parameters and state are the same afterwards."""
+        cupy = importlib.import_module("cupy")
+        written = [p.flat for p in (self._params, *self._slots.values())]
+        written += [] if self._params.running is None else [self._params.running]
+        stream = cupy.cuda.Stream(non_blocking=True)
+        # What a kernel of the graph uses while it runs must stay its own, so it comes from here.
+        self._memory = cupy.cuda.MemoryPool()
+        before = [array.copy() for array in written]
+        cupy.cuda.get_current_stream().synchronize()
+        with cupy.cuda.using_allocator(self._memory.malloc), stream:
+            arguments = {traced.value: array for traced, array in self._given}
+            self._launches = launches = Launches(*recorded, arguments, stream)
+            weakref.finalize(self, launches.close).atexit = False
+            try:
+                launches()
+                self._graph = _captured(stream, launches)
+            finally:
+                for array, values in zip(written, before, strict=True):
+                    array[...] = values
+                launches.after_capture()
+                stream.synchronize()
+        self._value = launches.outputs[0]
+
+    def run(
+        self, params: Parameters, state: OptimizerState, batch: list[Any]
+    ) -> tuple[Parameters, OptimizerState, Array]:
+        """Do a step, on what the arguments hold."""
+        if params is not self._params:
+            fill(self._params, params)
+        if state.slots is not self._slots:
+            for name, slot in self._slots.items():
+                fill(slot, state.slots[name])
+        if state.decay_mask is not self._mask:
+            fill(self._mask, state.decay_mask)
+        for place, leaf in zip(self._batch, batch, strict=True):
+            if place is not None:
+                place[...] = leaf
+        lr = self._opt.learning_rate(state)
+        if hasattr(lr, "dtype"):
+            lr = namespace(lr).astype(lr, self._params.flat.dtype, copy=False)
+        numbers: list[Number] = [lr, *self._opt.scalars(state.step + 1, lr).values()]
+        self._write_numbers(*numbers, *self._numbers)
+        self._graph.launch()
+        state = OptimizerState(state.step + 1, state.lr_scale, self._slots, self._mask)
+        return self._params, state, self._value.copy()
+
+
+def _captured(stream: Any, launches: Callable[[], None]) -> Any:
+    """Make the graph of what is launched on a stream."""
+    stream.begin_capture()
+    try:
+        launches()
+    except BaseException:
+        with contextlib.suppress(
+            Exception
+        ):  # a capture that failed cannot be ended without an error
+            stream.end_capture()
+        raise
+    return stream.end_capture()
+
+
+def _owned(params: Parameters) -> Parameters:
+    """Take over donated buffers, or copy what a reshaped view could not be made of."""
+    return params if params.flat.flags.c_contiguous else params.copy()
