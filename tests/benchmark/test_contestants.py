@@ -19,7 +19,7 @@ HERE = {
     "jax": ["anyprop-jax", "anyprop-jax-compiled", "jax-jit", "jax-scan"],
 }
 LATER = {"torch-compile", "torch-graph", "floor-streams", "anyprop-cupy", "anyprop-cupy-compiled"}
-LATER |= {"anyprop-cupy-compiled-nvmath"}
+LATER |= {"anyprop-torch-compiled", "anyprop-cupy-compiled-nvmath"}
 
 
 def problem(name, **changes):

@@ -5,7 +5,8 @@ NumPy     the first call is recorded; later ones repeat it into the same buffers
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
 CuPy      a CUDA graph if nvmath-python is installed (`graph.py`); else each operation as it comes, with
           the optimizer's update in one kernel (`fused_update.py`)
-PyTorch   the step as it is, without recording gradients of its own
+PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
+          `torch.compile` compiles (`torch_compiled.py`)
 others    the step as it is
 """
 
@@ -24,6 +25,7 @@ from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep
 from anyprop.compiled.recording import TraceError
+from anyprop.compiled.torch_compiled import TorchCompiledStep, check_torch_backend
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters
@@ -32,7 +34,7 @@ from anyprop.training.step import Step
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
 
 
-def compile(step: Step | DataParallelStep) -> Run:
+def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) -> Run:
     """Make the compiled form of a training step.
 
     It takes and gives what the step does, with two differences. Parameters and state are donated:
@@ -43,7 +45,12 @@ def compile(step: Step | DataParallelStep) -> Run:
     ----------
     step : Step or DataParallelStep
         From `make_step`, or from `anyprop.distributed.make_data_parallel_step`. How it is compiled
-        follows from the arrays of each call; a new shape or dtype is planned anew.
+        follows from the arrays of each call; a new shape or dtype is planned anew. With the extra
+        ``anyprop[fast]`` (numba), elementwise operations that follow each other become one loop on
+        NumPy. On PyTorch the step runs as it is, under `torch.no_grad`.
+    torch_backend : str, optional
+        On PyTorch, what `torch.compile` shall compile the step with, such as ``"inductor"``, which
+        needs a C++ compiler and, for the first step of a new shape, seconds to a minute.
 
     Returns
     -------
@@ -59,7 +66,10 @@ def compile(step: Step | DataParallelStep) -> Run:
     Raises
     ------
     TypeError
-        `step` does not come from `make_step`.
+        `step` does not come from `make_step`, or is one of several ranks and has a `torch_backend`.
+    ValueError
+        When called: `torch_backend` is given for arrays that are not PyTorch's, or PyTorch knows no
+        such backend.
 
     Examples
     --------
@@ -76,6 +86,10 @@ def compile(step: Step | DataParallelStep) -> Run:
     """
     if not isinstance(step, (Step, DataParallelStep)):
         raise TypeError(f"compile takes a step from make_step, not {step!r}.")
+    if torch_backend is not None and isinstance(step, DataParallelStep):
+        raise TypeError(
+            f"torch_backend={torch_backend!r} is for a step of one process; leave it out."
+        )
     runs: dict[Namespace, Run] = {}
 
     def compiled(
@@ -84,7 +98,7 @@ def compile(step: Step | DataParallelStep) -> Run:
         xp = namespace(params.flat)
         run = runs.get(xp)
         if run is None:
-            run = runs[xp] = _compiled_for(xp, step)
+            run = runs[xp] = _compiled_for(xp, step, torch_backend)
         try:
             return run(params, state, *batch, **options)
         except TraceError as error:
@@ -137,8 +151,12 @@ _KINDS: dict[str, tuple[Callable[[Step], Run], Callable[[DataParallelStep], Run]
 }
 
 
-def _compiled_for(xp: Namespace, step: Step | DataParallelStep) -> Run:
+def _compiled_for(xp: Namespace, step: Step | DataParallelStep, torch_backend: str | None) -> Run:
     backend = name_of(xp)
+    if torch_backend is not None:
+        check_torch_backend(torch_backend, xp)
+        assert isinstance(step, Step)
+        return TorchCompiledStep(step, torch_backend)
     if backend == "torch":
         without_gradients: Run = importlib.import_module("torch").no_grad()(step)
         return without_gradients

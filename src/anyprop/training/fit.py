@@ -17,6 +17,7 @@ from anyprop._checks import count, flag
 from anyprop._typing import Array
 from anyprop.backend import name_of, to_host
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
+from anyprop.compiled.torch_compiled import check_torch_backend
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.data_parallel import (
     DataParallelStep,
@@ -83,7 +84,7 @@ def fit(
     seed: int = 0,
     batches: Batches | None = None,
     accumulate: int = 1,
-    compile: bool = True,
+    compile: bool | str = True,
     communicator: Communicator | None = None,
     state: OptimizerState | None = None,
     resume: str | PathLike[str] | None = None,
@@ -125,10 +126,11 @@ def fit(
         as NumPy arrays; by default `batch_indices` with `seed`.
     accumulate : int >= 1
         Into how many parts a batch is split to save memory, see `make_step`.
-    compile : bool
-        Whether the step is compiled, see `anyprop.compile`. A layer or loss of your own is then called
-        for the first batch of each shape only, and what it computes is repeated; one that acts
-        differently from step to step needs ``compile=False``.
+    compile : bool or str
+        Whether the step is compiled, see `anyprop.compile`; on PyTorch also what `torch.compile` shall
+        compile it with, such as ``"inductor"``. A layer or loss of your own is then called for the
+        first batch of each shape only, and what it computes is repeated; one that acts differently
+        from step to step needs ``compile=False``.
     communicator : Communicator, optional
         The ranks of a job, see `anyprop.distributed`; this process alone by default. Every rank calls
         `fit` with the same arguments and trains on its share of each batch; parameters and state are
@@ -245,7 +247,12 @@ def fit(
     state = _state(optimizer, params, state)
     if progress and importlib.util.find_spec("tqdm") is None:
         raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
-    compile = flag("fit", "compile", compile)
+    if isinstance(compile, str):
+        check_torch_backend(compile, params.xp)
+        if ranks.several:
+            raise ValueError(f"compile={compile!r} is for one process; leave it out.")
+    else:
+        compile = flag("fit", "compile", compile)
     eager: Step | DataParallelStep
     parts = None
     if ranks.several:
@@ -255,7 +262,7 @@ def fit(
     else:
         eager = make_step(net, loss, optimizer, accumulate=accumulate)
 
-    in_place = compile and donates(params.xp)
+    in_place = bool(compile) and donates(params.xp)
     run = Run(
         *(net, loss, optimizer, params, state, _monitors(net, params, loss, validation)),
         in_place=in_place,
@@ -309,12 +316,18 @@ def fit(
 
 
 def _steps(
-    eager: Step | DataParallelStep, inputs: Inputs, params: Parameters, *, compile: bool, most: int
+    eager: Step | DataParallelStep,
+    inputs: Inputs,
+    params: Parameters,
+    *,
+    compile: bool | str,
+    most: int,
 ) -> OneByOne | ManyAtOnce:
     """Choose how the steps of a run are done."""
     if not compile:
         return OneByOne(eager, inputs)
-    one_by_one = OneByOne(compile_step(eager), inputs)
+    torch_backend = compile if isinstance(compile, str) else None
+    one_by_one = OneByOne(compile_step(eager, torch_backend=torch_backend), inputs)
     # Noise is drawn on the host for each step, and would have to wait there for all the others.
     loop = None if inputs.noisy else compiled_loop(eager, params.xp, most)
     return one_by_one if loop is None else ManyAtOnce(loop, most, inputs, instead=one_by_one)

@@ -35,16 +35,16 @@ def step(
     device: str,
     *,
     backend: str,
-    compiled: bool = False,
+    compiled: bool | str = False,
     optimizer: Optimizer | None = None,
 ) -> Runner:
-    """Do training steps, by default with RMSProp."""
+    """Do training steps, by default with RMSProp; `compiled` may name a backend of torch.compile."""
     place = _placer(backend, device)
     net = MLP(problem.workload.sizes)
     opt = optimizer or _rmsprop(problem)
     one: Any = make_step(net, SoftmaxCrossEntropy(), opt)
     if compiled:
-        one = compile(one)
+        one = compile(one, torch_backend=_torch_backend(compiled))
 
     def start() -> Any:
         params = _parameters(problem, place)
@@ -63,14 +63,14 @@ def step(
     )
 
 
-def update(problem: Problem, device: str, *, backend: str, compiled: bool = False) -> Runner:
+def update(problem: Problem, device: str, *, backend: str, compiled: bool | str = False) -> Runner:
     """Do updates of one vector, whose buffers the optimizer may write into."""
     place = _placer(backend, device)
     opt = _rmsprop(problem)
     g = place(problem.arrays["g"])
     layout = Layout.of({"p": Spec(g.shape)})
     nothing = place(np.zeros(1, np.int64))
-    compiled_step = compile(Step(_given_gradient, opt))
+    compiled_step = compile(Step(_given_gradient, opt), torch_backend=_torch_backend(compiled))
 
     def start() -> Any:
         params = Parameters(layout, place(problem.arrays["p"].copy()))
@@ -103,7 +103,7 @@ def epoch(
     device: str,
     *,
     backend: str,
-    compiled: bool = False,
+    compiled: bool | str = False,
     optimizer: Optimizer | None = None,
 ) -> Runner:
     """Do epochs with `fit`, the same one again and again."""
@@ -134,6 +134,10 @@ def epoch(
         read=lambda carry, losses: summed_up(losses),
         wait=_wait(backend, device),
     )
+
+
+def _torch_backend(compiled: bool | str) -> str | None:
+    return compiled if isinstance(compiled, str) else None
 
 
 def _rmsprop(problem: Problem) -> RMSProp:

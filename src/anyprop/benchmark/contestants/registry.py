@@ -50,7 +50,7 @@ class Contestant(NamedTuple):
 
 
 def _ours(
-    backend: str, devices: tuple[str, ...], *, compiled: bool = False, extra: str = ""
+    backend: str, devices: tuple[str, ...], *, compiled: bool | str = False, extra: str = ""
 ) -> Contestant:
     how = "compiled" if compiled else "eager"
     makers: dict[str, Maker] = {
@@ -59,7 +59,7 @@ def _ours(
         EPOCH: partial(ours.epoch, backend=backend, compiled=compiled),
     }
     return Contestant(
-        f"anyprop-{backend}" + "-compiled" * compiled + f"-{extra}" * bool(extra),
+        f"anyprop-{backend}" + "-compiled" * bool(compiled) + f"-{extra}" * bool(extra),
         f"anyprop {how}, {_TITLES[backend]}" + f" and {extra}" * bool(extra),
         makers,
         needs=(backend, extra) if extra else (backend,),
@@ -84,6 +84,7 @@ CONTESTANTS = {
         _ours("jax", _BOTH),
         _ours("jax", _BOTH, compiled=True),
         _ours("torch", _BOTH),
+        _ours("torch", _BOTH, compiled="inductor"),
         Contestant(
             "numpy-book",
             "plain NumPy, as the book writes it",
