@@ -146,6 +146,33 @@ def _chromium(session: nox.Session) -> str:
     return found or session.error("apt-get has installed Chromium, but it is not on PATH")
 
 
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure which branches the tests take, on all backends that need no GPU; about half an hour."""
+    session.install("-e", ".[cli,fast,mpi,onnx,sklearn,strict]", "mpich", *TEST, "pandas")
+    session.install(*BACKENDS["jax"], *BACKENDS["torch"])
+    names = [name for name in BACKENDS if name != "cupy"]
+    session.run(
+        *("pytest", "-n=auto", "--doctest-modules", "--with=sklearn", "--with=mpi"),
+        *(f"--backend={name}" for name in names),
+        *("--cov", "--cov-report=term", *session.posargs),
+        env=ONE_THREAD,
+    )
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Run the tests of layers, losses and optimizers on mutants of them; about an hour."""
+    session.install(
+        "-e", ".[strict,onnx]", *TEST, *BACKENDS["numpy"], BACKENDS["torch"][0], "mutmut"
+    )
+    # one file's mutants: the first run makes those of all files, and learns which test reaches them
+    session.run("mutmut", "run", "anyprop.layers.relu.*", env=ONE_THREAD | {"CI": "1"})
+    session.chdir("mutants")
+    source = {"PYTHONPATH": str(pathlib.Path("src").resolve()), "CI": "1"}
+    session.run("python", "../tools/mutants.py", *session.posargs, env=ONE_THREAD | source)
+
+
 @nox.session(tags=["default", "cpu"])
 def package(session: nox.Session) -> None:
     """Build the wheel and train from it, outside the checkout."""

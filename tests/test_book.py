@@ -323,3 +323,11 @@ def test_weights_are_those_after_the_legacy_seed():
 def test_wrong_calls_say_what_is_wrong(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
+
+
+def test_the_state_is_none_before_the_first_update():
+    optimizer = book.RMSProp()
+    assert optimizer.h is None
+    params = {"W1": np.ones(2)}
+    optimizer.update(params, {"W1": np.ones(2)})
+    assert set(optimizer.h) == {"W1"}

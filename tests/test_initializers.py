@@ -175,3 +175,9 @@ def test_wrong_words_raise():
 def test_only_matrices_have_fans(weights, shape):
     with pytest.raises(ValueError, match=r"draws matrices \(D, M\), not shape"):
         draw(weights, shape)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "8", [-1]])
+def test_a_seed_that_is_none_is_named(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0"):
+        ap.Affine(2, 3).init(seed=seed)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.cli._termination import sigterm_interrupts
 from anyprop.optimizers.registry import OPTIMIZERS
 
 FILES = {"history.json", "loss.png", "model.safetensors"}
@@ -227,3 +230,18 @@ def test_every_optimizer_trains_at_its_own_learning_rate(optimizer, run, images)
     assert (code, err) == (0, "")
     losses = read("out")["losses"]
     assert np.mean(losses[-5:]) < losses[0]
+
+
+def test_a_thread_leaves_sigterm_to_the_main_thread():
+    """Only the main thread may set what a signal does; a program may call `main` in another."""
+    seen = []
+
+    def look():
+        before = signal.getsignal(signal.SIGTERM)
+        with sigterm_interrupts() as came:
+            seen.append((came, signal.getsignal(signal.SIGTERM) is before))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [([], True)]

@@ -6,11 +6,12 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from anyprop.compiled import fusion, traced as xp
+from anyprop.compiled import fusion, kernels, traced as xp
 from anyprop.compiled.plan import make_plan
 from anyprop.compiled.recording import Recording
 
@@ -184,3 +185,24 @@ def test_what_is_compiled_is_kept_for_the_next_process(tmp_path):
         assert done.returncode == 0, done.stderr
         hits.append(int(done.stdout))
     assert hits == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "folder"),
+    [
+        ("linux", "XDG_CACHE_HOME", "there/anyprop"),
+        ("win32", "LOCALAPPDATA", "there/anyprop"),
+        ("linux", None, "~/.cache/anyprop"),
+        ("darwin", None, "~/Library/Caches/anyprop"),
+        ("win32", None, "~/AppData/Local/anyprop"),
+    ],
+)
+def test_the_folder_for_compiled_loops_is_the_platforms_own(
+    platform, variable, folder, monkeypatch
+):
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "there")
+    monkeypatch.setattr("anyprop.compiled.kernels.sys.platform", platform)
+    assert kernels._folder() == Path(folder).expanduser()

@@ -177,7 +177,7 @@ def test_a_poisson_rate_without_bound_gives_an_infinite_loss_and_no_warning(larg
 @every_loss
 def test_targets_of_another_shape_are_refused(case, shape, backend, rng):
     y, _ = _batch(case, backend, rng)
-    with pytest.raises(ValueError, match=r"\(5, 4\)"):
+    with pytest.raises(ValueError, match=r"^t has shape .*, expected \(5, 4\)\.$"):
         case.loss.forward(y, backend.asarray(np.zeros(shape)))
 
 
@@ -193,7 +193,7 @@ def test_targets_of_one_number_a_row_are_refused_or_labels(case, backend, rng):
 @every_loss
 def test_predictions_that_are_no_rows_are_refused(case, shape, backend):
     y = backend.asarray(np.zeros(shape))
-    with pytest.raises(ValueError, match="predictions have shape"):
+    with pytest.raises(ValueError, match=r"^predictions have shape .*, expected \(N, K\)\.$"):
         case.loss.forward(y, backend.asarray(np.zeros(shape)))
 
 
@@ -201,7 +201,7 @@ def test_predictions_that_are_no_rows_are_refused(case, shape, backend):
 @every_loss
 def test_weights_of_another_shape_are_refused(case, shape, backend, rng):
     y, t = _batch(case, backend, rng)
-    with pytest.raises(ValueError, match="sample_weight has shape"):
+    with pytest.raises(ValueError, match=r"^sample_weight has shape .*, expected \(5,\)\.$"):
         case.loss.forward(y, t, sample_weight=backend.asarray(np.ones(shape)))
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
+
 import anyprop as ap
 from anyprop.layers.base import Layer
-from anyprop.layers.registry import ACTIVATIONS, LAYERS
+from anyprop.layers.registry import ACTIVATIONS, LAYERS, get_activation
 from anyprop.losses.base import Loss
-from anyprop.losses.registry import LOSSES
+from anyprop.losses.registry import LOSSES, get_loss
+from anyprop.optimizers.registry import get_optimizer
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES
 
@@ -38,6 +41,21 @@ def test_every_loss_is_registered_and_in_the_table():
     assert {type(case.loss) for case in LOSS_CASES} == set(LOSSES.values())
     for cls in LOSSES.values():
         assert isinstance(cls(), cls)
+
+
+def test_names_that_are_mistyped_show_the_nearest():
+    assert get_activation("relu") is ap.ReLU
+    assert get_loss("huber") is ap.Huber
+    assert get_optimizer("adam") is ap.Adam
+    for get, kind, wrong, right in (
+        (get_activation, "activation", "rellu", "relu"),
+        (get_loss, "loss", "hubber", "huber"),
+        (get_optimizer, "optimizer", "rmsprob", "rmsprop"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"^unknown {kind} '{wrong}'; did you mean '{right}'\?$"
+        ):
+            get(wrong)
 
 
 def test_every_option_of_a_layer_or_loss_has_a_case_that_sets_it():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -157,3 +160,8 @@ def test_a_flag_of_one_rank_is_known_to_all():
     assert on_ranks(3, lambda c: any_rank(c, c.rank == 1)) == [True] * 3
     assert on_ranks(3, lambda c: any_rank(c, False)) == [False] * 3
     assert any_rank(SerialCommunicator(), True)
+
+
+def test_alone_an_abort_ends_the_process_with_the_code():
+    call = "from anyprop.distributed import SerialCommunicator; SerialCommunicator().abort(3)"
+    assert subprocess.run([sys.executable, "-c", call]).returncode == 3
