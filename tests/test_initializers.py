@@ -181,3 +181,11 @@ def test_only_matrices_have_fans(weights, shape):
 def test_a_seed_that_is_none_is_named(seed):
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0"):
         ap.Affine(2, 3).init(seed=seed)
+
+
+def test_the_default_seed_is_0():
+    by_default, of_0, of_1 = (
+        ap.Affine(2, 3).init(**seed).W for seed in ({}, {"seed": 0}, {"seed": 1})
+    )
+    np.testing.assert_array_equal(by_default, of_0)
+    assert not np.array_equal(of_0, of_1)

@@ -171,6 +171,8 @@ def mean_over_rows(
         normalizer = weights
     if normalizer is None:
         scale: Any = 1.0 / max(rows.shape[0], 1)
+        if xp.finfo(rows.dtype).bits >= 32:
+            return xp.sum(rows) * scale, scale
     else:
         total = xp.sum(normalizer)
         total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
