@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,8 @@ def _asked_for(config: pytest.Config) -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(library): uses another library, or its results")
+    # Whatever started the tests may have had Ctrl-C ignored, as a shell has in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in _asked_for(config):
         try:
             get_namespace(name)

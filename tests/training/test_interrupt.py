@@ -21,14 +21,6 @@ from .conftest import make_problem
 SOURCE = str(Path(anyprop.training.__file__).parent)
 
 
-@pytest.fixture(autouse=True)
-def _ctrl_c_has_a_handler():
-    """Whatever started the tests may have had it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def assert_like_a_shorter_run(problem, result, **options):
     steps = len(result.history.losses)
     assert result.interrupted
