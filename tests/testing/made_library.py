@@ -14,6 +14,10 @@ BINARY = ("add", "sub", "mul", "truediv", "pow", "matmul", "and_", "or_")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
+class Late(np.ndarray):
+    """What cannot be read once it is needed, as in a lazy library."""
+
+
 def make_library(name: str, **changed: Any) -> types.ModuleType:
     """Make a library that can be imported by its name.
 
@@ -32,6 +36,8 @@ def make_library(name: str, **changed: Any) -> types.ModuleType:
             return module
 
         def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            if isinstance(self.data, Late):
+                raise ValueError("it could not be computed after all")
             return np.array(self.data, dtype=dtype)
 
         def __setitem__(self, key: Any, value: Any) -> None:
@@ -76,6 +82,8 @@ def make_library(name: str, **changed: Any) -> types.ModuleType:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if key == "all" and isinstance(args[0].data, Late):  # nothing is left to put off
+                raise ValueError("it could not be computed after all")
             result = found(*map(bare, args), **kwargs)
             return result if getattr(result, "strange", False) else wrapped(result)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from testing.made_library import make_library
+from testing.made_library import Late, make_library
 
 
 class Strange(np.ndarray):
@@ -46,6 +46,11 @@ def _one_too_far(x, key):
     return x[key]
 
 
+def _late(x, *, axis=None, keepdims=False):
+    found = xp.max(x, axis=axis, keepdims=keepdims)
+    return found.view(Late) if x.size == 0 else found
+
+
 def _of_all_rows(x, *, axis=None, keepdims=False):
     return xp.max(x, keepdims=keepdims) + 0.0 * xp.max(x, axis=axis, keepdims=keepdims)
 
@@ -79,6 +84,10 @@ BROKEN = {
         {"__gt__": lambda x, y: ~(x > y)},
         *("x > y", "NumPy gives", "layers/ReLU()"),
     ),
+    "max of nothing is an error, but late": (
+        {"max": _late},
+        *("xp.max", "after all", "layers of few rows/Softmax()"),
+    ),
     "log gives nan": (
         {"log": lambda x: np.log(x) * np.nan},
         *("xp.log", "nan", "losses/softmax-labels"),
@@ -108,7 +117,7 @@ def test_what_is_broken_is_named_and_shown(name, sound):
     assert lines[0] == "import broken_library as xp"
     assert len(lines) <= 8
     assert max(map(len, lines)) <= 160
-    with pytest.raises((AssertionError, AttributeError, NotImplementedError)):
+    with pytest.raises((AssertionError, AttributeError, NotImplementedError, ValueError)):
         exec(outcome.reproducer, {})
     exec(outcome.reproducer.replace("broken_library", sound.__name__), {})
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anyprop._typing import Array, Namespace
-from anyprop.backend import to_host
+from anyprop.backend import device_of, to_host
 from anyprop.testing.calls import (
     ATTRIBUTE,
     CONVERSION,
@@ -52,6 +52,10 @@ class ObservedArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.array(to_host(self._array), dtype=dtype)
+
+    @property
+    def device(self) -> Any:
+        return device_of(self._array)  # not every library's arrays have the attribute
 
     def __getattr__(self, name: str) -> Any:
         if name == "T":

@@ -144,8 +144,11 @@ def write(call: Call, fault: Fault, place: Place) -> str:
         if not isinstance(value, Given):
             return _Source(_literal(value))
         arrays.append(next(names))
-        dtype = value.host.dtype.name
-        lines.append(f"{arrays[-1]} = xp.asarray({_numbers(value.host)}, dtype=xp.{dtype}{device})")
+        dtype = f"dtype=xp.{value.host.dtype.name}{device}"
+        made = f"xp.asarray({_numbers(value.host)}, {dtype})"
+        if value.host.size == 0:  # a list without entries does not tell the shape
+            made = f"xp.zeros({value.host.shape}, {dtype})"
+        lines.append(f"{arrays[-1]} = {made}")
         return _Source(arrays[-1])
 
     args, kwargs = mapped(named, call.args), mapped(named, call.kwargs)
