@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,7 +98,12 @@ def run_check(check: Check, place: Place, dtypes: list[str], furthest: Furthest)
             except Exception as error:
                 wrong = f"{dtype}: {_said(error)}"
             if check.observable and (check.watched or wrong):
-                fault = _watch(check, place, dtype, furthest)
+                try:
+                    fault = _watch(check, place, dtype, furthest)
+                except Exception as error:
+                    wrong = (
+                        wrong or f"{dtype}: it fails while its calls are watched: {_said(error)}"
+                    )
         if wrong or fault is not None:
             break
     if fault is not None:
@@ -128,8 +132,11 @@ def _watch(check: Check, place: Place, dtype: str, furthest: Furthest) -> tuple[
         if verdict.fault is not None:
             wrong.append((call, verdict.fault))
 
-    with contextlib.suppress(Exception):  # the verdicts have been told
+    try:
         check.run(Place(ObservedNamespace(place, tell), place.device), dtype)
+    except Exception:
+        if not wrong:
+            raise
     return wrong[0] if wrong else None
 
 
