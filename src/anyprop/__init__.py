@@ -81,6 +81,8 @@ __all__ = sorted([*_MODULE_OF, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("anyprop")
     if name in _MODULES:
         return importlib.import_module(f"anyprop.{name}")
     if name not in _MODULE_OF:

@@ -80,3 +80,5 @@ from anyprop.training.history import EpochRecord as EpochRecord, History as Hist
 from anyprop.training.resume import ResumeError as ResumeError
 from anyprop.training.run import Run as Run, TrainingDivergedError as TrainingDivergedError
 from anyprop.training.step import Step as Step, make_step as make_step
+
+__version__: str
