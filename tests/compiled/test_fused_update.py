@@ -91,8 +91,10 @@ def test_compile_takes_it_for_arrays_of_cupy(kernels, monkeypatch):
     params = NET.init(8)
     step = ap.make_step(NET, ap.SoftmaxCrossEntropy(), opt)
     wanted, _, _ = step(params, opt.init(params), x, t)
-    with pytest.warns(RuntimeWarning, match=r"needs nvmath-python; install .*anyprop\[graph\]"):
+    needs = r"needs nvmath-python; install .*anyprop\[graph\]"
+    with pytest.warns(RuntimeWarning, match=needs) as told:
         ours, _, _ = ap.compile(step)(params.copy(), opt.init(params), x, t)
+    assert told[0].filename == __file__
     np.testing.assert_allclose(ours.flat, wanted.flat, rtol=1e-5)
     parallel = make_data_parallel_step(NET, ap.SoftmaxCrossEntropy(), opt, SerialCommunicator())
     ours, _, _ = ap.compile(parallel)(params.copy(), opt.init(params), [{"x": x, "t": t}])

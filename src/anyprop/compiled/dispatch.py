@@ -61,7 +61,8 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     Warns
     -----
     RuntimeWarning
-        Once, when a step runs as it is because it cannot be compiled; the message says why.
+        Once, when a step runs as it is because it cannot be compiled, or on CuPy without a CUDA graph;
+        the message says why.
 
     Raises
     ------

@@ -55,7 +55,7 @@ def graph_step(step: Step) -> Run:
         It is missing.
     """
     if importlib.util.find_spec("nvmath") is None:
-        _warn('it needs nvmath-python; install the extra "anyprop[graph]"')
+        _warn('it needs nvmath-python; install the extra "anyprop[graph]"', stacklevel=5)
         return FusedUpdateStep(step)
     return GraphStep(step)
 
@@ -102,12 +102,13 @@ class GraphStep:
         done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
         if reason:
             graphs[key] = None
-            _warn(reason.rstrip("."))
+            _warn(reason.rstrip("."), stacklevel=4)
         return done
 
 
-def _warn(reason: str) -> None:
-    warnings.warn(f"the step runs without a CUDA graph: {reason}.", RuntimeWarning, stacklevel=4)
+def _warn(reason: str, stacklevel: int) -> None:
+    text = f"the step runs without a CUDA graph: {reason}."
+    warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
 
 
 def _kind(leaf: Any) -> Any:
