@@ -13,16 +13,22 @@ from typing import Any
 
 import numpy as np
 
-import anyprop as ap
 from anyprop._typing import Array
 from anyprop.layers.base import Layer
-from anyprop.network import noise_beside
+from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
+from anyprop.network import MLP, noise_beside
+from anyprop.optimizers.adam import Adam
 from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.momentum import Momentum
+from anyprop.optimizers.rmsprop import RMSProp
+from anyprop.optimizers.sgd import SGD
 from anyprop.parameters import Parameters
+from anyprop.schedules import Cosine
 from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
 from anyprop.testing.loss_cases import LOSS_CASES, K, LossCase
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 from anyprop.testing.place import Place
+from anyprop.training.fit import fit
 
 Results = Mapping[str, Array]
 
@@ -133,11 +139,11 @@ def _fit(net: Layer, opt: Optimizer, compiled: bool, place: Place, dtype: str) -
     rng = np.random.default_rng(1)
     x = place.asarray(rng.standard_normal((20, 4)), dtype)
     t = place.asarray(rng.integers(0, 3, 20))
-    result = ap.fit(
+    result = fit(
         net,
         net.init(8, xp=place.xp, dtype=dtype, device=place.device),
         (x, t),
-        loss=ap.SoftmaxCrossEntropy(),
+        loss=SoftmaxCrossEntropy(),
         optimizer=opt,
         steps=3,
         batch_size=8,
@@ -151,24 +157,24 @@ def _fit(net: Layer, opt: Optimizer, compiled: bool, place: Place, dtype: str) -
 
 
 _NETWORKS = {
-    "relu-rmsprop": (ap.MLP([4, 6, 3]), ap.RMSProp(lr=0.01)),
+    "relu-rmsprop": (MLP([4, 6, 3]), RMSProp(lr=0.01)),
     "norms-dropout-adam": (
-        ap.MLP([4, 6, 6, 3], "gelu", norm="batch", dropout=0.2, residual=True),
-        ap.Adam(lr=0.01),
+        MLP([4, 6, 6, 3], "gelu", norm="batch", dropout=0.2, residual=True),
+        Adam(lr=0.01),
     ),
     "decay-clipping-momentum": (
-        ap.MLP([4, 6, 3], "tanh", norm="layer"),
-        ap.Momentum(lr=0.1, weight_decay=0.01, decay_biases=False, clip_global_norm=0.5),
+        MLP([4, 6, 3], "tanh", norm="layer"),
+        Momentum(lr=0.1, weight_decay=0.01, decay_biases=False, clip_global_norm=0.5),
     ),
 }
 
 _OPTIONS = {
-    "weight_decay": ap.Adam(weight_decay=0.1),
-    "weight_decay of matrices": ap.SGD(lr=0.1, weight_decay=0.1, decay_biases=False),
-    "clip_value": ap.SGD(lr=0.1, clip_value=2.0),
-    "clip_norm": ap.SGD(lr=0.1, clip_norm=2.0),
-    "clip_global_norm": ap.SGD(lr=0.1, clip_global_norm=2.0),
-    "schedule": ap.Adam(lr=ap.schedules.Cosine(0.1, 10)),
+    "weight_decay": Adam(weight_decay=0.1),
+    "weight_decay of matrices": SGD(lr=0.1, weight_decay=0.1, decay_biases=False),
+    "clip_value": SGD(lr=0.1, clip_value=2.0),
+    "clip_norm": SGD(lr=0.1, clip_norm=2.0),
+    "clip_global_norm": SGD(lr=0.1, clip_global_norm=2.0),
+    "schedule": Adam(lr=Cosine(0.1, 10)),
 }
 
 

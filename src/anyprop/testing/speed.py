@@ -8,8 +8,12 @@ import warnings
 
 import numpy as np
 
-import anyprop as ap
+from anyprop.compiled.dispatch import compile
+from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
+from anyprop.network import MLP
+from anyprop.optimizers.rmsprop import RMSProp
 from anyprop.testing.place import Place
+from anyprop.training.step import make_step
 
 _STEPS, _UNTIMED, _SECONDS = 40, 3, 3.0
 
@@ -29,12 +33,12 @@ def step_seconds(place: Place) -> float:
         been read.
     """
     rng = np.random.default_rng(1)
-    net, opt = ap.MLP([64, 64, 10]), ap.RMSProp()
+    net, opt = MLP([64, 64, 10]), RMSProp()
     x = place.asarray(rng.standard_normal((100, 64)), "float32")
     t = place.asarray(rng.integers(0, 10, 100))
     params = net.init(8, xp=place.xp, device=place.device)
     state = opt.init(params)
-    step = ap.compile(ap.make_step(net, ap.SoftmaxCrossEntropy(), opt))
+    step = compile(make_step(net, SoftmaxCrossEntropy(), opt))
     times: list[float] = []
     began = time.perf_counter()
     with warnings.catch_warnings():
