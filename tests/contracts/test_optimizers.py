@@ -475,6 +475,15 @@ def test_a_state_of_another_optimizer_raises(backend):
             ours.update(p, p, theirs.init(p))
 
 
+def test_a_copy_of_a_state_outlives_an_update_in_place(backend):
+    opt, p = ap.Adam(), backend.asarray(W)
+    _, state = opt.update(p, p, opt.init(p))
+    kept, slots = state.copy(), {n: backend.to_numpy(a).copy() for n, a in state.slots.items()}
+    opt.update(p, p, state, donate=True)
+    assert kept.step == 1
+    assert_trees_equal(backend, kept.slots, slots)
+
+
 def test_an_empty_tree_has_nothing_to_update():
     for empty in ({}, ()):
         opt = ap.Adam()
