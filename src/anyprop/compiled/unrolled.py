@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -63,7 +64,14 @@ def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
     arguments = ", ".join(f"x{i}" for i in range(count))
     body = "\n  ".join([f" def run({arguments}):", *lines, "return None"])
     closed_over = ", ".join(name for name, _ in constants.values())
+    make = _maker(f"def make({closed_over}):\n{body}\n return run\n")
+    return make(*(constant for _, constant in constants.values()))
+
+
+@functools.lru_cache(maxsize=64)
+def _maker(source: str) -> Callable[..., Callable[..., None]]:
+    """Compile the source, which is the same for calls of the same structure."""
     scope: dict[str, Any] = {}
-    exec(f"def make({closed_over}):\n{body}\n return run\n", scope)
-    run: Callable[..., None] = scope["make"](*(constant for _, constant in constants.values()))
-    return run
+    exec(source, scope)
+    make: Callable[..., Callable[..., None]] = scope["make"]
+    return make

@@ -13,7 +13,7 @@ the mean over the outputs and descends the sum. `Scaled` therefore has a factor 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,10 @@ class Objective:
         return value, grads.replace(flat=grads.flat + flat * decay)
 
     def of_parts(
-        self, params: Parameters, parts: Iterable[tuple[Array, Array, Array | None]]
+        self,
+        params: Parameters,
+        parts: Iterable[tuple[Array, Array, Array | None]],
+        compute: Callable[..., tuple[Array, Parameters]] | None = None,
     ) -> tuple[Array, Array]:
         """Compute the objective of all rows, and its gradient as a vector, from parts of them.
 
@@ -122,6 +125,8 @@ class Objective:
             The parameters.
         parts : iterable of (x, t, sample_weight)
             The rows.
+        compute : callable, optional
+            What computes the loss of a part and its gradient, if not `value_and_grad` itself.
 
         Returns
         -------
@@ -134,7 +139,7 @@ class Objective:
         total: Any = 0.0
         for x, t, w in parts:
             weight = self.loss.total_weight(t, w, dtype=flat.dtype)
-            part, grads = self._of_data(params, x, t, sample_weight=w)
+            part, grads = (compute or self._of_data)(params, x, t, sample_weight=w)
             value, gradient = value + part * weight, gradient + grads.flat * weight
             total = total + weight
         return value / total, gradient / total
