@@ -248,7 +248,6 @@ def test_to_host_asks_unknown_namespaces_for_an_exchange(monkeypatch):
     np.testing.assert_array_equal(ap.to_host(strict.asarray([1.0, 2.0])), [1.0, 2.0])
 
 
-@pytest.mark.needs("jax")
 @pytest.mark.parametrize("exchange", [BufferError("not exported"), RuntimeError("no such device")])
 def test_to_host_takes_the_conversion_where_there_is_no_exchange(exchange):
     def refuses(*args, **options):
@@ -284,6 +283,7 @@ def test_a_dpnp_without_a_device_is_not_available(monkeypatch):
     assert found.reason.startswith("there is no SYCL device; install the driver")
 
 
+@pytest.mark.needs("jax")
 def test_jax_without_64_bits_refuses_float64_and_takes_its_own_integers():
     code = (
         "import numpy as np, anyprop as ap\n"
