@@ -201,7 +201,7 @@ def predict(measured: dict[str, Any]) -> str:
         "<!-- Written by: python benchmarks/scaling.py --predict -->",
         "",
         f"Computation: measured on one core ({measured['machine']['processor']}), NumPy, float32,",
-        "compiled step, the least of many times, as other programs ran too. Communication: predicted.",
+        "compiled step, the least of many times. Communication: predicted.",
     ]
     for network in NETWORKS:
         rows = [r for r in measured["runs"] if r["network"] == network and r["scaling"] == "rows"]
