@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from anyprop import _tree
-from anyprop._typing import Array, Number
+from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
 from anyprop.compiled.cuda_kernels import kernel_source
 from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.compiled.launches import Launches
-from anyprop.compiled.recorded_step import RecordedStep, fill, record_step
+from anyprop.compiled.recorded_step import Places, RecordedStep, numbers_of_step, record_step
 from anyprop.compiled.recording import Recording, Traced, TraceError
 from anyprop.network import check_batch
 from anyprop.optimizers.base import OptimizerState
@@ -128,9 +128,9 @@ class _Graph:
                 namespace(params.flat, leaf)
         check_batch(params, batch[0], batch[1])
         self._opt = step.opt
-        self._params = _owned(params)
-        self._slots = {name: _owned(slot) for name, slot in state.slots.items()}
-        self._mask = None if state.decay_mask is None else _owned(state.decay_mask)
+        slots = {name: _owned(slot) for name, slot in state.slots.items()}
+        mask = None if state.decay_mask is None else _owned(state.decay_mask)
+        self._places = Places(_owned(params), slots, mask)
         self._given: list[tuple[Traced, Any]] = []  # what stands for an array, and the array
 
         xp = namespace(params.flat)
@@ -146,11 +146,10 @@ class _Graph:
         )
 
         leaves = [None if leaf is None else self._stand_in(leaf) for leaf in self._batch]
-        slots = {name: self._traced(slot) for name, slot in self._slots.items()}
-        mask = None if self._mask is None else self._traced(self._mask)
-        before = OptimizerState(0, 1.0, slots, mask)
+        traced_slots = {name: self._traced(slot) for name, slot in slots.items()}
+        before = OptimizerState(0, 1.0, traced_slots, None if mask is None else self._traced(mask))
         scalars = dict(zip(names[1:], numbers[1:], strict=True))
-        traced = self._traced(self._params)
+        traced = self._traced(self._places.params)
         self._capture(record_step(step, traced, before, leaves, noise, numbers[0], scalars))
         self._given.clear()
 
@@ -166,8 +165,8 @@ class _Graph:
     def _capture(self, recorded: RecordedStep) -> None:
         """Turn the recording into a graph; parameters and state are the same afterwards."""
         cupy = importlib.import_module("cupy")
-        written = [p.flat for p in (self._params, *self._slots.values())]
-        written += [] if self._params.running is None else [self._params.running]
+        written = [p.flat for p in (self._places.params, *self._places.slots.values())]
+        written += [] if self._places.params.running is None else [self._places.params.running]
         stream = cupy.cuda.Stream(non_blocking=True)
         # What a kernel of the graph uses while it runs must stay its own, so it comes from here.
         self._memory = cupy.cuda.MemoryPool()
@@ -191,24 +190,15 @@ class _Graph:
         self, params: Parameters, state: OptimizerState, batch: list[Any]
     ) -> tuple[Parameters, OptimizerState, Array]:
         """Do a step, on what the arguments hold."""
-        if params is not self._params:
-            fill(self._params, params)
-        if state.slots is not self._slots:
-            for name, slot in self._slots.items():
-                fill(slot, state.slots[name])
-        if state.decay_mask is not self._mask:
-            fill(self._mask, state.decay_mask)
+        self._places.fill(params, state)
         for place, leaf in zip(self._batch, batch, strict=True):
             if place is not None:
                 place[...] = leaf
         lr = self._opt.learning_rate(state)
-        if hasattr(lr, "dtype"):
-            lr = namespace(lr).astype(lr, self._params.flat.dtype, copy=False)
-        numbers: list[Number] = [lr, *self._opt.scalars(state.step + 1, lr).values()]
+        numbers = numbers_of_step(self._opt, state, lr, params.flat.dtype)
         self._write_numbers(*numbers, *self._numbers)
         self._graph.launch()
-        state = OptimizerState(state.step + 1, state.lr_scale, self._slots, self._mask)
-        return self._params, state, self._value.copy()
+        return self._places.params, self._places.after(state), self._value.copy()
 
 
 def _captured(stream: Any, launches: Callable[[], None]) -> Any:

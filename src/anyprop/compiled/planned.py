@@ -7,14 +7,13 @@ Parameters and state are donated: they are updated where they lie, and come back
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 from anyprop import _tree
 from anyprop._typing import Array, Number, Tree
 from anyprop.backend import namespace
 from anyprop.compiled.plan import make_plan
-from anyprop.compiled.recorded_step import fill, record_step
+from anyprop.compiled.recorded_step import Places, numbers_of_step, record_step
 from anyprop.compiled.recording import Recording, Traced, TracedNumber
 from anyprop.network import check_batch
 from anyprop.optimizers.base import OptimizerState
@@ -76,45 +75,33 @@ class _Planned:
         noise: Tree,
     ) -> None:
         self._opt = step.opt
-        self._params = params = _owned(params)
-        self._slots = {name: _owned(slot) for name, slot in state.slots.items()}
-        self._mask = None if state.decay_mask is None else state.decay_mask.copy()
-        self._given = [leaf is not None for leaf in batch]
+        owned = {name: _owned(slot) for name, slot in state.slots.items()}
+        kept = None if state.decay_mask is None else state.decay_mask.copy()
+        self._places = Places(_owned(params), owned, kept)
 
-        numbers = [_given(number) for number in self._numbers(state, lr)]
+        now = numbers_of_step(step.opt, state, lr, params.flat.dtype)
+        numbers = list(map(_given, now))
         leaves = [None if leaf is None else Recording.given(leaf) for leaf in batch]
-        slots = {name: _traced(slot) for name, slot in self._slots.items()}
-        mask = None if self._mask is None else _traced(self._mask)
+        slots = {name: _traced(slot) for name, slot in self._places.slots.items()}
+        mask = None if self._places.mask is None else _traced(self._places.mask)
         before = OptimizerState(0, 1.0, slots, mask)
         given_lr, *scalars = numbers
         named = dict(zip(self._opt.scalars(state.step + 1, lr), scalars, strict=True))
-        recorded = record_step(step, _traced(params), before, leaves, noise, given_lr, named)
+        recorded = record_step(
+            step, _traced(self._places.params), before, leaves, noise, given_lr, named
+        )
         arguments = [*(leaf for leaf in leaves if leaf is not None), *numbers]
         plan = make_plan(*recorded, arguments)
         self._run, self._value = plan.run, plan.outputs[0]
-
-    def _numbers(self, state: OptimizerState, lr: Number) -> Iterator[Number]:
-        """Give what depends on the step alone: the learning rate, and the scalars of the rule."""
-        if hasattr(lr, "dtype"):
-            lr = namespace(lr).astype(lr, self._params.flat.dtype, copy=False)
-        yield lr
-        yield from self._opt.scalars(state.step + 1, lr).values()
 
     def run(
         self, params: Parameters, state: OptimizerState, lr: Number, batch: list[Any]
     ) -> tuple[Parameters, OptimizerState, Array]:
         """Do a step, on what the arguments hold."""
-        if params is not self._params:
-            fill(self._params, params)
-        if state.slots is not self._slots:
-            for name, slot in self._slots.items():
-                fill(slot, state.slots[name])
-        if state.decay_mask is not self._mask:
-            fill(self._mask, state.decay_mask)
+        self._places.fill(params, state)
         leaves = [leaf for leaf in batch if leaf is not None]
-        self._run(*leaves, *self._numbers(state, lr))
-        state = OptimizerState(state.step + 1, state.lr_scale, self._slots, self._mask)
-        return self._params, state, self._value[()]
+        self._run(*leaves, *numbers_of_step(self._opt, state, lr, params.flat.dtype))
+        return self._places.params, self._places.after(state), self._value[()]
 
 
 def _owned(params: Parameters) -> Parameters:

@@ -8,8 +8,9 @@ import numpy as np
 
 from anyprop import _tree
 from anyprop._typing import Number, Tree
+from anyprop.backend import namespace
 from anyprop.compiled.recording import Recording, Traced
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
 
@@ -83,8 +84,36 @@ def record_step(
     return RecordedStep(recording, outputs, targets)
 
 
-def fill(buffer: Any, params: Any) -> None:
-    """Copy the vectors of `Parameters` into those of others, unless they lie there already."""
+def numbers_of_step(opt: Optimizer, state: OptimizerState, lr: Number, dtype: Any) -> list[Number]:
+    """Give what depends on the step alone: the learning rate, and the scalars of the rule."""
+    if hasattr(lr, "dtype"):
+        lr = namespace(lr).astype(lr, dtype, copy=False)
+    return [lr, *opt.scalars(state.step + 1, lr).values()]
+
+
+class Places(NamedTuple):
+    """The parameters and the state that a compiled step updates where they lie."""
+
+    params: Parameters
+    slots: dict[str, Any]
+    mask: Any
+
+    def fill(self, params: Parameters, state: OptimizerState) -> None:
+        """Copy in what a caller gives, unless it lies there already."""
+        if params is not self.params:
+            _fill(self.params, params)
+        if state.slots is not self.slots:
+            for name, slot in self.slots.items():
+                _fill(slot, state.slots[name])
+        if state.decay_mask is not self.mask:
+            _fill(self.mask, state.decay_mask)
+
+    def after(self, state: OptimizerState) -> OptimizerState:
+        """Give the state that follows from the one that was filled in."""
+        return OptimizerState(state.step + 1, state.lr_scale, self.slots, self.mask)
+
+
+def _fill(buffer: Any, params: Any) -> None:
     for ours, theirs in ((buffer.flat, params.flat), (buffer.running, params.running)):
         if ours is not theirs and ours is not None:
             ours[...] = theirs
