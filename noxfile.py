@@ -148,7 +148,7 @@ def _chromium(session: nox.Session) -> str:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Measure which branches the tests take, on all backends that need no GPU; about half an hour."""
+    """Measure which branches the tests take, on all backends that need no GPU."""
     session.install("-e", ".[cli,fast,mpi,onnx,sklearn,strict]", "mpich", *TEST, "pandas")
     session.install(*BACKENDS["jax"], *BACKENDS["torch"])
     names = [f"--backend={name}" for name in BACKENDS if name != "cupy"]
@@ -161,7 +161,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def mutation(session: nox.Session) -> None:
-    """Run the tests of layers, losses and optimizers on mutants of them; about an hour."""
+    """Run the tests of layers, losses and optimizers on mutants of them."""
     session.install(
         "-e", ".[strict,onnx]", *TEST, *BACKENDS["numpy"], BACKENDS["torch"][0], "mutmut"
     )
