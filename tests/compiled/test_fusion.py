@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anyprop.compiled import fusion, kernels, traced as xp
+import anyprop as ap
+from anyprop.compiled import fusion, kernels, loops, traced as xp
 from anyprop.compiled.plan import make_plan
 from anyprop.compiled.recording import Recording
 
@@ -60,7 +61,7 @@ FORMS = {
 
 
 def test_every_form_is_tested():
-    assert len(fusion._SCALAR_FORMS) == len(FORMS) + len(["where", "astype"])
+    assert len(loops.SCALAR_FORMS) == len(FORMS) + len(["where", "astype", "&"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -131,6 +132,129 @@ def test_intermediate_results_that_are_read_later_are_kept(rng):
     assert len(plan.calls) == 3
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("k", "calls"),
+    [(2, 1), (7, 1), (8, 1), (9, 1), (16, 1), (32, 1), (33, 3), (127, 3), (128, 3), (129, 5)],
+)
+def test_sums_and_maxima_are_those_of_numpy_to_the_bit(k, calls, dtype, rng):
+    """Those of long rows are left to NumPy."""
+    a = (rng.standard_normal((5, k)) * 10.0 ** rng.integers(-3, 4, (5, k))).astype(dtype)
+
+    def function(a):
+        y = a + 1.0
+        total = xp.sum(y, axis=1, keepdims=True)
+        return [y / total, xp.max(y, axis=1), xp.sum(y, axis=0)]
+
+    plan, _ = planned(function, a)
+    y = a + np.asarray(1.0, dtype)
+    wanted = [y / y.sum(axis=1, keepdims=True), y.max(axis=1), y.sum(axis=0)]
+    for ours, theirs in zip(plan.outputs, wanted, strict=True):
+        assert ours.dtype == dtype
+        np.testing.assert_array_equal(ours, theirs)
+    assert len(plan.calls) == calls
+
+
+@pytest.mark.parametrize("number", SPECIAL)
+def test_sums_and_maxima_of_special_numbers(number):
+    a = np.arange(36.0).reshape(3, 12)
+    a[1, 9], a[2, :] = number, number
+
+    def function(a):
+        return [xp.max(a, axis=1), xp.sum(a, axis=-1), xp.sum(a, axis=0)]
+
+    plan, _ = planned(function, a)
+    assert len(plan.calls) == 1
+    with np.errstate(invalid="ignore"):
+        wanted = [a.max(axis=1), a.sum(axis=1), a.sum(axis=0)]
+    for ours, theirs in zip(plan.outputs, wanted, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_loss_of_the_article_takes_few_calls(rng):
+    loss = ap.SoftmaxCrossEntropy()
+    y, t = rng.standard_normal((6, 10)), rng.integers(0, 10, 6)
+
+    def function(y, t):
+        value, residuals = loss.forward(y, t)
+        return [value, loss.backward(residuals)]
+
+    plan, _ = planned(function, y, t)
+    for ours, wanted in zip(plan.outputs, function(y, t), strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+    # loop, exp, sum, log, loop, sum over the batch, its mean, loop
+    assert len(plan.calls) == 8
+
+
+def _program(seed):
+    """Make a random function of a matrix, a column of numbers, a row of them, and labels."""
+
+    def function(a, b, c, labels):
+        draw = np.random.default_rng(seed)
+        n, k = a.shape
+        cells, columns, rows, row_vectors = [a], [xp.reshape(b, (n, 1))], [c], [b]
+        groups = [cells, columns, rows, row_vectors]
+        for _ in range(draw.integers(3, 25)):
+            one = cells[draw.integers(len(cells))]
+            group = groups[draw.choice(4, p=[0.7, 0.15, 0.05, 0.1])]
+            same = group[draw.integers(len(group))]
+            other = columns if draw.random() < 0.5 else rows
+            any_of = other[draw.integers(len(other))] if group is cells else same
+            what = draw.integers(10)
+            if what == 0:
+                columns.append(xp.sum(one, axis=1, keepdims=True) * 0.25)
+            elif what == 1:
+                columns.append(xp.max(one, axis=1, keepdims=True))
+            elif what == 2:
+                row_vectors.append(xp.sum(one, axis=1))
+            elif what == 3:
+                rows.append(xp.sum(one, axis=0))
+            elif what == 4:
+                group.append(xp.where(same > 0.5, same, any_of * 0.5))
+            elif what == 5:
+                one_hot = xp.reshape(labels, (n, 1)) == xp.arange(k, dtype=labels.dtype)
+                cells.append(one + xp.astype(one_hot & (one < 1.0), one.dtype))
+            elif what == 6:
+                columns.append(xp.reshape(row_vectors[-1], (n, 1)))
+            else:
+                group.append(same * 0.5 + any_of)
+        found = [array for group in groups for array in group[1:]]
+        return [found[i] for i in draw.permutation(len(found))[:4]]
+
+    return function
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 3), (1, 9), (5, 10), (10, 10), (2, 2)], ids=str)
+def test_random_programs(shape, rng, monkeypatch):
+    """The loops are run as Python runs them: to compile so many would take minutes."""
+    loops_made = []
+
+    def interpreted(source, examples):
+        scope = {}
+        exec(source, scope)
+        loops_made.append(source)
+        return scope["kernel"]
+
+    monkeypatch.setattr("anyprop.compiled.plan.get_kernel", interpreted)
+    n, k = shape
+    numpy_xp = ap.get_namespace("numpy")
+    for seed in range(100):
+        function = _program(seed)
+        arrays = [*map(rng.standard_normal, (shape, n, k)), rng.integers(0, k, n)]
+        plan, given = planned(function, *arrays)
+        for _ in range(2):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys.modules[__name__], "xp", numpy_xp)
+                wanted = function(*(traced.value.data for traced in given))
+            for ours, expected in zip(plan.outputs, wanted, strict=True):
+                np.testing.assert_array_equal(ours, expected, err_msg=f"program {seed}")
+            for traced in given[:3]:
+                traced.value.data[...] = rng.standard_normal(traced.shape)
+            plan.run()
+    walks = [source.count("for j in range(n1):\n") for source in loops_made]
+    assert max(walks) > (n > 1)  # so that programs with several walks were among them
+
+
 def test_numbers_and_arrays_of_each_run():
     def function(a, lr):
         half = lr * 0.5
@@ -147,6 +271,19 @@ def test_numbers_and_arrays_of_each_run():
         for ours, wanted in zip(plan.outputs, function(x, 0.1), strict=True):
             assert ours.dtype == wanted.dtype
             np.testing.assert_array_equal(ours, wanted)
+
+
+def test_each_dtype_has_a_loop_of_its_own(rng):
+    a, b = rng.standard_normal(9).astype("float32"), rng.standard_normal(9)
+
+    def function(a, b):
+        return [a * 0.1 + 1.0, b * 0.1 + 1.0]
+
+    plan, _ = planned(function, a, b)
+    assert len(plan.calls) == 2
+    for ours, wanted in zip(plan.outputs, function(a, b), strict=True):
+        assert ours.dtype == wanted.dtype
+        np.testing.assert_array_equal(ours, wanted)
 
 
 def test_exp_is_left_to_numpy(rng):

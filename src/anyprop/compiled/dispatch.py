@@ -1,7 +1,8 @@
 """`compile`: the same step, prepared once for the arrays that it is given.
 
 NumPy     the first call is recorded; later ones repeat it into the same buffers (`planned.py`), with
-          elementwise calls that follow each other in one loop if numba is installed (`fusion.py`)
+          elementwise calls and sums that follow each other in one loop if numba is installed
+          (`fusion.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
 CuPy      a CUDA graph if nvmath-python is installed (`graph.py`); else each operation as it comes, with
           the optimizer's update in one kernel (`fused_update.py`)

@@ -1,172 +1,51 @@
-"""Elementwise calls that follow each other, as one loop over their numbers.
+"""Calls that follow each other, as one loop over their numbers.
 
-NumPy walks through memory once for each operation; a loop that does all of them for one number after the
-other walks through it once. Its source is written down from the recorded calls, so every layer and every
-rule has one definition, and numba compiles it (`kernels.py`). Only operations that IEEE 754 rounds
-exactly take part, so the results are NumPy's to the bit; exp, log and their like are left to NumPy,
-whose own loops are as fast.
+NumPy walks through memory once for each operation; a loop that does all of them for one number, or one
+row, after the other walks through it once. Its source is written down from the recorded calls
+(`loops.py`), so every layer and every rule has one definition, and numba compiles it (`kernels.py`).
+Only operations that IEEE 754 rounds exactly take part, so the results are NumPy's to the bit; exp, log
+and their like are left to NumPy, whose own loops are as fast.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 
-from anyprop.compiled.recording import OUT, Call, Value
-from anyprop.compiled.traced import choose, convert
+from anyprop.compiled.loops import (
+    CELL,
+    COLUMN,
+    COMPARISONS,
+    NUMBER,
+    ONE,
+    REDUCTIONS,
+    ROW,
+    SCALAR_FORMS,
+    Loop,
+)
+from anyprop.compiled.recording import Call, Value
 
-# Below this many numbers a step gains too little to be worth the time that the compiler takes.
+# A step that computes nothing of so many numbers gains too little to be worth the compiler's time.
 SMALLEST = 16384
-
-# What does the work of a call for one number; T is the floating dtype.
-_SCALAR_FORMS: dict[Any, str] = {
-    np.add: "{0} + {1}",
-    np.subtract: "{0} - {1}",
-    np.multiply: "{0} * {1}",
-    np.true_divide: "{0} / {1}",
-    np.negative: "-{0}",
-    np.absolute: "abs({0})",
-    np.sqrt: "sqrt({0})",
-    np.sign: "T(1.0) if {0} > 0 else T(-1.0) if {0} < 0 else {0}",
-    np.maximum: "{0} if {0} >= {1} or {0} != {0} else {1}",
-    np.minimum: "{0} if {0} <= {1} or {0} != {0} else {1}",
-    np.clip: "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
-    np.less: "{0} < {1}",
-    np.less_equal: "{0} <= {1}",
-    np.greater: "{0} > {1}",
-    np.greater_equal: "{0} >= {1}",
-    np.equal: "{0} == {1}",
-    np.not_equal: "{0} != {1}",
-    choose: "{1} if {0} else {2}",
-    convert: "{0}",
-}
-# How a value is read in the loop: each number at its place, one number for all, or one for each column
-# or row of a matrix.
-_ALL, _ONE, _COLUMN, _ROW, _NUMBER = "all", "one", "column", "row", "number"
-
-
-class Fused:
-    """Calls that one loop does.
-
-    Parameters
-    ----------
-    calls : list of Call
-        What it does, in this order.
-    outputs : list of Value
-        Those of their results that are read elsewhere.
-    """
-
-    elementwise = True
-
-    def __init__(self, calls: list[Call], outputs: list[Value]) -> None:
-        self.calls = calls
-        self.outputs = tuple(outputs)
-        made = {call.output for call in calls}
-        self.inputs = list(dict.fromkeys(v for call in calls for v in call.inputs if v not in made))
-        shape = calls[0].output.shape
-        self.kinds = {value: str(_kind(value, shape)) for value in self.inputs}
-        flat = not {_ROW, _COLUMN} & set(self.kinds.values())
-        self.shape: tuple[int, ...] = (math.prod(shape),) if flat else shape
-
-    def form(self, value: Value) -> tuple[int, ...] | None:
-        """Give the shape in which the loop takes an input or output; None for a number."""
-        kind = self.kinds.get(value, _ALL)
-        return None if kind == _NUMBER else self.shape if kind == _ALL else (-1,)
-
-    def source(self, inputs: dict[Value, Any], outputs: Sequence[Any]) -> tuple[str, list[Any]]:
-        """Write the loop down for given places of what it reads and writes.
-
-        Parameters
-        ----------
-        inputs : dict of Value to array, Local or number
-            Places of the inputs, in their forms.
-        outputs : sequence of arrays
-            Places of the outputs, in their forms.
-
-        Returns
-        -------
-        source : str
-            A Python module with a function `kernel`.
-        arguments : list
-            What to call it with.
-        """
-        flat = len(self.shape) == 1
-        at = "[i]" if flat else "[i, j]"
-        subscripts = {_ALL: at, _ONE: "[0]", _COLUMN: "[j]", _ROW: "[i]", _NUMBER: ""}
-        arguments = _Arguments()
-        head: list[str] = []
-        body: list[str] = []
-        known: dict[Value, str] = {}
-        for value, place in inputs.items():
-            kind = self.kinds[value]
-            read = f"{arguments.name(place)}{subscripts[kind]}"
-            known[value] = f"v{len(known)}"
-            once = kind in (_ONE, _NUMBER)
-            cast = f"T({read})" if kind == _NUMBER else read
-            (head if once else body).append(f"{known[value]} = {cast}")
-        for call in self.calls:
-            operands = []
-            for x in call.arguments:
-                if isinstance(x, Value):
-                    operands.append(known[x])
-                elif x in (0.0, 1.0, -1.0):
-                    operands.append(f"T({float(x)})")
-                elif x is not OUT:
-                    operands.append(f"T({arguments.name(float(x))})")
-            form = _SCALAR_FORMS[call.function].format(*operands)
-            known[call.output] = f"v{len(known)}"
-            cast = "" if call.output.dtype == bool else "T"
-            body.append(f"{known[call.output]} = {cast}({form})")
-        for value, place in zip(self.outputs, outputs, strict=True):
-            body.append(f"{arguments.name(place)}{at} = {known[value]}")
-        loops = ["for i in range(n0):"] if flat else ["for i in range(n0):", " for j in range(n1):"]
-        sizes = [f"n{axis}" for axis in range(len(self.shape))]
-        lines = [
-            "from numpy import sqrt",
-            f"from numpy import {_floating(self.calls[0])} as T",
-            f"def kernel({', '.join([*sizes, *arguments.names])}):",
-            *(f" {line}" for line in [*head, *loops]),
-            *(f" {' ' * len(loops)}{line}" for line in body),
-        ]
-        return "\n".join(lines) + "\n", [*self.shape, *arguments.places]
-
-
-class _Arguments:
-    """The arguments of a loop, each memory under one name.
-
-    Two names for one memory would keep the compiler from using vector instructions.
-    """
-
-    def __init__(self) -> None:
-        self.places: list[Any] = []
-        self._names: dict[Any, str] = {}
-
-    @property
-    def names(self) -> list[str]:
-        return [f"a{i}" for i in range(len(self.places))]
-
-    def name(self, place: Any) -> str:
-        is_array = isinstance(place, np.ndarray)
-        key = (place.ctypes.data, place.shape, place.dtype) if is_array else place
-        if key not in self._names:
-            self._names[key] = f"a{len(self.places)}"
-            self.places.append(place)
-        return self._names[key]
-
+# The longest rows that are reduced in a loop. A longer one NumPy sums by halves; of a longer one its
+# own maximum is faster.
+_LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
 
 Made = TypeVar("Made")
 
 
-def fused(calls: list[Call], kept: Iterable[Value]) -> list[Call | Fused]:
-    """Put elementwise calls that follow each other into one loop.
+def fused(calls: list[Call], kept: Iterable[Value]) -> list[Call | Loop]:
+    """Put calls that follow each other into one loop, if there is one of many numbers among them.
 
     Parameters and result are those of `grouped`.
     """
-    return grouped(calls, kept, _can_be_fused, _fits, Fused)
+    if not any(_can_be_fused(call) and call.output.size >= SMALLEST for call in calls):
+        return [*calls]
+    return grouped(calls, kept, _can_be_fused, _fits, _loop)
 
 
 def grouped(
@@ -226,49 +105,89 @@ def grouped(
 
 def _fits(call: Call, group: list[Call]) -> bool:
     """Tell whether a call can stand in one loop with those before it."""
-    made = {other.output for other in group}
-    return (
-        _can_be_fused(call)
-        and call.output.shape == group[0].output.shape
-        and _floating(call) == _floating(group[0])
-        and not any(value.base in made for value in call.inputs if value.parent is not None)
-    )
+    return _can_be_fused(call) and _kinds([*group, call]) is not None
+
+
+def _loop(calls: list[Call], outputs: list[Value]) -> Loop:
+    return Loop(calls, outputs, _shape(calls), _kinds(calls) or {})
 
 
 def _can_be_fused(call: Call) -> bool:
-    shape = call.output.shape
-    if call.function not in _SCALAR_FORMS or len(shape) not in (1, 2):
+    if call.output.is_number:
         return False
     arrays = [value for value in (*call.inputs, call.output) if not value.is_number]
     dtypes = {array.dtype for array in arrays} - {np.dtype(bool)}
-    return (
-        call.output.size >= SMALLEST
-        and len(dtypes) == 1
-        and dtypes <= {np.dtype("float32"), np.dtype("float64")}
-        and not (call.function is convert and call.output.dtype == bool)
-        and all(_kind(value, shape) for value in call.inputs)
-    )
+    one_floating = len(dtypes) == 1 and dtypes <= {np.dtype("float32"), np.dtype("float64")}
+    if call.function in REDUCTIONS:
+        return one_floating and _is_reduced(call)
+    if call.function not in SCALAR_FORMS or len(call.output.shape) not in (1, 2):
+        return False
+    if call.function is np.bitwise_and:
+        return not dtypes
+    if call.function in COMPARISONS:
+        return one_floating or (len(dtypes) == 1 and {dtype.kind for dtype in dtypes} == {"i"})
+    return one_floating and call.output.dtype != bool
 
 
-def _floating(call: Call) -> str:
-    """Name the floating dtype of a call that can be fused."""
-    dtypes = [v.dtype for v in (*call.inputs, call.output) if not v.is_number]
-    return str(next(dtype for dtype in dtypes if dtype.kind == "f"))
+def _is_reduced(call: Call) -> bool:
+    """Tell whether a loop can take this sum or maximum."""
+    x, axis, *_ = call.arguments
+    if len(x.shape) != 2 or x.shape[1] < 2:
+        return False
+    if axis == 0:
+        return call.function == np.add.reduce
+    return axis in (1, -1) and x.shape[1] <= _LONGEST[call.function]
 
 
-def _kind(value: Value, shape: tuple[int, ...]) -> str | None:
-    """Tell how a loop over `shape` reads a value; None if it cannot."""
+def _domain(call: Call) -> tuple[int, ...]:
+    """Give the shape of what a call goes through."""
+    of = call.inputs[0] if call.function in REDUCTIONS else call.output
+    return tuple(of.shape)
+
+
+def _shape(calls: list[Call]) -> tuple[int, ...]:
+    """Give the shape of the vector or matrix that a loop of these calls goes through."""
+    return max(map(_domain, calls), key=lambda shape: (len(shape), math.prod(shape)))
+
+
+def _kinds(calls: list[Call]) -> dict[Value, str] | None:
+    """Find the kinds of all values in a loop of these calls; None if they cannot stand in one."""
+    shape = _shape(calls)
+    others = {_domain(call) for call in calls} - {shape}
+    if not others <= {shape[:1], (shape[0], 1)}:
+        return None
+    kinds: dict[Value, str | None] = {}
+    made: dict[Value, str] = {}
+    for call in calls:
+        for value in call.inputs:
+            kind = _kind(value, _domain(call), shape)
+            of_a_result = value.parent is not None and value.base in made
+            if of_a_result or kinds.setdefault(value, kind) != kind or made.get(value) == COLUMN:
+                return None
+        within = CELL if _domain(call) == shape and len(shape) == 2 else ROW
+        if call.function in REDUCTIONS:
+            within = COLUMN if call.arguments[1] == 0 else ROW
+        kinds[call.output] = made[call.output] = within
+    floating = {v.dtype for v in kinds if not v.is_number and v.dtype.kind == "f"}
+    if len(floating) > 1 or None in kinds.values():
+        return None
+    return {value: kind for value, kind in kinds.items() if kind}
+
+
+def _kind(value: Value, within: tuple[int, ...], shape: tuple[int, ...]) -> str | None:
+    """Tell how a call that goes through `within` reads a value; None if a loop cannot."""
     if value.is_number:
-        return _NUMBER
-    own = value.shape
+        return NUMBER
+    own = tuple(value.shape)
     if not value.stand_in().flags.c_contiguous:
         return None
-    if own == shape:
-        return _ALL
+    if own == within:
+        return CELL if len(shape) == 2 and within == shape else ROW
     if value.size == 1:
-        return _ONE
-    if len(shape) == 2 and own in (shape[1:], (1, *shape[1:])):
-        return _COLUMN
-    if len(shape) == 2 and own == (shape[0], 1):
-        return _ROW
+        return ONE
+    if len(shape) == 2 and within == shape:
+        if own in (shape[1:], (1, *shape[1:])):
+            return COLUMN
+        if own == (shape[0], 1):
+            return ROW
     return None

@@ -2,8 +2,8 @@
 
 Four things make it cheap. A buffer goes back into a pool after the last call that reads it, so a step
 works in little memory. An elementwise call may write over an input that nobody reads afterwards. The
-vectors that are joined into the gradient are computed in their places in it. And elementwise calls that
-follow each other become one loop where numba is installed (`fusion.py`).
+vectors that are joined into the gradient are computed in their places in it. And elementwise calls and
+sums that follow each other become one loop where numba is installed (`fusion.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anyprop.compiled.fusion import Fused, fused
+from anyprop.compiled.fusion import fused
 from anyprop.compiled.kernels import NoKernelError, get_kernel
+from anyprop.compiled.loops import Loop
 from anyprop.compiled.recording import OUT, Call, Recording, Traced, TracedNumber, Value
 from anyprop.compiled.traced import join
 from anyprop.compiled.unrolled import Bound, Local, unrolled
@@ -95,7 +96,7 @@ class _Planner:
     def plan(self, recording: Recording, results: list[Value], targets: list[Value | None]) -> Plan:
         """Give every value a place, and bind the calls to the places."""
         joined = self._without_joins(recording.calls)
-        calls: list[Call | Fused] = [*joined]
+        calls: list[Call | Loop] = [*joined]
         if self._fuse:
             calls = fused(joined, [*results, *self._places])
         self._last_use = self._find_last_uses(calls, results)
@@ -137,7 +138,7 @@ class _Planner:
         return value
 
     def _find_last_uses(
-        self, calls: Sequence[Call | Fused], results: list[Value]
+        self, calls: Sequence[Call | Loop], results: list[Value]
     ) -> dict[Value, float]:
         last: dict[Value, float] = {}
         for i, call in enumerate(calls):
@@ -146,7 +147,7 @@ class _Planner:
         return last | {self._memory(result): math.inf for result in results}
 
     def _take_targets(
-        self, calls: Sequence[Call | Fused], results: list[Value], targets: list[Value | None]
+        self, calls: Sequence[Call | Loop], results: list[Value], targets: list[Value | None]
     ) -> list[tuple[Value, Value]]:
         """Let results be computed in their targets; list those that must be copied there."""
         producers = {output: i for i, call in enumerate(calls) for output in call.outputs}
@@ -157,7 +158,7 @@ class _Planner:
             producer = producers.get(result)
             free = (
                 producer is not None
-                and calls[producer].elementwise
+                and result in calls[producer].in_place
                 and result.shape == target.shape
                 and self._last_use.get(target, -1) <= producer
                 and result not in self._arrays
@@ -168,7 +169,7 @@ class _Planner:
                 late.append((target, result))
         return late
 
-    def _bind(self, call: Call | Fused, i: int) -> None:
+    def _bind(self, call: Call | Loop, i: int) -> None:
         """Append the call, bound to the places of what it reads and computes."""
         if isinstance(call, Call) and call.output.is_number:
             places = tuple(map(self._place, call.arguments))
@@ -179,20 +180,20 @@ class _Planner:
         done = {m for m in map(self._memory, inputs) if self._last_use[m] == i and not m.given}
         # An elementwise call may write over what it reads last; where a transposed or broadcast input
         # would be in the way, NumPy sees the overlap and takes a copy.
-        if call.elementwise:
-            self._release(done)
-            outputs = [self._array(output) for output in call.outputs]
-        else:
-            outputs = [self._array(output) for output in call.outputs]
-            self._release(done)
+        for output in call.outputs:
+            if output not in call.in_place:
+                self._array(output)
+        self._release(done)
+        outputs = [self._array(output) for output in call.outputs]
         if isinstance(call, Call):
             given = [outputs[0] if x is OUT else self._place(x) for x in call.arguments]
             # As a keyword, where a function has it last: some refuse it by its place.
             out = given.pop() if call.arguments[-1] is OUT else None
             self._bound.append(Bound(call.function, tuple(given), out))
             return
-        shaped = {value: self._shaped(place, call.form(value)) for value, place in inputs.items()}
-        source, arguments = call.source(shaped, [out.reshape(call.shape) for out in outputs])
+        lying = inputs | dict(zip(call.outputs, outputs, strict=True))
+        shaped = {value: self._shaped(place, call.form(value)) for value, place in lying.items()}
+        source, arguments = call.source(shaped)
         examples = [self._examples[x.number] if isinstance(x, Local) else x for x in arguments]
         self._bound.append(Bound(get_kernel(source, examples), tuple(arguments)))
 

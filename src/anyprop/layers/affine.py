@@ -74,5 +74,7 @@ class Affine(Layer):
         x = residuals
         check_shape("dy", dy, (x.shape[0], self.m))
         xp = namespace(x, dy)
-        dW = {"W": xp.matmul(x.T, dy)}
-        return dW | {"b": xp.sum(dy, axis=0)} if self.bias else dW
+        db = (
+            {"b": xp.sum(dy, axis=0)} if self.bias else {}
+        )  # first: one loop can make dy and its sum
+        return {"W": xp.matmul(x.T, dy)} | db
