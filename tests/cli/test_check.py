@@ -27,12 +27,22 @@ def test_a_library_that_fails(run, tmp_path, monkeypatch):
     assert out.splitlines()[-1] == "0 checks passed, 1 failed"
 
 
+def test_checks_are_listed(run):
+    code, out, err = run("check", "--only", "losses*/huber", "--list")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["losses/huber", "losses of few rows/huber"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["numpi"], "unknown array library 'numpi'; did you mean 'numpy'?"),
         (["numpy", "--device", "gpu"], "numpy has no device 'gpu' here; choose one of: cpu."),
-        (["numpy", "--only", "loses/*"], "unknown check 'loses/*'; did you mean 'losses/huber'?"),
+        (
+            ["numpy", "--only", "loses/*"],
+            "no check is called 'loses/*'; the nearest are losses/*, layers/*, losses/huber; "
+            "`anyprop check --list` lists all.",
+        ),
         (["math"], "math is not an Array API namespace; pass a module such as numpy."),
         (["numpy", "--json", "no/where.json"], "no/where.json: No such file or directory."),
     ],

@@ -23,14 +23,19 @@ def make_library(name: str, **changed: Any) -> types.ModuleType:
 
     `changed` replaces functions (None takes one away) and special methods such as `__add__`; they take
     and give NumPy's arrays.
+
+    `reads` lists for each array that NumPy read how many calls a lazy library would have made for it.
     """
     module = types.ModuleType(name)
+    module.reads = []
 
     class Array:
         __hash__ = None
 
-        def __init__(self, data: Any) -> None:
+        def __init__(self, data: Any, *sources: Any) -> None:
             self.data = data if isinstance(data, np.ndarray) else np.asarray(data)
+            graphs = (source.graph for source in sources if isinstance(source, Array))
+            self.graph = frozenset([object()]).union(*graphs)
 
         def __array_namespace__(self, *, api_version: Any = None) -> Any:
             return module
@@ -38,6 +43,7 @@ def make_library(name: str, **changed: Any) -> types.ModuleType:
         def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
             if isinstance(self.data, Late):
                 raise ValueError("it could not be computed after all")
+            module.reads.append(len(self.graph))
             return np.array(self.data, dtype=dtype)
 
         def __setitem__(self, key: Any, value: Any) -> None:
@@ -53,14 +59,14 @@ def make_library(name: str, **changed: Any) -> types.ModuleType:
             return type(value)(map(bare, value))
         return value.data if isinstance(value, Array) else value
 
-    def wrapped(value: Any) -> Any:
-        return Array(value) if isinstance(value, (np.ndarray, np.generic)) else value
+    def wrapped(value: Any, *sources: Any) -> Any:
+        return Array(value, *sources) if isinstance(value, (np.ndarray, np.generic)) else value
 
     def method(function: Any, *, swapped: bool = False) -> Any:
-        def call(*args: Any) -> Any:
-            args = args[::-1] if swapped else args
+        def call(*given: Any) -> Any:
+            args = given[::-1] if swapped else given
             result = function(*map(bare, args))
-            return result if type(result) in (float, int, bool) else wrapped(result)
+            return result if type(result) in (float, int, bool) else wrapped(result, *given)
 
         return call
 
@@ -85,7 +91,7 @@ def make_library(name: str, **changed: Any) -> types.ModuleType:
             if key == "all" and isinstance(args[0].data, Late):  # nothing is left to put off
                 raise ValueError("it could not be computed after all")
             result = found(*map(bare, args), **kwargs)
-            return result if getattr(result, "strange", False) else wrapped(result)
+            return result if getattr(result, "strange", False) else wrapped(result, *args)
 
         return found if key in ("isdtype", "finfo") else call
 

@@ -12,7 +12,10 @@ import pytest
 import anyprop as ap
 from anyprop.testing.check import choose
 from anyprop.testing.namespaces import namespace_named
+from anyprop.testing.observing import ObservedNamespace
+from anyprop.testing.place import Place
 from anyprop.testing.report import BackendReport
+from testing.made_library import make_library
 
 # JAX compiles every function for every shape: only a few of them here.
 SOME = ["arrays/*", "losses/huber*", "optimizers/rmsprop", "layers/Tanh()", "compiled training/r*"]
@@ -32,6 +35,28 @@ def test_backends_keep_to_the_contract(only, backend):
 def test_names_of_checks_are_unique():
     names = [check.id for check in choose()]
     assert len(names) == len(set(names)) > 150
+
+
+def test_an_unknown_check_is_not_answered_by_the_names_of_all():
+    with pytest.raises(
+        ValueError, match="no check is called 'layer/x'; the nearest are layers/"
+    ) as e:
+        choose("layer/x")
+    assert len(str(e.value)) < 150
+    with pytest.raises(ValueError, match=r"'\?\?'; `anyprop check --list` lists all\.$"):
+        choose("??")
+
+
+def test_a_lazy_library_need_not_compute_all_that_went_before_at_each_call():
+    library = make_library("lazy_library")
+    xp = ObservedNamespace(Place(library), lambda call, verdict: None)
+    x = xp.asarray([1.0, 2.0], dtype=xp.float32)
+    for _ in range(50):
+        x = 0.5 * xp.exp(x) + x[0]
+        x = x / xp.sum(x)
+    assert abs(float(xp.sum(x)) - 1.0) < 1e-6
+    assert len(library.reads) > 250
+    assert max(library.reads) <= 3
 
 
 def test_a_report_can_be_kept(backend):

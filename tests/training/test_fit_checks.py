@@ -101,6 +101,11 @@ def test_counts(problem, name, value, error):
     refused(problem, error, name, **{name: value})
 
 
+def test_compile(problem):
+    words = r"True, False or, for PyTorch arrays, a backend .* such as 'inductor', not 1\."
+    refused(problem, TypeError, words, compile=1)
+
+
 def test_epochs_and_steps_together(problem):
     refused(problem, ValueError, "not both", epochs=1, steps=1)
 

@@ -43,6 +43,9 @@ def add_options(parser: Parser) -> None:
         help="checks to run, such as 'optimizers/*' (default: all)",
     )
     parser.add_argument(
+        "--list", action="store_true", help="list the checks that --only chooses, and run none"
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write everything that was found, too"
     )
     parser.add_argument(
@@ -55,10 +58,13 @@ def run(args: argparse.Namespace) -> int:
     with wrong_calls():
         xp = namespace_named(args.namespace)
         get_device(xp, args.device)
-        choose(args.only)
+        chosen = choose(args.only)
         if args.json is not None and not args.json.exists():
             args.json.touch()  # to know now, and not after minutes, that it can be written
             args.json.unlink()
+    if args.list:
+        print(*(check.id for check in chosen), sep="\n")
+        return 0
     report = check_backend(
         xp, device=args.device, only=args.only, speed=not args.no_speed, tell=_tell
     )

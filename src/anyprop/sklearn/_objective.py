@@ -82,10 +82,10 @@ class Objective:
     """
 
     def __init__(self, net: Layer, loss: Loss, alpha: float, like: Parameters) -> None:
-        self.loss, self.alpha, self._like = loss, alpha, like
+        self.loss, self.alpha = loss, alpha
         self._of_data = value_and_grad(net, loss)
         self._vectors = [e for e in like.layout.entries if e.trainable and len(e.shape) < 2]
-        self._decay: dict[float, Array] = {}
+        self._decays = self._ones_for_weights(like)
 
     def __call__(
         self,
@@ -102,14 +102,12 @@ class Objective:
         flat, xp = params.flat, params.xp
         if sample_weight is None:
             share: Any = self.alpha / x.shape[0]
-            decay = xp.asarray(self._decaying(share))
         else:
             total = xp.sum(sample_weight)
             share = self.alpha / (total + xp.astype(total == 0.0, total.dtype))
-            decay = xp.asarray(self._decaying(1.0)) * share
         value = value + self._squares(flat) * (0.5 * share)
         # Last, beside the update: a compiled step makes one loop of both.
-        return value, grads.replace(flat=grads.flat + flat * decay)
+        return value, grads.replace(flat=grads.flat + flat * (xp.asarray(self._decays) * share))
 
     def of_parts(
         self,
@@ -135,7 +133,7 @@ class Objective:
         """
         flat = params.flat
         value: Any = 0.5 * self.alpha * self._squares(flat)
-        gradient = flat * self._decaying(self.alpha)
+        gradient = flat * (self._decays * self.alpha)
         total: Any = 0.0
         for x, t, w in parts:
             weight = self.loss.total_weight(t, w, dtype=flat.dtype)
@@ -153,12 +151,9 @@ class Objective:
             squares = squares - matmul(vector, vector)
         return squares
 
-    def _decaying(self, share: float) -> Array:
-        """Give the vector that is `share` where a weight stands and 0 elsewhere."""
-        if share not in self._decay:
-            flat = self._like.flat
-            decay = np.full(flat.shape, share, dtype_name(flat))
-            for e in self._vectors:
-                decay[e.start : e.stop] = 0.0
-            self._decay[share] = from_host(decay, namespace(flat), device=device_of(flat))
-        return self._decay[share]
+    def _ones_for_weights(self, like: Parameters) -> Array:
+        """Give the vector that is 1 where a weight stands and 0 elsewhere."""
+        ones = np.ones(like.flat.shape, dtype_name(like.flat))
+        for e in self._vectors:
+            ones[e.start : e.stop] = 0.0
+        return from_host(ones, like.xp, device=device_of(like.flat))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from anyprop._checks import unknown
 from anyprop._typing import Namespace
 from anyprop.testing.checks import CHECKS, Check
 from anyprop.testing.namespaces import namespace_named, short_name, version_of
@@ -98,7 +98,12 @@ def choose(only: str = "*") -> list[Check | Snippet]:
     chosen = [check for check in every if check.id == only]
     chosen = chosen or [check for check in every if fnmatchcase(check.id, only)]
     if not chosen:
-        raise unknown("check", only, [check.id for check in every])
+        groups = dict.fromkeys(f"{check.group}/*" for check in every)
+        near = difflib.get_close_matches(
+            only, [*groups, *(check.id for check in every)], cutoff=0.5
+        )
+        hint = f"the nearest are {', '.join(near)}; " if near else ""
+        raise ValueError(f"no check is called {only!r}; {hint}`anyprop check --list` lists all.")
     return chosen
 
 

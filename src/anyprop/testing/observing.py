@@ -142,10 +142,16 @@ class ObservedNamespace:
             raise
         after: list[Any] = []
         mapped(lambda v: after.append(_numbers(v._array)) if _observed(v) else None, [args, kwargs])
-        self._tell(call, judge(call, self._place, result, after))
+        verdict = judge(call, self._place, result, after)
+        self._tell(call, verdict)
         if name == "setitem":
             return None
-        return self._type(result) if is_array(result) else result
+        if not is_array(result):
+            return result
+        # What has no DLPack may be lazy: each read of it would compute all that went before again.
+        if verdict.fault is None and not hasattr(result, "__dlpack__"):
+            result = self._place.asarray(_numbers(result))
+        return self._type(result)
 
     def _neutral(self, value: Any) -> Any:
         if _observed(value):

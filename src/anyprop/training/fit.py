@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop import _tree
-from anyprop._checks import count, flag
+from anyprop._checks import count
 from anyprop._typing import Array
 from anyprop.backend import name_of, to_host
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
@@ -251,8 +251,11 @@ def fit(
         check_torch_backend(compile, params.xp)
         if ranks.several:
             raise ValueError(f"compile={compile!r} is for one process; leave it out.")
-    else:
-        compile = flag("fit", "compile", compile)
+    elif not isinstance(compile, (bool, np.bool_)):
+        raise TypeError(
+            "fit: compile must be True, False or, for PyTorch arrays, a backend of torch.compile such "
+            f"as 'inductor', not {compile!r}."
+        )
     eager: Step | DataParallelStep
     parts = None
     if ranks.several:
