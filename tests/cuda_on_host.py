@@ -32,12 +32,15 @@ _TYPES |= {"float32": "float", "float64": "double"}
 class ElementwiseKernel:
     """Called with the inputs, numbers among them, and perhaps with the arrays for the results.
 
-    A result may lie in the place of an input.
+    A result may lie in the place of an input. A parameter that is `raw` is not read number by number:
+    the operation says where, and `i` counts the numbers of the others.
     """
 
     def __init__(self, in_params: str, out_params: str, operation: str, name: str = "kernel"):
-        self.ins = [tuple(p.split()) for p in in_params.split(",") if p]
-        self.outs = [tuple(p.split()) for p in out_params.split(",")]
+        self.ins = [tuple(p.split()[-2:]) for p in in_params.split(",") if p]
+        self.outs = [tuple(p.split()[-2:]) for p in out_params.split(",")]
+        params = [*in_params.split(","), *out_params.split(",")]
+        self.raw = {p.split()[-1] for p in params if p.split()[:1] == ["raw"]}
         self.operation, self.name, self.launches = operation, name, 0
         assert name.isidentifier()
 
@@ -48,12 +51,16 @@ class ElementwiseKernel:
             if isinstance(array, np.ndarray) and array.dtype != dtype:
                 raise TypeError(f"Type is mismatched. {name} {array.dtype} {dtype}")
         given = [np.asarray(x, dtype) for x, (dtype, _) in zip(given, self.ins, strict=True)]
-        shape = np.broadcast_shapes(*(x.shape for x in [*given, *results]))
+        raw = [name in self.raw for _, name in (*self.ins, *self.outs)]
+        walked = [x for x, whole in zip([*given, *results], raw, strict=False) if not whole]
+        shape = np.broadcast_shapes(*(x.shape for x in walked))
         results = results or [np.empty(shape, dtype) for dtype, _ in self.outs]
-        for result in results:
-            if result.shape != shape:
+        for result, whole in zip(results, raw[len(given) :], strict=True):
+            if not whole and result.shape != shape:
                 raise ValueError("Out shape is mismatched")
-        places = [np.broadcast_to(x, shape) for x in given]
+        places = [
+            x if whole else np.broadcast_to(x, shape) for x, whole in zip(given, raw, strict=False)
+        ]
         # The loop walks through C order; what lies otherwise is copied, but for results in place.
         flat = [p if p.flags.c_contiguous else p.copy() for p in [*places, *results]]
         _compiled(self._source())(
@@ -67,10 +74,12 @@ class ElementwiseKernel:
         return results[0] if len(results) == 1 else tuple(results)
 
     def _source(self) -> str:
-        kinds = [(_TYPES[dtype], name) for dtype, name in (*self.ins, *self.outs)]
+        kinds = [(f"const {_TYPES[dtype]}", name) for dtype, name in self.ins]
+        kinds += [(_TYPES[dtype], name) for dtype, name in self.outs]
         parameters = ", ".join(f"{kind}* raw_{name}" for kind, name in kinds)
         # `const T &x = ...;` in CuPy's loop: a name for the place, not for what it holds.
-        names = "\n".join(f"#define {name} raw_{name}[i]" for _, name in kinds)
+        at = {name: "" if name in self.raw else "[i]" for _, name in kinds}
+        names = "\n".join(f"#define {name} raw_{name}{at[name]}" for _, name in kinds)
         return (
             "#include <stdbool.h>\n#include <tgmath.h>\n"
             f"{names}\nvoid kernel(long long n, {parameters}) {{\n"
@@ -103,15 +112,41 @@ class Array(np.ndarray):
         _note("copy")
         _enqueue(lambda: self.view(np.ndarray).__setitem__(key, value.view(np.ndarray)))
 
+    @property
+    def data(self) -> Any:
+        return types.SimpleNamespace(ptr=self.ctypes.data, device_id=0)
+
     def copy(self, order: str = "C") -> Array:
         _note("allocate")
         assert _device.capturing is None
         return self.view(np.ndarray).copy(order).view(Array)
 
+    def get(self) -> Any:
+        _note("read")
+        assert _device.capturing is None
+        return self.view(np.ndarray).copy()
+
     def _read(self, *args: Any) -> Any:
         raise AssertionError("a number is read to the host")
 
     __float__ = __int__ = __bool__ = __index__ = item = tolist = _read
+
+
+def put(array: Any) -> Any:
+    """Move an array onto the device; None passes through."""
+    return None if array is None else np.array(array).view(Array)
+
+
+def put_params(params: Any) -> Any:
+    """Move parameters, or what is laid out like them, onto the device."""
+    return params.replace(flat=put(params.flat), running=put(params.running))
+
+
+def put_state(state: Any) -> Any:
+    """Move the state of an optimizer onto the device."""
+    slots = {name: put_params(slot) for name, slot in state.slots.items()}
+    mask = None if state.decay_mask is None else put_params(state.decay_mask)
+    return state._replace(slots=slots, decay_mask=mask)
 
 
 class _Device:
@@ -268,6 +303,10 @@ def _empty(shape: Any, dtype: Any) -> Array:
     return np.frombuffer(bytearray(b"\xff" * size), dtype).reshape(shape).view(Array)
 
 
+def _made(function: Any, *args: Any, device: Any = None, **options: Any) -> Array:
+    return function(*args, **options).view(Array)
+
+
 @contextlib.contextmanager
 def installed(*, nvmath: bool = True) -> Iterator[_Device]:
     """Put the stand-ins where `import` finds them; give what is done with them."""
@@ -293,6 +332,8 @@ def installed(*, nvmath: bool = True) -> Iterator[_Device]:
     namespace = types.ModuleType("array_api_compat.cupy")
     namespace.__getattr__ = partial(getattr, backend.get_namespace("numpy"))
     namespace.empty = _empty
+    for name in ("full", "asarray", "stack"):
+        setattr(namespace, name, partial(_made, getattr(np, name)))
     backend._NAMESPACE_OF_TYPE[Array] = namespace
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules |= modules

@@ -22,6 +22,7 @@ from anyprop.layers.base import Layer
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
+from cuda_on_host import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, K])
@@ -33,22 +34,6 @@ COPIES = ["copy", "copy"]
 def device():
     with cuda_on_host.installed() as device:
         yield device
-
-
-def put(array):
-    """Move an array onto the device."""
-    return None if array is None else np.array(array).view(cuda_on_host.Array)
-
-
-def put_params(params):
-    running = None if params.running is None else put(params.running)
-    return params.replace(flat=put(params.flat), running=running)
-
-
-def put_state(state):
-    slots = {name: put_params(slot) for name, slot in state.slots.items()}
-    mask = None if state.decay_mask is None else put_params(state.decay_mask)
-    return state._replace(slots=slots, decay_mask=mask)
 
 
 def _batches(net, count, *, n=6, dtype="float32", t=None, seed=0):

@@ -4,8 +4,9 @@ NumPy     the first call is recorded; later ones repeat it into the same buffers
           elementwise calls and sums that follow each other in one loop if numba is installed
           (`fusion.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
-CuPy      a CUDA graph if nvmath-python is installed (`graph.py`); else each operation as it comes, with
-          the optimizer's update in one kernel (`fused_update.py`)
+CuPy      a CUDA graph if nvmath-python is installed (`graph.py`; in `fit` one that takes its batches by
+          itself, `graph_loop.py`); else each operation as it comes, with the optimizer's update in one
+          kernel (`fused_update.py`)
 PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
           `torch.compile` compiles (`torch_compiled.py`)
 others    the step as it is
@@ -21,7 +22,8 @@ from typing import Any
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace
 from anyprop.compiled.fused_update import FusedUpdateStep
-from anyprop.compiled.graph import graph_step
+from anyprop.compiled.graph import graph_step, has_products
+from anyprop.compiled.graph_loop import GraphLoop
 from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep
@@ -111,7 +113,9 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     return compiled
 
 
-def compiled_loop(step: Step | DataParallelStep, xp: Namespace, most: int) -> JittedLoop | None:
+def compiled_loop(
+    step: Step | DataParallelStep, xp: Namespace, most: int
+) -> JittedLoop | GraphLoop | None:
     """Make the compiled form of many steps in a row, where a backend has a loop of its own.
 
     Parameters
@@ -125,10 +129,15 @@ def compiled_loop(step: Step | DataParallelStep, xp: Namespace, most: int) -> Ji
 
     Returns
     -------
-    JittedLoop or None
-        On JAX, for a step of one process.
+    JittedLoop, GraphLoop or None
+        On JAX, and on CuPy with nvmath-python, for a step of one process.
     """
-    return JittedLoop(step, most) if name_of(xp) == "jax" and isinstance(step, Step) else None
+    if not isinstance(step, Step):
+        return None
+    backend = name_of(xp)
+    if backend == "cupy" and has_products():
+        return GraphLoop(step, most)
+    return JittedLoop(step, most) if backend == "jax" else None
 
 
 def donates(xp: Namespace) -> bool:

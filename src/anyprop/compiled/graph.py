@@ -4,7 +4,7 @@ The first call with arrays of new shapes records the step and turns it into kern
 (`launches.py`). They are launched once, so that all is compiled, and once more while the stream is
 capturing; parameters and state are put back. From then on a call copies the batch into its buffers,
 writes the numbers of the step into theirs, and launches the graph. Parameters and state are donated:
-they are updated where they lie.
+they are updated where they lie. `graph_loop.py` has the graph take the batch by itself.
 """
 
 from __future__ import annotations
@@ -54,10 +54,15 @@ def graph_step(step: Step) -> Run:
     RuntimeWarning
         It is missing.
     """
-    if importlib.util.find_spec("nvmath") is None:
+    if not has_products():
         _warn('it needs nvmath-python; install the extra "anyprop[graph]"', stacklevel=5)
         return FusedUpdateStep(step)
     return GraphStep(step)
+
+
+def has_products() -> bool:
+    """Tell whether nvmath-python is installed, whose products can be captured."""
+    return importlib.util.find_spec("nvmath") is not None
 
 
 class GraphStep:
@@ -84,20 +89,29 @@ class GraphStep:
         noise: Any = None,
         sample_weight: Array | None = None,
     ) -> tuple[Parameters, OptimizerState, Array]:
-        graphs: dict[Any, _Graph | None] = self._of_thread.__dict__
+        graphs: dict[Any, Graph | None] = self._of_thread.__dict__
         batch = [x, t, sample_weight, *_tree.leaves(noise)]
-        key = (params.layout, params.flat.dtype, *map(_kind, batch))
+        key = (params.layout, params.flat.dtype, *map(kind_of, batch))
         reason = ""
         if key not in graphs:
             try:
-                graphs[key] = _Graph(self._step, params, state, batch, noise)
+                check_together(params, batch)
+                empty = namespace(params.flat).empty
+                places = [
+                    leaf if leaf is None else empty(leaf.shape, dtype=leaf.dtype) for leaf in batch
+                ]
+                graphs[key] = Graph(self._step, params, state, places, noise)
             except TraceError as error:
                 reason = str(error)
             except Exception as error:  # CuPy, CUDA and nvmath-python each raise their own
                 reason = f"{type(error).__name__}: {error}"
         graph = graphs.get(key)
         if graph is not None:
-            return graph.run(params, state, batch)
+            graph.fill(params, state)
+            for place, leaf in zip(graph.batch, batch, strict=True):
+                if place is not None:
+                    place[...] = leaf
+            return graph.params, graph.launch(state), graph.value.copy()
         # This raises what is wrong with a batch, if that was the reason.
         done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
         if reason:
@@ -111,32 +125,65 @@ def _warn(reason: str, stacklevel: int) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
 
 
-def _kind(leaf: Any) -> Any:
+def kind_of(leaf: Array | None) -> Any:
+    """Give what a graph depends on of an array."""
     if leaf is None:
         return None
     return type(leaf), leaf.shape, leaf.dtype, getattr(leaf.data, "device_id", None)
 
 
-class _Graph:
-    """The graph of one set of shapes, and the arrays that it reads and updates."""
+def check_together(params: Parameters, batch: list[Array | None]) -> None:
+    """Raise unless parameters and batch fit together: x, t, and arrays or None."""
+    for leaf in batch:
+        if leaf is not None:
+            namespace(params.flat, leaf)
+    check_batch(params, batch[0], batch[1])
+
+
+class Graph:
+    """The graph of one set of shapes, and the arrays that it reads and updates.
+
+    Parameters
+    ----------
+    step : Step
+        What to capture.
+    params : Parameters
+        Donated.
+    state : OptimizerState
+        Donated.
+    batch : list of array or None
+        Where x, t, sample_weight, and the leaves of the noise will lie.
+    noise : tree
+        The structure of the noise; None is a leaf.
+    around : callable, optional
+        ``around(launches, value)`` gives what is captured: it calls `launches`, and may launch more
+        before, which fills the batch, and after, which reads the value.
+
+    Attributes
+    ----------
+    batch : list of array or None
+        As given.
+    value : array, shape ()
+        Where it puts the loss.
+    """
 
     def __init__(
-        self, step: Step, params: Parameters, state: OptimizerState, batch: list[Any], noise: Any
+        self,
+        step: Step,
+        params: Parameters,
+        state: OptimizerState,
+        batch: list[Array | None],
+        noise: Any,
+        around: Callable[[Callable[[], None], Array], Callable[[], None]] | None = None,
     ) -> None:
-        for leaf in batch:
-            if leaf is not None:
-                namespace(params.flat, leaf)
-        check_batch(params, batch[0], batch[1])
-        self._opt = step.opt
+        self.batch = batch
+        self._opt, self._around = step.opt, around
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         mask = None if state.decay_mask is None else _owned(state.decay_mask)
         self._places = Places(_owned(params), slots, mask)
         self._given: list[tuple[Traced, Any]] = []  # what stands for an array, and the array
 
         xp = namespace(params.flat)
-        self._batch = [
-            None if leaf is None else xp.empty(leaf.shape, dtype=leaf.dtype) for leaf in batch
-        ]
         names = ["lr", *self._opt.scalars(1, 1.0)]
         vector = xp.empty(len(names), dtype=params.flat.dtype)
         self._numbers = [vector[k, ...] for k in range(len(names))]
@@ -145,7 +192,7 @@ class _Graph:
             "anyprop_numbers"
         )
 
-        leaves = [None if leaf is None else self._stand_in(leaf) for leaf in self._batch]
+        leaves = [None if leaf is None else self._stand_in(leaf) for leaf in batch]
         traced_slots = {name: self._traced(slot) for name, slot in slots.items()}
         before = OptimizerState(0, 1.0, traced_slots, None if mask is None else self._traced(mask))
         scalars = dict(zip(names[1:], numbers[1:], strict=True))
@@ -176,29 +223,33 @@ class _Graph:
             arguments = {traced.value: array for traced, array in self._given}
             self._launches = launches = Launches(*recorded, arguments, stream)
             weakref.finalize(self, launches.close).atexit = False
+            self.value = launches.outputs[0]
+            work = launches if self._around is None else self._around(launches, self.value)
             try:
-                launches()
-                self._graph = _captured(stream, launches)
+                work()
+                self._graph = _captured(stream, work)
             finally:
                 for array, values in zip(written, before, strict=True):
                     array[...] = values
                 launches.after_capture()
                 stream.synchronize()
-        self._value = launches.outputs[0]
 
-    def run(
-        self, params: Parameters, state: OptimizerState, batch: list[Any]
-    ) -> tuple[Parameters, OptimizerState, Array]:
-        """Do a step, on what the arguments hold."""
+    @property
+    def params(self) -> Parameters:
+        """The parameters that it updates."""
+        return self._places.params
+
+    def fill(self, params: Parameters, state: OptimizerState) -> None:
+        """Copy in parameters and state, unless they lie there already."""
         self._places.fill(params, state)
-        for place, leaf in zip(self._batch, batch, strict=True):
-            if place is not None:
-                place[...] = leaf
+
+    def launch(self, state: OptimizerState) -> OptimizerState:
+        """Do a step, on what was filled in; give the state that follows."""
         lr = self._opt.learning_rate(state)
-        numbers = numbers_of_step(self._opt, state, lr, params.flat.dtype)
+        numbers = numbers_of_step(self._opt, state, lr, self.params.flat.dtype)
         self._write_numbers(*numbers, *self._numbers)
         self._graph.launch()
-        return self._places.params, self._places.after(state), self._value.copy()
+        return self._places.after(state)
 
 
 def _captured(stream: Any, launches: Callable[[], None]) -> Any:

@@ -40,7 +40,7 @@ class ManyAtOnce:
     Parameters
     ----------
     loop : callable
-        ``(params, state, data, batches) -> (params, state, values)``, as `JittedLoop` is.
+        ``(params, state, data, batches) -> (params, state, values)``; a `JittedLoop` or `GraphLoop`.
     most : int >= 1
         How many batches `loop` takes at most.
     inputs : Inputs

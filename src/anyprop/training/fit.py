@@ -156,8 +156,9 @@ def fit(
     -------
     FitResult
         ``(params, state, history, interrupted)``. Ctrl-C ends the training after the present step (on
-        JAX, after those of a tenth of a second) and returns what was trained, with
-        ``interrupted=True``; a second one does not wait, and leaves `fit` as KeyboardInterrupt.
+        JAX, after those of a tenth of a second; on CuPy, after those that are launched already) and
+        returns what was trained, with ``interrupted=True``; a second one does not wait, and leaves `fit`
+        as KeyboardInterrupt.
 
     Warns
     -----

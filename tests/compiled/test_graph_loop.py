@@ -1,0 +1,157 @@
+"""Many steps by CUDA graphs that take their batches by themselves, on stand-ins."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+import cuda_on_host
+from anyprop import backend
+from anyprop.compiled.dispatch import compiled_loop
+from anyprop.compiled.graph_loop import GraphLoop
+from anyprop.compiled.recording import TraceError
+from anyprop.testing.loss_cases import K
+from cuda_on_host import put, put_params, put_state
+
+pytestmark = pytest.mark.needs("cc")
+NET = ap.MLP([4, 5, K], norm="batch")
+LOSS = ap.SoftmaxCrossEntropy()
+
+
+@pytest.fixture
+def device():
+    with cuda_on_host.installed() as device:
+        yield device
+
+
+def _labels(rng, n):
+    return rng.integers(0, K, n)
+
+
+def _one_hot(rng, n):
+    return np.eye(K, dtype="float32")[_labels(rng, n)]
+
+
+def _rows(rng, n, sizes):
+    return [rng.permutation(n)[:size] for size in sizes]
+
+
+def _start(opt, n=20, t=_labels, weighted=False, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, NET.d)).astype("float32")
+    weight = rng.random(n).astype("float32") if weighted else None
+    params = NET.init(8)
+    data = {"x": x, "t": t(rng, n), "sample_weight": weight}
+    return ap.make_step(NET, LOSS, opt), params, opt.init(params), data, rng
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("t", [_labels, _one_hot])
+def test_the_steps_are_those_of_the_step(t, weighted, device):
+    opt = ap.Adam(lr=lambda step: 0.1 / (1 + step))
+    step, params, state, data, rng = _start(opt, t=t, weighted=weighted)
+    loop, ours, our_state = GraphLoop(step, 4), put_params(params), put_state(state)
+    there = {name: put(array) for name, array in data.items()}
+    for sizes in ((6,), (6, 6, 6, 6), (3, 3), (6, 6)):
+        batches = _rows(rng, 20, sizes)
+        ours, our_state, values = loop(ours, our_state, there, batches)
+        wanted = []
+        for rows in batches:
+            batch = {k: None if a is None else a[rows] for k, a in data.items()}
+            params, state, value = step(params, state, **batch)
+            wanted.append(value)
+        np.testing.assert_allclose([v.view(np.ndarray) for v in values], wanted, rtol=1e-5)
+        pairs = [(ours.flat, params.flat), (ours.running, params.running)]
+        pairs += [(our_state.slots[name].flat, slot.flat) for name, slot in state.slots.items()]
+        for a, b in pairs:
+            np.testing.assert_allclose(a.view(np.ndarray), b, rtol=2e-5, atol=1e-6)
+        assert our_state.step == state.step
+    assert device.log.count("begin capture") == 2
+
+
+def test_what_a_call_does(device):
+    """It copies the rows; each step writes its numbers and launches the graph, which does the rest."""
+    step, params, state, data, rng = _start(ap.RMSProp())
+    loop, there = GraphLoop(step, 3), {name: put(array) for name, array in data.items()}
+    params, state = put_params(params), put_state(state)
+    params, state, _ = loop(params, state, there, _rows(rng, 20, (6,)))
+    begin, end = device.log.index("begin capture"), device.log.index("end capture")
+    captured = device.log[begin + 1 : end]
+    assert captured[:2] == ["anyprop_gather", "anyprop_gather"]
+    assert captured[-1] == "anyprop_store"
+    assert captured.count("anyprop_gather") == 2
+    assert "allocate" not in captured
+    device.log.clear()
+    loop(params, state, there, _rows(rng, 20, (6, 6, 6)))
+    # at last, a copy of the losses, which the caller keeps
+    assert device.log == ["copy", *["anyprop_numbers", "launch"] * 3, "allocate"]
+
+
+def test_other_data_are_read_where_they_lie(device):
+    step, params, state, data, rng = _start(ap.SGD())
+    loop, (rows,) = GraphLoop(step, 1), _rows(rng, 20, (6,))
+    ours, our_state = put_params(params), put_state(state)
+    other = {name: None if a is None else a[::-1].copy() for name, a in data.items()}
+    for of_run in (data, other):
+        there = {name: put(array) for name, array in of_run.items()}
+        ours, our_state, (value,) = loop(ours, our_state, there, [rows])
+        params, state, wanted = step(params, state, of_run["x"][rows], of_run["t"][rows])
+        np.testing.assert_allclose(value.view(np.ndarray), wanted, rtol=1e-5)
+
+
+def test_values_of_earlier_calls_stay(device):
+    step, params, state, data, rng = _start(ap.RMSProp(lr=0.1))
+    loop, there = GraphLoop(step, 1), {name: put(array) for name, array in data.items()}
+    params, state, kept = put_params(params), put_state(state), []
+    for rows in _rows(rng, 20, (6,) * 4):
+        params, state, values = loop(params, state, there, [rows])
+        kept += values
+    assert len({float(value.view(np.ndarray)) for value in kept}) == 4
+
+
+def test_what_cannot_be_captured_is_left_to_single_steps(device):
+    step, params, state, data, rng = _start(ap.SGD())
+    there = {name: put(array) for name, array in data.items()}
+    device.refuse = RuntimeError("cudaErrorStreamCaptureUnsupported")
+    ours = put_params(params)
+    with pytest.raises(TraceError, match="cudaErrorStreamCaptureUnsupported"):
+        GraphLoop(step, 1)(ours, put_state(state), there, _rows(rng, 20, (6,)))
+    np.testing.assert_array_equal(ours.flat.view(np.ndarray), params.flat)
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """The stand-ins know no devices, on which CuPy would have arrays made."""
+    monkeypatch.setattr(backend, "_on", lambda xp, device: contextlib.nullcontext())
+
+
+def test_a_run_of_fit(device, one_device):
+    opt, epochs = ap.Adam(), 3
+    _, params, _, data, _ = _start(opt)
+    options = {"loss": LOSS, "optimizer": opt, "epochs": epochs, "batch_size": 6}
+    wanted = ap.fit(NET, params, (data["x"], data["t"]), **options, compile=False)
+    ours = ap.fit(NET, put_params(params), (put(data["x"]), put(data["t"])), **options)
+    np.testing.assert_allclose(ours.history.losses, wanted.history.losses, rtol=1e-5)
+    assert device.log.count("begin capture") == 2  # batches of 6, and one of 2 in each epoch
+    assert device.log.count("launch") == 4 * epochs
+    # but for the checks of the data, losses are read once in an epoch
+    assert device.log[device.log.index("launch") :].count("read") == epochs
+
+
+def test_it_is_for_one_process(device):
+    step = ap.make_step(NET, LOSS, ap.SGD())
+    xp = backend.namespace(put(np.ones(2)))
+    assert isinstance(compiled_loop(step, xp, 5), GraphLoop)
+    parallel = ap.distributed.make_data_parallel_step(
+        NET, LOSS, ap.SGD(), ap.distributed.SerialCommunicator()
+    )
+    assert compiled_loop(parallel, xp, 5) is None
+
+
+def test_without_nvmath_there_is_none():
+    with cuda_on_host.installed(nvmath=False):
+        step = ap.make_step(NET, LOSS, ap.SGD())
+        assert compiled_loop(step, backend.namespace(put(np.ones(2))), 5) is None
