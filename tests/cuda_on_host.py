@@ -121,6 +121,9 @@ class Array(np.ndarray):
         assert _device.capturing is None
         return self.view(np.ndarray).copy(order).view(Array)
 
+    def all(self) -> Array:
+        return np.asarray(self.view(np.ndarray).all()).view(Array)
+
     def get(self) -> Any:
         _note("read")
         assert _device.capturing is None
@@ -134,7 +137,11 @@ class Array(np.ndarray):
 
 def put(array: Any) -> Any:
     """Move an array onto the device; None passes through."""
-    return None if array is None else np.array(array).view(Array)
+    if array is None:
+        return None
+    there = _allocated(np.shape(array), np.asarray(array).dtype)
+    there.view(np.ndarray)[...] = array
+    return there
 
 
 def put_params(params: Any) -> Any:
@@ -158,6 +165,7 @@ class _Device:
         self.made: list[ElementwiseKernel] = []
         self.products: list[Any] = []
         self.stream, self.allocator = "the user's", "the user's"
+        self.epilogue = "keeps NaN"  # or "drops NaN", or "refused"
         self.refuse: Exception | None = None  # what the next launch in a capture raises
 
 
@@ -177,6 +185,17 @@ def _enqueue(call: Any) -> None:
     _device.capturing.append(call)
 
 
+def _half_shared(given: Any, out: Any) -> bool:
+    """Tell whether a result lies where numbers of an input are read for other places."""
+    if not isinstance(given, np.ndarray) or not np.shares_memory(given, out):
+        return False
+    return (given.ctypes.data, given.shape, given.strides) != (
+        out.ctypes.data,
+        out.shape,
+        out.strides,
+    )
+
+
 class Kernel(ElementwiseKernel):
     """A kernel that is launched on the device, with the arrays for its results."""
 
@@ -188,6 +207,9 @@ class Kernel(ElementwiseKernel):
         assert len(args) == len(self.ins) + len(self.outs)
         _note(self.name)
         plain = [a.view(np.ndarray) if isinstance(a, Array) else a for a in args]
+        for given, (_, name) in zip(plain, self.ins, strict=False):
+            for out in plain[len(self.ins) :]:
+                assert name in self.raw or not _half_shared(given, out), "a race"
         call = super().__call__
         _enqueue(lambda: call(*plain))
 
@@ -210,37 +232,68 @@ class Matmul:
 
     def __init__(self, a: Any, b: Any, c: Any, *, beta: float, options: Any, stream: Any) -> None:
         assert all(type(x) is Array and x.ndim == 2 and x.size for x in (a, b, c))
-        assert c.flags.c_contiguous
+        assert c.flags.f_contiguous, "the bias of an epilogue goes along columns"
+        assert c.data.ptr % 256 == 0, "which cuBLASLt is told of results"
         assert not np.may_share_memory(c, a)
         assert not np.may_share_memory(c, b)
         assert options == {"inplace": True, "memory_limit": 32 * 2**20}
         assert beta == 0.0
-        self.operands, self.planned, self.event_captured, self.freed = (
-            (a, b, c),
-            False,
-            False,
-            False,
-        )
+        self.operands, self.bias = (a, b, c), None
+        self.planned, self.event_captured, self.freed = False, False, False
         _device.products.append(self)
 
-    def plan(self, *, stream: Any) -> None:
+    def plan(
+        self, *, preferences: Any, epilog: Any = None, epilog_inputs: Any = None, stream: Any
+    ) -> None:
         assert _device.capturing is None
+        assert preferences == {"limit": 1}
+        if epilog is not None:
+            assert epilog == MatmulEpilog.RELU_BIAS
+            if _device.epilogue == "refused":
+                raise RuntimeError("Planning failed to find any suitable algorithm.")
+            self._take(epilog_inputs)
         self.planned = True
+
+    def reset_operands(self, *, epilog_inputs: Any, stream: Any) -> None:
+        assert _device.capturing is None
+        assert self.bias is not None
+        self._take(epilog_inputs)
+
+    def _take(self, epilog_inputs: Any) -> None:
+        (self.bias,) = epilog_inputs.values()
+        assert [*epilog_inputs] == ["bias"]
+        a, _, c = self.operands
+        assert self.bias.shape == a.shape[:1]
+        assert self.bias.dtype == c.dtype
+        if self.bias.data.ptr % 16:
+            _note("misaligned")
 
     def execute(self, *, stream: Any) -> None:
         assert self.planned
         assert stream is _device.stream
         self.event_captured = _device.capturing is not None
-        _note("product")
+        _note("product" if self.bias is None else "rectified")
         a, b, c = (x.view(np.ndarray) for x in self.operands)
-        # What is not in the result before does not count: 0 times NaN would.
-        _enqueue(lambda: np.matmul(a, b, out=c))
+        bias = None if self.bias is None else self.bias.view(np.ndarray)
+
+        def work() -> None:
+            np.matmul(a, b, out=c)  # what is in the result before does not count: 0 times NaN would
+            if bias is not None:
+                c[...] += bias[:, None]
+                largest = np.maximum if _device.epilogue == "keeps NaN" else np.fmax
+                largest(c, 0.0, out=c)
+
+        _enqueue(work)
 
     def free(self) -> None:
         assert not self.event_captured, (
             "it waits for its last event, and a captured one never comes"
         )
         self.freed = True
+
+
+class MatmulEpilog:
+    RELU_BIAS = 6
 
 
 class Stream:
@@ -298,9 +351,15 @@ def _using_allocator(malloc: Any) -> Iterator[None]:
 def _empty(shape: Any, dtype: Any) -> Array:
     assert _device.capturing is None
     _note("allocate")
+    return _allocated(shape, dtype)
+
+
+def _allocated(shape: Any, dtype: Any) -> Array:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    # NaN, or -1: nobody may count on zeros.
-    return np.frombuffer(bytearray(b"\xff" * size), dtype).reshape(shape).view(Array)
+    # NaN, or -1: nobody may count on zeros. CuPy's pools give multiples of 512 bytes.
+    memory = np.frombuffer(bytearray(b"\xff" * (size + 512)), "uint8")
+    start = -memory.ctypes.data % 512
+    return memory[start : start + size].view(dtype).reshape(shape).view(Array)
 
 
 def _made(function: Any, *args: Any, device: Any = None, **options: Any) -> Array:
@@ -316,6 +375,8 @@ def installed(*, nvmath: bool = True) -> Iterator[_Device]:
     cupy.ElementwiseKernel, cupy.ndarray = Kernel, Array
     cupy.empty, cupy.may_share_memory = _empty, np.may_share_memory
     cupy.asarray = lambda values: np.array(values).view(Array)
+    cupy.full = partial(_made, np.full)
+    cupy.isnan = lambda array: np.isnan(array.view(np.ndarray)).view(Array)
     cupy.sum, cupy.amax, cupy.sin = map(_launched, (np.sum, np.amax, np.sin))
     cupy.cuda = types.SimpleNamespace(
         Stream=Stream,
@@ -329,6 +390,7 @@ def installed(*, nvmath: bool = True) -> Iterator[_Device]:
             modules[name] = types.ModuleType(name)
             modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
         modules["nvmath.linalg.advanced"].Matmul = Matmul
+        modules["nvmath.linalg.advanced"].MatmulEpilog = MatmulEpilog
     namespace = types.ModuleType("array_api_compat.cupy")
     namespace.__getattr__ = partial(getattr, backend.get_namespace("numpy"))
     namespace.empty = _empty

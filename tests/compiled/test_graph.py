@@ -127,7 +127,8 @@ def test_what_a_call_does(device):
     assert (
         device.log[begin - len(device.log[begin + 1 : end]) : begin] == device.log[begin + 1 : end]
     )
-    assert device.log[begin:end].count("product") == 3 + 2
+    assert device.log[begin:end].count("product") == 2 + 2
+    assert device.log[begin:end].count("rectified") == 1
     assert device.log.count("begin capture") == 1
     device.log.clear()
     step(params, state, *second)
@@ -142,6 +143,107 @@ def test_elementwise_calls_become_few_kernels(device):
     updates = [k for k in device.made if "sqrt" in k.operation]
     assert len(updates) == 1
     assert len(updates[0].outs) == 3
+
+
+def _captured(device, net, *, accumulate=1, dtype="float32", x=None):
+    """Compare a graph's step with the step; give what was captured, and the loss."""
+    step = ap.make_step(net, ap.MeanSquaredError(), ap.SGD(), accumulate=accumulate)
+    ((drawn, t, _),) = _batches(net, 1, t=lambda rng, n, k: rng.random((n, k)))
+    x = (drawn if x is None else x).astype(dtype)
+    params = net.init(8, dtype=dtype)
+    state = ap.SGD().init(params)
+    with np.errstate(all="ignore"):
+        wanted, _, value = step(params, state, x, t)
+    ours, _, our_value = GraphStep(step)(put_params(params), put_state(state), put(x), put(t))
+    np.testing.assert_allclose(np.asarray(our_value), value, rtol=2e-5)
+    np.testing.assert_allclose(np.asarray(ours.flat), wanted.flat, rtol=2e-5, atol=1e-6)
+    assert device.log.count("launch") == 1
+    begin, end = device.log.index("begin capture"), device.log.index("end capture")
+    return device.log[begin + 1 : end], our_value
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("epilogue", "count"), [("keeps NaN", 2), ("drops NaN", 0), ("refused", 0)]
+)
+def test_products_take_bias_and_relu_with_them(epilogue, count, dtype, device):
+    device.epilogue = epilogue
+    captured, _ = _captured(device, ap.MLP([4, 8, 8, 2]), dtype=dtype)
+    assert captured.count("rectified") == count
+    assert captured.count("product") == 3 + 2 + 3 - count
+
+
+@pytest.mark.parametrize("epilogue", ["keeps NaN", "drops NaN"])
+def test_nan_is_not_rectified_away(epilogue, device):
+    device.epilogue = epilogue
+    _, value = _captured(device, ap.MLP([4, 8, 2]), x=np.full((6, 4), np.nan))
+    assert np.isnan(value.view(np.ndarray))
+
+
+@dataclass(frozen=True)
+class Hinge(Layer):
+    """A ReLU that keeps what it was given."""
+
+    def forward(self, params, x):
+        return namespace(x).maximum(x, 0.0), x
+
+    def backward(self, params, residuals, dy):
+        return dy * namespace(dy).astype(residuals > 0.0, dy.dtype), {}
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        ap.MLP([3, 5, 5, 2]),  # their biases lie at addresses that epilogues do not like
+        ap.MLP([4, 8, 8, 2], activation="tanh"),
+        ap.MLP([4, 8, 8, 2], activation="leaky_relu"),
+        ap.MLP([4, 8, 8, 2], norm="layer"),
+        ap.Sequential(ap.Affine(4, 8, bias=False), ap.ReLU(), ap.Affine(8, 2)),
+        ap.Sequential(ap.Affine(4, 8), Hinge(), ap.Affine(8, 2)),
+    ],
+    ids=str,
+)
+def test_what_is_no_bias_and_relu_stays_a_kernel(net, device):
+    captured, _ = _captured(device, net)
+    assert "rectified" not in captured
+    assert "misaligned" not in device.log
+
+
+@dataclass(frozen=True)
+class Shifted(Layer):
+    """Its vector of parameters counts backwards, so its gradient is a view that does."""
+
+    d: int
+
+    def specs(self):
+        return {"c": ap.parameters.Spec((self.d,), 0.0)}
+
+    def forward(self, params, x):
+        return x + params.c[::-1], None
+
+    def backward(self, params, residuals, dy):
+        return dy, {"c": namespace(dy).sum(dy, axis=0)[::-1]}
+
+
+@pytest.mark.parametrize(
+    ("net", "copies"),
+    [
+        (ap.MLP([64, 64, 64]), 0),
+        (ap.MLP([64, 64, 64], residual=True), 0),
+        # the second matrix lies at 4 * 72 bytes, where no product is stored; its bias does not mind
+        (ap.MLP([8, 8, 2]), 1),
+        (ap.Sequential(ap.Affine(64, 64), Shifted(64)), 1),
+    ],
+    ids=str,
+)
+def test_gradients_are_computed_in_their_places(net, copies, device):
+    captured, _ = _captured(device, net)
+    assert captured.count("anyprop_copy") == copies
+
+
+def test_gradients_of_parts_are_computed_in_their_places(device):
+    captured, _ = _captured(device, ap.MLP([64, 64, 64]), accumulate=2)
+    assert "anyprop_copy" not in captured
 
 
 def _start(opt, n=1, **kwargs):

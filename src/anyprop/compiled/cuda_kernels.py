@@ -61,6 +61,8 @@ class KernelSource(NamedTuple):
 
     Parameters
     ----------
+    calls : list of Call
+        What it does.
     inputs, outputs : list of Value
         What the kernel reads and stores, in the order of its parameters.
     in_params, out_params : str
@@ -70,6 +72,7 @@ class KernelSource(NamedTuple):
         stored in the place of an input.
     """
 
+    calls: list[Call]
     inputs: list[Value]
     outputs: list[Value]
     in_params: str
@@ -130,6 +133,7 @@ def kernel_source(calls: Sequence[Call], outputs: Sequence[Value]) -> KernelSour
         lines.append(f"const {_type(call.output)} {names[call.output]} = {form};")
     lines += [f"y{k} = {names[value]};" for k, value in enumerate(outputs)]
     return KernelSource(
+        list(calls),
         inputs,
         list(outputs),
         ", ".join(f"{value.dtype} x{k}" for k, value in enumerate(inputs)),

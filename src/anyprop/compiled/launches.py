@@ -1,26 +1,57 @@
 """A recording as kernels on CuPy arrays, each bound to its buffers: calling them repeats it.
 
-Elementwise calls that follow each other are one kernel (`cuda_kernels.py`), a product goes to cuBLASLt
-through nvmath-python, since CuPy's own way to cuBLAS refuses to be captured, and sums and maxima are
-CuPy's. Buffers are C-contiguous; one is used again once nothing reads it any more.
+Elementwise calls that follow each other are one kernel (`cuda_kernels.py`), a product goes to cuBLASLt,
+with the bias and the ReLU that follow it (`cublaslt.py`), and sums and maxima are CuPy's. Buffers are
+C-contiguous; one is used again once nothing reads it any more. What is joined is computed in its place
+where it can be.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 
+from anyprop.compiled.cublaslt import RESULT_ALIGNMENT, Products
 from anyprop.compiled.cuda_kernels import KernelSource, can_be_written, fits, kernel_source
 from anyprop.compiled.fusion import grouped
 from anyprop.compiled.recording import OUT, Call, Recording, Traced, TraceError, Value
 from anyprop.compiled.traced import join
 
-# Bytes that a product may use besides; by default nvmath-python would let it have most of the GPU.
-WORKSPACE = 32 * 2**20
+
+class Rectified(NamedTuple):
+    """A product, and the kernel that adds a bias to it and takes the maximum with 0.
+
+    Parameters
+    ----------
+    product : Call
+        Its result is read by the kernel alone.
+    kernel : KernelSource
+        What follows it.
+    bias : Value
+        What the kernel adds, a vector.
+    """
+
+    product: Call
+    kernel: KernelSource
+    bias: Value
+
+    @property
+    def inputs(self) -> list[Value]:
+        """What it reads."""
+        return [*self.product.inputs, self.bias]
+
+    @property
+    def outputs(self) -> list[Value]:
+        """What it computes."""
+        return self.kernel.outputs
+
+
+Unit: TypeAlias = Call | KernelSource | Rectified
 
 
 class Launches:
@@ -59,11 +90,11 @@ class Launches:
         stream: Any,
     ) -> None:
         self._cupy = importlib.import_module("cupy")
-        self._stream = stream
         self._arrays = dict(arguments)
         self._free: dict[tuple[int, str], list[Any]] = {}
         self._launches: list[Callable[[], Any]] = []
-        self._products: list[Any] = []
+        self._products = Products(stream)
+        self.after_capture, self.close = self._products.after_capture, self._products.close
         try:
             self.outputs = self._bind_all(recording.calls, outputs, targets)
         except BaseException:
@@ -77,6 +108,7 @@ class Launches:
         results = [output.value for output in outputs]
         units = _units(calls, results)
         last = _last_uses(units, results)
+        self._place_joined(units, results, last)
         late = self._take_targets(units, results, targets, last)
         for i, unit in enumerate(units):
             places = [self._array(value) for value in unit.outputs]
@@ -92,19 +124,37 @@ class Launches:
         for launch in self._launches:
             launch()
 
-    def after_capture(self) -> None:
-        """Do the products once more, outside of the capture: their events are waited for in the end."""
-        for product in self._products:
-            product.execute(stream=self._stream)
-
-    def close(self) -> None:
-        """Give back what the products hold."""
-        for product in self._products:
-            product.free()
+    def _place_joined(
+        self, units: list[Unit], results: list[Value], last: dict[Value, float]
+    ) -> None:
+        """Let vectors that are joined be computed in their places, as far as that is possible."""
+        makers = {value: unit for unit in units for value in unit.outputs}
+        times = Counter(vector.base for unit in units if _is_join(unit) for vector in unit.inputs)
+        times.update(result.base for result in results)
+        whole: dict[Value, Value] = {}  # what a vector is computed in
+        for unit in filter(
+            _is_join, reversed(units)
+        ):  # so that one may be joined with others in turn
+            for vector, place in _pieces(unit, self._array(unit.output)):
+                source = vector.base
+                maker = makers.get(source)
+                if (
+                    maker is None
+                    or times[source] > 1
+                    or vector.dtype != unit.output.dtype
+                    or vector.size != source.size
+                    or not vector.stand_in().flags.c_contiguous
+                    or (_is_product(maker) and place.data.ptr % RESULT_ALIGNMENT)
+                ):
+                    continue
+                self._arrays[source] = place.reshape(source.shape)
+                # It is not free for another before the whole is, and that not before it.
+                whole[source] = owner = whole.get(unit.output, unit.output)
+                last[owner] = max(last[owner], last.pop(source))
 
     def _take_targets(
         self,
-        units: list[Call | KernelSource],
+        units: list[Unit],
         results: list[Value],
         targets: Sequence[Traced | None],
         last: dict[Value, float],
@@ -136,22 +186,25 @@ class Launches:
                 late.append((result, target))
         return late
 
-    def _bind(self, unit: Call | KernelSource, places: list[Any]) -> None:
+    def _bind(self, unit: Unit, places: list[Any]) -> None:
         if isinstance(unit, KernelSource):
             given = [self._array(value) for value in unit.inputs]
             self._launches.append(partial(unit.kernel("anyprop_fused"), *given, *places))
             return
         (out,) = places
-        if unit.function is join:
-            start = 0
-            for vector in unit.inputs:
-                stop = start + vector.shape[0]
-                self._copy(vector, out[start:stop])
-                start = stop
+        if isinstance(unit, Rectified):
+            self._bind_rectified(unit, out)
+            return
+        if _is_join(unit):
+            for vector, place in _pieces(unit, out):
+                if self._array(vector).data.ptr != place.data.ptr:
+                    self._copy(vector, place)
             return
         given = [self._array(x) if isinstance(x, Value) else x for x in unit.arguments]
         if unit.function is np.matmul:
-            self._bind_product(given[0], given[1], out)
+            if given[0].ndim != 2 or given[1].ndim != 2:
+                raise TraceError("it multiplies what are no matrices")
+            self._launches.append(self._products.plain(given[0], given[1], out))
             return
         name = {np.add.reduce: "sum", np.maximum.reduce: "amax"}.get(unit.function)
         if name is not None:
@@ -166,16 +219,15 @@ class Launches:
         ufunc = getattr(self._cupy, unit.function.__name__)
         self._launches.append(partial(ufunc, *operands, out=out))
 
-    def _bind_product(self, a: Any, b: Any, out: Any) -> None:
-        if a.ndim != 2 or b.ndim != 2:
-            raise TraceError("it multiplies what are no matrices")
-        advanced = importlib.import_module("nvmath.linalg.advanced")
-        # In place of a third matrix that counts 0 times, so that the result lies where it shall.
-        options = {"inplace": True, "memory_limit": WORKSPACE}
-        product = advanced.Matmul(a, b, out, beta=0.0, options=options, stream=self._stream)
-        self._products.append(product)
-        product.plan(stream=self._stream)
-        self._launches.append(partial(product.execute, stream=self._stream))
+    def _bind_rectified(self, unit: Rectified, out: Any) -> None:
+        a, b, bias = map(self._array, unit.inputs)
+        launch = self._products.rectified(a, b, bias, out)
+        if launch is not None:
+            self._launches.append(launch)
+            return
+        self._launches.append(self._products.plain(a, b, out))
+        self._arrays[unit.product.output] = out  # in whose place the kernel then works
+        self._bind(unit.kernel, [out])
 
     def _copy(self, value: Value, place: Any) -> None:
         copy = kernel_source([], [value]).kernel("anyprop_copy")
@@ -209,19 +261,68 @@ class Launches:
         )
 
 
-def _units(calls: list[Call], results: list[Value]) -> list[Call | KernelSource]:
-    """Put elementwise calls into kernels; those whose results nobody reads are left out."""
+def _units(calls: list[Call], results: list[Value]) -> list[Unit]:
+    """Put calls into kernels and products; those whose results nobody reads are left out."""
     found = grouped(calls, results, can_be_written, fits, kernel_source)
-    return [
+    units = [
         kernel_source([unit], [unit.output])
         if isinstance(unit, Call) and can_be_written(unit)
         else unit
         for unit in found
         if unit.outputs
     ]
+    return _rectified(units, results)
 
 
-def _last_uses(units: list[Call | KernelSource], results: list[Value]) -> dict[Value, float]:
+def _rectified(units: list[Call | KernelSource], results: list[Value]) -> list[Unit]:
+    """Put products together with the kernels that do nothing but add a bias and take max(., 0)."""
+    reads = Counter(value.base for unit in units for value in unit.inputs)
+    reads.update(result.base for result in results)
+    products: dict[Value, Call] = {}
+    found: list[Unit] = []
+    for unit in units:
+        found.append(unit)
+        if isinstance(unit, Call):
+            if unit.function is np.matmul and reads[unit.output] == 1:
+                products[unit.output] = unit
+        elif (product := products.get(unit.inputs[0])) and _rectifies(unit, product.output):
+            found.remove(product)
+            found[-1] = Rectified(product, unit, unit.inputs[1])
+    return found
+
+
+def _rectifies(kernel: KernelSource, product: Value) -> bool:
+    """Tell whether a kernel stores max(product + bias, 0) and nothing else."""
+    if len(kernel.calls) != 2 or len(kernel.inputs) != 2 or len(product.shape) != 2:
+        return False
+    add, maximum = kernel.calls
+    bias = kernel.inputs[1]
+    return (
+        add.function is np.add
+        and set(add.inputs) == {product, bias}
+        and bias.shape == product.shape[1:]
+        and bias.dtype == product.dtype == add.output.dtype
+        and maximum.function is np.maximum
+        and maximum.arguments[:2] == (add.output, 0.0)
+        and kernel.outputs == [maximum.output]
+    )
+
+
+def _is_join(unit: Unit) -> TypeGuard[Call]:
+    return isinstance(unit, Call) and unit.function is join
+
+
+def _is_product(unit: Unit) -> bool:
+    return isinstance(unit, Rectified) or (isinstance(unit, Call) and unit.function is np.matmul)
+
+
+def _pieces(unit: Call, whole: Any) -> list[tuple[Value, Any]]:
+    """List the vectors that are joined, each with its place."""
+    stops = np.cumsum([vector.size for vector in unit.inputs]).tolist()
+    return [(v, whole[stop - v.size : stop]) for v, stop in zip(unit.inputs, stops, strict=True)]
+
+
+def _last_uses(units: list[Unit], results: list[Value]) -> dict[Value, float]:
     """Tell after which unit nothing reads a value's memory any more."""
     last: dict[Value, float] = {}
     for i, unit in enumerate(units):
