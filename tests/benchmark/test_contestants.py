@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from anyprop.benchmark.conduct import conduct
 from anyprop.benchmark.contestants.registry import CONTESTANTS
 from anyprop.benchmark.reference import difference, reference
+from anyprop.benchmark.runner import NotRunError
 from anyprop.benchmark.workloads import EPOCH, STEP, UPDATE, WORKLOADS, Problem, Workload
 
 HERE = {
@@ -141,7 +144,7 @@ def test_arrays_outlive_a_file(tmp_path):
 
 
 def test_who_cannot_take_part_is_listed_with_the_reason(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     outcome = conduct("tiny", ["anyprop-numpy", "sklearn", "anyprop-cupy"], seconds=0.01)
     entries = outcome.entries
     assert entries["anyprop-numpy"].timing is not None
@@ -151,6 +154,30 @@ def test_who_cannot_take_part_is_listed_with_the_reason(monkeypatch):
     )
     assert entries["anyprop-cupy"].reason == "it computes on a GPU only"
     assert list(outcome.timings) == ["anyprop-numpy"]
+
+
+def not_run(name, problem):
+    with pytest.raises(NotRunError) as caught:
+        CONTESTANTS[name].makers[problem.workload.kind](problem, "cuda")
+    return str(caught.value)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("name", ["torch", "torch-graph", "floor-products"])
+def test_without_a_gpu_pytorch_does_not_take_part(name, problems, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert not_run(name, problems[0]) == "PyTorch finds no CUDA device"
+
+
+@pytest.mark.needs("jax")
+def test_without_a_gpu_jax_does_not_take_part(problems, monkeypatch):
+    monkeypatch.setattr("jax.default_backend", lambda: "cpu")
+    assert not_run("jax-jit", problems[0]) == "JAX finds no GPU; install its CUDA plugin"
+
+
+def test_without_cupy_its_contestants_do_not_take_part(problems, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert "cupy is not installed; install anyprop[cuda" in not_run("anyprop-cupy", problems[0])
 
 
 def test_wrong_numbers_are_not_measured(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -98,6 +99,14 @@ def test_a_bar_that_would_hide_the_others_is_cut_and_says_so(results):
     (axes,) = chart(Results({}, [results["article"]._replace(entries=entries)])).axes
     assert max(bar.get_width() for bar in axes.patches) < 0.1
     assert "1.00 s  (bar cut)" in [text.get_text() for text in axes.texts]
+
+
+def test_a_chart_needs_matplotlib(results, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(
+        ImportError, match=r'chart needs matplotlib; run pip install "anyprop\[cli\]"'
+    ):
+        chart(results)
 
 
 def test_a_chart_of_some_workloads(results):

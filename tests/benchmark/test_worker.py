@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +44,31 @@ def test_it_answers(start):
     assert worker.chunk == 1
     assert worker.turn(10) > 0
     assert 10 * 2**20 < worker.peak_memory() < 2**30
+
+
+def test_it_answers_line_for_line_until_nobody_asks(folder):
+    requests = [
+        ["prepare", "numpy-book", "tiny", str(folder), "cpu"],
+        ["turn", 3],
+        ["peak_memory"],
+        ["turn", "many"],
+        ["prepare", "sklearn", "tiny", str(folder), "cpu"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "from anyprop.benchmark.worker import serve; serve()"],
+        input="".join(f"{json.dumps(request)}\n" for request in requests),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [kind for kind, _ in answers] == ["done", "done", "done", "failed", "not run"]
+    ready, seconds, memory = (answer for _, answer in answers[:3])
+    assert len(ready["values"]) == WORKLOADS["tiny"].checked
+    assert 0 < seconds < 60
+    assert memory > 10 * 2**20
+    assert answers[3][1].startswith("TypeError: ")
+    assert "two classes one output" in answers[4][1]
 
 
 def test_its_memory_is_its_own(start):
