@@ -50,6 +50,8 @@ WRONG = {
     "train --steps 5 --epochs 5": "argument --epochs: not allowed with argument --steps.",
     "train --bakend numpy": "unrecognized arguments: --bakend numpy.",
     "compare": "the following arguments are required: NAME[:LR].",
+    "train --distributed mpj": "unknown --distributed 'mpj'; did you mean 'mpi'?",
+    "train --distributed nccl": "--distributed nccl needs --backend cupy.",
     "compare rmsprop rmsprop": "rmsprop, lr 0.001 is named twice.",
     "compare rmsprop --article --epochs 2": "--article draws with replacement",
     # files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from anyprop.testing.namespaces import namespace_named
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.place import Place
 from anyprop.testing.report import BackendReport
+from anyprop.testing.speed import step_seconds
 from testing.made_library import make_library
 
 # JAX compiles every function for every shape: only a few of them here.
@@ -73,6 +75,20 @@ def test_speed_is_a_ratio():
     assert "times as long as NumPy's" in str(report)
 
 
+def test_a_step_is_timed_for_seconds_at_most(monkeypatch):
+    clock = itertools.count()  # a second passes between any two looks at it
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    assert step_seconds(Place("numpy")) == 1.0
+    assert next(clock) < 20
+
+
+def test_a_library_that_cannot_train_is_not_timed():
+    report = ap.check_backend(make_library("my_library", exp=None), only="losses/huber")
+    assert report.passed
+    assert report.speed is None
+    assert "times as long" not in str(report)
+
+
 @pytest.mark.needs("jax")
 def test_without_float64_the_rest_is_checked():
     """JAX is in its 64-bit mode in this process."""
@@ -98,10 +114,17 @@ def test_names_that_are_no_namespace(name, words):
         namespace_named(name)
 
 
-def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):
-    (tmp_path / "needy_library.py").write_text("import something_that_is_not_there")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("import something_that_is_not_there", "No module named 'something_that_is_not_there'"),
+        ("raise OSError('wrong ELF class')", "OSError: wrong ELF class"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(line, words, tmp_path, monkeypatch):
+    (tmp_path / "needy_library.py").write_text(line)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match="importing needy_library failed: No module named 'someth"):
+    with pytest.raises(ValueError, match=f"^importing needy_library failed: {words}\\.$"):
         namespace_named("needy_library")
 
 

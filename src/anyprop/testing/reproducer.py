@@ -176,7 +176,7 @@ def header(xp: Namespace) -> list[str]:
     name = getattr(xp, "__name__", "")
     if name in sys.modules:
         return [f"import {name} as xp"]
-    return [f"# xp is {name or xp!r}"]
+    return [f"# xp is {name or repr(xp)}"]
 
 
 class _Source(str):

@@ -1,0 +1,147 @@
+"""One call, or one check, that gives what it should not: what is said, and the program that shows it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import anyprop as ap
+from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Call, Given
+from anyprop.testing.checks import Check
+from anyprop.testing.observing import ObservedNamespace
+from anyprop.testing.place import Place
+from anyprop.testing.reproducer import repeated, write
+from anyprop.testing.running import run_check
+from testing.made_library import make_library
+
+X = Given(np.asarray([[1.0, -2.0], [3.0, 4.0]]))
+NUMBER = Given(np.asarray(2.0))
+
+
+def of(form, name, *args, **kwargs):
+    return Call(form, name, args, kwargs)
+
+
+def _nobody(x):
+    return types.SimpleNamespace(shape=x.shape, dtype=x.dtype, strange=True)
+
+
+# what is changed, a call, and what must be said of it
+WRONG = {
+    "an index with an ellipsis": (
+        {"__getitem__": lambda x, key: x[key] + 1},
+        of(OPERATOR, "getitem", X, (Ellipsis, 0)),
+        "x[...] gives 2.0 at [0]; NumPy gives 1.0",
+    ),
+    "a conversion": (
+        {"__float__": lambda x: 1.0},
+        of(CONVERSION, "float", NUMBER),
+        "float(x) gives 1.0 instead of 2.0.",
+    ),
+    "a number for nan": (
+        {"log": np.zeros_like},
+        of(FUNCTION, "log", X),
+        "xp.log gives 0.0 at [0, 1]; NumPy gives nan",
+    ),
+    "a number for an array": (
+        {"sum": lambda x: float(x.sum())},
+        of(FUNCTION, "sum", X),
+        "xp.sum gives float instead of an array.",
+    ),
+    "an array of no library": (
+        {"sqrt": _nobody},
+        of(FUNCTION, "sqrt", NUMBER),
+        "xp.sqrt: types.SimpleNamespace is not an Array API array",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_call_is_told_and_shown(name):
+    changed, call, said = WRONG[name]
+    place = Place(make_library("wrong_library", **changed))
+    fault = repeated(call, place)
+    assert said in fault.text
+    program = write(call, fault, place)
+    with pytest.raises((AssertionError, TypeError)):
+        exec(program, {})
+    make_library("right_library")
+    exec(program.replace("wrong_library", "right_library"), {})
+
+
+@pytest.mark.parametrize("changed", [{}, {"matmul": lambda x, y: x}])
+def test_what_numpy_cannot_do_either_is_no_fault(changed):
+    place = Place(make_library("wrong_library", **changed))
+    assert repeated(of(FUNCTION, "matmul", X, Given(np.ones((3, 1)))), place) is None
+
+
+def test_a_namespace_that_cannot_be_imported_is_named_in_the_program():
+    place = Place(make_library("hidden_library", exp=lambda x: x))
+    del sys.modules["hidden_library"]
+    call = of(FUNCTION, "exp", NUMBER)
+    assert write(call, repeated(call, place), place).splitlines()[0] == "# xp is hidden_library"
+
+
+def test_a_result_on_another_device_is_told_and_shown(monkeypatch):
+    strict = ap.get_namespace("array_api_strict")
+    exp = strict.exp
+    monkeypatch.setattr(strict, "exp", lambda x: exp(x).to_device(strict.Device("CPU_DEVICE")))
+    report = ap.check_backend(strict, device="device1", only="layers/Sigmoid()", speed=False)
+    (outcome,) = report.outcomes
+    assert outcome.call == "xp.exp"
+    assert "gives an array on" in outcome.text
+    with pytest.raises(AssertionError):
+        exec(outcome.reproducer, {})
+    monkeypatch.undo()
+    exec(outcome.reproducer, {})
+
+
+@pytest.mark.needs("jax")
+def test_float64_of_jax_is_shown_in_its_64_bit_mode(monkeypatch):
+    exp = ap.get_namespace("jax").exp
+    monkeypatch.setattr("jax.numpy.exp", lambda x: exp(x) * (1 + 1e-6 * (x.dtype == "float64")))
+    (outcome,) = ap.check_backend("jax", only="layers/Sigmoid()", speed=False).outcomes
+    assert outcome.reproducer.startswith('import jax\njax.config.update("jax_enable_x64", True)\n')
+    with pytest.raises(AssertionError):
+        exec(outcome.reproducer, {})
+    monkeypatch.undo()
+    exec(outcome.reproducer, {})
+
+
+def test_asking_for_what_no_library_has_is_no_fault():
+    told = []
+    xp = ObservedNamespace(Place("numpy"), lambda call, verdict: told.append(verdict))
+    assert not hasattr(xp, "no_such_function")
+    assert not told
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (lambda xp: np.ones(2), "y belongs to numpy, expected my_library."),
+        (lambda xp: xp.ones(2, dtype=xp.float64), "y is float64, expected float32."),
+        (lambda xp: xp.ones((2, 1), dtype=xp.float32), r"y has shape \(2, 1\), expected \(2,\)."),
+        (lambda xp: xp.zeros(2, dtype=xp.float32), r"y is 8.39e\+06 units in the last place"),
+        (lambda xp: xp.no_such_function(2), "AttributeError: module 'my_library' has no attr"),
+    ],
+)
+def test_a_wrong_result_whose_calls_cannot_be_watched(result, said):
+    def run(place, dtype):
+        xp = place.xp
+        return {"y": xp.ones(2, dtype=xp.float32) if place.name == "numpy" else result(xp)}
+
+    place = Place(make_library("my_library"))
+    check = Check("some", "check", run, observable=False)
+    outcome = run_check(check, place, ["float32"], {})
+    assert outcome.status == "failed"
+    assert re.search(said, outcome.text)
+    assert outcome.reproducer.splitlines() == [
+        "import anyprop as ap",
+        "import my_library as xp",
+        "print(ap.check_backend(xp, only='some/check'))",
+    ]
