@@ -164,9 +164,8 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def mutation(session: nox.Session) -> None:
     """Run the tests of layers, losses and optimizers on mutants of them."""
-    session.install(
-        "-e", ".[strict,onnx]", *TEST, *BACKENDS["numpy"], BACKENDS["torch"][0], "mutmut"
-    )
+    session.install("-e", ".[strict,onnx]", *TEST, "mutmut")
+    session.install(*BACKENDS["numpy"], *BACKENDS["torch"], *BACKENDS["jax"])
     # one file's mutants: the first run makes those of all files, and learns which test reaches them
     session.run("mutmut", "run", "anyprop.layers.relu.*", env=ONE_THREAD | {"CI": "1"})
     session.chdir("mutants")

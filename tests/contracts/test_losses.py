@@ -142,6 +142,36 @@ def test_parts_of_a_batch_add_up_by_their_total_weights(case, weighted, backend,
 
 @both_dtypes
 @every_loss
+def test_a_total_weight_has_the_dtype_asked_for(case, dtype, backend, rng):
+    """Whatever the dtypes of targets and weights."""
+    t, weights = backend.asarray(case.t(rng, 5, K)), backend.asarray(rng.uniform(0.5, 2.0, 5))
+    total = case.loss.total_weight(t, weights, dtype=backend.asarray(0.0, dtype).dtype)
+    assert_beside(total, weights, dtype)
+
+
+@every_loss
+def test_nothing_is_copied_that_has_its_dtype_already(case, rng, monkeypatch):
+    """Targets and weights can be large."""
+    xp = ap.get_namespace("numpy")
+    convert, kept = xp.astype, []
+
+    def spied(x, dtype, /, **options):
+        converted = convert(x, dtype, **options)
+        kept.append(x.dtype != dtype or converted is x)
+        return converted
+
+    monkeypatch.setattr(xp, "astype", spied)
+    y, t = _batch(case, Place("numpy"), rng)
+    weights = np.ones(5)
+    case.loss.forward(y, t, sample_weight=weights)
+    case.loss.total_weight(t, weights, dtype=y.dtype)
+    case.loss.correct(y, t)
+    assert kept
+    assert all(kept)
+
+
+@both_dtypes
+@every_loss
 def test_a_batch_of_no_rows_or_no_weight_contributes_nothing(case, dtype, backend, rng):
     for n, weights in ((0, None), (0, []), (3, [0.0, 0.0, 0.0])):
         y, t = _batch(case, backend, rng, n, dtype)
@@ -212,6 +242,9 @@ def test_arrays_of_two_namespaces_are_refused(case, backend, rng):
         case.loss.forward(y, other_backends_array(backend, case.t(rng, 5, K)))
     with pytest.raises(TypeError, match="together"):
         case.loss.forward(y, t, sample_weight=other_backends_array(backend, np.ones(5)))
+    if case.loss.correct(y, t) is not None:
+        with pytest.raises(TypeError, match="together"):
+            case.loss.correct(y, other_backends_array(backend, case.t(rng, 5, K)))
 
 
 @every_loss

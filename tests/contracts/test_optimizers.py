@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +45,7 @@ def run(opt, backend, *, dtype="float64", steps=3, **options):
     """Update a pair (W, b) with fixed gradients."""
     params = arrays(backend, (W, B), dtype)
     state = opt.init(params)
-    for grads in GRADS[:steps]:
+    for grads in itertools.islice(itertools.cycle(GRADS), steps):
         params, state = opt.update(params, arrays(backend, grads, dtype), state, **options)
     return params, state
 
@@ -254,6 +256,9 @@ def test_namespaces_and_devices_are_never_mixed(backend, make):
             with pytest.raises(TypeError, match=word):
                 far = make(lr=namespace(stranger).max(stranger))
                 far.update(p, p, far.init(p))
+            step = namespace(stranger).astype(namespace(stranger).max(stranger), namespace(p).int64)
+            with pytest.raises(TypeError, match=f"params .* but state.step .*{word}"):
+                opt.update(p, p, opt.init(p)._replace(step=step))
 
 
 @every_optimizer
@@ -324,14 +329,14 @@ def test_a_schedule_sets_the_learning_rate_of_every_step(backend, opt, dtype):
 def test_the_step_may_be_an_array(backend, opt):
     if not isinstance(opt, ap.Rprop):
         opt = dataclasses.replace(opt, lr=Warmup(2, Cosine(0.1, steps=20)))
-    expected, _ = run(opt, backend)
+    expected, _ = run(opt, backend, steps=12)
     for dtype in ("float32", "float64"):
         params = arrays(backend, (W, B), dtype)
         state = opt.init(params)
         state = state._replace(step=backend.asarray(np.asarray(0), "int32"))
-        for grads in GRADS:
+        for grads in GRADS * 4:
             params, state = opt.update(params, arrays(backend, grads, dtype), state)
-        assert int(state.step) == 3
+        assert int(state.step) == 12
         assert {dtype_name(array) for array in params} == {dtype}
         tolerance = 1e-5 if dtype == "float32" else 1e-12
         assert_trees_equal(backend, params, expected, rtol=tolerance, atol=tolerance * 1e-2)
@@ -466,8 +471,13 @@ def test_gradients_of_zero_survive_clipping(backend):
 
 def test_a_state_of_another_optimizer_raises(backend):
     p = backend.asarray(W)
-    for theirs, ours in ((ap.SGD(), ap.Adam()), (ap.Adam(), ap.SGD()), (ap.Adam(), ap.RMSProp())):
-        with pytest.raises(ValueError, match="comes from another optimizer or other options"):
+    for theirs, ours, words in (
+        (ap.SGD(), ap.Adam(), "Adam keeps ['m', 'v'], but the state has none"),
+        (ap.Adam(), ap.SGD(), "SGD keeps no slots, but the state has ['m', 'v']"),
+        (ap.Adam(), ap.RMSProp(), "RMSProp keeps ['h'], but the state has ['m', 'v']"),
+    ):
+        told = re.escape(f"{words}; it comes from another optimizer or other options.")
+        with pytest.raises(ValueError, match=told):
             ours.update(p, p, theirs.init(p))
     some, everything = ap.SGD(weight_decay=0.1, decay_biases=False), ap.SGD(weight_decay=0.1)
     for ours, theirs in ((some, everything), (everything, some)):
@@ -482,6 +492,33 @@ def test_a_copy_of_a_state_outlives_an_update_in_place(backend):
     opt.update(p, p, state, donate=True)
     assert kept.step == 1
     assert_trees_equal(backend, kept.slots, slots)
+
+
+def test_a_rule_must_return_every_slot():
+    class Forgetful(ap.Adam):
+        def rule(self, xp):
+            return lambda p, g, m, v, **scalars: (p, m)
+
+    opt = Forgetful()
+    with pytest.raises(ValueError, match="shorter"):
+        opt.update(W, W, opt.init(W))
+
+
+@one_of_each
+def test_numbers_of_the_step_may_be_computed_before(backend, make):
+    """Those given count, and not the state's: a compiled step has them in arrays."""
+    opt = make(lr=0.1, weight_decay=0.0)
+    p, g = backend.asarray(W), backend.asarray(GRADS[0][0])
+    state = opt.init(p)
+    later = state._replace(step=7)
+    expected, _ = opt.update(p, g, later)
+    actual, new = opt.update_with(p, g, state, 0.1, opt.scalars(8, 0.1))
+    assert new.step == 1
+    assert_trees_equal(backend, actual, expected)
+    if make is not ap.Rprop:
+        halved, _ = opt.update_with(p, g, state, 0.1, opt.scalars(1, 0.05))
+        expected, _ = opt.update_with(p, g, state, 0.05)
+        assert_trees_equal(backend, halved, expected)
 
 
 def test_an_empty_tree_has_nothing_to_update():

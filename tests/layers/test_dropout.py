@@ -20,6 +20,12 @@ def test_a_rate_of_zero_drops_nothing(rng):
     assert ap.Dropout(0.0).noise(rng, (100, 100)).all()
 
 
+def test_a_seed_draws_the_same_mask_in_every_version():
+    """Or a run that is resumed would go another way."""
+    mask = ap.Dropout(0.3).noise(np.random.default_rng(7), (4, 8))
+    assert np.packbits(mask).tolist() == [254, 91, 94, 191]
+
+
 @pytest.mark.parametrize("rate", [1.0, -0.1, float("nan"), 2])
 def test_impossible_rates_are_refused(rate):
     with pytest.raises(ValueError, match=r"Dropout: rate must lie in \[0, 1\)"):

@@ -70,10 +70,16 @@ def torch():
 
 
 def torch_trajectory(torch, make, *, lr=None, clip=None, groups=None):
+    path, _ = torch_run(torch, make, lr=lr, clip=clip, groups=groups)
+    return path
+
+
+def torch_run(torch, make, *, lr=None, clip=None, groups=None, steps=STEPS):
+    """Parameters after every step, and what the optimizer remembers of the first of them."""
     params = [torch.nn.Parameter(torch.tensor(p)) for p in START]
     opt = make(torch.optim, params if groups is None else groups(*params))
     path = []
-    for step, grads in enumerate(GRADIENTS):
+    for step, grads in enumerate(GRADIENTS[:steps]):
         for p, g in zip(params, grads, strict=True):
             p.grad = torch.tensor(g)
         if clip is not None:
@@ -82,7 +88,7 @@ def torch_trajectory(torch, make, *, lr=None, clip=None, groups=None):
             group["lr"] = lr(step)
         opt.step()
         path.append(np.concatenate([p.detach().numpy().reshape(-1) for p in params]))
-    return np.stack(path)
+    return np.stack(path), opt.state[params[0]]
 
 
 TORCH = {
@@ -150,6 +156,7 @@ TORCH = {
         lambda o, p: o.RAdam(p, betas=(0.8, 0.9), eps=1e-4, weight_decay=0.1),
     ),
     "radam-never-rectified": (ap.RAdam(beta2=0.6), lambda o, p: o.RAdam(p, betas=(0.9, 0.6))),
+    "radam-barely-rectified": (ap.RAdam(beta2=0.7), lambda o, p: o.RAdam(p, betas=(0.9, 0.7))),
     "adamax": (ap.Adamax(), lambda o, p: o.Adamax(p)),
     "adamax-options": (
         ap.Adamax(beta1=0.8, beta2=0.9, eps=1e-4, weight_decay=0.1),
@@ -179,6 +186,31 @@ def test_torch_with_a_schedule(torch, ours, theirs):
     schedule = Exponential(ours.lr, factor=0.9)
     path = trajectory(dataclasses.replace(ours, lr=schedule))
     assert_same_path(path, torch_trajectory(torch, theirs, lr=schedule))
+
+
+TORCH_NAMES = {
+    "a": ["grad_avg"],
+    "d": ["acc_delta", "step_size"],
+    "h": ["sum", "square_avg"],
+    "m": ["exp_avg"],
+    "prev": ["prev"],
+    "u": ["exp_inf"],
+    "v": ["exp_avg_sq", "momentum_buffer"],
+    "w": ["max_exp_avg_sq"],
+}
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize(("ours", "theirs"), TORCH.values(), ids=TORCH)
+def test_torch_remembers_the_same(torch, ours, theirs):
+    """Also the signs of what only squares are used of."""
+    _, remembered = torch_run(torch, theirs, steps=3)
+    params, state = START, ours.init(START)
+    for grads in GRADIENTS[:3]:
+        params, state = ours.update(params, grads, state)
+    for slot, (array, _) in state.slots.items():
+        (name,) = (name for name in TORCH_NAMES[slot] if name in remembered)
+        np.testing.assert_allclose(array, remembered[name].numpy(), rtol=RTOL)
 
 
 @pytest.mark.needs("torch")

@@ -58,7 +58,7 @@ class Affine(Layer):
         return W | {"b": Spec((self.m,), 0.0)} if self.bias else W
 
     def output_shape(self, shape: Shape) -> Shape:
-        return (*shape[:-1], self.m)
+        return (shape[0], self.m)
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)

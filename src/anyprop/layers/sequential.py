@@ -186,5 +186,5 @@ def flat_pieces(params: Parameters, grads: Grads) -> list[Array]:
 def joined(params: Parameters, pieces: list[Array]) -> Parameters:
     """Join gradient vectors into one, under the names of `params`."""
     if not pieces:
-        return Parameters(params.layout, params.flat[:0])
+        return Parameters(params.layout, params.flat)  # which is empty, too
     return Parameters(params.layout, concatenated(pieces))
