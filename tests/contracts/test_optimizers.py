@@ -207,6 +207,9 @@ def test_structures_that_differ_raise_and_show_both(backend, make):
     if state.slots:
         with pytest.raises(ValueError, match=r"state.slots\['.+'\] and params differ"):
             opt.update(w, w, state)
+    opt = ap.SGD(weight_decay=0.1, decay_biases=False)
+    with pytest.raises(ValueError, match=r"state.decay_mask and params differ"):
+        opt.update(w, w, opt.init({"W": w, "b": b}))
 
 
 @one_of_each

@@ -226,10 +226,12 @@ class Optimizer:
         for p, g, *slot in zip(ps, gs, *slots.values(), strict=True):
             _check_beside(p, [("grads", g), *zip(slots, slot, strict=True)])
         if self._clips:
-            gs = _tree.leaves_like(self._clipped(grads), params, names=("grads", "params"))
+            gs = _tree.leaves(self._clipped(_tree.rebuild(params, gs)))
         masks: list[Any] = [1.0] * len(ps)
         if state.decay_mask is not None:
-            masks = _tree.leaves_like(state.decay_mask, params, names=("decay_mask", "params"))
+            masks = _tree.leaves_like(
+                state.decay_mask, params, names=("state.decay_mask", "params")
+            )
         rule = self.rule(xp)
         if scalars is None and not is_scalar_array(lr) and not is_scalar_array(t):
             scalars = self.scalars(int(t), lr)
