@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from functools import partial
 
 import numpy as np
@@ -246,6 +248,16 @@ def test_a_layer_is_a_value(case):
     assert copy == case.layer
     assert hash(copy) == hash(case.layer)
     assert copy != ap.Affine(99, 99)
+
+
+@every_layer
+def test_every_number_of_a_layer_is_checked(case):
+    options = dataclasses.fields(case.layer) if dataclasses.is_dataclass(case.layer) else ()
+    for option in options:
+        if isinstance(getattr(case.layer, option.name), (bool, int, float)):
+            told = f"{type(case.layer).__name__}: {option.name} must"
+            with pytest.raises((TypeError, ValueError), match=told):
+                dataclasses.replace(case.layer, **{option.name: math.nan})
 
 
 @pytest.mark.needs("jax")

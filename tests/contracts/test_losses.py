@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -291,6 +292,15 @@ def test_a_loss_is_a_value(case):
     copy = eval(repr(case.loss), vars(ap))
     assert copy == case.loss
     assert hash(copy) == hash(case.loss)
+
+
+@every_loss
+def test_every_number_of_a_loss_is_checked(case):
+    for option in dataclasses.fields(case.loss):
+        if isinstance(getattr(case.loss, option.name), (bool, int, float)):
+            told = f"{type(case.loss).__name__}: {option.name} must"
+            with pytest.raises((TypeError, ValueError), match=told):
+                dataclasses.replace(case.loss, **{option.name: math.nan})
 
 
 @pytest.mark.needs("jax")

@@ -507,6 +507,33 @@ def test_a_rule_must_return_every_slot():
         opt.update(W, W, opt.init(W))
 
 
+def test_a_slot_that_is_left_out_reaches_the_rule_as_zero():
+    class Watched(ap.RMSProp):
+        def rule(self, xp):
+            def rule(p, g, h, a, v, **scalars):
+                assert (a, v) == (0.0, 0.0)
+                return p, h, a, v
+
+            return rule
+
+    opt = Watched()
+    _, state = opt.update(W, W, opt.init(W))
+    assert list(state.slots) == ["h"]
+
+
+def test_what_depends_on_the_step_alone_is_computed_once():
+    class Counting(ap.Adam):
+        calls = 0
+
+        def scalars(self, t, lr):
+            type(self).calls += 1
+            return super().scalars(t, lr)
+
+    opt = Counting()
+    opt.update((W, B), (W, B), opt.init((W, B)))
+    assert Counting.calls == 1
+
+
 @one_of_each
 def test_numbers_of_the_step_may_be_computed_before(backend, make):
     """Those given count, and not the state's: a compiled step has them in arrays."""

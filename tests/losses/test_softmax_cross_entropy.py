@@ -110,7 +110,7 @@ def test_class_weights_must_match_the_classes(backend):
     ],
 )
 def test_impossible_settings_are_refused(options, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^SoftmaxCrossEntropy: {message}"):
         ap.SoftmaxCrossEntropy(**options)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from anyprop._checks import check_rows, check_shape, count, fields
+from anyprop._checks import check_rows, check_shape, count, fields, flag
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -51,7 +51,7 @@ class Affine(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        fields(self, d=count, m=count)
+        fields(self, d=count, m=count, bias=flag)
 
     def specs(self) -> Mapping[str, Spec]:
         W = {"W": Spec((self.d, self.m))}
