@@ -11,7 +11,15 @@ from anyprop.benchmark.conduct import conduct
 from anyprop.benchmark.contestants.registry import CONTESTANTS
 from anyprop.benchmark.reference import difference, reference
 from anyprop.benchmark.runner import NotRunError
-from anyprop.benchmark.workloads import EPOCH, STEP, UPDATE, WORKLOADS, Problem, Workload
+from anyprop.benchmark.workloads import (
+    EPOCH,
+    STEP,
+    TRAINING,
+    UPDATE,
+    WORKLOADS,
+    Problem,
+    Workload,
+)
 
 HERE = {
     "numpy": [
@@ -19,10 +27,10 @@ HERE = {
         *("numpy-book", "sklearn", "floor-products"),
     ],
     "torch": ["anyprop-torch", "torch", "torch-loader"],
-    "jax": ["anyprop-jax", "anyprop-jax-compiled", "jax-jit", "jax-scan"],
+    "jax": ["anyprop-jax", "anyprop-jax-compiled", "anyprop-jax-loop", "jax-jit", "jax-scan"],
 }
 LATER = {"torch-compile", "torch-graph", "floor-streams", "anyprop-cupy", "anyprop-cupy-compiled"}
-LATER |= {"anyprop-torch-compiled", "anyprop-cupy-compiled-nvmath"}
+LATER |= {"anyprop-torch-compiled", "anyprop-cupy-compiled-nvmath", "anyprop-cupy-loop"}
 
 
 def problem(name, **changes):
@@ -40,6 +48,12 @@ def short_epoch(workload):
     return {"flat": arrays["flat"], "x": x, "t": t, "order": rng.permutation(n)}
 
 
+def few_digits(workload):
+    """Make a training that is tested by the digits it learns."""
+    arrays = short_epoch(workload)
+    return {**arrays, "test_x": arrays["x"], "test_t": arrays["t"]}
+
+
 @pytest.fixture(scope="module")
 def problems():
     return [
@@ -47,6 +61,7 @@ def problems():
         problem("tiny", sizes=(4, 8, 3)),
         problem("update-10k"),
         problem("epoch", make=short_epoch, batch_size=20),
+        problem("training", make=few_digits, batch_size=20, epochs=10),
     ]
 
 
@@ -113,10 +128,21 @@ def test_a_mistake_is_noticed(problems):
     """A learning rate that is a tenth off is not let pass by any workload."""
     for given in problems:
         workload = given.workload
+        if workload.kind == TRAINING:
+            continue
         wrong = Problem(Workload(**{**vars(workload), "lr": 1.1 * workload.lr}), given.arrays)
         runner = CONTESTANTS["numpy-book"].makers[workload.kind](wrong, "cpu")
         off = difference(runner.check(workload.checked), reference(given, "rmsprop"))
         assert off > workload.tolerance, workload.name
+
+
+def test_a_training_that_falls_short_is_noticed(problems):
+    short = Workload(**{**vars(problems[-1].workload), "epochs": 1, "lr": 1e-9})
+    given = Problem(short, problems[-1].arrays)
+    runner = CONTESTANTS["anyprop-numpy"].makers[TRAINING](given, "cpu")
+    (missing,) = runner.check(1)
+    assert 0.5 < missing < 0.98
+    assert difference([missing], reference(given, "adam")) > given.workload.tolerance
 
 
 def test_a_difference_is_relative_and_nan_is_one():
@@ -127,8 +153,8 @@ def test_a_difference_is_relative_and_nan_is_one():
     assert not difference([float("nan"), 1.0], [1.0, 2.0]) <= 1e9
 
 
-def test_workloads_are_of_three_kinds_and_named_after_themselves():
-    assert {w.kind for w in WORKLOADS.values()} == {STEP, UPDATE, EPOCH}
+def test_workloads_are_of_four_kinds_and_named_after_themselves():
+    assert {w.kind for w in WORKLOADS.values()} == {STEP, UPDATE, EPOCH, TRAINING}
     assert all(name == workload.name for name, workload in WORKLOADS.items())
     assert all(workload.title for workload in WORKLOADS.values())
 

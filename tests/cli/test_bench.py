@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from anyprop.benchmark.results import Results
+from anyprop.benchmark.results import Outcome, Results
+from anyprop.benchmark.workloads import WORKLOADS
 from anyprop.cli import bench
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -74,3 +75,17 @@ def test_what_was_measured_before_ctrl_c_is_kept(run, monkeypatch):
     assert (code, err) == (130, "anyprop: interrupted.\n")
     results = Results.load(Path("runs/bench/results.json"))
     assert [outcome.name for outcome in results.outcomes] == ["tiny"]
+
+
+@pytest.mark.parametrize(("device", "left_out"), [("cpu", {"huge", "training"}), ("cuda", set())])
+def test_what_is_measured_if_nothing_is_named(device, left_out, run, monkeypatch):
+    done = []
+
+    def conduct(name, *args, **options):
+        done.append(name)
+        return Outcome(name, name, "step", 0.0, {})
+
+    monkeypatch.setattr(bench, "conduct", conduct)
+    code, _, _ = run("bench", "--device", device)
+    assert code == 0
+    assert set(WORKLOADS) - set(done) == left_out

@@ -17,11 +17,12 @@ from anyprop.data.mnist import load_mnist
 from anyprop.network import MLP
 from anyprop.training.batches import batch_indices
 
-STEP, UPDATE, EPOCH = "step", "update", "epoch"
+STEP, UPDATE, EPOCH, TRAINING = "step", "update", "epoch", "training"
 
 RHO, EPS = 0.99, 1e-7  # of RMSProp
 ADAM_EPS = 1e-12  # so small that it does not matter where an Adam adds it
 SEED = 8
+WANTED = 0.98  # share of the test digits that a training must get right
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Workload:
         What the command line calls it.
     title : str
         What tables and charts call it.
-    kind : {"step", "update", "epoch"}
+    kind : {"step", "update", "epoch", "training"}
         What is counted.
     make : callable
         ``make(workload)`` gives the arrays by name, NumPy, float32 or int64.
@@ -52,6 +53,10 @@ class Workload:
         Of how many steps, updates or epochs the results are compared.
     chunk : int
         Steps that a contestant may do in one call, if it can.
+    epochs : int
+        Passes through the data in a training.
+    devices : tuple of str
+        Where it is measured if nobody asks for it by name.
     """
 
     name: str
@@ -65,6 +70,8 @@ class Workload:
     batches: int = 0
     checked: int = 1
     chunk: int = 1
+    epochs: int = 1
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
 
 class Problem(NamedTuple):
@@ -159,6 +166,12 @@ def _mnist(workload: Workload) -> dict[str, Any]:
     return {"flat": _flat(workload), "x": x, "t": t, "order": order}
 
 
+def _mnist_and_test(workload: Workload) -> dict[str, Any]:
+    """Take all digits, those of the test too."""
+    (x, t), (test_x, test_t) = load_mnist()
+    return {"flat": _flat(workload), "x": x, "t": t, "test_x": test_x, "test_t": test_t}
+
+
 _ARTICLE = (784, 200, 200, 10)
 
 WORKLOADS = {
@@ -201,6 +214,20 @@ WORKLOADS = {
             checked=4,
             chunk=4,
         ),
+        Workload(
+            name="huge",
+            title="A huge network's step: 4 x (4096 x 4096), batch 4096",
+            kind=STEP,
+            make=_noise,
+            tolerance=1e-4,
+            lr=1e-6,
+            sizes=(4096,) * 5,
+            batch_size=4096,
+            batches=2,
+            checked=2,
+            chunk=2,
+            devices=("cuda",),
+        ),
         *(
             Workload(
                 name=f"update-{short}",
@@ -225,6 +252,18 @@ WORKLOADS = {
             tolerance=1e-2,
             sizes=_ARTICLE,
             batch_size=100,
+        ),
+        Workload(
+            name="training",
+            title="MNIST to 98 % of the test digits: 784-200-200-10, Adam, 8 epochs of 600 batches",
+            kind=TRAINING,
+            make=_mnist_and_test,
+            tolerance=0.0,
+            lr=2e-3,
+            sizes=_ARTICLE,
+            batch_size=100,
+            epochs=8,
+            devices=("cuda",),
         ),
     )
 }

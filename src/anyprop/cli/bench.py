@@ -34,7 +34,8 @@ def add_options(parser: Parser) -> None:
         nargs="*",
         type=checked(_workload),
         metavar="WORKLOAD",
-        help=f"{', '.join(WORKLOADS)} (default: all)",
+        help=f"{', '.join(WORKLOADS)} (default: all, but on the CPU without "
+        f"{' and '.join(w.name for w in WORKLOADS.values() if 'cpu' not in w.devices)})",
     )
     parser.add_argument(
         "--only",
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print the tables, write the files."""
     with wrong_calls():
         require_extras("matplotlib")
-        names = args.workloads or list(WORKLOADS)
+        names = args.workloads or [w.name for w in WORKLOADS.values() if args.device in w.devices]
         folder = make_folder(args.out)
         results = Results(describe(_words(args), args.device), [])
     machine = results.about["machine"]

@@ -19,13 +19,17 @@ from anyprop.backend import (
     to_host,
 )
 from anyprop.benchmark.runner import NotRunError, Runner, sampled, summed_up
-from anyprop.benchmark.workloads import EPS, RHO, Problem
-from anyprop.compiled.dispatch import compile
+from anyprop.benchmark.workloads import EPS, RHO, SEED, WANTED, Problem
+from anyprop.compiled.dispatch import compile, compiled_loop
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
+from anyprop.optimizers.adam import Adam
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.rmsprop import RMSProp
 from anyprop.parameters import Layout, Parameters, Spec
+from anyprop.schedules import schedule_by_name
+from anyprop.training._host import read
+from anyprop.training.evaluate import evaluate
 from anyprop.training.fit import fit
 from anyprop.training.step import Step, make_step
 
@@ -60,6 +64,39 @@ def step(
         [(place(x), place(t)) for x, t in problem.batches],
         read=lambda carry, value: [float(to_host(value))],
         wait=_wait(backend, device),
+    )
+
+
+def steps(problem: Problem, device: str, *, backend: str) -> Runner:
+    """Do a chunk of training steps in a call, as `fit` does them, each with a batch out of the data."""
+    place, workload = _placer(backend, device), problem.workload
+    net, opt = MLP(workload.sizes), _rmsprop(problem)
+    loop: Any = compiled_loop(
+        make_step(net, SoftmaxCrossEntropy(), opt), get_namespace(backend), workload.chunk
+    )
+    x, t = problem.arrays["x"], problem.arrays["t"]
+    data = {
+        "x": place(x.reshape(-1, x.shape[-1])),
+        "t": place(t.reshape(-1)),
+        "sample_weight": None,
+    }
+    rows = np.arange(t.size).reshape(-1, workload.chunk, workload.batch_size)
+
+    def start() -> Any:
+        params = _parameters(problem, place)
+        return params, opt.init(params)
+
+    def step(carry: Any, batches: Any) -> Any:
+        params, state, values = loop(*carry, data, batches)
+        return (params, state), values
+
+    return Runner(
+        start,
+        step,
+        [([*batches],) for batches in rows],
+        read=lambda carry, values: read(values),
+        wait=_wait(backend, device),
+        chunk=workload.chunk,
     )
 
 
@@ -132,6 +169,46 @@ def epoch(
         step,
         [()],
         read=lambda carry, losses: summed_up(losses),
+        wait=_wait(backend, device),
+    )
+
+
+def training(
+    problem: Problem, device: str, *, backend: str, compiled: bool | str = False
+) -> Runner:
+    """Train to the end, always from the same start, and then see what is missing to the accuracy."""
+    place, workload = _placer(backend, device), problem.workload
+    net, loss, size = MLP(workload.sizes), SoftmaxCrossEntropy(), workload.batch_size
+    data, test = (
+        (place(problem.arrays[f"{of}x"]), place(problem.arrays[f"{of}t"])) for of in ("", "test_")
+    )
+    length = workload.epochs * -(-len(problem.arrays["t"]) // size)
+    opt = Adam(schedule_by_name("linear", workload.lr, length))
+
+    def step(params: Parameters) -> Any:
+        result = fit(
+            net,
+            params,
+            data,
+            loss=loss,
+            optimizer=opt,
+            batch_size=size,
+            epochs=workload.epochs,
+            seed=SEED,
+            compile=compiled,
+        )
+        return params, result.params
+
+    def missing(_: Parameters, trained: Parameters) -> list[float]:
+        accuracy = evaluate(net, trained, test, loss=loss).accuracy
+        assert accuracy is not None
+        return [max(WANTED - accuracy, 0.0)]
+
+    return Runner(
+        lambda: _parameters(problem, place),
+        step,
+        [()],
+        read=missing,
         wait=_wait(backend, device),
     )
 

@@ -80,30 +80,58 @@ def graphed_step(problem: Problem, device: str) -> Runner:
     torch = _torch(device)
     start, one = _trainer(torch, problem, device, capturable=True)
     inputs = [(_tensor(torch, x, device), _tensor(torch, t, device)) for x, t in problem.batches]
-    x, t = inputs[0][0].clone(), inputs[0][1].clone()
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            one(x, t)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = one(x, t)
-
-    def replay(carry: None, new_x: Any, new_t: Any) -> tuple[None, Any]:
-        x.copy_(new_x)
-        t.copy_(new_t)
-        graph.replay()
-        return None, loss
-
+    replay = _captured(torch, one, inputs[0])
     return Runner(
         start,
-        replay,
+        lambda carry, *batch: (None, replay(*batch)),
         inputs,
         read=lambda carry, loss: [loss.item()],
         wait=_wait(torch, device),
     )
+
+
+def graphed_epoch(problem: Problem, device: str) -> Runner:
+    """Do epochs of such steps; a graph takes its batch by the row indices that are copied into place."""
+    torch = _torch(device)
+    start, one = _trainer(torch, problem, device, capturable=True)
+    x = _tensor(torch, problem.arrays["x"], device)
+    t = _tensor(torch, problem.arrays["t"], device)
+    order = [_tensor(torch, rows, device) for rows in problem.order]
+    replay = _captured(torch, lambda rows: one(x[rows], t[rows]), (order[0],))
+
+    def epoch(carry: None) -> tuple[None, Any]:
+        losses = [replay(rows).clone() for rows in order]
+        return None, torch.stack(losses).tolist()
+
+    return Runner(
+        start,
+        epoch,
+        [()],
+        read=lambda carry, losses: summed_up(losses),
+        wait=_wait(torch, device),
+    )
+
+
+def _captured(torch: Any, one: Callable[..., Any], batch: tuple[Any, ...]) -> Callable[..., Any]:
+    """Capture a training step; give the function that copies a batch into place and repeats it."""
+    places = [tensor.clone() for tensor in batch]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            one(*places)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = one(*places)
+
+    def replay(*batch: Any) -> Any:
+        for place, tensor in zip(places, batch, strict=True):
+            place.copy_(tensor)
+        graph.replay()
+        return loss
+
+    return replay
 
 
 def _torch(device: str) -> Any:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from anyprop.benchmark.contestants import floors, jax_jit, numpy_book, ours, pytorch, scikit
 from anyprop.benchmark.runner import Runner
-from anyprop.benchmark.workloads import EPOCH, STEP, UPDATE, Problem
+from anyprop.benchmark.workloads import EPOCH, STEP, TRAINING, UPDATE, Problem
 
 Maker: TypeAlias = Callable[[Problem, str], Runner]
 """``maker(problem, device)`` makes a contestant ready."""
@@ -57,6 +57,7 @@ def _ours(
         STEP: partial(ours.step, backend=backend, compiled=compiled),
         UPDATE: partial(ours.update, backend=backend, compiled=compiled),
         EPOCH: partial(ours.epoch, backend=backend, compiled=compiled),
+        TRAINING: partial(ours.training, backend=backend, compiled=compiled),
     }
     return Contestant(
         f"anyprop-{backend}" + "-compiled" * bool(compiled) + f"-{extra}" * bool(extra),
@@ -64,6 +65,17 @@ def _ours(
         makers,
         needs=(backend, extra) if extra else (backend,),
         without=tuple(package for package in ("numba", "nvmath") if package != extra),
+        devices=devices,
+        side=OURS,
+    )
+
+
+def _our_loop(backend: str, devices: tuple[str, ...], needs: tuple[str, ...]) -> Contestant:
+    return Contestant(
+        f"anyprop-{backend}-loop",
+        f"anyprop compiled, {_TITLES[backend]}, many steps in a call",
+        {STEP: partial(ours.steps, backend=backend)},
+        needs=needs,
         devices=devices,
         side=OURS,
     )
@@ -81,8 +93,10 @@ CONTESTANTS = {
         _ours("cupy", _CUDA),
         _ours("cupy", _CUDA, compiled=True),
         _ours("cupy", _CUDA, compiled=True, extra="nvmath"),
+        _our_loop("cupy", _CUDA, ("cupy", "nvmath")),
         _ours("jax", _BOTH),
         _ours("jax", _BOTH, compiled=True),
+        _our_loop("jax", _BOTH, ("jax",)),
         _ours("torch", _BOTH),
         _ours("torch", _BOTH, compiled="inductor"),
         Contestant(
@@ -124,7 +138,7 @@ CONTESTANTS = {
         Contestant(
             "torch-graph",
             "PyTorch, CUDA graph",
-            {STEP: pytorch.graphed_step},
+            {STEP: pytorch.graphed_step, EPOCH: pytorch.graphed_epoch},
             needs=("torch",),
             devices=_CUDA,
         ),
