@@ -37,10 +37,8 @@ def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview])
         with contextlib.suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
-            error.filename, error.filename2 = (
-                str(path),
-                None,
-            )  # the part's name tells nobody anything
+            # The part's name tells nobody anything.
+            error.filename, error.filename2 = str(path), None
         raise
     with contextlib.suppress(OSError):  # not every system can open a folder
         folder = os.open(path.parent, os.O_RDONLY)

@@ -230,6 +230,11 @@ def available_backends(only: Sequence[str] | None = None) -> list[Backend]:
     list of Backend
         One entry for each backend.
 
+    Raises
+    ------
+    ValueError
+        A name is unknown; the message shows the nearest one.
+
     Examples
     --------
     >>> available_backends(only=["numpy"])[0].devices
@@ -347,7 +352,7 @@ def from_host(
     Parameters
     ----------
     array : numpy.ndarray
-        Any shape and dtype.
+        Any shape and dtype; also a list or a number, as `numpy.asarray` takes them.
     xp : namespace or str, optional
         Where to; NumPy by default.
     dtype : str, optional
@@ -358,12 +363,17 @@ def from_host(
     Returns
     -------
     array
-        The same numbers, an array of `xp`; shape kept. It may share memory with `array`.
+        The same numbers, an array of `xp`; shape kept. It may share memory with `array`. JAX without its
+        64-bit mode makes int32 of int64.
 
     Raises
     ------
     TypeError
-        The namespace cannot hold the dtype: JAX without its 64-bit mode.
+        The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64.
+    ValueError
+        There is no such namespace or device.
+    BackendUnavailableError
+        The backend is known but cannot be used on this machine.
     """
     host = np.asarray(array)
     if dtype is not None:
@@ -472,6 +482,11 @@ def to_namespace(
     array
         The same numbers, an array of `xp`; shape kept.
 
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As `to_host` and `from_host`.
+
     Examples
     --------
     >>> import numpy as np
@@ -488,6 +503,11 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     ----------
     named : sequence of (str, array)
         Each array under the name that the message shall use.
+
+    Returns
+    -------
+    namespace
+        Where all of them belong.
     """
     first_name, first = named[0]
     xp = namespace(first)

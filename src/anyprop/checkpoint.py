@@ -119,8 +119,8 @@ def save(
         `params` is something else, the network has layers of your own, or `config` holds what
         JSON does not know.
     ValueError
-        The parameters are not those of the network, the state is not theirs, or what is to be kept
-        beside the arrays takes more than 1 MiB.
+        The parameters are not those of the network, the state is not theirs, step is negative, or what
+        is to be kept beside the arrays takes more than 1 MiB.
     OSError
         The file cannot be written; an older one is still there, whole.
 

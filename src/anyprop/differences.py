@@ -152,9 +152,10 @@ def gradcheck(
         An entry is off by more than `tol`, a gradient is missing or has the wrong shape or dtype, or
         forward or backward wrote into its arguments. It is an AssertionError.
     TypeError
-        x or the parameters are not float64, or the target is neither a layer nor a loss.
+        x or the parameters are not float64, the target is neither a layer nor a loss, or an argument is
+        given that this kind of target has no use for.
     ValueError
-        x or t is needed and cannot be guessed.
+        x or t is needed and cannot be guessed, there are no numbers to compare, or h or tol is not positive.
 
     Examples
     --------

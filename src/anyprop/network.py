@@ -43,7 +43,8 @@ def MLP(
     """Make a multilayer perceptron.
 
     Each hidden block is Affine, norm, activation, Dropout, as far as they are asked for; a bare
-    Affine follows the last of them, so that the network gives logits or real numbers.
+    Affine follows the last of them, so that the network gives logits or real numbers. An Affine that a
+    BatchNorm follows has no bias, as that would be subtracted again.
 
     Parameters
     ----------
@@ -66,9 +67,9 @@ def MLP(
     Raises
     ------
     TypeError
-        A size is no whole number.
+        A size is no whole number, dropout no number, or residual neither True nor False.
     ValueError
-        Fewer than two sizes, one below 1, or an unknown activation or norm.
+        Fewer than two sizes, one below 1, an unknown activation or norm, or dropout outside [0, 1).
 
     Examples
     --------

@@ -184,6 +184,11 @@ class Parameters:
             New trainable numbers; the present ones by default.
         running : array, shape (R,), optional
             New running statistics; the present ones by default.
+
+        Returns
+        -------
+        Parameters
+            Others; these stay as they are.
         """
         return Parameters(
             self.layout,

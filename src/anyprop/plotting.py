@@ -74,7 +74,10 @@ def plot_history(
     figure = figures.Figure(figsize=(6.4 * len(names), 4.2), layout="constrained")
     axes = figure.subplots(1, len(names), sharex=True, squeeze=False)[0]
     for i, (name, run) in enumerate(runs.items()):
-        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": _STYLES[i // len(COLOURS) % 4]}
+        style = {
+            "color": COLOURS[i % len(COLOURS)],
+            "linestyle": _STYLES[i // len(COLOURS) % len(_STYLES)],
+        }
         _draw_loss(axes[0], name, run, smooth, style)
         if len(names) > 1:
             _draw_points(axes[1], name, run, "validation_accuracy", style)

@@ -1,9 +1,11 @@
 """How a contestant does its work: from a start, step by step, and never ahead of the clock.
 
-carry = start()
-for arguments in inputs, in a circle:
-    carry, out = step(carry, *arguments)
-wait(carry)                            # until all of it is computed
+    carry = start()
+    for arguments in inputs, in a circle:
+        carry, out = step(carry, *arguments)
+    wait(carry)                            # until all of it is computed
+
+A contestant makes a `Runner` of these four; the worker drives it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from anyprop.benchmark.contestants.registry import OURS
 from anyprop.benchmark.results import Entry, Outcome, Results
 
 _UNITS = ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (float("inf"), 1.0, "s"))
@@ -80,7 +81,7 @@ def markdown(outcome: Outcome) -> str:
     header, rows = cells(outcome)
     lines = [_line(header), _line(["---"] + ["---:"] * (len(header) - 1))]
     for entry, row in zip(ranked(outcome), rows, strict=True):
-        bold = entry.side == "anyprop"
+        bold = entry.side == OURS
         lines.append(_line([f"**{row[0]}**" if bold else row[0], *row[1:]]))
     missing = absent(outcome)
     if missing:

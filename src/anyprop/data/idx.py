@@ -228,7 +228,7 @@ def load_idx(
     -------
     (x, t), (xv, tv) : tuple of tuples of arrays
         Of a data set: x, (N, H W) or (N, 1, H, W) of `dtype`, and t, (N,) int64 or (N, classes) of
-        `dtype`, for training; the same for testing.
+        `dtype`, for training; the same for testing. JAX without its 64-bit mode makes the labels int32.
     array
         Of a single file: its numbers in the shape and dtype they have there.
 

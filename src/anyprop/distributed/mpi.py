@@ -55,9 +55,8 @@ class MPICommunicator:
         if timeout is not None:
             timeout = positive(type(self).__name__, "timeout", timeout)
         self._mpi = _mpi()
-        self._world = (
-            self._mpi.COMM_WORLD.Dup()
-        )  # so that nobody else's messages are taken for ours
+        # A communicator of our own, so that nobody else's messages are taken for ours.
+        self._world = self._mpi.COMM_WORLD.Dup()
         self.rank = int(self._world.rank)
         self.size = int(self._world.size)
         self.local_rank = int(self._world.Split_type(self._mpi.COMM_TYPE_SHARED).rank)

@@ -99,8 +99,12 @@ class Layer:
 
         Raises
         ------
+        TypeError
+            `weights` is neither a name nor a function, or the backend cannot hold the dtype.
         ValueError
             Unknown name, negative seed, unknown device, or an initializer's result of another shape.
+        BackendUnavailableError
+            The backend is known but cannot be used on this machine.
 
         Examples
         --------

@@ -31,7 +31,7 @@ class PoissonNLL(Loss):
     Notes
     -----
     Targets are counts (N, K), the shape of the predictions; fractions are allowed. A log rate above
-    log(largest number / 1e6), 74.9 in float32 and 695.9 in float64, makes the value infinite; in
+    log(largest number / 1e6), 74.9 in float32 and 696.0 in float64, makes the value infinite; in
     float16 the limit is 8.3.
 
     References

@@ -1,6 +1,8 @@
 """SGD: stochastic gradient descent.
 
-p <- p - lr g
+    p <- p - lr g
+
+g is the gradient of a batch: that of all the data, and noise.
 """
 
 from __future__ import annotations
