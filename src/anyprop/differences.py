@@ -155,7 +155,8 @@ def gradcheck(
         x or the parameters are not float64, the target is neither a layer nor a loss, or an argument is
         given that this kind of target has no use for.
     ValueError
-        x or t is needed and cannot be guessed, there are no numbers to compare, or h or tol is not positive.
+        x or t is needed and cannot be guessed, there are no numbers to compare, or h or tol is not
+        positive.
 
     Examples
     --------

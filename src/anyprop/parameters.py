@@ -187,7 +187,7 @@ class Parameters:
 
         Returns
         -------
-        Parameters
+        params : Parameters
             Others; these stay as they are.
         """
         return Parameters(
