@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import anyprop as ap
@@ -13,7 +14,7 @@ NETWORKS = [
     ap.MLP([4, 3, 2]),
     ap.MLP([4, 8, 8, 2], "gelu", norm="batch", dropout=0.25, residual=True),
     ap.MLP([4, 8, 8, 2], "leaky_relu", norm="layer"),
-    ap.Affine(2, 3, bias=False),
+    ap.Affine(2, 3, bias=np.False_),
     ap.Residual(ap.Residual(ap.Sequential(ap.ELU(0.5), ap.Softmax()))),
 ]
 
@@ -60,6 +61,7 @@ def test_layers_of_your_own_are_refused_wherever_they_stand():
         ({"layer": "Affine", "d": 2, "m": 3, "more": 1}, "does not describe"),
         ({"layer": "Affine", "d": "2", "m": 3}, "does not describe"),
         ({"layer": "Affine", "d": 0, "m": 3}, "at least 1"),
+        ({"layer": "Affine", "d": 2, "m": 3, "bias": "no"}, "does not describe"),
         ({"layer": "Dropout", "rate": 1.5}, "rate"),
         ({"layer": "Sequential"}, "does not describe"),
         ({"layer": "Sequential", "layers": 3}, "does not describe"),

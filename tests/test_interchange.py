@@ -126,7 +126,7 @@ def test_layers_of_your_own_have_no_name_in_torch():
 
     with pytest.raises(TypeError, match=r"Mine\(\) is not one of anyprop's layers"):
         interchange.to_torch(Mine(), Mine().init())
-    with pytest.raises(ValueError, match="params are not those of net"):
+    with pytest.raises(ValueError, match="params belong to another network than net"):
         interchange.to_torch(NET, Mine().init())
 
 
@@ -177,6 +177,12 @@ def test_sklearn_and_back(theirs, ours, rng):
 def test_networks_that_sklearn_cannot_have(net, named):
     with pytest.raises(ValueError, match=f"scikit-learn has no place for .*{named}"):
         interchange.to_sklearn(net, net.init())
+
+
+def test_sklearn_gets_no_parameters_of_another_network():
+    """Those of a deeper one have all the names that this network needs."""
+    with pytest.raises(ValueError, match="params belong to another network than net"):
+        interchange.to_sklearn(ap.MLP([4, 2]), ap.MLP([4, 2, 2]).init())
 
 
 def test_dropout_has_no_part_in_it(backend):

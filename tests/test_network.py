@@ -73,6 +73,7 @@ def test_sizes_may_be_any_sequence_of_whole_numbers():
         (([3, 2],), {"norm": "bach"}, ValueError, "unknown norm 'bach'; did you mean 'batch'"),
         (([3, 2],), {"dropout": 1.0}, ValueError, r"dropout must lie in \[0, 1\)"),
         (([3, 2],), {"dropout": "much"}, TypeError, "dropout must be a number"),
+        (([3, 3, 2],), {"residual": "no"}, TypeError, "residual must be True or False, not 'no'"),
     ],
 )
 def test_wrong_mlps_are_refused(args, options, error, message):

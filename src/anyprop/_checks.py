@@ -33,6 +33,11 @@ def few(items: Iterable[object]) -> str:
     return listed if len(items) <= 4 else f"{listed} and {len(items) - 4} more"
 
 
+def kind(value: object) -> str:
+    """Name the class of `value` and the module that it is from."""
+    return f"{type(value).__module__}.{type(value).__name__}"
+
+
 def check_shape(name: str, array: Array, expected: Shape) -> None:
     """Raise ValueError unless `array` has exactly the shape `expected`."""
     if tuple(array.shape) != tuple(expected):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
-from anyprop._checks import unknown
+from anyprop._checks import kind, unknown
 from anyprop._typing import Array, Device, Namespace
 
 # name -> (module that holds the namespace, package to look for, what to install)
@@ -104,7 +104,7 @@ def _find(array: Array) -> Namespace:
         xp = array_api_compat.array_namespace(array)
     except TypeError:
         raise TypeError(
-            f"{type(array).__module__}.{type(array).__name__} is not an Array API array; "
+            f"{kind(array)} is not an Array API array; "
             "pass an array of NumPy, CuPy, PyTorch, JAX or another Array API library."
         ) from None
     _NAMESPACE_OF_TYPE[type(array)] = xp

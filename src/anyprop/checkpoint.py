@@ -35,6 +35,7 @@ from anyprop._typing import Namespace
 from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.description import describe, rebuild, settings_of
 from anyprop.layers.base import Layer
+from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Layout, Parameters, Spec
 from anyprop.training.history import EpochRecord, History
@@ -151,8 +152,8 @@ def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
         raise TypeError(f"params must be what net.init() returns, not {type(params).__name__}.")
     if params.running is None and params.layout.size(trainable=False):
         raise ValueError("params lack their running statistics; gradients cannot be saved.")
-    if net is not None and Layout.of(net.specs()) != params.layout:
-        raise ValueError(f"params are not those of net: they are {params}.")
+    if net is not None:
+        check_params(net, params)
     packed = _Packed(params.layout)
     metadata = {
         "dtype": dtype_name(params.flat),

@@ -38,7 +38,7 @@ from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential
 from anyprop.layers.sigmoid import Sigmoid
 from anyprop.layers.tanh import Tanh
-from anyprop.network import MLP
+from anyprop.network import MLP, check_params
 from anyprop.parameters import Layout, Parameters
 
 _TORCH_NAMES: dict[type[Layer], dict[str, str]] = {
@@ -68,7 +68,7 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     Raises
     ------
     TypeError
-        A layer with parameters is not one of the library's.
+        A layer with parameters is not one of the library's, or `params` is something else.
     ValueError
         The parameters are not those of the network.
 
@@ -80,8 +80,7 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     {'0.weight': (100, 784), '0.bias': (100,), '2.weight': (10, 100), '2.bias': (10,)}
     """
     names = _torch_names(net)
-    if Layout.of(net.specs()) != params.layout:
-        raise ValueError(f"params are not those of net: they are {params}.")
+    check_params(net, params)
     return {
         names[name]: np.array(to_host(array).T, order="C") for name, array in params.named().items()
     }
@@ -202,8 +201,11 @@ def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list
 
     Raises
     ------
+    TypeError
+        `params` is something else.
     ValueError
-        The network has a layer for which scikit-learn has no place; the message names it.
+        The network has a layer for which scikit-learn has no place, which the message names, or the
+        parameters are not those of the network.
 
     Examples
     --------
@@ -215,6 +217,7 @@ def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list
     """
     layers = [pair for pair in _leaves(net, Sequential) if not isinstance(pair[1], Dropout)]
     _check_sklearn([layer for _, layer in layers])
+    check_params(net, params)
     prefixes = [prefix for prefix, layer in layers if isinstance(layer, Affine)]
     named = {name: np.array(to_host(array)) for name, array in params.named().items()}
     return [named[f"{p}W"] for p in prefixes], [named[f"{p}b"] for p in prefixes]

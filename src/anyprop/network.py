@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
-from anyprop._checks import count, fraction, unknown
+from anyprop._checks import count, flag, fraction, kind, unknown
 from anyprop._typing import Array
 from anyprop.backend import (
     check_same_place,
@@ -27,7 +27,7 @@ from anyprop.layers.registry import get_activation
 from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential, flat_pieces, joined
 from anyprop.losses.base import Loss
-from anyprop.parameters import Parameters
+from anyprop.parameters import Layout, Parameters
 
 _NORMS: dict[str, Callable[[int], Layer]] = {"batch": BatchNorm, "layer": LayerNorm}
 
@@ -86,6 +86,7 @@ def MLP(
     if norm is not None and norm not in _NORMS:
         raise unknown("norm", norm, _NORMS)
     act, rate = get_activation(activation), fraction("MLP", "dropout", dropout)
+    residual = flag("MLP", "residual", residual)
 
     layers: list[Layer] = []
     for d, m in pairwise(sizes[:-1]):
@@ -199,6 +200,26 @@ def check_batch(params: Parameters, x: Array, t: Array) -> None:
             f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x, "
             f"or make the parameters by net.init(dtype={dtype_name(x)!r})."
         )
+
+
+def check_params(net: Layer, params: Parameters) -> None:
+    """Raise unless the parameters are those of this network."""
+    if not isinstance(params, Parameters):
+        raise TypeError(f"params must be what net.init() returns, not {kind(params)}.")
+    wanted = Layout.of(net.specs())
+    if params.layout != wanted:
+        ours, theirs = (
+            [f"{e.name} {e.shape}" for e in layout.entries] for layout in (wanted, params.layout)
+        )
+        missing = [entry for entry in ours if entry not in theirs]
+        surplus = [entry for entry in theirs if entry not in ours]
+        raise ValueError(
+            "params belong to another network than net: net has "
+            f"{', '.join(missing) or 'nothing'} that params lack, and params have "
+            f"{', '.join(surplus) or 'nothing'} that net lacks; make them by net.init()."
+        )
+    if params.running is None and wanted.size(trainable=False):
+        raise ValueError("params lack the running statistics of net; make them by net.init().")
 
 
 def _running(net: Layer, params: Parameters, residuals: Any) -> Array:

@@ -36,7 +36,8 @@ from anyprop.layers.silu import SiLU
 from anyprop.layers.softmax import Softmax
 from anyprop.layers.softplus import Softplus
 from anyprop.layers.tanh import Tanh
-from anyprop.parameters import Layout, Parameters
+from anyprop.network import check_params
+from anyprop.parameters import Parameters
 
 OPSET, IR_VERSION = 21, 10
 """Versions of the operators and of the file format: those of ONNX 1.16, from 2024."""
@@ -74,7 +75,7 @@ def export_onnx(
     ImportError
         onnx is not installed.
     TypeError
-        A layer is not one of the library's; the message names it.
+        A layer is not one of the library's, which the message names, or `params` is something else.
     ValueError
         The parameters are not those of the network, the network ends in a softmax already, the dtype
         is another, or ONNX Runtime lacks a layer in float64; the message names it.
@@ -96,8 +97,7 @@ def export_onnx(
     ['Gemm', 'Relu', 'Gemm', 'Softmax']
     """
     onnx = _onnx()
-    if Layout.of(net.specs()) != params.layout:
-        raise ValueError(f"params are not those of net: they are {params}.")
+    check_params(net, params)
     dtype = dtype_name(params.flat) if dtype is None else dtype
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of: {', '.join(_DTYPES)}, not {dtype!r}.")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.parameters import Parameters
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 15, 29, 30, 1000])
@@ -25,13 +26,8 @@ def test_a_loss_without_classes_tells_no_accuracy(problem):
     loss = ap.MeanSquaredError()
     result = ap.evaluate(problem.net, problem.params(), (problem.x, t), loss=loss, batch_size=8)
     y = problem.numpy(ap.predict(problem.net, problem.params(), problem.x))
-    np.testing.assert_allclose(result.loss, ((y - 1) ** 2).mean() * loss_factor(loss), rtol=1e-13)
+    np.testing.assert_allclose(result.loss, float(loss.forward(y, np.ones((30, 3)))[0]), rtol=1e-13)
     assert result.accuracy is None
-
-
-def loss_factor(loss):
-    """What a loss makes of a squared error of 1: its convention, not this test's business."""
-    return float(loss.forward(np.ones((1, 1)), np.zeros((1, 1)))[0])
 
 
 def test_weights_that_are_all_zero_give_zero(problem):
@@ -86,3 +82,23 @@ def test_wrong_arguments(problem):
         ap.predict(problem.net, problem.params(dtype="float32"), x)
     with pytest.raises(ValueError, match="expected"):
         ap.predict(problem.net, params, x[:, :3])
+
+
+def test_parameters_of_another_network_are_refused(problem):
+    """Those of a deeper one would compute something all the same."""
+    net, deeper = ap.MLP([4, 3]), problem.with_(net=ap.MLP([4, 3, 3])).params()
+    for params, error, message in (
+        (deeper, ValueError, "params belong to another network than net"),
+        (deeper.flat, TypeError, r"params must be what net\.init\(\) returns"),
+    ):
+        with pytest.raises(error, match=message):
+            ap.evaluate(net, params, problem.data, loss=problem.loss)
+        with pytest.raises(error, match=message):
+            ap.predict(net, params, problem.x)
+
+
+def test_gradients_are_no_parameters(problem):
+    problem = problem.with_(net=ap.MLP([4, 5, 3], norm="batch"))
+    params = problem.params()
+    with pytest.raises(ValueError, match="lack the running statistics"):
+        ap.predict(problem.net, Parameters(params.layout, params.flat), problem.x)

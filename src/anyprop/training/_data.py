@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._checks import kind
 from anyprop._typing import Array
 from anyprop.backend import check_same_place, namespace, to_host
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_batch
-from anyprop.parameters import Layout, Parameters
+from anyprop.parameters import Parameters
 
 
 def check_data(
@@ -19,7 +20,7 @@ def check_data(
 ) -> tuple[Array, Array]:
     """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(f"{name} must be a pair (x, t) of arrays, not {_kind(data)}.")
+        raise TypeError(f"{name} must be a pair (x, t) of arrays, not {kind(data)}.")
     x, t = data
     check_batch(params, x, t)
     d = getattr(net, "d", None)
@@ -69,28 +70,3 @@ def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> Non
     host = to_host(sample_weight)
     if not (np.isfinite(host) & (host >= 0)).all():
         raise ValueError("sample_weight must hold finite numbers of at least 0.")
-
-
-def check_params(net: Layer, params: Parameters) -> None:
-    """Raise unless the parameters are those of this network."""
-    if not isinstance(params, Parameters):
-        raise TypeError(f"params must be what net.init() returns, not {_kind(params)}.")
-    wanted = Layout.of(net.specs())
-    if params.layout != wanted:
-        ours, theirs = (
-            [f"{e.name} {e.shape}" for e in layout.entries] for layout in (wanted, params.layout)
-        )
-        missing = [entry for entry in ours if entry not in theirs]
-        surplus = [entry for entry in theirs if entry not in ours]
-        raise ValueError(
-            "params belong to another network than net: net has "
-            f"{', '.join(missing) or 'nothing'} that params lack, and params have "
-            f"{', '.join(surplus) or 'nothing'} that net lacks; make them by net.init()."
-        )
-    needed, given = wanted.size(trainable=False), params.running
-    if needed and given is None:
-        raise ValueError("params lack the running statistics of net; make them by net.init().")
-
-
-def _kind(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__name__}"

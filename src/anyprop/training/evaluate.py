@@ -21,6 +21,7 @@ from anyprop.distributed.serial import SerialCommunicator
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
+from anyprop.network import check_params
 from anyprop.parameters import Parameters
 from anyprop.training._data import check_data
 from anyprop.training._host import read
@@ -75,9 +76,10 @@ def evaluate(
     Raises
     ------
     TypeError
-        Arrays of different namespaces, devices or floating dtypes.
+        Arrays of different namespaces, devices or floating dtypes, or `params` is something else.
     ValueError
-        There are no examples, or shapes or targets do not fit.
+        The parameters are not those of the network, there are no examples, or shapes or targets do not
+        fit.
 
     Examples
     --------
@@ -88,6 +90,7 @@ def evaluate(
     >>> evaluate(net, params, (x, t), loss=ap.SoftmaxCrossEntropy()).accuracy
     0.5
     """
+    check_params(net, params)
     x, t = check_data("data", data, net, params, loss)
     batch_size = count("evaluate", "batch_size", batch_size)
     return measured(net, params, x, t, loss, batch_size, communicator or SerialCommunicator())
@@ -150,9 +153,9 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
     Raises
     ------
     TypeError
-        x belongs to another namespace or device, or has another dtype.
+        x belongs to another namespace or device or has another dtype, or `params` is something else.
     ValueError
-        The shape of x does not fit.
+        The parameters are not those of the network, or the shape of x does not fit.
 
     Examples
     --------
@@ -162,6 +165,7 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
     (5, 2)
     """
     batch_size = count("predict", "batch_size", batch_size)
+    check_params(net, params)
     check_same_place([("params", params.flat), ("x", x)])
     if x.dtype != params.flat.dtype:
         raise TypeError(

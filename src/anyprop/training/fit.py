@@ -28,9 +28,10 @@ from anyprop.distributed.serial import SerialCommunicator
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
+from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training._data import check_data, check_finite, check_params, check_sample_weight
+from anyprop.training._data import check_data, check_finite, check_sample_weight
 from anyprop.training._inputs import Inputs
 from anyprop.training._loop import Loop
 from anyprop.training._progress import progress_bar
