@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from anyprop.cli._main import COMMANDS
+
 WRONG = {
     # unknown names, with the nearest match
     "trian": "unknown command 'trian'; did you mean 'train'?",
@@ -113,6 +115,16 @@ def test_what_a_missing_extra_is_called(call, package, run, files, monkeypatch):
     assert err == f'anyprop: {package} is not installed; run pip install "anyprop[cli]" first.\n'
 
 
+def test_ranks_cannot_be_connected_without_mpi4py(run, files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", None)
+    code, out, err = run("train", "--distributed", "mpi")
+    assert (code, out) == (2, "")
+    assert err.startswith("anyprop: MPI cannot be used here (")
+    assert 'run pip install "anyprop[mpi]", and install an MPI library' in err
+    assert err.count("\n") == 1
+
+
 def test_a_backend_that_cannot_be_used_says_why(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "dpnp", None)
     code, out, err = run("train", "--backend", "dpnp")
@@ -128,9 +140,7 @@ def test_without_a_command_there_is_help(run):
     assert out.startswith("usage: anyprop [-h] [--version] COMMAND ...")
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "compare", "predict", "inspect", "export", "backends", "bench"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, run, capsys):
     with pytest.raises(SystemExit) as exit_:
         run(command, "--help")

@@ -49,12 +49,14 @@ def version() -> str:
 def wrong_calls() -> Iterator[None]:
     """Turn the library's refusals of what the user asked for into `WrongCallError`.
 
+    A package that is not installed is one of them: the message names the extra.
+
     It stands around preparation only: an error out of the training itself is a defect, and its
     traceback is wanted.
     """
     try:
         yield
-    except (ValueError, TypeError, BackendUnavailableError) as error:
+    except (ValueError, TypeError, ImportError, BackendUnavailableError) as error:
         raise WrongCallError(error) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
