@@ -104,3 +104,9 @@ def block_characters(encoding: str | None) -> str:
     except (LookupError, UnicodeEncodeError):
         return _ASCII
     return _BLOCKS
+
+
+def tell(line: str) -> None:
+    """Show what happens in the last line of a terminal; nothing where stderr is none."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

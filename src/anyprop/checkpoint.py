@@ -37,7 +37,7 @@ from anyprop.description import describe, rebuild, settings_of
 from anyprop.layers.base import Layer
 from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, OptimizerState
-from anyprop.parameters import Layout, Parameters, Spec
+from anyprop.parameters import Layout, Parameters, Spec, map_vectors
 from anyprop.training.history import EpochRecord, History
 
 _FORMAT, _VERSION = "anyprop", "1"
@@ -487,8 +487,7 @@ def _whole_float(value: float) -> int:
 def _moved(value: Any, move: Callable[[Any], Any]) -> Any:
     """Move all vectors in a tree of what checkpoints hold."""
     if isinstance(value, Parameters):
-        running = None if value.running is None else move(value.running)
-        return Parameters(value.layout, move(value.flat), running)
+        return map_vectors(value, move)
     if isinstance(value, dict):
         return {key: _moved(entry, move) for key, entry in value.items()}
     if isinstance(value, list):

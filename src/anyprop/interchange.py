@@ -17,6 +17,7 @@ names of its block, as a `torch.nn.Sequential` has whose forward returns x + sup
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -31,23 +32,20 @@ from anyprop.layers.affine import Affine
 from anyprop.layers.base import Layer
 from anyprop.layers.batch_norm import BatchNorm
 from anyprop.layers.dropout import Dropout
-from anyprop.layers.identity import Identity
 from anyprop.layers.layer_norm import LayerNorm
-from anyprop.layers.relu import ReLU
+from anyprop.layers.registry import ACTIVATIONS
 from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential
-from anyprop.layers.sigmoid import Sigmoid
-from anyprop.layers.tanh import Tanh
 from anyprop.network import MLP, check_params
-from anyprop.parameters import Layout, Parameters
+from anyprop.parameters import Entry, Layout, Parameters, filled, map_vectors
 
 _TORCH_NAMES: dict[type[Layer], dict[str, str]] = {
     Affine: {"W": "weight", "b": "bias"},
     BatchNorm: {"gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
 }
-_SKLEARN_ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "logistic": Sigmoid, "identity": Identity}
-_OF_SKLEARN = {"logistic": "sigmoid"}
+OF_SKLEARN = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+"""scikit-learn's name of an activation -> ours."""
 
 
 def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
@@ -275,12 +273,12 @@ def from_sklearn(
             f"{few([estimator])} is no fitted perceptron of scikit-learn; call fit first."
         )
     coefs, intercepts, activation = estimator.coefs_, estimator.intercepts_, estimator.activation
-    if activation not in _SKLEARN_ACTIVATIONS:
+    if activation not in OF_SKLEARN:
         raise ValueError(
-            f"activation is {few([activation])}, expected one of: {', '.join(_SKLEARN_ACTIVATIONS)}."
+            f"activation is {few([activation])}, expected one of: {', '.join(OF_SKLEARN)}."
         )
     sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
-    net = MLP(sizes, _OF_SKLEARN.get(activation, activation))
+    net = MLP(sizes, OF_SKLEARN[activation])
     arrays: dict[str, Any] = {}
     for i, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
         arrays |= {f"{2 * i}.W": W, f"{2 * i}.b": b}  # an activation stands between two of them
@@ -317,7 +315,7 @@ def _check_sklearn(layers: list[Layer]) -> None:
         if i % 2 == 0:
             fits = isinstance(layer, Affine) and layer.bias
         else:
-            known = type(layer) in _SKLEARN_ACTIVATIONS.values()
+            known = type(layer) in {ACTIVATIONS[ours] for ours in OF_SKLEARN.values()}
             fits = known and type(layer) is type(layers[1]) and i < len(layers) - 1
         if not fits:
             raise ValueError(
@@ -334,16 +332,14 @@ def _parameters(
     dtype: str | None,
 ) -> Parameters:
     """Lay out host arrays as the parameters of a network."""
-    layout = Layout.of(net.specs())
     dtypes = sorted({str(array.dtype) for array in arrays.values()})
     if len(dtypes) > 1:
         raise ValueError(f"the arrays differ in dtype: {', '.join(dtypes)}.")
-    stored = dtypes[0] if dtypes else "float32"
-    vectors: dict[bool, Any] = {
-        trainable: np.empty(layout.size(trainable=trainable), stored) for trainable in (True, False)
-    }
-    for e in layout.entries:
-        check_shape(f"what belongs to {e.name}", arrays[e.name], e.shape)
-        vectors[e.trainable][e.start : e.stop] = np.reshape(arrays[e.name], -1)
-    flat, running = (from_host(vectors[t], xp, device=device, dtype=dtype) for t in (True, False))
-    return Parameters(layout, flat, running if vectors[False].size else None)
+
+    def checked(entry: Entry) -> Any:
+        array = arrays[entry.name]
+        check_shape(f"what belongs to {entry.name}", array, entry.shape)
+        return array
+
+    host = filled(Layout.of(net.specs()), checked, dtypes[0] if dtypes else "float32")
+    return map_vectors(host, partial(from_host, xp=xp, dtype=dtype, device=device))

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from anyprop._typing import Array, Namespace, Shape
 from anyprop.backend import concatenated, name_of, namespace
 
@@ -198,9 +200,8 @@ class Parameters:
 
     def copy(self) -> Parameters:
         """Copy both vectors, so that the copy outlives an update of the original in place."""
-        xp = namespace(self.flat)
-        running = None if self.running is None else xp.asarray(self.running, copy=True)
-        return Parameters(self.layout, xp.asarray(self.flat, copy=True), running)
+        xp = self.xp
+        return map_vectors(self, lambda vector: xp.asarray(vector, copy=True))
 
     @property
     def size(self) -> int:
@@ -230,6 +231,22 @@ class Parameters:
         xp = self.xp
         mapped = [function(self[e.name]) for e in self.layout.entries if e.trainable]
         return self.replace(flat=concatenated([xp.reshape(array, (-1,)) for array in mapped]))
+
+
+def map_vectors(params: Parameters, function: Callable[[Array], Array]) -> Parameters:
+    """Make parameters of the same layout whose vectors are what `function` makes of these."""
+    running = None if params.running is None else function(params.running)
+    return Parameters(params.layout, function(params.flat), running)
+
+
+def filled(layout: Layout, array_of: Callable[[Entry], Any], dtype: str) -> Parameters:
+    """Make parameters on the host, each array with what `array_of` gives for its entry."""
+    vectors: dict[bool, Any] = {
+        trainable: np.empty(layout.size(trainable=trainable), dtype) for trainable in (True, False)
+    }
+    for entry in layout.entries:
+        vectors[entry.trainable][entry.start : entry.stop] = np.reshape(array_of(entry), -1)
+    return Parameters(layout, vectors[True], vectors[False] if vectors[False].size else None)
 
 
 _EMPTY = Layout(())

@@ -12,10 +12,9 @@ A contestant whose library is missing is listed with the reason. `ratio` is to t
 from __future__ import annotations
 
 import argparse
-import sys
 
 from anyprop._checks import positive, unknown
-from anyprop._text import table
+from anyprop._text import table, tell
 from anyprop.benchmark.chart import chart
 from anyprop.benchmark.conduct import conduct
 from anyprop.benchmark.contestants.registry import CONTESTANTS
@@ -85,10 +84,10 @@ def run(args: argparse.Namespace) -> int:
             args.only,
             device=args.device,
             seconds=args.seconds,
-            tell=_tell,
+            tell=tell,
             threads=threads,
         )
-        _tell("")
+        tell("")
         print(_text(outcome), flush=True)
         results.outcomes.append(outcome)
         results.save(folder / "results.json")  # the next workload may be interrupted
@@ -114,12 +113,6 @@ def _text(outcome: Outcome) -> str:
     header, rows = cells(outcome)
     lines = [f"\n{outcome.title}", *([table(header, rows)] if rows else []), *absent(outcome)]
     return "\n".join(lines)
-
-
-def _tell(line: str) -> None:
-    """Show what happens in the last line of a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def _workload(text: str) -> str:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from anyprop._text import tell
 from anyprop.backend import get_device
 from anyprop.cli._parser import Parser, wrong_calls
 from anyprop.testing.check import check_backend, choose
@@ -66,16 +66,10 @@ def run(args: argparse.Namespace) -> int:
         print(*(check.id for check in chosen), sep="\n")
         return 0
     report = check_backend(
-        xp, device=args.device, only=args.only, speed=not args.no_speed, tell=_tell
+        xp, device=args.device, only=args.only, speed=not args.no_speed, tell=tell
     )
-    _tell("")
+    tell("")
     print(report)
     if args.json is not None:
         args.json.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
     return 0 if report.passed else 1
-
-
-def _tell(line: str) -> None:
-    """Show what happens in the last line of a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

@@ -26,7 +26,7 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import value_and_grad
 from anyprop.optimizers.base import Optimizer, OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Parameters, map_vectors
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,7 @@ def broadcast_parameters(
 
     numbers = communicator.broadcast(np.asarray([float(state.step), float(state.lr_scale)]))
     slots = {name: _tree.map_leaves(of_rank_0, slot) for name, slot in state.slots.items()}
-    running = None if params.running is None else of_rank_0(params.running)
     return (
-        params.replace(flat=of_rank_0(params.flat), running=running),
+        map_vectors(params, of_rank_0),
         state._replace(step=int(numbers[0]), lr_scale=float(numbers[1]), slots=slots),
     )

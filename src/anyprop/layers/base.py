@@ -22,6 +22,7 @@ That pair is all an ordinary layer defines. The other methods have defaults that
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from anyprop._checks import check_shape
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
 from anyprop.backend import from_host
 from anyprop.initializers import get_initializer
-from anyprop.parameters import Layout, Parameters, Spec
+from anyprop.parameters import Entry, Layout, Parameters, Spec, filled, map_vectors
 
 
 class Layer:
@@ -113,25 +114,19 @@ class Layer:
         (3, 2)
         """
         specs = self.specs()
-        layout = Layout.of(specs)
         initializer = get_initializer(weights)
         rng: Any = seed if hasattr(seed, "standard_normal") else _generator(seed)
-        vectors: dict[bool, Any] = {
-            trainable: np.empty(layout.size(trainable=trainable)) for trainable in (True, False)
-        }
-        for entry in layout.entries:
-            initial = specs[entry.name].initial
-            if initial is None:
-                drawn = np.asarray(initializer(rng, entry.shape))
-                check_shape(f"the initial {entry.name}", drawn, entry.shape)
-            else:
-                drawn = np.full(entry.shape, initial)
-            vectors[entry.trainable][entry.start : entry.stop] = np.reshape(drawn, -1)
-        flat, running = (
-            from_host(vectors[trainable], xp, dtype=dtype, device=device)
-            for trainable in (True, False)
-        )
-        return Parameters(layout, flat, running if vectors[False].size else None)
+
+        def initial(entry: Entry) -> Any:
+            constant = specs[entry.name].initial
+            if constant is not None:
+                return np.full(entry.shape, constant)
+            drawn = np.asarray(initializer(rng, entry.shape))
+            check_shape(f"the initial {entry.name}", drawn, entry.shape)
+            return drawn
+
+        drawn = filled(Layout.of(specs), initial, "float64")
+        return map_vectors(drawn, partial(from_host, xp=xp, dtype=dtype, device=device))
 
 
 def _generator(seed: Any) -> np.random.Generator:

@@ -8,26 +8,25 @@ made, that vector is used as it is; otherwise it is put together from them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import from_host, namespace
+from anyprop.interchange import OF_SKLEARN
 from anyprop.layers.affine import Affine
 from anyprop.layers.sequential import Sequential
 from anyprop.network import MLP
-from anyprop.parameters import Layout, Parameters
-
-ACTIVATIONS = {"logistic": "sigmoid"}
-"""scikit-learn's name of an activation -> ours, where they differ."""
+from anyprop.parameters import Layout, Parameters, map_vectors
 
 
 def make_network(
     sizes: list[int], activation: str, *, norm: str | None, dropout: float
 ) -> Sequential:
     """Make the network of an estimator."""
-    return MLP(sizes, ACTIVATIONS.get(activation, activation), norm=norm, dropout=dropout)
+    return MLP(sizes, OF_SKLEARN.get(activation, activation), norm=norm, dropout=dropout)
 
 
 def draw_parameters(
@@ -71,12 +70,7 @@ def draw_parameters(
             params[i].W[...] = rng.uniform(-bound, bound, (layer.d, layer.m))
             if layer.bias:
                 params[i].b[...] = rng.uniform(-bound, bound, layer.m)
-    running = params.running
-    if running is not None:
-        running = from_host(running, xp, dtype=dtype, device=device)
-    return Parameters(
-        params.layout, from_host(params.flat, xp, dtype=dtype, device=device), running
-    )
+    return map_vectors(params, partial(from_host, xp=xp, dtype=dtype, device=device))
 
 
 def unpacked(params: Parameters) -> tuple[list[Array], list[Array], list[dict[str, Array]]]:
