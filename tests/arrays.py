@@ -17,6 +17,13 @@ def assert_beside(array: Any, reference: Any, dtype: str | None = None) -> None:
     assert dtype_name(array) == (dtype or dtype_name(reference))
 
 
+def assert_same_parameters(ours: Any, theirs: Any) -> None:
+    """Fail unless parameters are the same numbers of the same dtype, wherever they lie."""
+    assert ours.layout == theirs.layout
+    for name, array in ours.named().items():
+        np.testing.assert_array_equal(ap.to_host(array), ap.to_host(theirs[name]), strict=True)
+
+
 def with_gaps(backend: Any, host: np.ndarray) -> Any:
     """Make an array of the given numbers that does not lie contiguously in memory."""
     spread = np.zeros(tuple(2 * n for n in host.shape), dtype=host.dtype)

@@ -13,6 +13,8 @@ from anyprop._safetensors import write
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.parameters import Spec
+from anyprop.testing.layer_cases import LayerCase
+from arrays import assert_same_parameters
 
 NET = ap.Sequential(
     *(ap.Affine(4, 6, bias=False), ap.BatchNorm(6), ap.ReLU(), ap.Dropout(0.25)),
@@ -21,19 +23,7 @@ NET = ap.Sequential(
 
 
 def params_of(backend, net=NET, dtype="float64"):
-    params = net.init(seed=8, xp=backend.xp, dtype=dtype, device=backend.device)
-    if params.running is None:
-        return params
-    running = np.random.default_rng(0).uniform(1, 2, params.running.shape)
-    return params.replace(running=backend.asarray(running, dtype))
-
-
-def assert_same(ours, theirs):
-    assert ours.layout == theirs.layout
-    theirs = {name: ap.to_host(array) for name, array in theirs.named().items()}
-    for name, array in ours.named().items():
-        assert ap.to_host(array).dtype == theirs[name].dtype
-        np.testing.assert_array_equal(ap.to_host(array), theirs[name])
+    return LayerCase("", net).params(backend, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -46,7 +36,7 @@ def test_round_trip(backend, dtype, tmp_path):
     assert net == NET
     assert found.config == config
     assert found[2:6] == (None, None, None, None)
-    assert_same(again, params)
+    assert_same_parameters(again, params)
     x = backend.asarray(np.random.default_rng(1).standard_normal((5, 4)), dtype)
     np.testing.assert_array_equal(
         backend.to_numpy(ap.predict(net, again, x)), backend.to_numpy(ap.predict(NET, params, x))
@@ -56,7 +46,7 @@ def test_round_trip(backend, dtype, tmp_path):
 def test_a_file_moves_to_numpy_by_default_and_to_other_dtypes_on_demand(backend, tmp_path):
     params, path = params_of(backend), tmp_path / "net.safetensors"
     ap.save(path, params, net=NET)
-    assert_same(ap.load(path).params, params)
+    assert_same_parameters(ap.load(path).params, params)
     assert isinstance(ap.load(path).params.flat, np.ndarray)
     narrow = ap.load(path, xp=backend.xp, device=backend.device, dtype="float32").params
     np.testing.assert_array_equal(
@@ -102,7 +92,7 @@ def test_without_a_network(backend, tmp_path):
     found = ap.load(path)
     assert found.net is None
     assert found.config == {}
-    assert_same(found.params, params)
+    assert_same_parameters(found.params, params)
 
 
 @pytest.mark.parametrize("net", [ap.Affine(2, 2), ap.ReLU(), ap.Residual(ap.Affine(2, 2))])
@@ -111,7 +101,7 @@ def test_networks_of_one_layer_or_of_no_parameters(net, tmp_path):
     ap.save(tmp_path / "net.safetensors", params, net=net)
     again = ap.load(tmp_path / "net.safetensors")
     assert again.net == net
-    assert_same(again.params, params)
+    assert_same_parameters(again.params, params)
 
 
 def test_a_vector_with_gaps_in_memory_is_written_right(tmp_path):
@@ -120,7 +110,7 @@ def test_a_vector_with_gaps_in_memory_is_written_right(tmp_path):
     gaps = params.replace(flat=np.repeat(params.flat, 2)[::2])
     assert not gaps.flat.flags.c_contiguous
     ap.save(tmp_path / "net.safetensors", gaps, net=net)
-    assert_same(ap.load(tmp_path / "net.safetensors").params, params)
+    assert_same_parameters(ap.load(tmp_path / "net.safetensors").params, params)
 
 
 def test_more_than_ten_layers_keep_their_order(tmp_path):
@@ -152,7 +142,7 @@ def test_a_file_is_replaced_and_has_the_usual_permissions(tmp_path):
     net, path = ap.MLP([4, 3, 2]), tmp_path / "net.safetensors"
     for seed in (8, 9):
         ap.save(path, net.init(seed=seed), net=net)
-    assert_same(ap.load(path).params, net.init(seed=9))
+    assert_same_parameters(ap.load(path).params, net.init(seed=9))
     (tmp_path / "usual").touch()
     assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
     assert sorted(os.listdir(tmp_path)) == [path.name, "usual"]
@@ -217,7 +207,7 @@ def test_training_by_hand_goes_on_bit_for_bit_from_the_saved_state(backend, opt,
     ours, our_state, value = step(found.params, found.state)
     theirs, their_state, their_value = step(params, state)
     assert float(value) == float(their_value)
-    assert_same(ours, theirs)
+    assert_same_parameters(ours, theirs)
     assert our_state.slots.keys() == their_state.slots.keys()
     for name, slot in our_state.slots.items():
         np.testing.assert_array_equal(

@@ -13,7 +13,8 @@ import anyprop
 
 SOURCE = Path(anyprop.__file__).parent
 
-# A module may import from the lines above its own, and from itself: the order of the library's ideas.
+# The order of the library's ideas: a module may import from the lines above its own, and in its
+# package from the same line. A package's name stands for all of its modules that are not named themselves.
 ORDER = [
     ["_typing"],
     ["_checks", "_text"],
@@ -40,7 +41,7 @@ ORDER = [
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-# Only these may be told apart inside a package: the rest of its files stand on one line.
+# What is installed with the library, and may be imported by any of it.
 OUTSIDE = {"array_api_compat", "numpy"}
 # A package that is an extra as a whole imports its library; nothing else imports the package.
 EXTRAS = {"sklearn": {"scipy", "sklearn"}}
@@ -82,14 +83,14 @@ def _imports(path: Path, *, at_import_time: bool) -> set[str]:
     return found
 
 
-def _ours(module: str) -> set[str]:
+def ours(module: str) -> set[str]:
     found = _imports(MODULES[module], at_import_time=False)
     return {name.removeprefix("anyprop.") for name in found if name.startswith("anyprop.")}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m not in ("", "__main__")])
 def test_imports_point_down(module):
-    for imported in _ours(module):
+    for imported in ours(module):
         same_package = imported.split(".")[0] == module.split(".")[0]
         assert _rank(imported) < _rank(module) or (
             same_package and _rank(imported) == _rank(module)
@@ -102,7 +103,7 @@ def test_the_ideas_of_a_package_do_not_import_each_other(package):
     allowed = {f"{package}.base", f"{package}.__init__", "optimizers.presets"}
     for module in MODULES:
         if module.startswith(f"{package}.") and not module.endswith(("base", "registry")):
-            siblings = {i for i in _ours(module) if i.startswith(f"{package}.")} - allowed
+            siblings = {i for i in ours(module) if i.startswith(f"{package}.")} - allowed
             variants = {s for s in siblings if s in VARIANTS.get(module, ())}
             assert siblings == variants, f"{module} imports {siblings - variants}"
 

@@ -10,6 +10,7 @@ from anyprop.layers.base import Layer
 from anyprop.parameters import Spec
 from anyprop.testing.layer_cases import LayerCase
 from anyprop.testing.place import Place
+from arrays import assert_same_parameters
 
 NET = ap.Sequential(
     *(ap.Affine(4, 6, bias=False), ap.BatchNorm(6), ap.ReLU(), ap.Dropout(0.25)),
@@ -19,12 +20,6 @@ NET = ap.Sequential(
 
 def params_of(backend, net=NET, dtype="float64"):
     return LayerCase("", net).params(backend, dtype)
-
-
-def assert_same(ours, theirs):
-    assert ours.layout == theirs.layout
-    for name, array in ours.named().items():
-        np.testing.assert_array_equal(ap.to_host(array), ap.to_host(theirs[name]), strict=True)
 
 
 def torch_net():
@@ -77,7 +72,7 @@ def test_there_and_back(backend, tmp_path):
     interchange.save_torch(tmp_path / "net.safetensors", NET, params)
     place = {"xp": backend.xp, "device": backend.device}
     for given in (interchange.to_torch(NET, params), tmp_path / "net.safetensors"):
-        assert_same(interchange.from_torch(NET, given, **place), params)
+        assert_same_parameters(interchange.from_torch(NET, given, **place), params)
     narrow = interchange.from_torch(NET, given, dtype="float32", **place)
     assert backend.to_numpy(narrow.flat).dtype == "float32"
 

@@ -6,7 +6,7 @@ from functools import cache
 
 from matplotlib.figure import Figure
 
-from test_imports import MODULES, ORDER, RANK, _ours
+from test_imports import MODULES, ORDER, RANK, ours
 
 WHOLE = ("layers", "losses", "optimizers")
 """Packages that are drawn as one, whatever lines the order gives to their parts."""
@@ -28,7 +28,7 @@ def imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {name: set() for name in NAMES}
     for module in MODULES:
         if module not in ("", "__main__"):
-            found[group(module)] |= {group(other) for other in _ours(module) if other}
+            found[group(module)] |= {group(other) for other in ours(module) if other}
     return {name: others - {name} for name, others in found.items()}
 
 

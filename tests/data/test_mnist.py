@@ -1,3 +1,5 @@
+"""MNIST is that of the files as published, in every shape that it is asked for."""
+
 import hashlib
 import inspect
 import struct

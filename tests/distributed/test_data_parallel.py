@@ -17,7 +17,7 @@ from anyprop.distributed import (
     synchronized,
 )
 from anyprop.distributed.communicator import any_rank
-from parallel_cases import CASES, mean_of_means
+from parallel_cases import CASES, assert_equal, mean_of_means
 from ranks import on_ranks
 
 
@@ -25,12 +25,6 @@ from ranks import on_ranks
 def alone():
     """What one process computes, on NumPy."""
     return {name: case.alone() for name, case in CASES.items()}
-
-
-def assert_equal(ours, theirs, tolerance=1e-12):
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("name", CASES)

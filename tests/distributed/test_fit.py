@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from parallel_cases import CASES
+from parallel_cases import CASES, assert_equal
 from ranks import on_ranks
 
 CASE = CASES["plain"]
-
-
-def assert_equal(ours, theirs, tolerance=1e-12):
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=tolerance, err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import anyprop as ap
 from anyprop.sklearn import MLPClassifier, MLPRegressor
+from anyprop.sklearn._stochastic import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -184,9 +185,6 @@ def test_predicting_before_fitting():
 
 def test_ctrl_c_keeps_what_was_trained(make_task, monkeypatch):
     task = make_task("multiclass")
-    epoch = "anyprop.sklearn._stochastic.Trainer.epoch"
-    from anyprop.sklearn._stochastic import Trainer
-
     original, calls = Trainer.epoch, []
 
     def interrupted(self, *args):
@@ -195,7 +193,7 @@ def test_ctrl_c_keeps_what_was_trained(make_task, monkeypatch):
             raise KeyboardInterrupt
         return original(self, *args)
 
-    monkeypatch.setattr(epoch, interrupted)
+    monkeypatch.setattr(Trainer, "epoch", interrupted)
     model = task.ours()
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         model.fit(task.X, task.y)

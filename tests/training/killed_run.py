@@ -1,6 +1,7 @@
-"""A run that goes on from its newest checkpoint whenever it is started again: ``killed_run.py FOLDER``.
+"""A run that, started again, goes on from its newest checkpoint: ``killed_run.py FOLDER EVERY``.
 
-It says "training" when it trains, and leaves result.npz and log.jsonl when it has come to its end.
+It keeps a checkpoint every EVERY steps, says "training" when it trains, and leaves result.npz and
+log.jsonl when it has come to its end.
 """
 
 import sys

@@ -8,6 +8,7 @@ import pytest
 import anyprop as ap
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
+from anyprop.testing.place import Place
 from anyprop.training.batches import stream
 
 from .conftest import make_problem
@@ -171,7 +172,9 @@ def test_backends_agree(problem, noisy):
     """The same seed gives NumPy's losses on every backend, dropout and running statistics included."""
     if noisy:
         problem = problem.with_(net=NOISY)
-    host = problem.with_(backend=HOST, x=problem.numpy(problem.x), t=problem.numpy(problem.t))
+    host = problem.with_(
+        backend=Place("numpy"), x=problem.numpy(problem.x), t=problem.numpy(problem.t)
+    )
     result, wanted = (p.fit(epochs=4, validation=p.data) for p in (problem, host))
     np.testing.assert_allclose(result.history.losses, wanted.history.losses, rtol=1e-10)
     np.testing.assert_allclose(
@@ -180,16 +183,6 @@ def test_backends_agree(problem, noisy):
     for ours, theirs in zip(result.history.epochs, wanted.history.epochs, strict=True):
         np.testing.assert_allclose(ours.validation_loss, theirs.validation_loss, rtol=1e-10)
         assert ours.validation_accuracy == theirs.validation_accuracy
-
-
-class _Host:
-    xp, device = "numpy", None
-
-    def to_numpy(self, array):
-        return array
-
-
-HOST = _Host()
 
 
 def test_training_goes_on_from_a_state(problem):
