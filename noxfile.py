@@ -97,7 +97,7 @@ def distributed(session: nox.Session) -> None:
 @nox.session(tags=["default", "cpu"])
 def examples(session: nox.Session) -> None:
     """Run every example that needs no GPU."""
-    session.install("-e", ".[cli,jax,sklearn,strict]", "torch==2.13.0")
+    session.install("-e", ".[cli,jax,sklearn,strict]", BACKENDS["torch"][0])
     folder = session.create_tmp()
     for script in EXAMPLES:
         session.run("python", f"examples/{script}.py", "--out", folder)
@@ -115,7 +115,7 @@ EXAMPLES = [
 @nox.session(tags=["default", "cpu"])
 def docs(session: nox.Session) -> None:
     """Build the site into build/docs, run what its pages show, and see that it needs no network."""
-    session.install("-e", ".[cli,jax,onnx,sklearn,strict]", "torch==2.13.0")
+    session.install("-e", ".[cli,jax,onnx,sklearn,strict]", BACKENDS["torch"][0])
     session.install(*nox.project.dependency_groups(PROJECT, "docs", "test"))
     out = ["-d", "build/doctrees", "docs"]
     session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs", env=ONE_THREAD)

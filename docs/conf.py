@@ -6,13 +6,14 @@ inventories lie in this folder, fonts and icons come with the theme.
 
 from __future__ import annotations
 
+import doctest
 import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# article, derivations: what the code of their pages shares; tests: the contract tables
+# article, derivations: what the code of their pages shares; tests: the order of imports, a made library
 sys.path[:0] = [
     str(HERE / "_ext"),
     str(HERE / "article"),
@@ -97,6 +98,8 @@ intersphinx_mapping = {
 
 # Doctests: only blocks that say {doctest}; those in docstrings are pytest's.
 doctest_test_doctest_blocks = ""
+# Sphinx's own flags leave the messages of exceptions out of the comparison.
+doctest_default_flags = doctest.ELLIPSIS | doctest.DONT_ACCEPT_TRUE_FOR_1
 doctest_global_setup = "import numpy as np\nimport anyprop as ap"
 
 # Look

@@ -1,13 +1,15 @@
-"""
-scikit-learn's digits, with a validation curve
+"""scikit-learn's digits, with a validation curve
 ==============================================
+
+anyprop's ``MLPClassifier``, with what scikit-learn's own has not.
+
+.. code-block:: sh
 
     python examples/sklearn_digits.py
 
-A pipeline of scikit-learn whose last step is anyprop's ``MLPClassifier``. On 8 by 8 pixels of 900 digits
-a network learns the training rows by heart; dropout and weight decay hold it back. The loss on rows that
-are not trained on, which scikit-learn's own class does not record, shows it. Prints the accuracies, and
-draws the curves (sklearn_digits.png).
+On 8 by 8 pixels of 900 digits a network learns the training rows by heart; dropout and weight decay hold
+it back. The loss on rows that are not trained on, which scikit-learn's own class does not record, shows
+it. Prints the accuracies, and draws the curves (sklearn_digits.png).
 """
 
 import argparse
@@ -23,7 +25,7 @@ from sklearn.preprocessing import MinMaxScaler
 import anyprop as ap
 from anyprop.sklearn import MLPClassifier
 
-parser = argparse.ArgumentParser(description="scikit-learn's digits, with a validation curve")
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the plot (default: here)")
 out = parser.parse_args().out
 
