@@ -13,8 +13,8 @@ import anyprop
 
 SOURCE = Path(anyprop.__file__).parent
 
-# The order of the library's ideas: a module may import from the lines above its own, and in its
-# package from the same line. A package's name stands for all of its modules that are not named themselves.
+# The order of the library's ideas: a module may import from the lines above its own, and in its package
+# from the same line. A package's name stands for its modules that are not named themselves.
 ORDER = [
     ["_typing"],
     ["_checks", "_text"],
