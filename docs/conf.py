@@ -31,6 +31,7 @@ release = installed_version("anyprop")
 
 extensions = [
     "gentle_links",
+    "kept_together",
     "myst_parser",
     "numpydoc",
     "run",
@@ -107,7 +108,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "anyprop"
 html_static_path = ["_static"]
 html_css_files = ["anyprop.css"]
-html_sidebars = {"playground": []}  # its controls need the room
+# The playground's controls need the room; the others have no section to navigate in.
+html_sidebars = {page: [] for page in ("playground", "article", "design", "how-fast")}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
