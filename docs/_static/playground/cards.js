@@ -110,8 +110,7 @@
 
   /* A card. `changed` is called with a new run, `removed` without; both give the page a new state. */
   function card(index, run, { rates, surface, removable, open, changed, removed, toggled }) {
-    const { options, name } = { ...OPTIMIZERS[run.optimizer] };
-    const { check } = OPTIMIZERS[run.optimizer];
+    const { options, name, check } = OPTIMIZERS[run.optimizer];
     let current = run;
     const line = el("code", { class: "pg-python" }, python(run));
     const set = (option) => (value) => {
