@@ -44,7 +44,7 @@ class ElementwiseKernel:
         self.operation, self.name, self.launches = operation, name, 0
         assert name.isidentifier()
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, size: int | None = None) -> Any:
         assert len(args) in (len(self.ins), len(self.ins) + len(self.outs))
         given, results = list(args[: len(self.ins)]), list(args[len(self.ins) :])
         for array, (dtype, name) in zip(args, [*self.ins, *self.outs], strict=False):
@@ -53,7 +53,8 @@ class ElementwiseKernel:
         given = [np.asarray(x, dtype) for x, (dtype, _) in zip(given, self.ins, strict=True)]
         raw = [name in self.raw for _, name in (*self.ins, *self.outs)]
         walked = [x for x, whole in zip([*given, *results], raw, strict=False) if not whole]
-        shape = np.broadcast_shapes(*(x.shape for x in walked))
+        assert (size is None) != (not walked), "a size is for raw parameters alone"
+        shape = np.broadcast_shapes(*(x.shape for x in walked)) if size is None else (size,)
         results = results or [np.empty(shape, dtype) for dtype, _ in self.outs]
         for result, whole in zip(results, raw[len(given) :], strict=True):
             if not whole and result.shape != shape:
@@ -203,7 +204,7 @@ class Kernel(ElementwiseKernel):
         super().__init__(*args)
         _device.made.append(self)
 
-    def __call__(self, *args: Any) -> None:
+    def __call__(self, *args: Any, **size: int) -> None:
         assert len(args) == len(self.ins) + len(self.outs)
         _note(self.name)
         plain = [a.view(np.ndarray) if isinstance(a, Array) else a for a in args]
@@ -211,7 +212,7 @@ class Kernel(ElementwiseKernel):
             for out in plain[len(self.ins) :]:
                 assert name in self.raw or not _half_shared(given, out), "a race"
         call = super().__call__
-        _enqueue(lambda: call(*plain))
+        _enqueue(lambda: call(*plain, **size))
 
 
 def _launched(function: Any) -> Any:

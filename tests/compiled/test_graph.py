@@ -44,7 +44,7 @@ def _batches(net, count, *, n=6, dtype="float32", t=None, seed=0):
         yield x, rng.integers(0, k, n) if t is None else t(rng, n, k), net.noise(rng, x.shape)
 
 
-def _compare(net, loss, opt, *, dtype="float32", steps=3, t=None, weight=None, **options):
+def _compare(net, loss, opt, *, dtype="float32", steps=3, n=6, t=None, weight=None, **options):
     """Train with the step, and with its graph on the device, from equal starts."""
     step = ap.make_step(net, loss, opt, **options)
     params = net.init(8, dtype=dtype)
@@ -53,7 +53,7 @@ def _compare(net, loss, opt, *, dtype="float32", steps=3, t=None, weight=None, *
     graph = GraphStep(step)
     rtol = 2e-5 if dtype == "float32" else 1e-12
     close = {"rtol": rtol, "atol": rtol / 10}
-    for x, target, noise in _batches(net, steps, dtype=dtype, t=t):
+    for x, target, noise in _batches(net, steps, n=n, dtype=dtype, t=t):
         with np.errstate(all="ignore"):
             params, state, wanted = step(
                 params, state, x, target, noise=noise, sample_weight=weight
@@ -85,6 +85,15 @@ def test_every_network(case, device):
 def test_every_loss(case, weighted, device):
     weight = np.arange(6, dtype="float32") if weighted else None
     _compare(NET, case.loss, ap.SGD(), t=case.t, weight=weight)
+    assert device.log.count("launch") == 3
+
+
+@pytest.mark.parametrize("n", [1, K])
+@pytest.mark.parametrize("case", LOSS_CASES, ids=str)
+def test_rows_and_columns_are_told_apart(case, n, device):
+    """A vector with a number for each row may be as long as one with a number for each column."""
+    weight = np.arange(1, n + 1, dtype="float32")
+    _compare(NET, case.loss, ap.SGD(), n=n, t=case.t, weight=weight)
     assert device.log.count("launch") == 3
 
 

@@ -127,10 +127,9 @@ def kernel_source(calls: Sequence[Call], outputs: Sequence[Value]) -> KernelSour
     inputs = [value for value in read if value not in made]
     names = {value: f"v{k}" for k, value in enumerate([*inputs, *(c.output for c in calls)])}
     # References to memory that may be written to below, so they are read here.
-    lines = [f"const {_type(v)} {names[v]} = x{k};" for k, v in enumerate(inputs)]
+    lines = [f"const {type_of(v)} {names[v]} = x{k};" for k, v in enumerate(inputs)]
     for call in calls:
-        form = _FORMS[call.function].format(*_operands(call, names))
-        lines.append(f"const {_type(call.output)} {names[call.output]} = {form};")
+        lines.append(f"const {type_of(call.output)} {names[call.output]} = {form_of(call, names)};")
     lines += [f"y{k} = {names[value]};" for k, value in enumerate(outputs)]
     return KernelSource(
         list(calls),
@@ -140,6 +139,29 @@ def kernel_source(calls: Sequence[Call], outputs: Sequence[Value]) -> KernelSour
         ", ".join(f"{value.dtype} y{k}" for k, value in enumerate(outputs)),
         "\n".join(lines),
     )
+
+
+def form_of(call: Call, names: dict[Value, str]) -> str:
+    """Write down what a call computes for one number.
+
+    Parameters
+    ----------
+    call : Call
+        One that `can_be_written`.
+    names : dict of Value to str
+        How its inputs are called.
+    """
+    return _FORMS[call.function].format(*_operands(call, names))
+
+
+def larger_of(a: str, b: str) -> str:
+    """Write down the larger of two numbers, or NaN if one of them is."""
+    return _FORMS[np.maximum].format(a, b)
+
+
+def type_of(value: Value) -> str:
+    """Give the C++ type of a value's numbers."""
+    return _TYPES[str(value.dtype)]
 
 
 def _operands(call: Call, names: dict[Value, str]) -> list[str]:
@@ -162,7 +184,3 @@ def _number(x: float) -> str:
     if math.isnan(x):
         return "0.0 / 0.0"
     return repr(float(x)) if math.isfinite(x) else f"{math.copysign(1.0, x)} / 0.0"
-
-
-def _type(value: Value) -> str:
-    return _TYPES[str(value.dtype)]

@@ -1,9 +1,9 @@
 """A recording as kernels on CuPy arrays, each bound to its buffers: calling them repeats it.
 
-Elementwise calls that follow each other are one kernel (`cuda_kernels.py`), a product goes to cuBLASLt,
-with the bias and the ReLU that follow it (`cublaslt.py`), and sums and maxima are CuPy's. Buffers are
-C-contiguous; one is used again once nothing reads it any more. What is joined is computed in its place
-where it can be.
+Elementwise calls that follow each other are one kernel (`cuda_kernels.py`), with sums and maxima of
+short rows among them (`row_kernels.py`). A product goes to cuBLASLt, with the bias and the ReLU that
+follow it (`cublaslt.py`), and other sums and maxima are CuPy's. Buffers are C-contiguous; one is used
+again once nothing reads it any more. What is joined is computed in its place where it can be.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 import numpy as np
 
 from anyprop.compiled.cublaslt import RESULT_ALIGNMENT, Products
-from anyprop.compiled.cuda_kernels import KernelSource, can_be_written, fits, kernel_source
+from anyprop.compiled.cuda_kernels import KernelSource, can_be_written, kernel_source
 from anyprop.compiled.fusion import grouped
 from anyprop.compiled.recording import OUT, Call, Recording, Traced, TraceError, Value
+from anyprop.compiled.row_kernels import (
+    RowKernel,
+    can_stand_in_rows,
+    fits_in_rows,
+    goes_through_rows,
+    row_kernel,
+)
 from anyprop.compiled.traced import join
 
 
@@ -51,7 +58,7 @@ class Rectified(NamedTuple):
         return self.kernel.outputs
 
 
-Unit: TypeAlias = Call | KernelSource | Rectified
+Unit: TypeAlias = Call | KernelSource | RowKernel | Rectified
 
 
 class Launches:
@@ -144,7 +151,10 @@ class Launches:
                     or vector.dtype != unit.output.dtype
                     or vector.size != source.size
                     or not vector.stand_in().flags.c_contiguous
-                    or (_is_product(maker) and place.data.ptr % RESULT_ALIGNMENT)
+                    or (
+                        (_is_product(maker) or isinstance(maker, Rectified))
+                        and place.data.ptr % RESULT_ALIGNMENT
+                    )
                 ):
                     continue
                 self._arrays[source] = place.reshape(source.shape)
@@ -187,9 +197,10 @@ class Launches:
         return late
 
     def _bind(self, unit: Unit, places: list[Any]) -> None:
-        if isinstance(unit, KernelSource):
+        if isinstance(unit, (KernelSource, RowKernel)):
             given = [self._array(value) for value in unit.inputs]
-            self._launches.append(partial(unit.kernel("anyprop_fused"), *given, *places))
+            kind = "anyprop_fused" if isinstance(unit, KernelSource) else "anyprop_rows"
+            self._launches.append(partial(unit.kernel(kind), *given, *places))
             return
         (out,) = places
         if isinstance(unit, Rectified):
@@ -263,7 +274,7 @@ class Launches:
 
 def _units(calls: list[Call], results: list[Value]) -> list[Unit]:
     """Put calls into kernels and products; those whose results nobody reads are left out."""
-    found = grouped(calls, results, can_be_written, fits, kernel_source)
+    found = grouped(calls, results, can_stand_in_rows, fits_in_rows, _kernel)
     units = [
         kernel_source([unit], [unit.output])
         if isinstance(unit, Call) and can_be_written(unit)
@@ -274,7 +285,11 @@ def _units(calls: list[Call], results: list[Value]) -> list[Unit]:
     return _rectified(units, results)
 
 
-def _rectified(units: list[Call | KernelSource], results: list[Value]) -> list[Unit]:
+def _kernel(calls: list[Call], outputs: list[Value]) -> KernelSource | RowKernel:
+    return (row_kernel if goes_through_rows(calls) else kernel_source)(calls, outputs)
+
+
+def _rectified(units: list[Call | KernelSource | RowKernel], results: list[Value]) -> list[Unit]:
     """Put products together with the kernels that do nothing but add a bias and take max(., 0)."""
     reads = Counter(value.base for unit in units for value in unit.inputs)
     reads.update(result.base for result in results)
@@ -282,12 +297,13 @@ def _rectified(units: list[Call | KernelSource], results: list[Value]) -> list[U
     found: list[Unit] = []
     for unit in units:
         found.append(unit)
-        if isinstance(unit, Call):
-            if unit.function is np.matmul and reads[unit.output] == 1:
-                products[unit.output] = unit
-        elif (product := products.get(unit.inputs[0])) and _rectifies(unit, product.output):
-            found.remove(product)
-            found[-1] = Rectified(product, unit, unit.inputs[1])
+        if isinstance(unit, KernelSource):
+            product = products.get(unit.inputs[0])
+            if product is not None and _rectifies(unit, product.output):
+                found.remove(product)
+                found[-1] = Rectified(product, unit, unit.inputs[1])
+        elif _is_product(unit) and reads[unit.output] == 1:
+            products[unit.output] = unit
     return found
 
 
@@ -312,8 +328,8 @@ def _is_join(unit: Unit) -> TypeGuard[Call]:
     return isinstance(unit, Call) and unit.function is join
 
 
-def _is_product(unit: Unit) -> bool:
-    return isinstance(unit, Rectified) or (isinstance(unit, Call) and unit.function is np.matmul)
+def _is_product(unit: Unit) -> TypeGuard[Call]:
+    return isinstance(unit, Call) and unit.function is np.matmul
 
 
 def _pieces(unit: Call, whole: Any) -> list[tuple[Value, Any]]:

@@ -1,0 +1,175 @@
+"""Sums and maxima of short rows, with the elementwise calls around them, as one CUDA kernel.
+
+The loss of a classifier is a dozen operations on matrices of a few columns, each too small to keep a GPU
+busy for the time of its launch. Here a thread does all of them for one row: what is computed for a row
+is a number, what is computed for its columns an array of the thread's.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anyprop.compiled.cuda_kernels import can_be_written, fits, form_of, larger_of, type_of
+from anyprop.compiled.recording import Call, Value
+
+# The longest rows: an array of a thread shall lie in registers, and threads read rows apart.
+LONGEST = 32
+
+_SUM, _MAXIMUM = np.add.reduce, np.maximum.reduce
+# How a value is read for row i and column j.
+_CELL, _ROW, _COLUMN, _ONE = "[i * {0} + j]", "[i]", "[j]", "[0]"
+
+
+class RowKernel(NamedTuple):
+    """What `cupy.ElementwiseKernel` makes a kernel of that goes through rows.
+
+    Parameters
+    ----------
+    inputs, outputs : list of Value
+        What the kernel reads and stores, in the order of its parameters.
+    in_params, out_params : str
+        Types and names of what it reads and writes.
+    operation : str
+        What is done for row i.
+    rows : int
+        Their number.
+    """
+
+    inputs: list[Value]
+    outputs: list[Value]
+    in_params: str
+    out_params: str
+    operation: str
+    rows: int
+
+    def kernel(self, name: str) -> Any:
+        """Make the kernel; CuPy compiles it when it is first launched."""
+        cupy = importlib.import_module("cupy")
+        made = cupy.ElementwiseKernel(self.in_params, self.out_params, self.operation, name)
+        return partial(made, size=self.rows)
+
+
+def can_stand_in_rows(call: Call) -> bool:
+    """Tell whether a call is elementwise, or sums or takes the maximum of short rows."""
+    return can_be_written(call) or _reduces_rows(call)
+
+
+def fits_in_rows(call: Call, group: list[Call]) -> bool:
+    """Tell whether a call can stand in one kernel with those before it, through rows or not."""
+    alike = not goes_through_rows(group) and fits(call, group)
+    return alike or (can_stand_in_rows(call) and _kinds([*group, call]) is not None)
+
+
+def row_kernel(calls: Sequence[Call], outputs: Sequence[Value]) -> RowKernel:
+    """Write calls down as one kernel that goes through rows.
+
+    Parameters
+    ----------
+    calls : sequence of Call
+        Those that `fits_in_rows`, in their order.
+    outputs : sequence of Value
+        Results that are stored.
+
+    Returns
+    -------
+    RowKernel
+    """
+    kinds = _kinds(calls)
+    assert kinds is not None
+    n, k = _shape(calls)
+    made = {call.output for call in calls}
+    inputs = [v for v in dict.fromkeys(v for c in calls for v in c.inputs) if v not in made]
+    names = {v: f"x{i}{kinds[v].format(k)}" for i, v in enumerate(inputs)}
+    results = {v: f"y{i}{kinds[v].format(k)}" for i, v in enumerate(outputs)}
+    lines: list[str] = []
+    for i, call in enumerate(calls):
+        value, of = call.output, type_of(call.output)
+        names[value] = f"v{i}[j]" if kinds[value] == _CELL else f"v{i}"
+        over_columns = f"for (int j = 0; j < {k}; ++j)"
+        if _reduces_rows(call):
+            x = names[call.inputs[0]]
+            step = f"v{i} + {x}" if call.function == _SUM else larger_of(f"v{i}", x)
+            first = "0" if call.function == _SUM else x.replace("j]", "0]")
+            lines += [f"{of} v{i} = {first};", f"{over_columns} v{i} = {step};"]
+        elif kinds[value] == _CELL:
+            lines += [f"{of} v{i}[{k}];", f"{over_columns} v{i}[j] = {form_of(call, names)};"]
+        else:
+            lines.append(f"const {of} v{i} = {form_of(call, names)};")
+        if value in results:
+            within = f"{over_columns} " if kinds[value] == _CELL else ""
+            lines.append(f"{within}{results[value]} = {names[value]};")
+    return RowKernel(
+        inputs,
+        list(outputs),
+        ", ".join(f"raw {value.dtype} x{i}" for i, value in enumerate(inputs)),
+        ", ".join(f"raw {value.dtype} y{i}" for i, value in enumerate(outputs)),
+        "\n".join(lines),
+        n,
+    )
+
+
+def goes_through_rows(calls: Sequence[Call]) -> bool:
+    """Tell whether calls need a kernel that goes through rows."""
+    return any(map(_reduces_rows, calls)) or len({call.output.shape for call in calls}) > 1
+
+
+def _reduces_rows(call: Call) -> bool:
+    if call.function not in (_SUM, _MAXIMUM):
+        return False
+    x, axis, *_ = call.arguments
+    return (
+        len(x.shape) == 2
+        and axis in (1, -1)
+        and 2 <= x.shape[1] <= LONGEST
+        and x.dtype == call.output.dtype
+        and x.dtype in ("float32", "float64")
+    )
+
+
+def _domain(call: Call) -> tuple[int, ...]:
+    """Give the shape of what a call goes through."""
+    return tuple((call.inputs[0] if _reduces_rows(call) else call.output).shape)
+
+
+def _shape(calls: Sequence[Call]) -> tuple[int, ...]:
+    """Give the shape of the matrix that these calls go through."""
+    return max(map(_domain, calls), key=lambda shape: (len(shape), *shape[1:]))
+
+
+def _kinds(calls: Sequence[Call]) -> dict[Value, str] | None:
+    """Find how all values of calls are read for a row; None if they are not all of one matrix."""
+    shape = _shape(calls)
+    if len(shape) != 2 or not 2 <= shape[1] <= LONGEST:
+        return None
+    kinds: dict[Value, str] = {}
+    made: set[Value] = set()
+    for call in calls:
+        domain = _domain(call)
+        if domain not in (shape, shape[:1], (shape[0], 1)):
+            return None
+        for value in call.inputs:
+            kind = _kind(value, domain, shape)
+            of_a_result = value.parent is not None and value.base in made
+            if kind is None or of_a_result or kinds.setdefault(value, kind) != kind:
+                return None
+        kinds[call.output] = _ROW if domain != shape or _reduces_rows(call) else _CELL
+        made.add(call.output)
+    return kinds
+
+
+def _kind(value: Value, domain: tuple[int, ...], shape: tuple[int, ...]) -> str | None:
+    own = tuple(value.shape)
+    if domain != shape:
+        return _ROW if value.size == shape[0] else _ONE if value.size == 1 else None
+    if own == shape:
+        return _CELL
+    if own == (shape[0], 1):
+        return _ROW
+    if own in (shape[1:], (1, shape[1])):
+        return _COLUMN
+    return _ONE if value.size == 1 else None
