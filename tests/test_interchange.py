@@ -1,5 +1,7 @@
 """Other libraries load what is given to them, compute the same, and give it back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -191,3 +193,7 @@ def test_dropout_has_no_part_in_it(backend):
 def test_what_is_no_fitted_perceptron():
     with pytest.raises(TypeError, match="is no fitted perceptron of scikit-learn; call fit first"):
         interchange.from_sklearn(3)
+    W, b = np.ones((2, 2)), np.zeros(2)
+    odd = SimpleNamespace(coefs_=[W], intercepts_=[b], activation="softmax")
+    with pytest.raises(ValueError, match="activation is 'softmax', expected one of: .*relu"):
+        interchange.from_sklearn(odd)
