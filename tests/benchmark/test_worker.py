@@ -54,8 +54,14 @@ def test_it_answers_line_for_line_until_nobody_asks(folder):
         ["turn", "many"],
         ["prepare", "sklearn", "tiny", str(folder), "cpu"],
     ]
+    code = (
+        "from anyprop.benchmark import worker\n"
+        "turn = worker.timed_turn\n"
+        "worker.timed_turn = lambda *args: (print('what a library says'), turn(*args))[1]\n"
+        "worker.serve()"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", "from anyprop.benchmark.worker import serve; serve()"],
+        [sys.executable, "-c", code],
         input="".join(f"{json.dumps(request)}\n" for request in requests),
         capture_output=True,
         text=True,
@@ -68,6 +74,7 @@ def test_it_answers_line_for_line_until_nobody_asks(folder):
     assert 0 < seconds < 60
     assert memory > 10 * 2**20
     assert answers[3][1].startswith("TypeError: ")
+    assert "what a library says" in done.stderr
     assert "two classes one output" in answers[4][1]
 
 

@@ -163,7 +163,7 @@ def test_settings_that_only_lie_elsewhere_in_memory_are_the_same():
     on_ranks(2, lambda c: CASE.fit(c, loss=OwnLoss(), optimizer=ap.SGD(lr=lambda step: 0.1)))
 
 
-def spoiled(communicator, bad_rank, at_step):
+def spoiled(communicator, bad_rank, at_step, **options):
     """Train on rows in a fixed order, of which those of one rank overflow in one batch."""
     x, _, _ = CASE.data()
     x[11 + (0 if bad_rank == 0 else 11)] = 1e300
@@ -181,7 +181,7 @@ def spoiled(communicator, bad_rank, at_step):
         batches=batches,
         steps=20,
         communicator=communicator,
-        report_every=4,
+        **{"report_every": 4, **options},
     )
 
 
@@ -200,6 +200,31 @@ def test_the_rank_whose_rows_spoil_the_loss_is_named(bad_rank, at_step):
     assert len(told) == 2
     for text in told:
         assert text.endswith(f" It came from the rows of rank {bad_rank}.")
+
+
+def test_a_checkpoint_that_finds_the_loss_spoiled_ends_all_ranks(tmp_path):
+    """It reads the losses before anybody else does, on rank 0 alone."""
+
+    def train(communicator):
+        keep = [ap.Checkpoints(tmp_path, every=5)]
+        with pytest.raises(ap.TrainingDivergedError) as caught:
+            spoiled(communicator, 1, 3, callbacks=keep, report_every=1000)
+        assert caught.value.step == 3
+        return str(caught.value)
+
+    first, second = on_ranks(2, train)
+    assert first == second
+
+
+def test_a_checkpoint_that_rank_0_cannot_read_is_told_on_all_ranks(tmp_path):
+    def train(communicator):
+        with pytest.raises(ap.ResumeError) as caught:
+            CASE.fit(communicator, resume=tmp_path)
+        return str(caught.value)
+
+    first, second = on_ranks(2, train)
+    assert first == second
+    assert str(tmp_path) in first
 
 
 def test_evaluation_is_exact_over_shares(backend):
