@@ -30,7 +30,7 @@ from anyprop.compiled.recorded_step import Places, RecordedStep, numbers_of_step
 from anyprop.compiled.recording import Recording, Traced, TraceError
 from anyprop.network import check_batch
 from anyprop.optimizers.base import OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Parameters, map_vectors
 from anyprop.training.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
@@ -206,8 +206,7 @@ class Graph:
         return traced
 
     def _traced(self, params: Parameters) -> Parameters:
-        running = None if params.running is None else self._stand_in(params.running)
-        return Parameters(params.layout, self._stand_in(params.flat), running)
+        return map_vectors(params, self._stand_in)
 
     def _capture(self, recorded: RecordedStep) -> None:
         """Turn the recording into a graph; parameters and state are the same afterwards."""

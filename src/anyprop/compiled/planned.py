@@ -17,7 +17,7 @@ from anyprop.compiled.recorded_step import Places, numbers_of_step, record_step
 from anyprop.compiled.recording import Recording, Traced, TracedNumber
 from anyprop.network import check_batch
 from anyprop.optimizers.base import OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Parameters, map_vectors
 from anyprop.training.step import Step
 
 
@@ -111,8 +111,7 @@ def _owned(params: Parameters) -> Parameters:
 
 
 def _traced(params: Parameters) -> Parameters:
-    running = None if params.running is None else Recording.given(params.running)
-    return Parameters(params.layout, Recording.given(params.flat), running)
+    return map_vectors(params, Recording.given)
 
 
 def _given(number: Number) -> Traced | TracedNumber:
