@@ -9,24 +9,14 @@ and their like are left to NumPy, whose own loops are as fast.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 
-from anyprop.compiled.loops import (
-    CELL,
-    COLUMN,
-    COMPARISONS,
-    NUMBER,
-    ONE,
-    REDUCTIONS,
-    ROW,
-    SCALAR_FORMS,
-    Loop,
-)
+from anyprop.compiled.kinds import REDUCTIONS, kinds_of, shape_of
+from anyprop.compiled.loops import COMPARISONS, SCALAR_FORMS, Loop
 from anyprop.compiled.recording import Call, Value
 
 # A step that computes nothing of so many numbers gains too little to be worth the compiler's time.
@@ -105,11 +95,11 @@ def grouped(
 
 def _fits(call: Call, group: list[Call]) -> bool:
     """Tell whether a call can stand in one loop with those before it."""
-    return _can_be_fused(call) and _kinds([*group, call]) is not None
+    return _can_be_fused(call) and kinds_of([*group, call]) is not None
 
 
 def _loop(calls: list[Call], outputs: list[Value]) -> Loop:
-    return Loop(calls, outputs, _shape(calls), _kinds(calls) or {})
+    return Loop(calls, outputs, shape_of(calls), kinds_of(calls) or {})
 
 
 def _can_be_fused(call: Call) -> bool:
@@ -137,57 +127,3 @@ def _is_reduced(call: Call) -> bool:
     if axis == 0:
         return call.function == np.add.reduce
     return axis in (1, -1) and x.shape[1] <= _LONGEST[call.function]
-
-
-def _domain(call: Call) -> tuple[int, ...]:
-    """Give the shape of what a call goes through."""
-    of = call.inputs[0] if call.function in REDUCTIONS else call.output
-    return tuple(of.shape)
-
-
-def _shape(calls: list[Call]) -> tuple[int, ...]:
-    """Give the shape of the vector or matrix that a loop of these calls goes through."""
-    return max(map(_domain, calls), key=lambda shape: (len(shape), math.prod(shape)))
-
-
-def _kinds(calls: list[Call]) -> dict[Value, str] | None:
-    """Find the kinds of all values in a loop of these calls; None if they cannot stand in one."""
-    shape = _shape(calls)
-    others = {_domain(call) for call in calls} - {shape}
-    if not others <= {shape[:1], (shape[0], 1)}:
-        return None
-    kinds: dict[Value, str | None] = {}
-    made: dict[Value, str] = {}
-    for call in calls:
-        for value in call.inputs:
-            kind = _kind(value, _domain(call), shape)
-            of_a_result = value.parent is not None and value.base in made
-            if of_a_result or kinds.setdefault(value, kind) != kind or made.get(value) == COLUMN:
-                return None
-        within = CELL if _domain(call) == shape and len(shape) == 2 else ROW
-        if call.function in REDUCTIONS:
-            within = COLUMN if call.arguments[1] == 0 else ROW
-        kinds[call.output] = made[call.output] = within
-    floating = {v.dtype for v in kinds if not v.is_number and v.dtype.kind == "f"}
-    if len(floating) > 1 or None in kinds.values():
-        return None
-    return {value: kind for value, kind in kinds.items() if kind}
-
-
-def _kind(value: Value, within: tuple[int, ...], shape: tuple[int, ...]) -> str | None:
-    """Tell how a call that goes through `within` reads a value; None if a loop cannot."""
-    if value.is_number:
-        return NUMBER
-    own = tuple(value.shape)
-    if not value.stand_in().flags.c_contiguous:
-        return None
-    if own == within:
-        return CELL if len(shape) == 2 and within == shape else ROW
-    if value.size == 1:
-        return ONE
-    if len(shape) == 2 and within == shape:
-        if own in (shape[1:], (1, *shape[1:])):
-            return COLUMN
-        if own == (shape[0], 1):
-            return ROW
-    return None

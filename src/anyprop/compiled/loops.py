@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop.compiled.kinds import CELL, COLUMN, NUMBER, ONE, REDUCTIONS, ROW
 from anyprop.compiled.recording import OUT, Call, Value
 from anyprop.compiled.traced import choose, convert
 
@@ -44,11 +45,7 @@ SCALAR_FORMS: dict[Any, str] = COMPARISONS | {
     choose: "{1} if {0} else {2}",
     convert: "{0}",
 }
-REDUCTIONS = (np.add.reduce, np.maximum.reduce)
-
-# The kinds of values, and where their numbers lie: one for each cell of the matrix, one for each row (or
-# place of a vector), one for each column, an array of one number for all, and a number.
-CELL, ROW, COLUMN, ONE, NUMBER = "cell", "row", "column", "one", "number"
+# Where the numbers of each kind of values lie.
 _AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]", NUMBER: ""}
 
 

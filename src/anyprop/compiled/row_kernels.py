@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop.compiled.cuda_kernels import can_be_written, fits, form_of, larger_of, type_of
+from anyprop.compiled.kinds import CELL, COLUMN, ONE, ROW, kinds_of, shape_of
 from anyprop.compiled.recording import Call, Value
 
 # The longest rows: an array of a thread shall lie in registers, and threads read rows apart.
@@ -22,7 +23,7 @@ LONGEST = 32
 
 _SUM, _MAXIMUM = np.add.reduce, np.maximum.reduce
 # How a value is read for row i and column j.
-_CELL, _ROW, _COLUMN, _ONE = "[i * {0} + j]", "[i]", "[j]", "[0]"
+_AT = {CELL: "[i * {0} + j]", ROW: "[i]", COLUMN: "[j]", ONE: "[0]"}
 
 
 class RowKernel(NamedTuple):
@@ -81,27 +82,27 @@ def row_kernel(calls: Sequence[Call], outputs: Sequence[Value]) -> RowKernel:
     """
     kinds = _kinds(calls)
     assert kinds is not None
-    n, k = _shape(calls)
+    n, k = shape_of(calls)
     made = {call.output for call in calls}
     inputs = [v for v in dict.fromkeys(v for c in calls for v in c.inputs) if v not in made]
-    names = {v: f"x{i}{kinds[v].format(k)}" for i, v in enumerate(inputs)}
-    results = {v: f"y{i}{kinds[v].format(k)}" for i, v in enumerate(outputs)}
+    names = {v: f"x{i}{_AT[kinds[v]].format(k)}" for i, v in enumerate(inputs)}
+    results = {v: f"y{i}{_AT[kinds[v]].format(k)}" for i, v in enumerate(outputs)}
     lines: list[str] = []
     for i, call in enumerate(calls):
         value, of = call.output, type_of(call.output)
-        names[value] = f"v{i}[j]" if kinds[value] == _CELL else f"v{i}"
+        names[value] = f"v{i}[j]" if kinds[value] == CELL else f"v{i}"
         over_columns = f"for (int j = 0; j < {k}; ++j)"
         if _reduces_rows(call):
             x = names[call.inputs[0]]
             step = f"v{i} + {x}" if call.function == _SUM else larger_of(f"v{i}", x)
             first = "0" if call.function == _SUM else x.replace("j]", "0]")
             lines += [f"{of} v{i} = {first};", f"{over_columns} v{i} = {step};"]
-        elif kinds[value] == _CELL:
+        elif kinds[value] == CELL:
             lines += [f"{of} v{i}[{k}];", f"{over_columns} v{i}[j] = {form_of(call, names)};"]
         else:
             lines.append(f"const {of} v{i} = {form_of(call, names)};")
         if value in results:
-            within = f"{over_columns} " if kinds[value] == _CELL else ""
+            within = f"{over_columns} " if kinds[value] == CELL else ""
             lines.append(f"{within}{results[value]} = {names[value]};")
     return RowKernel(
         inputs,
@@ -131,45 +132,7 @@ def _reduces_rows(call: Call) -> bool:
     )
 
 
-def _domain(call: Call) -> tuple[int, ...]:
-    """Give the shape of what a call goes through."""
-    return tuple((call.inputs[0] if _reduces_rows(call) else call.output).shape)
-
-
-def _shape(calls: Sequence[Call]) -> tuple[int, ...]:
-    """Give the shape of the matrix that these calls go through."""
-    return max(map(_domain, calls), key=lambda shape: (len(shape), *shape[1:]))
-
-
 def _kinds(calls: Sequence[Call]) -> dict[Value, str] | None:
-    """Find how all values of calls are read for a row; None if they are not all of one matrix."""
-    shape = _shape(calls)
-    if len(shape) != 2 or not 2 <= shape[1] <= LONGEST:
-        return None
-    kinds: dict[Value, str] = {}
-    made: set[Value] = set()
-    for call in calls:
-        domain = _domain(call)
-        if domain not in (shape, shape[:1], (shape[0], 1)):
-            return None
-        for value in call.inputs:
-            kind = _kind(value, domain, shape)
-            of_a_result = value.parent is not None and value.base in made
-            if kind is None or of_a_result or kinds.setdefault(value, kind) != kind:
-                return None
-        kinds[call.output] = _ROW if domain != shape or _reduces_rows(call) else _CELL
-        made.add(call.output)
-    return kinds
-
-
-def _kind(value: Value, domain: tuple[int, ...], shape: tuple[int, ...]) -> str | None:
-    own = tuple(value.shape)
-    if domain != shape:
-        return _ROW if value.size == shape[0] else _ONE if value.size == 1 else None
-    if own == shape:
-        return _CELL
-    if own == (shape[0], 1):
-        return _ROW
-    if own in (shape[1:], (1, shape[1])):
-        return _COLUMN
-    return _ONE if value.size == 1 else None
+    """Find the kinds of all values; None if the calls do not go through one matrix of short rows."""
+    shape = shape_of(calls)
+    return kinds_of(calls) if len(shape) == 2 and 2 <= shape[1] <= LONGEST else None
