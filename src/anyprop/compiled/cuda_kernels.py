@@ -14,19 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anyprop.compiled.loops import COMPARISONS
 from anyprop.compiled.recording import OUT, Call, Value
 from anyprop.compiled.traced import choose, convert
 
-_COMPARISONS = {
-    np.less: "{0} < {1}",
-    np.less_equal: "{0} <= {1}",
-    np.greater: "{0} > {1}",
-    np.greater_equal: "{0} >= {1}",
-    np.equal: "{0} == {1}",
-    np.not_equal: "{0} != {1}",
-}
 # What does the work of a call for one number.
-_FORMS: dict[Any, str] = _COMPARISONS | {
+_FORMS: dict[Any, str] = COMPARISONS | {
     np.add: "{0} + {1}",
     np.subtract: "{0} - {1}",
     np.multiply: "{0} * {1}",
@@ -168,7 +161,7 @@ def _operands(call: Call, names: dict[Value, str]) -> list[str]:
     """Write the operands in the type in which the call computes."""
     given = [x for x in call.arguments if x is not OUT]
     kind = call.output.dtype
-    if call.function in _COMPARISONS:
+    if call.function in COMPARISONS:
         kind = np.result_type(*(value.dtype for value in call.inputs))
     written = [
         names[x] if isinstance(x, Value) and x.dtype == kind else
