@@ -115,3 +115,30 @@ def test_layers_of_one_sequential_are_independent_even_if_they_are_one_object():
     layer = ap.Affine(3, 3)
     params = ap.Sequential(layer, layer).init(8)
     assert not np.array_equal(params[0].W, params[1].W)
+
+
+def test_noise_for_another_number_of_layers_is_refused(rng):
+    net, x = ap.Sequential(ap.Tanh(), ap.Dropout(0.5)), np.ones((2, 3))
+    whole = net.noise(rng, x.shape)
+    for noise in (whole[:1], list(whole)):
+        with pytest.raises(ValueError, match=r"for each of 2 layers; draw it by noise\(rng"):
+            net.forward_train(net.init(), x, noise)
+
+
+def test_a_width_that_is_not_known_yet_is_not_asked_about():
+    class Twice(ap.Identity):
+        def output_shape(self, shape):
+            return (shape[0], 2 * shape[1])
+
+    assert ap.Sequential(Twice(), ap.Affine(4, 3)).d == 4
+
+
+def test_layers_without_running_statistics_have_no_vector_of_them():
+    assert ap.Affine(2, 3).init(0).running is None
+    assert ap.BatchNorm(3).init(0).running is not None
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (2.5, 3), (3, 0), (3, 2.5)])
+def test_an_affine_map_refuses_widths_that_are_no_counts(sizes):
+    with pytest.raises((TypeError, ValueError), match="Affine: [dm] must be"):
+        ap.Affine(*sizes)

@@ -38,3 +38,13 @@ def test_a_mask_is_asked_for(backend, rng):
         layer.forward_train(None, x, None)
     with pytest.raises(ValueError, match=r"the mask has shape \(3, 3\), expected \(2, 3\)"):
         layer.forward_train(None, x, backend.asarray(layer.noise(rng, (3, 3))))
+
+
+def test_a_number_is_kept_where_the_draw_equals_the_rate():
+    """Or a rate of 0 would drop the numbers for which 0.0 is drawn, one in 2^24."""
+
+    class AlwaysZero:
+        def random(self, shape, dtype):
+            return np.zeros(shape, dtype)
+
+    assert ap.Dropout(0.0).noise(AlwaysZero(), (2, 3)).all()

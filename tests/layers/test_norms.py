@@ -51,3 +51,10 @@ def test_a_batch_without_variance_leaves_the_running_statistics(n, backend, rng)
 def test_impossible_settings_are_refused(layer, options, error):
     with pytest.raises(error, match=layer.__name__):
         layer(**options)
+
+
+def test_one_row_is_its_own_mean(backend):
+    layer, x = ap.BatchNorm(3), backend.asarray(np.asarray([[2.0, -4.0, 8.0]]))
+    params = layer.init(dtype="float64", xp=backend.xp, device=backend.device)
+    y, _ = layer.forward_train(params, x, None)
+    np.testing.assert_array_equal(backend.to_numpy(y), np.zeros((1, 3)))

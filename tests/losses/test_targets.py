@@ -44,3 +44,9 @@ def test_a_confident_right_label_costs_its_small_probability_of_error(backend):
 def test_huber_needs_a_positive_delta(delta):
     with pytest.raises(ValueError, match="Huber: delta must be a positive finite number"):
         ap.Huber(delta)
+
+
+def test_rates_whose_sum_overflows_cost_infinitely_much_without_a_warning():
+    y = np.full((1, 10), 88.5, np.float32)  # exp(y) is finite, its sum over the row is not
+    value, _ = ap.PoissonNLL().forward(y, np.ones_like(y))
+    assert np.isposinf(value)

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+import anyprop as ap
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 
 every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)
@@ -109,3 +110,51 @@ if importlib.util.find_spec("cupy") is not None:
         ((kernel, _),) = fused._memo.values()
         types = set(re.findall(r"static_cast<\s*(\w+)\s*>", kernel.operation))
         assert types - {"bool"} == {{"float32": "float", "float64": "double"}[dtype]}
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_corrected_means_of_a_steady_gradient_are_the_gradients(centered, bias_correction):
+    """The mean of its squares is 4, its variance 0: so large is what it is divided by."""
+    opt = ap.RMSProp(
+        lr=0.5, rho=0.9, eps=1.0, centered=centered, bias_correction=bias_correction
+    )  # fmt: skip
+    p, g = np.asarray([0.0, 0.0]), np.asarray([2.0, -2.0])
+    state = opt.init(p)
+    steps = []
+    for _ in range(4):
+        before = p
+        p, state = opt.update(p, g, state)
+        steps.append(p - before)
+    steady = -0.5 * g / ((0.0 if centered else 2.0) + 1.0)
+    assert np.allclose(steps, steady, rtol=1e-6, atol=1e-6) == bias_correction
+
+
+@pytest.mark.parametrize("make", [ap.RAdam, ap.NAdam], ids=["RAdam", "NAdam"])
+@pytest.mark.parametrize("device", ["CPU_DEVICE", "device1"])
+def test_a_step_counted_in_an_array_gives_the_same_numbers_there(make, device):
+    xp = pytest.importorskip("array_api_strict")
+    opt, where = make(beta2=0.99), xp.Device(device)
+    for t in (1, 2, 5, 6, 7, 50, 1000):
+        expected = opt.scalars(t, 0.1)
+        found = opt.scalars(xp.asarray(float(t), dtype=xp.float64, device=where), 0.1)
+        of_t = {name for name, value in found.items() if hasattr(value, "device")}
+        assert {found[name].device for name in of_t} == {where}
+        for name, value in expected.items():
+            assert float(found[name]) == pytest.approx(float(value), rel=1e-9, abs=1e-12)
+
+
+def test_flags_of_rmsprop_are_flags():
+    with pytest.raises(TypeError, match="RMSProp: centered must be"):
+        ap.RMSProp(centered="yes")
+
+
+def test_a_smallest_step_as_large_as_the_largest_is_refused():
+    with pytest.raises(ValueError, match="step_min must lie below step_max"):
+        ap.Rprop(step_min=0.5, step_max=0.5)
+
+
+def test_a_learning_rate_in_the_velocity_scales_the_step_once():
+    p, opt = np.asarray([1.0, -2.0]), ap.Momentum(lr=0.25, lr_in_velocity=True)
+    moved, _ = opt.update(p, np.asarray([4.0, 8.0]), opt.init(p))
+    np.testing.assert_array_equal(moved, [0.0, -4.0])
