@@ -76,14 +76,18 @@ def test_an_address_is_shown_and_changed(browser):
         const after = await address();
         location.hash = "#surface=saddle&adam=lr:0.5&nothing=1";
         await wait(100);
-        return { before, after, then: $$(".pg-python").map((line) => line.textContent),
-                 refused: $("#pg > .pg-error").textContent };
+        const then = $$(".pg-python").map((line) => line.textContent);
+        const error = $("#pg > .pg-error");
+        const refused = [error.textContent, error.hidden];
+        type(field("lr"), "0.2");
+        return { before, after, then, refused, afterwards: error.hidden };
     """
     page = browser.evaluate(TOOLS + script)
     assert page["before"] == ["f = |x|/4 + |y|", ["ap.RMSProp(lr=0.1, rho=0.5, centered=True)"]]
     assert "rmsprop=lr:0.25,rho:0.5,centered:true" in page["after"]
     assert page["then"] == ["ap.Adam(lr=0.5)"]
-    assert page["refused"] == "Not understood in the address, left out: nothing=1."
+    assert page["refused"] == ["Not understood in the address, left out: nothing=1.", False]
+    assert page["afterwards"]
 
 
 def test_step_scrub_and_play(browser):

@@ -190,6 +190,7 @@
     }
 
     function describe() {
+      refusal.hidden = true; // it was about the address that was read before
       caption.textContent = preset ? PRESETS[preset].text : SURFACES[settings.surface].text;
       equation.textContent = `f = ${SURFACES[settings.surface].equation}`;
       for (const button of presets.children) {
