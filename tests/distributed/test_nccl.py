@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fake_cupy
+from anyprop.cli import main
 from anyprop.distributed import NCCLCommunicator, SerialCommunicator
 from parallel_cases import CASES
 from ranks import on_ranks
@@ -71,19 +72,33 @@ def test_where_a_rank_sees_only_one_gpu_it_takes_that(monkeypatch):
     with fake_cupy.installed(gpus=1) as cupy:
         communicator_on(SerialCommunicator(), cupy)
         assert cupy.log == [("use", 0)]
-        with pytest.raises(RuntimeError, match="two ranks have the same GPU"):
-            on_ranks(2, lambda host: communicator_on(host, cupy))
 
 
-def test_more_ranks_than_gpus_are_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("gpus", "problem"),
+    [(1, "ranks 0 and 1 have the same GPU of"), (2, "rank 2 is one too many for")],
+)
+def test_ranks_without_a_gpu_of_their_own_are_all_told(gpus, problem, monkeypatch):
     monkeypatch.setattr("anyprop.distributed.nccl.get_namespace", lambda name: None)
-    with (
-        fake_cupy.installed(gpus=2) as cupy,
-        pytest.raises(RuntimeError, match="which has GPUs 0 to 1 only"),
-    ):
-        host = SerialCommunicator()
-        host.rank = host.local_rank = 2
-        communicator_on(host, cupy)
+
+    def work(host):
+        with pytest.raises(RuntimeError) as caught:
+            communicator_on(host, cupy)
+        return str(caught.value)
+
+    with fake_cupy.installed(gpus=gpus) as cupy:
+        (told,) = set(on_ranks(3, work))
+    assert told.startswith(problem)
+    assert told.endswith("; start one rank for each GPU.")
+
+
+def test_the_command_says_it_in_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("anyprop.distributed.nccl.get_namespace", lambda name: None)
+    monkeypatch.setattr("anyprop.distributed.nccl.MPICommunicator", SerialCommunicator)
+    with fake_cupy.installed(gpus=0):
+        code = main(["train", "--backend", "cupy", "--distributed", "nccl"])
+    assert code == 2
+    assert capsys.readouterr().err.startswith("anyprop: rank 0 is one too many for ")
 
 
 def test_a_cupy_without_nccl_is_told(cupy):

@@ -38,7 +38,10 @@ def connect(args: argparse.Namespace) -> Communicator:
             raise unknown("--distributed", args.distributed, ("mpi", "nccl"))
         if args.backend != "cupy":
             raise WrongCallError("--distributed nccl needs --backend cupy")
-        return NCCLCommunicator()
+        try:
+            return NCCLCommunicator()
+        except RuntimeError as error:  # not every rank has a GPU, say
+            raise WrongCallError(error) from error
 
 
 @contextlib.contextmanager

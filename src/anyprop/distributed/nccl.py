@@ -15,7 +15,7 @@ import numpy as np
 
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, get_namespace, name_of, namespace
-from anyprop.distributed.communicator import Communicator, any_rank
+from anyprop.distributed.communicator import Communicator, share
 from anyprop.distributed.mpi import MPICommunicator
 
 
@@ -99,17 +99,28 @@ class NCCLCommunicator:
 
     def _use_own_gpu(self) -> None:
         gpus = self._cupy.cuda.runtime.getDeviceCount()
-        if gpus > 1 and self.local_rank >= gpus:
-            raise RuntimeError(
-                f"rank {self.rank} is number {self.local_rank} of those on {platform.node()}, which "
-                f"has GPUs 0 to {gpus - 1} only; start one rank for each GPU."
-            )
-        device = self._cupy.cuda.Device(self.local_rank if gpus > 1 else 0)
-        device.use()
-        places = self._host.gather((platform.node(), device.pci_bus_id))
-        shared = places is not None and len(set(places)) < len(places)
-        if any_rank(self._host, shared):
-            raise RuntimeError("two ranks have the same GPU; start one rank for each GPU.")
+        own = self.local_rank if gpus > 1 else 0
+        address = None
+        if own < gpus:
+            device = self._cupy.cuda.Device(own)
+            device.use()
+            address = device.pci_bus_id
+        gpus_of_ranks = self._host.gather((platform.node(), gpus, address))
+        # Every rank gives up, so that none waits for one that did.
+        if problem := share(self._host, gpus_of_ranks and _problem(gpus_of_ranks)):
+            raise RuntimeError(f"{problem}; start one rank for each GPU.")
+
+
+def _problem(gpus_of_ranks: list[tuple[str, int, str | None]]) -> str | None:
+    """Say which rank has no GPU, or not one of its own."""
+    owners: dict[tuple[str, str], int] = {}
+    for rank, (node, gpus, address) in enumerate(gpus_of_ranks):
+        if address is None:
+            return f"rank {rank} is one too many for {node}, which has {gpus} GPUs"
+        owner = owners.setdefault((node, address), rank)
+        if owner != rank:
+            return f"ranks {owner} and {rank} have the same GPU of {node}"
+    return None
 
 
 _ID_BYTES = 128
