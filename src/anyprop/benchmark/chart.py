@@ -49,7 +49,7 @@ def chart(results: Results, names: Sequence[str] | None = None, *, columns: int 
     counts = [max(len(_bars(outcome)) for outcome in row) for row in rows]
     heights = [_FRAME + _BAR * count for count in counts]
     figure = figures.Figure(
-        figsize=(5.8 * columns, sum(heights)), layout="constrained", facecolor="white"
+        figsize=(6.3 * columns, sum(heights)), layout="constrained", facecolor="white"
     )
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.05)
     panels = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
