@@ -11,6 +11,7 @@ import anyprop as ap
 from anyprop.distributed import SerialCommunicator, make_data_parallel_step
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
+from ranks import on_ranks
 
 needs_torch = pytest.mark.needs("torch")
 
@@ -234,3 +235,21 @@ def test_a_step_of_several_ranks_is_refused():
     step = make_data_parallel_step(NETWORKS["plain"], LOSS, ap.SGD(), SerialCommunicator())
     with pytest.raises(TypeError, match="'inductor' is for a step of one process; leave it out"):
         ap.compile(step, torch_backend="inductor")
+
+
+@needs_torch
+def test_a_run_of_several_ranks_is_refused(rng):
+    net, opt = NETWORKS["plain"], ap.SGD()
+    params, _ = _start(net, opt)
+    batch = _batch(net, params, rng)
+
+    def train(communicator):
+        with pytest.raises(ValueError, match="'inductor' is for one process; leave it out"):
+            ap.fit(
+                *(net, params, (batch["x"], batch["t"])),
+                **{"loss": LOSS, "optimizer": opt, "communicator": communicator},
+                compile="inductor",
+            )
+        return communicator.rank
+
+    assert on_ranks(2, train) == [0, 1]
