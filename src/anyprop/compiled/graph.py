@@ -257,9 +257,8 @@ def _captured(stream: Any, launches: Callable[[], None]) -> Any:
     try:
         launches()
     except BaseException:
-        with contextlib.suppress(
-            Exception
-        ):  # a capture that failed cannot be ended without an error
+        # A capture that failed cannot be ended without an error.
+        with contextlib.suppress(Exception):
             stream.end_capture()
         raise
     return stream.end_capture()

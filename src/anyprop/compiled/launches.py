@@ -139,9 +139,8 @@ class Launches:
         times = Counter(vector.base for unit in units if _is_join(unit) for vector in unit.inputs)
         times.update(result.base for result in results)
         whole: dict[Value, Value] = {}  # what a vector is computed in
-        for unit in filter(
-            _is_join, reversed(units)
-        ):  # so that one may be joined with others in turn
+        # From the last, so that what is joined may be joined with others in turn.
+        for unit in filter(_is_join, reversed(units)):
             for vector, place in _pieces(unit, self._array(unit.output)):
                 source = vector.base
                 maker = makers.get(source)

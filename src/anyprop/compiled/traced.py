@@ -30,9 +30,7 @@ isdtype, finfo, nan, inf = _xp.isdtype, _xp.finfo, _xp.nan, _xp.inf
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__") or not hasattr(
-        _xp, name
-    ):  # what nobody asks an Array API namespace for
+    if name.startswith("__") or not hasattr(_xp, name):  # nobody asks a namespace for it
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(np, name, None)
     if isinstance(found, np.ufunc):
