@@ -376,6 +376,28 @@ def test_each_thread_has_its_own_plans():
         np.testing.assert_array_equal(flat, wanted.flat)
 
 
+@pytest.mark.parametrize("numba", [True, False])
+def test_small_networks_get_loops_when_they_have_done_many_steps(numba, monkeypatch):
+    loops = []
+    monkeypatch.setattr("anyprop.compiled.planned.PATIENCE", 3)
+    monkeypatch.setattr("anyprop.compiled.plan.get_kernel", _noted(loops))
+    if not numba:
+        monkeypatch.setattr("anyprop.compiled.kernels._installed", lambda: False)
+    opt = ap.RMSProp(momentum=0.9, weight_decay=0.1, decay_biases=False)
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), opt)
+    compiled, ours, theirs = ap.compile(step), (params.copy(), state.copy()), (params, state)
+    counts = []
+    for _ in range(8):
+        one = batch()
+        *ours, value = compiled(*ours, **one)
+        *theirs, expected = step(*theirs, **one)
+        assert value == expected
+        counts.append(len(loops))
+    np.testing.assert_array_equal(ours[0].flat, theirs[0].flat)
+    assert counts[2] == 0
+    assert counts[3] == counts[7] > 0
+
+
 def _broken(source):
     raise ImportError("numba is broken")
 

@@ -19,7 +19,7 @@ from anyprop.compiled.kinds import REDUCTIONS, kinds_of, shape_of
 from anyprop.compiled.loops import COMPARISONS, SCALAR_FORMS, Loop
 from anyprop.compiled.recording import Call, Value
 
-# A step that computes nothing of so many numbers gains too little to be worth the compiler's time.
+# Where nothing of so many numbers is computed, only a long run gains what the compiler's time costs.
 SMALLEST = 16384
 # The longest rows that are reduced in a loop. A longer one NumPy sums by halves; of a longer one its
 # own maximum is faster.
@@ -28,12 +28,15 @@ _LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
 Made = TypeVar("Made")
 
 
-def fused(calls: list[Call], kept: Iterable[Value]) -> list[Call | Loop]:
+def fused(
+    calls: list[Call], kept: Iterable[Value], *, small_too: bool = False
+) -> list[Call | Loop]:
     """Put calls that follow each other into one loop, if there is one of many numbers among them.
 
-    Parameters and result are those of `grouped`.
+    With `small_too` also if there is none. The other parameters and the result are those of `grouped`.
     """
-    if not any(_can_be_fused(call) and call.output.size >= SMALLEST for call in calls):
+    large = (call.output.size >= SMALLEST for call in calls if _can_be_fused(call))
+    if not small_too and not any(large):
         return [*calls]
     return grouped(calls, kept, _can_be_fused, _fits, _loop)
 

@@ -36,12 +36,15 @@ class Plan(NamedTuple):
         Results that the caller reads; the same arrays after every run.
     nbytes : int
         Memory of its buffers, in bytes; arrays that were given do not count.
+    complete : bool
+        Whether all is in loops that can be; if not, for the arrays are small.
     """
 
     run: Callable[..., None]
     calls: list[Bound]
     outputs: list[Any]
     nbytes: int
+    complete: bool
 
 
 def make_plan(
@@ -49,6 +52,8 @@ def make_plan(
     outputs: Sequence[Traced],
     targets: Sequence[Traced | None] = (),
     arguments: Sequence[Traced | TracedNumber] = (),
+    *,
+    small_too: bool = False,
 ) -> Plan:
     """Give the results of a recording their buffers.
 
@@ -62,6 +67,8 @@ def make_plan(
         For each output, from the first, the given array in whose memory it shall end up, if any.
     arguments : sequence of Traced or TracedNumber
         What `run` takes; every other given array is read where it was in the recording.
+    small_too : bool
+        Whether calls become loops even if all arrays are small.
 
     Returns
     -------
@@ -72,7 +79,7 @@ def make_plan(
     wanted = [None if t is None else t.value for t in targets]
     given = [argument.value for argument in arguments]
     try:
-        return _Planner(given, fuse=True).plan(recording, results, wanted)
+        return _Planner(given, fuse=True, small_too=small_too).plan(recording, results, wanted)
     except NoKernelError:
         return _Planner(given, fuse=False).plan(recording, results, wanted)
 
@@ -80,8 +87,8 @@ def make_plan(
 class _Planner:
     """Where the values of one recording lie; forgotten once the plan is made."""
 
-    def __init__(self, arguments: list[Value], *, fuse: bool) -> None:
-        self._fuse = fuse
+    def __init__(self, arguments: list[Value], *, fuse: bool, small_too: bool = False) -> None:
+        self._fuse, self._small_too = fuse, small_too
         self._count = len(arguments)
         # An array, or a Local for what differs from run to run.
         self._arrays: dict[Value, Any] = {}
@@ -98,7 +105,9 @@ class _Planner:
         joined = self._without_joins(recording.calls)
         calls: list[Call | Loop] = [*joined]
         if self._fuse:
-            calls = fused(joined, [*results, *self._places])
+            calls = fused(joined, [*results, *self._places], small_too=self._small_too)
+        has_loops = any(isinstance(call, Loop) for call in calls)
+        complete = has_loops or self._small_too or not self._fuse
         self._last_use = self._find_last_uses(calls, results)
         late = self._take_targets(calls, results, targets)
         for i, call in enumerate(calls):
@@ -106,7 +115,8 @@ class _Planner:
         for target, result in late:
             self._bound.append(Bound(np.copyto, (target.data, self._array(result))))
         outputs = [self._array(result) for result in results]
-        return Plan(unrolled(self._bound, self._count), self._bound, outputs, self._nbytes)
+        run = unrolled(self._bound, self._count)
+        return Plan(run, self._bound, outputs, self._nbytes, complete)
 
     def _without_joins(self, calls: list[Call]) -> list[Call]:
         """Drop the joins whose pieces can all be computed in their places."""

@@ -2,10 +2,12 @@
 
 The first call with arrays of new shapes records the step; that and every later call run its plan.
 Parameters and state are donated: they are updated where they lie, and come back as the same objects.
+A step on small arrays is planned once more when it has been done many times, then with loops.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -19,6 +21,9 @@ from anyprop.network import check_batch
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
 from anyprop.training.step import Step
+
+# By then steps on small arrays have taken about as long as numba takes to compile their loops.
+PATIENCE = 20_000
 
 
 class PlannedStep:
@@ -54,7 +59,10 @@ class PlannedStep:
                 if leaf is not None:
                     namespace(params.flat, leaf)
             check_batch(params, x, t)
-            planned = plans[key] = _Planned(self._step, params, state, lr, batch, noise)
+        if planned is None or not planned.steps_left:
+            planned = plans[key] = _Planned(
+                *(self._step, params, state, lr, batch, noise), small_too=planned is not None
+            )
         return planned.run(params, state, lr, batch)
 
 
@@ -73,6 +81,8 @@ class _Planned:
         lr: Number,
         batch: list[Any],
         noise: Tree,
+        *,
+        small_too: bool,
     ) -> None:
         self._opt = step.opt
         owned = {name: _owned(slot) for name, slot in state.slots.items()}
@@ -91,13 +101,15 @@ class _Planned:
             step, _traced(self._places.params), before, leaves, noise, given_lr, named
         )
         arguments = [*(leaf for leaf in leaves if leaf is not None), *numbers]
-        plan = make_plan(*recorded, arguments)
+        plan = make_plan(*recorded, arguments, small_too=small_too)
         self._run, self._value = plan.run, plan.outputs[0]
+        self.steps_left = math.inf if plan.complete else PATIENCE
 
     def run(
         self, params: Parameters, state: OptimizerState, lr: Number, batch: list[Any]
     ) -> tuple[Parameters, OptimizerState, Array]:
         """Do a step, on what the arguments hold."""
+        self.steps_left -= 1
         self._places.fill(params, state)
         leaves = [leaf for leaf in batch if leaf is not None]
         self._run(*leaves, *numbers_of_step(self._opt, state, lr, params.flat.dtype))
