@@ -16,12 +16,9 @@ more than a fifth slower.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
-import importlib.metadata
 import json
 import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -31,6 +28,7 @@ import numpy as np
 
 import anyprop as ap
 from anyprop import _tree
+from anyprop.benchmark.machine import describe
 
 OPTIMIZERS = {
     "rmsprop": ap.RMSProp(lr=1e-3),
@@ -50,6 +48,8 @@ def main() -> int:
     parser.add_argument("--way", action="append", choices=WAYS)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.steps <= DEATH:
+        parser.error(f"--steps must be more than {DEATH}, not {args.steps}")
     runs = []
     for name in args.optimizer or OPTIMIZERS:
         for way in args.way or WAYS:
@@ -58,11 +58,14 @@ def main() -> int:
             )
             print(line(runs[-1]), flush=True)
     if args.out:
-        machine = {"python": platform.python_version(), "numpy": np.__version__}
-        machine |= {"numba": _numba(), "processor": platform.machine()}
-        args.out.write_text(
-            json.dumps({"steps": args.steps, **machine, "runs": runs}, indent=1) + "\n"
-        )
+        described = describe([], "cpu")
+        found = {
+            "steps": args.steps,
+            "versions": described["versions"],
+            "machine": described["machine"],
+            "runs": runs,
+        }
+        args.out.write_text(json.dumps(found, indent=1) + "\n")
     bad = [run for run in runs if run["ratio"] > 1.2 or run["grown_bytes"] > 2**20]
     for run in bad:
         print(f"drifts: {run['optimizer']}, {run['way']}", file=sys.stderr)
@@ -90,7 +93,7 @@ def measure(opt: Any, way: str, steps: int) -> dict[str, Any]:
             share[i] = _subnormal(params.flat, grads.flat, *_tree.leaves(state.slots))
         if i == DEATH:
             params[0].b[::10] = -100.0
-    first, last = _times(step, (x, t), [before, (params, state)])
+    first, last = _times(step, (x, t), [before, (params.copy(), state.copy())])
     return {
         "before_us": first / 1e3,
         "last_us": last / 1e3,
@@ -103,10 +106,9 @@ def measure(opt: Any, way: str, steps: int) -> dict[str, Any]:
 
 def _times(step: Any, batch: Any, starts: list[Any]) -> list[float]:
     """Measure steps from each start in turns; give the median processor time of a step, in ns."""
-    kept = [(params.copy(), state.copy()) for params, state in starts]
-    times: list[list[int]] = [[] for _ in kept]
+    times: list[list[int]] = [[] for _ in starts]
     for _ in range(TURNS):
-        for of_start, (params, state) in zip(times, kept, strict=True):
+        for of_start, (params, state) in zip(times, starts, strict=True):
             params, state = params.copy(), state.copy()
             for i in range(WARM + TIMED):
                 start = time.thread_time_ns()
@@ -114,13 +116,6 @@ def _times(step: Any, batch: Any, starts: list[Any]) -> list[float]:
                 if i >= WARM:
                     of_start.append(time.thread_time_ns() - start)
     return [float(np.median(of_start)) for of_start in times]
-
-
-def _numba() -> str | None:
-    """Find the version of numba, by which compiled steps get loops."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("numba")
-    return None
 
 
 def _subnormal(*arrays: np.ndarray) -> float:

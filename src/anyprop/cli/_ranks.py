@@ -38,10 +38,7 @@ def connect(args: argparse.Namespace) -> Communicator:
             raise unknown("--distributed", args.distributed, ("mpi", "nccl"))
         if args.backend != "cupy":
             raise WrongCallError("--distributed nccl needs --backend cupy")
-        try:
-            return NCCLCommunicator()
-        except RuntimeError as error:  # not every rank has a GPU, say
-            raise WrongCallError(error) from error
+        return NCCLCommunicator()
 
 
 @contextlib.contextmanager

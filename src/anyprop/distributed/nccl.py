@@ -14,7 +14,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.backend import dtype_name, get_namespace, name_of, namespace
+from anyprop.backend import (
+    BackendUnavailableError,
+    dtype_name,
+    get_namespace,
+    name_of,
+    namespace,
+)
 from anyprop.distributed.communicator import Communicator, share
 from anyprop.distributed.mpi import MPICommunicator
 
@@ -31,11 +37,10 @@ class NCCLCommunicator:
     Raises
     ------
     BackendUnavailableError
-        CuPy cannot be used here.
+        CuPy cannot be used here; or two ranks have the same GPU, or there are more ranks on a machine
+        than GPUs, which every rank is told.
     ImportError
         This CuPy has no NCCL, or mpi4py is not installed.
-    RuntimeError
-        Two ranks have the same GPU, or there are more ranks on a machine than GPUs.
 
     Notes
     -----
@@ -108,7 +113,7 @@ class NCCLCommunicator:
         gpus_of_ranks = self._host.gather((platform.node(), gpus, address))
         # Every rank gives up, so that none waits for one that did.
         if problem := share(self._host, gpus_of_ranks and _problem(gpus_of_ranks)):
-            raise RuntimeError(f"{problem}; start one rank for each GPU.")
+            raise BackendUnavailableError(f"{problem}; start one rank for each GPU.")
 
 
 def _problem(gpus_of_ranks: list[tuple[str, int, str | None]]) -> str | None:
