@@ -1,4 +1,4 @@
-"""What a step could remember from one call to the next: random states, counters, whatever its layers hold.
+"""What a step could remember from one call to the next: random states, counters, what its layers hold.
 
 A step is a function of its arguments as long as all of that stays as it is. It is found by going
 through the step: the attributes of its layers, its loss and its optimizer and of their classes, the
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import random
-import reprlib
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,14 @@ from typing import Any
 import numpy as np
 
 from anyprop.compiled.recording import Traced, TracedNumber
-from anyprop.compiled.same import attributes_of, contents_of, put_random_state, random_state, same
+from anyprop.compiled.same import (
+    attributes_of,
+    contents_of,
+    put_random_state,
+    random_state,
+    same,
+    shown,
+)
 
 MOST = 1_000
 """So many objects are looked at, the nearest first, that a first step takes no longer for it."""
@@ -30,8 +36,8 @@ LARGEST = 1 << 20
 """Larger arrays are not copied; the numbers in them count as constant."""
 _FOREIGN = {*sys.stdlib_module_names, "anyprop", "array_api_compat", "array_api_strict", "cupy"}
 _FOREIGN |= {"cupyx", "jax", "jaxlib", "llvmlite", "mpi4py", "numba", "numpy", "scipy", "torch"}
-_ATOMS = (type(None), int, float, complex, str, bytes, np.generic, np.dtype, CodeType)
-_ATOMS += (Traced, TracedNumber)
+_ATOMS: tuple[type, ...] = (type(None), int, float, complex, str, bytes, np.generic, np.dtype)
+_ATOMS += (CodeType, Traced, TracedNumber)
 
 
 class HiddenState:
@@ -70,6 +76,12 @@ class HiddenState:
             were = _were(before.get(name), now.get(name))
             return f"it changes {_name(label, found, name)}, {were}"
         return None
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the user's classes of which the step is made."""
+        found = (what for _, what, _ in self._objects.values())
+        return [what.__name__ for what in found if isinstance(what, type) and _is_own(what)]
 
     def put_back(self) -> None:
         """Make everything as it was at first."""
@@ -137,7 +149,7 @@ def _read(found: Any) -> Any:
     if _has_attributes(found):
         return attributes_of(found)
     if hasattr(type(found), "__next__"):  # where an iterator stands, as far as it says
-        return [_shown(found), length_hint(found, -1)]
+        return [shown(found), length_hint(found, -1)]
     return _array(found)
 
 
@@ -172,10 +184,10 @@ def _write_attributes(found: Any, contents: Mapping[str, Any]) -> None:
 
 def _globals_of(function: FunctionType) -> dict[str, Any]:
     """Return the global variables whose names a function mentions, by name."""
-    names, codes = set(), [function.__code__]
+    codes = [function.__code__]
     for code in codes:
-        names.update(code.co_names)
-        codes.extend(c for c in code.co_consts if isinstance(c, CodeType))
+        codes.extend(part for part in code.co_consts if isinstance(part, CodeType))
+    names = {name for code in codes for name in code.co_names}
     space = function.__globals__
     return {n: space[n] for n in names if n in space and not isinstance(space[n], ModuleType)}
 
@@ -224,11 +236,7 @@ def _same_item(a: Mapping[Any, Any], b: Mapping[Any, Any], key: Any) -> bool:
 
 
 def _were(a: Any, b: Any) -> str:
-    return f"which is {_shown(a)} after the first and {_shown(b)} after the second"
-
-
-def _shown(a: Any) -> str:
-    return " ".join(reprlib.repr(a).split())
+    return f"which is {shown(a)} after the first and {shown(b)} after the second"
 
 
 def _stands_in(a: Any) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 
 from anyprop._typing import Array
 from anyprop.compiled.recording import TraceError
+from anyprop.compiled.traces import traced_twice
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
@@ -129,7 +130,7 @@ def _jitted(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[
 
 def _jit(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[..., Any]:
     jitted: Callable[..., Any] = importlib.import_module("jax").jit(
-        kind(step), donate_argnums=(0, 1)
+        traced_twice(kind(step), step), donate_argnums=(0, 1)
     )
     return jitted
 
@@ -201,6 +202,7 @@ def untraceable() -> Iterator[None]:
         errors.NonConcreteBooleanIndexError,
         errors.TracerArrayConversionError,
         errors.TracerIntegerConversionError,
+        errors.UnexpectedTracerError,
     ) as error:
         what = str(error).partition("\n")[0].rstrip(".")
         raise TraceError(f"JAX cannot trace it ({what})") from error

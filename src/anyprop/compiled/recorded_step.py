@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from anyprop import _tree
 from anyprop._typing import Number, Tree
 from anyprop.backend import namespace
 from anyprop.compiled.recording import Recording, Traced, Value, value_of
-from anyprop.compiled.same import same
+from anyprop.compiled.same import same, shown
 from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
@@ -125,17 +124,17 @@ def difference(first: RecordedStep, second: RecordedStep) -> str | None:
         return a.parent is not None and same((a.parent, a.view), (b.parent, b.view), paired)
 
     for k, (call, other) in enumerate(zip(calls, others, strict=False)):
-        where = f"call {k + 1} of {len(calls)}, {_name(call.function)},"
+        where, name = f"call {k + 1} of {len(calls)}", _name(call.function)
         if not same(call.function, other.function, paired):
-            return f"call {k + 1} of {len(calls)} is {_name(call.function)} the first time and {_name(other.function)} the second"
-        arguments = zip_longest(call.arguments, other.arguments)
-        for a, b in arguments:
+            return f"{where} is {name} the first time and {_name(other.function)} the second"
+        results = (call.output, other.output)
+        for a, b in zip_longest(call.arguments, other.arguments):
             if not same(a, b, paired):
-                return f"{where} has {_shown(a)} the first time and {_shown(b)} the second"
-        made, remade = call.output, other.output
-        if not same((made.shape, made.dtype), (remade.shape, remade.dtype)):
-            return f"{where} has a result {_shown(made)} the first time and {_shown(remade)} the second"
-        pairs[made] = remade
+                return f"{where}, {name}, has {_words(a)} the first time and {_words(b)} the second"
+        if not same((results[0].shape, results[0].dtype), (results[1].shape, results[1].dtype)):
+            was, became = map(_words, results)
+            return f"{where}, {name}, gives {was} the first time and {became} the second"
+        pairs[call.output] = other.output
     if len(calls) != len(others):
         return f"it makes {len(calls)} calls the first time and {len(others)} the second"
     if not same(first.outputs, second.outputs, paired):
@@ -146,17 +145,17 @@ def difference(first: RecordedStep, second: RecordedStep) -> str | None:
 def _name(function: Any) -> str:
     owner = getattr(function, "__self__", None)
     name = str(getattr(function, "__name__", type(function).__name__))
-    return f"{owner.__name__}.{name}" if hasattr(owner, "__name__") else name
+    return f"{of}.{name}" if (of := getattr(owner, "__name__", "")) else name
 
 
-def _shown(value: Any) -> str:
+def _words(value: Any) -> str:
     """Return words for what a call is given."""
     if not isinstance(value, Value):
-        return " ".join(reprlib.repr(value).split())
+        return shown(value)
     if value.is_number:
         return "a number"
     if value.given:
-        return f"the constant {' '.join(reprlib.repr(value.data).split())}"
+        return f"the constant {shown(value.data)}"
     return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
 
 

@@ -1,11 +1,12 @@
-"""Whether two recordings of a step hold the same: numbers, arrays, functions, and whatever holds them."""
+"""Whether two recordings of a step hold the same: numbers, arrays, functions, and what holds them."""
 
 from __future__ import annotations
 
 import random
+import reprlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
@@ -40,6 +41,11 @@ def _unknown(a: object, b: object) -> None:
     return None
 
 
+def shown(a: object) -> str:
+    """Return a short text of one line that shows an object."""
+    return " ".join(reprlib.repr(a).split())
+
+
 class _Comparison:
     """One comparison; what is being compared already is taken to be the same."""
 
@@ -55,6 +61,8 @@ class _Comparison:
             return True
         if type(a) is not type(b):
             return False
+        if isinstance(a, (int, str)):
+            return bool(a == b)
         if isinstance(a, (float, complex, np.generic)):
             return repr(a) == repr(b)
         if hasattr(a, "shape") and hasattr(a, "dtype"):
@@ -118,7 +126,8 @@ def random_state(a: Any) -> Any:
     if isinstance(a, np.random.BitGenerator):
         return a.state
     if a is random or (isinstance(a, random.Random) and not isinstance(a, random.SystemRandom)):
-        return a.getstate()
+        version, words, *rest = a.getstate()
+        return version, np.asarray(words), *rest
     of_torch = type(a).__module__.startswith("torch") and type(a).__name__ == "Generator"
     if a is np.random or isinstance(a, np.random.RandomState) or of_torch:
         return a.get_state()
@@ -132,23 +141,27 @@ def put_random_state(a: Any, state: Any) -> None:
     if isinstance(a, np.random.BitGenerator):
         a.state = state
     elif hasattr(a, "setstate"):
-        a.setstate(state)
+        version, words, *rest = state
+        a.setstate((version, tuple(words.tolist()), *rest))
     else:
         a.set_state(state)
 
 
 def attributes_of(a: Any) -> dict[str, Any] | None:
     """Return an object's attributes by name, those in slots too; None if it can have none."""
-    slots = [n for kind in type(a).__mro__ for n in _slots(kind) if hasattr(a, n)]
+    slots = [name for name in _slots(type(a)) if hasattr(a, name)]
     if not slots and not hasattr(a, "__dict__"):
         return None
     return {name: getattr(a, name) for name in slots} | dict(getattr(a, "__dict__", {}))
 
 
-def _slots(kind: type) -> list[str]:
-    names = vars(kind).get("__slots__", ())
-    names = [names] if isinstance(names, str) else list(names)
-    return [name for name in names if not name.startswith("__")]
+@lru_cache
+def _slots(kind: Any) -> list[str]:
+    found = []
+    for base in kind.__mro__:
+        names = vars(base).get("__slots__", ())
+        found += [names] if isinstance(names, str) else list(names)
+    return [name for name in found if not name.startswith("__")]
 
 
 def _same_bits(a: Any, b: Any) -> bool:

@@ -56,8 +56,10 @@ def twice(record: Callable[[int], T], step: object, difference: Callable[[T, T],
             hidden.put_back_stand_ins()
             return first
         hidden.put_back()
+        whose = f" (look at {', '.join(hidden.classes)})" if hidden.classes else ""
         raise TraceError(
-            f"recorded twice, it is not the same: {found}. A layer's random numbers belong into its "
-            "noise(rng, shape), which draws anew for each step, and forward_train takes them; what "
-            "else differs from step to step can only run uncompiled, and compile=False says so"
+            f"recorded twice, it is not the same: {found}{whose}. A layer's random numbers belong "
+            "into its noise(rng, shape), which draws anew for each step, and forward_train takes "
+            "them; what else differs from step to step can only run uncompiled, and compile=False "
+            "says so"
         )
