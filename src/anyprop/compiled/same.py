@@ -149,7 +149,8 @@ def put_random_state(a: Any, state: Any) -> None:
 
 def attributes_of(a: Any) -> dict[str, Any] | None:
     """Return an object's attributes by name, those in slots too; None if it can have none."""
-    slots = [name for name in _slots(type(a)) if hasattr(a, name)]
+    kind: Any = type(a)
+    slots = [name for name in _slots(kind) if hasattr(a, name)]
     if not slots and not hasattr(a, "__dict__"):
         return None
     return {name: getattr(a, name) for name in slots} | dict(getattr(a, "__dict__", {}))
