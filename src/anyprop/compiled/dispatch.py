@@ -10,6 +10,8 @@ CuPy      a CUDA graph if nvmath-python is installed (`graph.py`; in `fit` one t
 PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
           `torch.compile` compiles (`torch_compiled.py`)
 others    the step as it is
+
+What is repeated is recorded or traced twice, and has to be the same both times (`twice.py`).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.compiled.recorded_step import in_recording
 from anyprop.compiled.recording import TraceError
 from anyprop.compiled.traces import traced_twice
 from anyprop.layers.base import Layer
@@ -155,13 +156,13 @@ def _is_constant(value: object) -> bool:
 
 
 def _one(step: Step) -> Callable[..., Any]:
-    """Make the function that does a step."""
+    """Make the function that does a step, in one of two recordings."""
 
     def compute(
-        params: Parameters, slots: Any, mask: Any, numbers: Any, batch: dict[str, Any]
+        time: int, params: Parameters, slots: Any, mask: Any, numbers: Any, batch: dict[str, Any]
     ) -> tuple[Parameters, Any, Array]:
         value, grads = step.gradient(params, **batch)
-        before = OptimizerState(0, 1.0, slots, mask)
+        before = in_recording(OptimizerState(0, 1.0, slots, mask), time)
         params, after = step.opt.update_with(params, grads, before, *numbers)
         return params, after.slots, value
 
@@ -174,7 +175,14 @@ def _many(step: Step) -> Callable[..., Any]:
     one = _one(step)
 
     def compute(
-        params: Parameters, slots: Any, mask: Any, done: Any, numbers: Any, rows: Any, data: Any
+        time: int,
+        params: Parameters,
+        slots: Any,
+        mask: Any,
+        done: Any,
+        numbers: Any,
+        rows: Any,
+        data: Any,
     ) -> tuple[Parameters, Any, Array]:
         def body(i: Any, carry: Any) -> Any:
             params, slots, values = carry
@@ -184,7 +192,7 @@ def _many(step: Step) -> Callable[..., Any]:
                 for name, array in data.items()
             }
             of_step = jax.tree.map(lambda column: column[i], numbers)
-            params, slots, value = one(params, slots, mask, of_step, batch)
+            params, slots, value = one(time, params, slots, mask, of_step, batch)
             return params, slots, values.at[i].set(value)
 
         values = jax.numpy.zeros(rows.shape[:1], params.flat.dtype)

@@ -67,7 +67,10 @@ class JittedParallelStep:
     """
 
     def __init__(self, step: DataParallelStep) -> None:
-        jitted = importlib.import_module("jax").jit(traced_twice(step.local, step))
+        def recorded(time: int, *args: Any, **part: Any) -> tuple[Array, Array | None]:
+            return step.local(*args, **part)
+
+        jitted = importlib.import_module("jax").jit(traced_twice(recorded, step))
 
         def local(params: Parameters, **part: Any) -> tuple[Array, Array | None]:
             with untraceable():

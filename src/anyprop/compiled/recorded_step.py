@@ -76,8 +76,7 @@ def record_step(
     """
 
     def record(time: int) -> RecordedStep:
-        # A rule that looks at the count of steps itself, and not at its scalars, is noticed by this.
-        before = state._replace(step=time, lr_scale=1.0 / (1 + time))
+        before = in_recording(state, time)
         return _recorded(step, params, before, batch, noise, lr, scalars)
 
     return twice(record, step, difference)
@@ -103,6 +102,15 @@ def _recorded(
     if params.running is not None:
         outputs, targets = [*outputs, updated.running], [*targets, params.running]
     return RecordedStep(recording, outputs, targets)
+
+
+def in_recording(state: OptimizerState, time: int) -> OptimizerState:
+    """Return the state as recording `time` sees it: its counts differ, and nothing may depend on them.
+
+    What depends on the step comes as the learning rate and the scalars of the rule. An optimizer that
+    looks at the count itself is noticed, as the two recordings then differ.
+    """
+    return state._replace(step=time, lr_scale=1.0 / (1 + time))
 
 
 def difference(first: RecordedStep, second: RecordedStep) -> str | None:

@@ -15,6 +15,7 @@ from anyprop import _tree
 from anyprop._checks import unknown
 from anyprop._typing import Array, Namespace, Number
 from anyprop.backend import name_of
+from anyprop.compiled.recorded_step import in_recording
 from anyprop.compiled.recording import TraceError
 from anyprop.compiled.same import same, shown
 from anyprop.compiled.twice import twice
@@ -90,11 +91,11 @@ class TorchCompiledStep:
     def _compiled(self, function: Callable[..., Any], given: list[Any]) -> Callable[..., Any]:
         make_fx = importlib.import_module("torch.fx.experimental.proxy_tensor").make_fx
 
-        def of_tensors(*tensors: Array) -> Any:
-            rest = iter(tensors)
-            return function(*(None if g is None else next(rest) for g in given))
-
         def record(time: int) -> Any:
+            def of_tensors(*tensors: Array) -> Any:
+                rest = iter(tensors)
+                return function(time, *(None if g is None else next(rest) for g in given))
+
             # Tracing computes, so it draws what the graph draws for itself in each step.
             with self._torch.random.fork_rng(devices=[]):
                 return make_fx(of_tensors)(*(g for g in given if g is not None))
@@ -146,6 +147,7 @@ def _flat(
     """Make the function of arrays that does the step, for a network that is laid out like this."""
 
     def compute(
+        time: int,
         flat: Array,
         running: Array | None,
         mask: Array | None,
@@ -170,6 +172,7 @@ def _flat(
             None if mask is None else Parameters(layout, mask),
         )
         named = dict(zip(scalars, rest[m:], strict=True))
+        before = in_recording(before, time)
         params, after = step.opt.update_with(params, grads, before, rest[m - 1], named)
         return params.flat, params.running, value, *(after.slots[name].flat for name in slots)
 

@@ -19,7 +19,7 @@ def traced_twice(function: Callable[..., Any], step: object) -> Callable[..., An
     Parameters
     ----------
     function : callable
-        Computes arrays from arrays.
+        Computes arrays from arrays, which follow the number of the recording, 0 or 1.
     step : callable
         What it does, as `twice` goes through it.
 
@@ -36,7 +36,7 @@ def traced_twice(function: Callable[..., Any], step: object) -> Callable[..., An
         def record(time: int) -> Any:
             # JAX keeps what it traced for each function, so each time it is given another one.
             def once(args: Any, kwargs: Any) -> Any:
-                return function(*args, **kwargs)
+                return function(time, *args, **kwargs)
 
             return jax.make_jaxpr(once, return_shape=True)(args, kwargs)
 

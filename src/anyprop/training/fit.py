@@ -129,9 +129,9 @@ def fit(
         Into how many parts a batch is split to save memory, see `make_step`.
     compile : bool or str
         Whether the step is compiled, see `anyprop.compile`; on PyTorch also what `torch.compile` shall
-        compile it with, such as ``"inductor"``. A layer or loss of your own is then called for the
-        first batch of each shape, and once more in a long run, and what it computes is repeated; one
-        that acts differently from step to step needs ``compile=False``.
+        compile it with, such as ``"inductor"``. A layer or loss of your own is then called twice
+        for the first batch of each shape, and twice more in a long run, and what it computes is
+        repeated. If the two times differ, the step runs as it is, with a warning.
     communicator : Communicator, optional
         The ranks of a job, see `anyprop.distributed`; this process alone by default. Every rank calls
         `fit` with the same arguments and trains on its share of each batch; parameters and state are
