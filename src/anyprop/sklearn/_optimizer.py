@@ -23,6 +23,8 @@ from anyprop.training.run import Run
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 """The modes of scikit-learn; any other name is one of our schedules."""
+SOLVERS = ("lbfgs", "sgd", "adam")
+"""The solvers of scikit-learn; any other name is one of our optimizers."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
@@ -22,8 +22,9 @@ from anyprop.losses.base import Loss
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._inputs import Place, host
+from anyprop.sklearn._inputs import Place, beside, host, readable
 from anyprop.sklearn._objective import Scaled
+from anyprop.sklearn._unchanged import unchanged_on_error
 
 
 class Labels:
@@ -171,6 +172,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     True
     """
 
+    loss: ClassVar[str] = "log_loss"
+    """What is made smaller; scikit-learn has it as an attribute too."""
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
@@ -267,7 +271,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             parameter to lower.
         """
         self._validate_params()
-        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        with unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self
 
     @available_if(lambda self: self._check_solver())
@@ -292,12 +297,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self
         """
         self._validate_params()
-        if _check_partial_fit_first_call(self, None if classes is None else host(classes)):
-            targets = host(y)
-            several = type_of_target(targets).startswith("multilabel")
-            known = LabelBinarizer().fit(targets if several else host(classes))
-            self._labels = Labels(known)
-        self._fit(X, y, sample_weight, incremental=True)
+        with unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
+            classes = None if classes is None else host(readable(classes, "classes"))
+            if _check_partial_fit_first_call(self, classes):
+                targets = host(readable(y, "y"))
+                several = type_of_target(targets).startswith("multilabel")
+                self._labels = Labels(LabelBinarizer().fit(targets if several else classes))
+            self._fit(X, y, sample_weight, incremental=True)
         return self
 
     # Targets.
@@ -309,7 +315,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         elif not incremental:
             self._labels = Labels(LabelBinarizer().fit(y))
         labels = self._labels.binarizer
-        self.classes_ = _beside(labels.classes_, place)
+        self.classes_ = beside(labels.classes_, place)
         one = labels.y_type_ == "binary"
         self.n_outputs_ = 1 if one else labels.classes_.shape[0]
 
@@ -325,6 +331,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _check_classes(self, y: Any, *, incremental: bool) -> None:
         classes, known = unique_labels(y), self._labels.binarizer.classes_
+        several = self._labels.binarizer.y_type_.startswith("multilabel")
+        if type_of_target(y).startswith("multilabel") != several:
+            expected = (
+                f"{known.shape[0]} labels for each row" if several else "a class for each row"
+            )
+            raise ValueError(f"y must hold {expected}, as in the first call.")
         if self.warm_start and not incremental:
             if set(classes) != set(known):
                 raise ValueError(
@@ -338,13 +350,31 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
 
     def _weights_of_classes(
-        self, y: Any, sample_weight: Array | None, place: Place
+        self, y: Any, sample_weight: Array | None, place: Place, *, incremental: bool
     ) -> Array | None:
         if self.class_weight is None:
             return sample_weight
-        weight = compute_sample_weight(self.class_weight, host(y))
+        weight = self._row_weights(host(y), incremental=incremental)
+        if not (np.isfinite(weight).all() and (weight >= 0.0).all()):
+            raise ValueError(
+                f"class_weight must hold finite weights of 0 or more, got {self.class_weight!r}."
+            )
         moved = from_host(weight, place.xp, dtype=place.dtype, device=place.device)
         return moved if sample_weight is None else moved * sample_weight
+
+    def _row_weights(self, y: Any, *, incremental: bool) -> Any:
+        """Compute the weight of each row from its class, or from its labels."""
+        weight, known = self.class_weight, self._labels.binarizer
+        if incremental and weight == "balanced":
+            raise ValueError(
+                "partial_fit cannot balance classes that it has not all seen; pass class_weight as a "
+                "dict, or weigh rows by sample_weight."
+            )
+        if not isinstance(weight, dict) or known.y_type_.startswith("multilabel"):
+            return compute_sample_weight(weight, y)
+        # Of all classes, as a part of the data for partial_fit may lack some.
+        of_classes = compute_class_weight(weight, classes=known.classes_, y=known.classes_)
+        return of_classes[np.searchsorted(known.classes_, np.ravel(y))]
 
     def _output_activation(self) -> str:
         return "softmax" if self._labels.binarizer.y_type_ == "multiclass" else "logistic"
@@ -356,7 +386,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return Scaled(SigmoidCrossEntropy(), value=k, gradient=k)
 
     def _stratification(self, t: Array) -> Any:
-        return to_host(t)[:, 0] if self.n_outputs_ == 1 else None
+        if self.n_outputs_ != 1:
+            return None
+        # The user's labels, which the error names if a class has too few rows; their order is that of t.
+        classes = self._labels.binarizer.classes_
+        return classes[to_host(t)[:, 0].astype(int) * (classes.shape[0] - 1)]
 
     def _score_outputs(self, y: Any, t: Any, weight: Any) -> float:
         predicted = y.argmax(axis=1) if self.out_activation_ == "softmax" else y > 0.0
@@ -387,9 +421,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if labels.y_type_.startswith("multilabel"):
                 return scipy.sparse.csr_array(indices) if labels.sparse_input_ else indices
             indices = indices[:, 0] * (labels.classes_.shape[0] - 1)
-        if labels.classes_.dtype.kind in _NUMERIC:
-            return xp.take(_beside(labels.classes_, place), indices, axis=0)
-        return labels.classes_[to_host(indices)]
+        classes = beside(labels.classes_, place)
+        if classes is labels.classes_:
+            return classes[to_host(indices)]
+        return xp.take(classes, indices, axis=0)
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of each class, or of each label.
@@ -423,6 +458,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if self.out_activation_ == "softmax":
             z = y - xp.max(y, axis=1, keepdims=True)
             return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
+        if self._has_one_class():
+            return xp.zeros_like(y)
         if self.n_outputs_ == 1:
             y = xp.concat([-y, y], axis=1)
         return xp.minimum(y, 0.0) - xp.log1p(xp.exp(-xp.abs(y)))
@@ -438,19 +475,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             exp_z = xp.exp(y - xp.max(y, axis=1, keepdims=True))
             return exp_z / xp.sum(exp_z, axis=1, keepdims=True)
         p = sigmoid(xp, y)
+        if self._has_one_class():
+            return xp.ones_like(p)
         return xp.concat([sigmoid(xp, -y), p], axis=1) if self.n_outputs_ == 1 else p
 
-
-_NUMERIC = "biuf"
+    def _has_one_class(self) -> bool:
+        """Return whether all rows had the same class, which is then certain."""
+        labels = self._labels.binarizer
+        return labels.y_type_ == "binary" and labels.classes_.shape[0] == 1
 
 
 def _column(y: Any) -> Any:
     """Give labels (N, 1) as (N,), with scikit-learn's warning."""
     return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-
-
-def _beside(classes: Any, place: Place) -> Any:
-    """Bring classes to where X lies, unless they are no numbers."""
-    if classes.dtype.kind not in _NUMERIC:
-        return classes
-    return from_host(classes, place.xp, device=place.device)

@@ -18,6 +18,7 @@ from anyprop.losses.poisson_nll import PoissonNLL
 from anyprop.sklearn._base import BaseMLP
 from anyprop.sklearn._inputs import Place
 from anyprop.sklearn._objective import Scaled
+from anyprop.sklearn._unchanged import unchanged_on_error
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -249,7 +250,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             parameter to lower.
         """
         self._validate_params()
-        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        with unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self
 
     @available_if(lambda self: self._check_solver())
@@ -270,7 +272,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self
         """
         self._validate_params()
-        self._fit(X, y, sample_weight, incremental=True)
+        with unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
+            self._fit(X, y, sample_weight, incremental=True)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -292,7 +295,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return Place.of(y).xp.exp(y) if self.out_activation_ == "exp" else y
 
     def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
-        self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        if self._goes_on(incremental=incremental) and n_outputs != self.n_outputs_:
+            raise ValueError(
+                f"y has {n_outputs} outputs, but the model was fitted to {self.n_outputs_}."
+            )
+        self.n_outputs_ = n_outputs
 
     def _encoded(self, y: Any, place: Place) -> Array:
         if y.ndim == 2 and y.shape[1] == 1 and isinstance(y, np.ndarray):
@@ -302,6 +310,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             t = xp.expand_dims(t, axis=1)
         if t.shape[1] != self.n_outputs_:
             raise ValueError(f"y has {t.shape[1]} outputs, but {self.n_outputs_} are expected.")
+        if not bool(xp.all(xp.isfinite(t))):
+            raise ValueError(
+                f"y holds numbers too large for {place.dtype}; scale y, for example by "
+                "TransformedTargetRegressor(model, transformer=MaxAbsScaler())."
+            )
         if self.loss == "poisson" and bool(xp.any(t < 0.0)):
             raise ValueError("loss='poisson' requires non-negative y.")
         return t

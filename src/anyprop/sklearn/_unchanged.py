@@ -1,0 +1,60 @@
+"""A call that fails leaves an estimator as it was.
+
+Attributes are put back by name, lists that have grown are cut, and the generator of random numbers goes
+back to where it stood. A step may write over the parameters and the optimizer's memory that it starts
+from, so a call that goes on from them keeps a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
+
+from sklearn.utils import check_random_state
+
+from anyprop._typing import Array
+from anyprop.backend import name_of
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any, *, goes_on: bool) -> Iterator[None]:
+    """Put an estimator back to where it stood if the body raises anything, Ctrl-C included.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        With a valid `random_state`.
+    goes_on : bool
+        Whether the body trains on from the parameters that are there.
+    """
+    attributes = dict(vars(estimator))
+    lengths = [(value, len(value)) for value in attributes.values() if isinstance(value, list)]
+    written = [(array, array.copy()) for array in _written_over(estimator)] if goes_on else []
+    rng = estimator.random_state
+    rng = None if isinstance(rng, Integral) else check_random_state(rng)
+    drawn = None if rng is None else rng.get_state(legacy=False)
+    try:
+        yield
+    except BaseException:
+        for array, before in written:
+            array[...] = before
+        for grown, length in lengths:
+            del grown[length:]
+        vars(estimator).clear()
+        vars(estimator).update(attributes)
+        if rng is not None:
+            rng.set_state(drawn)
+        raise
+
+
+def _written_over(estimator: Any) -> list[Array]:
+    """List the vectors that a compiled step may write over."""
+    params = getattr(estimator, "_parameters", None)
+    if params is None or name_of(params.xp) not in ("numpy", "cupy"):
+        return []
+    memory = getattr(estimator, "_optimizer", None)
+    slots = [] if memory is None else memory.state.slots.values()
+    vectors = [v for p in (params, *slots) for v in (p.flat, p.running)]
+    return [vector for vector in vectors if vector is not None]
