@@ -34,7 +34,7 @@ from anyprop.sklearn._inputs import (
     readable,
 )
 from anyprop.sklearn._lbfgs import loss_of, minimize
-from anyprop.sklearn._network import draw_parameters, make_network, packed, unpacked
+from anyprop.sklearn._network import all_finite, draw_parameters, make_network, packed, unpacked
 from anyprop.sklearn._optimizer import LEARNING_RATES, make_optimizer
 from anyprop.sklearn._rows import Data, outputs
 from anyprop.sklearn._settings import check_settings
@@ -100,6 +100,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         "dtype": [StrOptions({"float32", "float64"}), None],
         "callbacks": [list, tuple, None],
     }
+
+    n_outputs_: int
 
     # What a subclass defines.
 
@@ -173,7 +175,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             params = self._minimized(params, data)
         else:
             params = self._trained(params, data, validation, incremental=incremental)
-        if not bool(params.xp.all(params.xp.isfinite(params.flat))):
+        if not all_finite(params):
             raise diverged("they did after the last iteration", self, data)
         self._publish(params)
 
@@ -318,6 +320,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             batch_size=batch_size,
             incremental=incremental,
         )
+        if not all(map(all_finite, state.slots.values())):  # then nothing moves any more
+            raise diverged("the squares of gradients overflowed", self, data, at_once=True)
         self._optimizer = OptimizerMemory(state)
         self._trainer = trainer if incremental else None
         return params
@@ -390,15 +394,14 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             reset=False,
         )
         params = self._current_parameters(self.network_)
-        xp = params.xp
-        if not bool(xp.all(xp.isfinite(params.flat))):
+        if not all_finite(params):
             raise ValueError(
                 f"the weights of this {type(self).__name__} are not finite; set others in coefs_ and "
                 "intercepts_, or call fit."
             )
         with np.errstate(all="ignore"):
             y = outputs(self.network_, params, X)
-        if not bool(xp.all(xp.isfinite(y))):
+        if not bool(params.xp.all(params.xp.isfinite(y))):
             raise ValueError(
                 f"the outputs of this {type(self).__name__} overflow {place.dtype}; X holds numbers far "
                 "from those that it was trained on, so scale it alike."

@@ -44,9 +44,9 @@ class Place(NamedTuple):
     def put(self, array: Any, *, dtype: str | None = None) -> Array:
         """Bring an array here, and to the floating dtype unless another is given."""
         dtype = self.dtype if dtype is None else dtype
-        if namespace(array) is self.xp and device_of(array) == self.device:
-            return self.xp.astype(array, getattr(self.xp, dtype), copy=False)
         with np.errstate(over="ignore"):  # whoever must know looks at the result
+            if namespace(array) is self.xp and device_of(array) == self.device:
+                return self.xp.astype(array, getattr(self.xp, dtype), copy=False)
             return from_host(to_host(array), self.xp, dtype=dtype, device=self.device)
 
 
@@ -96,9 +96,9 @@ def readable(array: Any, name: str) -> Any:
     """
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill or drop what is masked.")
-    if dispatches() and not array_api_compat.is_array_api_obj(array):
-        if hasattr(array, "__array__") and not hasattr(array, "columns"):
-            array = np.asarray(array)
+    strange = hasattr(array, "__array__") and not hasattr(array, "columns")
+    if dispatches() and strange and not array_api_compat.is_array_api_obj(array):
+        array = np.asarray(array)
     if isinstance(array, np.ndarray):
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))

@@ -73,6 +73,13 @@ def draw_parameters(
     return map_vectors(params, partial(from_host, xp=xp, dtype=dtype, device=device))
 
 
+def all_finite(params: Parameters) -> bool:
+    """Return whether all numbers of vectors are finite, running statistics included."""
+    xp = params.xp
+    vectors = [v for v in (params.flat, params.running) if v is not None]
+    return all(bool(xp.all(xp.isfinite(vector))) for vector in vectors)
+
+
 def unpacked(params: Parameters) -> tuple[list[Array], list[Array], list[dict[str, Array]]]:
     """List the weight matrices, the biases, and what each norm holds."""
     coefs, intercepts = [], []

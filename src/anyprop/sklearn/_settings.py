@@ -1,8 +1,8 @@
 """Settings that others make void.
 
-Where scikit-learn's own names are combined, what has no part in a fit is set aside as there: ``momentum``
-with ``solver="adam"``. With a solver, a schedule or a network that only anyprop offers, a setting that was
-changed and would have no effect is an error: a search over it would compare nothing.
+Where scikit-learn's own names are combined, what has no part in a fit is set aside as there, such as
+``momentum`` with ``solver="adam"``. With a solver, a schedule or a network that only anyprop offers, a
+setting that was changed and would have no effect is an error: a search over it would compare nothing.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
         read the losses, once for all batches
         measure on the validation rows, count epochs without improvement, adapt the learning rate
 
-The numbers of an epoch enter the estimator's attributes as they are known. Ctrl-C ends `fit` with those of
-the epochs before and the parameters of the last step; whoever calls `train` undoes all of it after an error.
+The numbers of an epoch enter the estimator's attributes as they are known. Ctrl-C ends `fit` with those
+of the epochs before and the parameters of the last step; after an error the caller undoes all of it.
 """
 
 from __future__ import annotations
@@ -170,14 +170,14 @@ def train(
                     print(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
                 if validation is not None:
                     measure(est, trainer, run.params, validation)
+                if _improved(est) and est.early_stopping:
+                    best = run.params.copy()
                 if callbacks:
                     record(est, run, time.perf_counter() - began, measured=validation is not None)
                     for callback in callbacks:
                         callback.on_report(run)
                     for callback in callbacks:
                         callback.on_epoch(run)
-                if _improved(est) and est.early_stopping:
-                    best = run.params.copy()
                 rate.after_epoch(run, est.t_)
                 if est._no_improvement_count > est.n_iter_no_change:
                     stops, decision = rate.after_plateau(run)
@@ -201,6 +201,7 @@ def train(
             if best is None or not math.isfinite(est.best_validation_score_):
                 raise failure from error
             _enter_failed_epoch(est)
+            run.state = trainer.opt.init(best)  # the one of the run is of no use
             message = f"The weights are those of the best validation score. {failure}"
             warnings.warn(message, ConvergenceWarning, stacklevel=5)
         except KeyboardInterrupt:

@@ -482,7 +482,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _has_one_class(self) -> bool:
         """Return whether all rows had the same class, which is then certain."""
         labels = self._labels.binarizer
-        return labels.y_type_ == "binary" and labels.classes_.shape[0] == 1
+        return bool(labels.y_type_ == "binary" and labels.classes_.shape[0] == 1)
 
 
 def _column(y: Any) -> Any:

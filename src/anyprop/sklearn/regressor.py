@@ -16,7 +16,7 @@ from anyprop.losses.base import Loss
 from anyprop.losses.mean_squared_error import MeanSquaredError
 from anyprop.losses.poisson_nll import PoissonNLL
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._inputs import Place
+from anyprop.sklearn._inputs import Place, host
 from anyprop.sklearn._objective import Scaled
 from anyprop.sklearn._unchanged import unchanged_on_error
 
@@ -311,9 +311,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         if t.shape[1] != self.n_outputs_:
             raise ValueError(f"y has {t.shape[1]} outputs, but {self.n_outputs_} are expected.")
         if not bool(xp.all(xp.isfinite(t))):
+            largest = np.max(np.abs(np.asarray(host(y), dtype="float64")))
             raise ValueError(
-                f"y holds numbers too large for {place.dtype}; scale y, for example by "
-                "TransformedTargetRegressor(model, transformer=MaxAbsScaler())."
+                f"y holds numbers up to {largest:.3g}, too large for {place.dtype}; train on "
+                f"y / {largest:.3g}, and multiply what is predicted."
             )
         if self.loss == "poisson" and bool(xp.any(t < 0.0)):
             raise ValueError("loss='poisson' requires non-negative y.")
