@@ -118,6 +118,13 @@ def test_weights(options, weight, message, solver):
             MLPRegressor(**SMALL | options, solver=solver).fit(X, X[:, 0], sample_weight=weight)
 
 
+@works
+def test_a_score_needs_a_weight():
+    for kind in (MLPClassifier, MLPRegressor):
+        with pytest.raises(ValueError, match="no row has a weight above 0; look at the weights"):
+            kind(**SMALL).fit(X, Y).score(X, Y, sample_weight=np.zeros(60))
+
+
 def test_class_weights_of_labels_are_not_negative():
     labels = np.stack([Y, 1 - Y], axis=1)
     weight = [{0: -1.0, 1: 1.0}, {0: 1.0, 1: 1.0}]
@@ -348,7 +355,11 @@ def test_a_rate_that_is_too_large_is_named(options, advised):
 def test_targets_that_float32_cannot_hold():
     y = X[:, 0] * 1e200
     for model in (MLPRegressor(**SMALL, dtype="float32"), MLPRegressor(**SMALL)):
-        with pytest.raises(ValueError, match=r"y holds numbers up to .*e\+200, too large") as caught:
+        with pytest.raises(
+            ValueError, match=r"y holds numbers up to .*e\+200, too large"
+        ) as caught:
             model.fit(X.astype("float32"), y)
         divisor = float(str(caught.value).rpartition("y / ")[2].partition(",")[0])
-        assert model.fit(X.astype("float32"), y / divisor).score(X.astype("float32"), y / divisor) < 1
+        assert (
+            model.fit(X.astype("float32"), y / divisor).score(X.astype("float32"), y / divisor) < 1
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -31,6 +32,7 @@ from anyprop.sklearn._inputs import (
     check_some_weight,
     checked_weights,
     float_dtypes,
+    host,
     readable,
 )
 from anyprop.sklearn._lbfgs import loss_of, minimize
@@ -407,6 +409,14 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
                 "from those that it was trained on, so scale it alike."
             )
         return y
+
+    def _measured(self, metric: Callable[..., float], X: Any, y: Any, sample_weight: Any) -> float:
+        """Compute a metric of predictions on the host, where all dtypes have all operations."""
+        y, weight = readable(y, "y"), readable(sample_weight, "sample_weight")
+        weight = None if weight is None else np.asarray(host(weight))
+        check_some_weight(weight, "no row has a weight above 0")
+        predicted = self.predict(X)  # type: ignore[attr-defined]
+        return float(metric(host(y), host(predicted), sample_weight=weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

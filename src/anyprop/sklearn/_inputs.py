@@ -152,7 +152,7 @@ def checked_weights(sample_weight: Any, X: Any, place: Place) -> Array | None:
 def check_some_weight(weight: Array | None, otherwise: str) -> None:
     """Raise ValueError, saying what is `otherwise`, if there are weights and none is above 0."""
     if weight is not None and not bool(namespace(weight).any(weight > 0.0)):
-        raise ValueError(f"{otherwise}; look at sample_weight and class_weight.")
+        raise ValueError(f"{otherwise}; look at the weights that were given.")
 
 
 def beside(classes: Any, place: Place) -> Any:

@@ -426,6 +426,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return classes[to_host(indices)]
         return xp.take(classes, indices, axis=0)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of predictions.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples, where those lay that `fit` was given.
+        y : array, shape (N,) or (N, K)
+            Classes; for several labels 0 and 1.
+        sample_weight : array, shape (N,), optional
+            Weights of the examples.
+
+        Returns
+        -------
+        float
+            Share of rows, by weight, of which every label is right.
+        """
+        return self._measured(accuracy_score, X, y, sample_weight)
+
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of each class, or of each label.
 

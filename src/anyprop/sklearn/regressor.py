@@ -291,6 +291,25 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y = self._real_numbers(self._raw_outputs(X, "predict"))
         return y[:, 0] if self.n_outputs_ == 1 else y
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the R^2 of predictions.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples, where those lay that `fit` was given.
+        y : array, shape (N,) or (N, K)
+            Real numbers.
+        sample_weight : array, shape (N,), optional
+            Weights of the examples.
+
+        Returns
+        -------
+        float
+            1 - sum (t - y)^2 / sum (t - mean t)^2, averaged over the outputs.
+        """
+        return self._measured(r2_score, X, y, sample_weight)
+
     def _real_numbers(self, y: Array) -> Array:
         return Place.of(y).xp.exp(y) if self.out_activation_ == "exp" else y
 
