@@ -278,7 +278,7 @@ def from_sklearn(
         raise TypeError(
             f"{few([estimator])} is no fitted perceptron of scikit-learn; call fit first."
         )
-    if len(getattr(estimator, "classes_", (0, 1))) == 1:
+    if np.shape(getattr(estimator, "classes_", (0, 1))) == (1,):
         raise ValueError("the estimator saw one class only; there is no network that predicts it.")
     coefs = list(map(to_host, estimator.coefs_))
     intercepts = list(map(to_host, estimator.intercepts_))

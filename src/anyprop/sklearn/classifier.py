@@ -332,7 +332,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _check_classes(self, y: Any, *, incremental: bool) -> None:
         classes, known = unique_labels(y), self._labels.binarizer.classes_
         several = self._labels.binarizer.y_type_.startswith("multilabel")
-        if type_of_target(y).startswith("multilabel") != several:
+        if (y.ndim == 2) != several:
             expected = (
                 f"{known.shape[0]} labels for each row" if several else "a class for each row"
             )
