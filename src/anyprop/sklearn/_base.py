@@ -308,7 +308,9 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         trainer = getattr(self, "_trainer", None) if incremental else None
         if trainer is None or trainer.key != (self.network_, loss, opt, self.alpha):
             trainer = Trainer(self.network_, loss, opt, self.alpha, params)
-        state = self._optimizer_state(opt, params) if incremental else opt.init(params)
+            state = self._optimizer_state(opt, params) if incremental else opt.init(params)
+        else:
+            state = self._optimizer.state
         if name_of(params.xp) == "jax":  # which deletes what a step is given
             params, state = params.copy(), state.copy()
         params, state = train(
@@ -372,7 +374,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         # A pickle holds each number once, and no compiled step.
-        return {k: v for k, v in state.items() if k not in ("_parameters", "_shown", "_trainer")}
+        again = ("_parameters", "_shown", "_trainer", "_copies")
+        return {k: v for k, v in state.items() if k not in again}
 
     # Predicting.
 

@@ -29,17 +29,20 @@ def unchanged_on_error(estimator: Any, *, goes_on: bool) -> Iterator[None]:
     goes_on : bool
         Whether the body trains on from the parameters that are there.
     """
+    written = _written_over(estimator) if goes_on else []
+    if written:
+        # The memory stays for the next call: to ask for it takes longer than to copy.
+        estimator._copies = _copied(written, getattr(estimator, "_copies", []))
     attributes = dict(vars(estimator))
     lengths = [(value, len(value)) for value in attributes.values() if isinstance(value, list)]
-    written = [(array, array.copy()) for array in _written_over(estimator)] if goes_on else []
     rng = estimator.random_state
     rng = None if isinstance(rng, Integral) else check_random_state(rng)
     drawn = None if rng is None else rng.get_state(legacy=False)
     try:
         yield
     except BaseException:
-        for array, before in written:
-            array[...] = before
+        for array, copy in zip(written, attributes.get("_copies", []), strict=False):
+            array[...] = copy
         for grown, length in lengths:
             del grown[length:]
         vars(estimator).clear()
@@ -58,3 +61,12 @@ def _written_over(estimator: Any) -> list[Array]:
     slots = [] if memory is None else memory.state.slots.values()
     vectors = [v for p in (params, *slots) for v in (p.flat, p.running)]
     return [vector for vector in vectors if vector is not None]
+
+
+def _copied(arrays: list[Array], into: list[Array]) -> list[Array]:
+    """Copy arrays, into others if those are of the same shapes and dtypes."""
+    if [(a.shape, a.dtype) for a in arrays] != [(a.shape, a.dtype) for a in into]:
+        return [array.copy() for array in arrays]
+    for copy, array in zip(into, arrays, strict=True):
+        copy[...] = array
+    return into
