@@ -104,6 +104,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
     }
 
     n_outputs_: int
+    _optimizer: OptimizerMemory
 
     # What a subclass defines.
 
@@ -418,7 +419,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         y, weight = readable(y, "y"), readable(sample_weight, "sample_weight")
         weight = None if weight is None else np.asarray(host(weight))
         check_some_weight(weight, "no row has a weight above 0")
-        predicted = self.predict(X)  # type: ignore[attr-defined]
+        predicted = self.predict(X)
         return float(metric(host(y), host(predicted), sample_weight=weight))
 
     def __sklearn_tags__(self) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from sklearn.utils import check_random_state
 
 from anyprop._typing import Array
-from anyprop.backend import name_of
+from anyprop.backend import name_of, namespace
 
 
 @contextmanager
@@ -54,13 +54,11 @@ def unchanged_on_error(estimator: Any, *, goes_on: bool) -> Iterator[None]:
 
 def _written_over(estimator: Any) -> list[Array]:
     """List the vectors that a compiled step may write over."""
-    params = getattr(estimator, "_parameters", None)
-    if params is None or name_of(params.xp) not in ("numpy", "cupy"):
-        return []
     memory = getattr(estimator, "_optimizer", None)
     slots = [] if memory is None else memory.state.slots.values()
-    vectors = [v for p in (params, *slots) for v in (p.flat, p.running)]
-    return [vector for vector in vectors if vector is not None]
+    owned = [p for p in (getattr(estimator, "_parameters", None), *slots) if p is not None]
+    vectors = [v for p in owned for v in (p.flat, p.running) if v is not None]
+    return [vector for vector in vectors if name_of(namespace(vector)) in ("numpy", "cupy")]
 
 
 def _copied(arrays: list[Array], into: list[Array]) -> list[Array]:

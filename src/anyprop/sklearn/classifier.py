@@ -56,7 +56,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     solver : {"lbfgs", "sgd", "adam"}, another name or an optimizer, default="adam"
         How the loss is made smaller. "sgd" and "adam" are scikit-learn's; any other name that
         `anyprop.optimizers.registry.OPTIMIZERS` has, such as "rmsprop", is that optimizer with
-        ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is.
+        ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is. With
+        either, settings that belong to "sgd", "adam" or "lbfgs" must keep their defaults, and with an
+        object `learning_rate_init` too.
     alpha : float >= 0, default=0.0001
         Strength of the L2 term, alpha ||W||^2 / (2 n) for a batch of n rows (or of total weight n).
     batch_size : int >= 1 or "auto", default="auto"
@@ -90,9 +92,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Whether "sgd" takes Nesterov's form of momentum.
     early_stopping : bool, default=False
         Whether to stop when the score on validation rows no longer improves, and to go back to the
-        weights that had the best. The rows are `X_val`, or are held out of X.
+        weights that had the best, also if the loss becomes infinite or NaN later. The rows are `X_val`,
+        or are held out of X. Not used by "lbfgs".
     validation_fraction : float in [0, 1), default=0.1
-        Share of X that early stopping holds out.
+        Share of X that early stopping holds out; must keep its default where `X_val` is given.
     beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
         Decays of "adam".
     epsilon : float > 0, default=1e-8
@@ -102,7 +105,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     max_fun : int >= 1, default=15000
         Largest number of evaluations of "lbfgs".
     dropout : float in [0, 1), default=0.0
-        Probability that a hidden unit is dropped while training.
+        Probability that a hidden unit is dropped while training; needs a hidden layer, as does `norm`.
     norm : {"batch", "layer"} or None, default=None
         BatchNorm or LayerNorm between each hidden layer's matrix and its activation.
     initializer : str, callable or None, default=None
@@ -114,10 +117,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Called as `anyprop.fit` does; a report comes at the end of each epoch. Not with "lbfgs".
     class_weight : dict, "balanced", list of dict or None, default=None
         Weights of the classes, as `sklearn.utils.class_weight.compute_sample_weight` takes them; they
-        multiply `sample_weight`.
+        multiply `sample_weight`. None is negative; `partial_fit` takes no "balanced".
 
     Attributes
     ----------
+    loss : {"log_loss"}
+        What is made smaller; no parameter, as in scikit-learn.
     classes_ : array, shape (K,)
         Classes, beside X if they are numbers.
     coefs_ : list of arrays, shapes (D, M)
@@ -148,11 +153,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Outputs of the network.
     out_activation_ : {"softmax", "logistic"}
         What follows the last layer.
+    network_ : Sequential
+        The network without its numbers; what `out_activation_` names follows it.
     n_features_in_, feature_names_in_
         As scikit-learn defines them.
 
     Notes
     -----
+    `fit` and `partial_fit` change nothing if they raise an error: the weights, the attributes, what the
+    optimizer remembers and the random state are those before the call. Ctrl-C in `fit` ends it after the
+    step that runs, with a warning and with what was trained, as in scikit-learn; in the first epoch,
+    with ``solver="lbfgs"`` and in `partial_fit` it is an error like any other.
+
     Without scikit-learn's array API dispatch, inputs become NumPy arrays. With
     ``sklearn.set_config(array_api_dispatch=True)`` everything follows X: targets and weights move to
     its namespace and device, and fitted attributes and predictions live there.
@@ -173,7 +185,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """
 
     loss: ClassVar[str] = "log_loss"
-    """What is made smaller; scikit-learn has it as an attribute too."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
@@ -256,7 +267,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : array, shape (N,), or (N, K) for several labels
             Classes; for several labels 0 and 1.
         sample_weight : array, shape (N,), optional
-            Weights of the examples.
+            Weights of the examples, 0 or more, and one above 0.
         X_val, y_val : like X and y, optional
             Examples to measure on after each epoch.
 
@@ -266,9 +277,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Raises
         ------
+        TypeError
+            An array is masked, or a callback is none.
         ValueError
-            Inputs or parameters do not fit, or the loss became infinite or NaN; the message says which
-            parameter to lower.
+            Inputs or parameters do not fit, a parameter that was changed has no effect beside the
+            others, or the loss became infinite or NaN; the message says what to lower or to scale.
         """
         self._validate_params()
         with unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
@@ -288,13 +301,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : array, shape (N,), or (N, K) for several labels
             Classes; for several labels 0 and 1.
         sample_weight : array, shape (N,), optional
-            Weights of the examples.
+            Weights of the examples, 0 or more, and one above 0.
         classes : array, shape (K,)
             All classes of all calls; needed in the first one.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`; also if `class_weight` is "balanced", which no part of the data can be.
         """
         self._validate_params()
         with unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
@@ -410,6 +428,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         array, shape (N,) or (N, K)
             Classes, beside X if they are numbers.
+
+        Raises
+        ------
+        TypeError
+            X is masked.
+        ValueError
+            X does not fit, weights or outputs are not finite, or `activation` was changed after `fit`.
         """
         y = self._raw_outputs(X, "predict")
         place, labels = Place.of(y), self._labels.binarizer
@@ -456,12 +481,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         array, shape (N, K), float
-            Probabilities, in the order of `classes_`.
+            Probabilities, in the order of `classes_`; 1 for the only class, if `fit` saw one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict`.
         """
         return self._probabilities(self._raw_outputs(X, "predict_proba"))
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Predict the logarithms of `predict_proba`, exact also where a probability underflows.
+        """Predict the logarithms of `predict_proba`, exact also where a probability rounds to 0 or 1.
+
+        They can therefore order classes or labels whose probabilities are the same to the last digit.
 
         Parameters
         ----------
@@ -471,6 +503,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         array, shape (N, K), float
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict`.
         """
         y = self._raw_outputs(X, "predict_log_proba")
         xp = Place.of(y).xp
