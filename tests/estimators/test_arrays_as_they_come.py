@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn import config_context
 
 from anyprop.sklearn import MLPClassifier, MLPRegressor
@@ -115,3 +116,21 @@ def test_labels_that_are_unsigned_there_already(backend):
     assert set(backend.to_numpy(model.predict(x)).tolist()) <= {0, 1, 2}
     targets = MLPRegressor(**SMALL).fit(x, y)
     assert targets.loss_curve_ == MLPRegressor(**SMALL).fit(x, Y).loss_curve_
+
+
+def test_sparse_validation_data_follow_x(backend):
+    dense = MLPClassifier(**SMALL).fit(backend.asarray(X), Y, X_val=X, y_val=Y)
+    model = MLPClassifier(**SMALL).fit(
+        backend.asarray(X), Y, X_val=scipy.sparse.csr_array(X), y_val=Y
+    )
+    assert model.validation_loss_curve_ == dense.validation_loss_curve_
+
+
+def test_labels_in_bfloat16(backend):
+    if backend.name == "torch":  # no other has it
+        import torch
+
+        x, y = backend.asarray(X), torch.asarray(Y).to(torch.bfloat16)
+        model = MLPClassifier(**SMALL).fit(x, y)
+        assert model.loss_curve_ == MLPClassifier(**SMALL).fit(x, Y).loss_curve_
+        assert set(model.predict(x).tolist()) <= {0.0, 1.0, 2.0}

@@ -96,6 +96,9 @@ WEIGHTS = [
     ({"class_weight": {0: -1, 1: 1}}, None, r"class_weight must hold finite.*\{0: -1, 1: 1\}"),
     ({"class_weight": {0: np.nan, 1: 1}}, None, "class_weight must hold finite weights"),
     ({"class_weight": {0: np.inf, 1: 1}}, None, "class_weight must hold finite weights"),
+    ({"class_weight": {0: "a", 1: 1}}, None, "class_weight must hold finite weights"),
+    ({"class_weight": {0: 1, 1: 1, 7: -1}}, None, "class_weight must hold finite weights"),
+    ({"class_weight": {0: 1e200, 1: 1}, "dtype": "float32"}, None, "class_weight must hold finite"),
     ({"class_weight": {0: 0, 1: 0}}, None, "no row has a weight above 0"),
     ({"class_weight": {0: 0, 1: 1}}, 1.0 - Y, "no row has a weight above 0"),
     ({}, np.zeros(60), "Sample weights must contain at least one non-zero number"),
@@ -123,6 +126,8 @@ def test_a_score_needs_a_weight():
     for kind in (MLPClassifier, MLPRegressor):
         with pytest.raises(ValueError, match="no row has a weight above 0; look at the weights"):
             kind(**SMALL).fit(X, Y).score(X, Y, sample_weight=np.zeros(60))
+        with pytest.raises(ValueError, match="sample_weight must not be negative"):
+            kind(**SMALL).fit(X, Y).score(X, Y, sample_weight=np.linspace(-1.0, 1.0, 60))
 
 
 def test_class_weights_of_labels_are_not_negative():
@@ -363,3 +368,38 @@ def test_targets_that_float32_cannot_hold():
         assert (
             model.fit(X.astype("float32"), y / divisor).score(X.astype("float32"), y / divisor) < 1
         )
+
+
+@works
+@pytest.mark.parametrize("other", [1, None, 2.5], ids=str)
+def test_labels_of_several_types(other):
+    y = np.asarray([other, "a"] * 30, dtype=object)
+    with pytest.raises(TypeError, match="y holds labels of several types, .*str") as caught:
+        MLPClassifier(**SMALL).fit(X, y)
+    assert "y.astype(str)" in str(caught.value)
+    with pytest.raises(TypeError, match="classes holds labels of several types"):
+        MLPClassifier(**SMALL).partial_fit(X, y.astype(str), classes=y[:2])
+    with pytest.raises(TypeError, match="y holds labels of several types"):
+        MLPClassifier(**SMALL).partial_fit(X, y, classes=["a", "b"])
+    assert MLPClassifier(**SMALL).fit(X, y.astype(str)).classes_.tolist() == [str(other), "a"]
+
+
+def test_dates_are_no_real_numbers():
+    for dtype in ("M8[D]", "m8[s]"):
+        with pytest.raises(ValueError, match="y holds dates or times"):
+            MLPRegressor(**SMALL).fit(X, np.arange(60).astype(dtype))
+
+
+@pytest.mark.parametrize("sizes", [((2,),), (2.5,), ("3",)], ids=str)
+def test_sizes_that_are_no_whole_numbers(sizes):
+    with pytest.raises(TypeError, match="hidden_layer_sizes must hold whole numbers, got"):
+        MLPClassifier(hidden_layer_sizes=sizes).fit(X, Y)
+
+
+@works
+def test_early_stopping_without_a_finite_score():
+    """Nothing says which epoch was the best: not that before the first."""
+    model = MLPRegressor(**SMALL, early_stopping=True)
+    with pytest.raises(ValueError, match="no epoch had a finite score on the validation rows"):
+        model.fit(X, Y, X_val=X * 1e300, y_val=Y)
+    assert not hasattr(model, "coefs_")

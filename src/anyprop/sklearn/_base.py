@@ -38,7 +38,7 @@ from anyprop.sklearn._inputs import (
 from anyprop.sklearn._lbfgs import loss_of, minimize
 from anyprop.sklearn._network import all_finite, draw_parameters, make_network, packed, unpacked
 from anyprop.sklearn._optimizer import LEARNING_RATES, make_optimizer
-from anyprop.sklearn._rows import Data, outputs
+from anyprop.sklearn._rows import Data, dense, outputs
 from anyprop.sklearn._settings import check_settings
 from anyprop.sklearn._stochastic import Trainer, clipped_batch_size, held_out, train
 from anyprop.training.callbacks.base import Callback
@@ -189,6 +189,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if not all(isinstance(size, Integral) for size in sizes):
+            raise TypeError(f"hidden_layer_sizes must hold whole numbers, got {sizes}.")
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
@@ -245,8 +247,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             dtype=float_dtypes(X_val, place.dtype),
             reset=False,
         )
-        if not scipy.sparse.issparse(X):
-            X = place.put(X)
+        if not scipy.sparse.issparse(X) or name_of(place.xp) != "numpy":
+            X = place.put(dense(X))
         self._check_known(y)
         return Data(X, self._encoded(y, place), None)
 
@@ -419,6 +421,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         y, weight = readable(y, "y"), readable(sample_weight, "sample_weight")
         weight = None if weight is None else np.asarray(host(weight))
         check_some_weight(weight, "no row has a weight above 0")
+        if weight is not None and (weight < 0.0).any():
+            raise ValueError("sample_weight must not be negative.")
         predicted = self.predict(X)
         return float(metric(host(y), host(predicted), sample_weight=weight))
 

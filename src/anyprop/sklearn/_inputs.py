@@ -109,7 +109,23 @@ def readable(array: Any, name: str) -> Any:
 
 def host(y: Any) -> Any:
     """Give targets as what scikit-learn's functions of labels take: in NumPy, or sparse."""
-    return to_host(y) if is_foreign(y) else y
+    if not is_foreign(y):
+        return y
+    if dtype_name(y) == "bfloat16":  # which NumPy lacks, and float32 includes
+        y = namespace(y).astype(y, namespace(y).float32)
+    return to_host(y)
+
+
+def check_labels(labels: Any, name: str) -> None:
+    """Raise TypeError if labels are of kinds that no order puts together, such as None and strings."""
+    if getattr(getattr(labels, "dtype", None), "kind", "") != "O":
+        return
+    kinds = sorted({type(label).__name__ for label in np.ravel(np.asarray(labels))})
+    if ("str" in kinds and len(kinds) > 1) or "NoneType" in kinds:
+        raise TypeError(
+            f"{name} holds labels of several types, {', '.join(kinds)}; make them strings by "
+            f"{name}.astype(str)."
+        )
 
 
 def check_same_place(X: Any, params: Array, owner: str, method: str) -> None:

@@ -212,6 +212,11 @@ def train(
             warnings.warn("Training interrupted by user.", stacklevel=5)
         for callback in callbacks:
             callback.on_end(run)
+    if best is not None and not math.isfinite(est.best_validation_score_):
+        raise ValueError(
+            "no epoch had a finite score on the validation rows; they hold numbers far from those that "
+            "are trained on, so scale them alike."
+        )
     return (run.params if best is None else best), run.state
 
 

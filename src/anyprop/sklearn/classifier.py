@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from anyprop.losses.base import Loss
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._inputs import Place, beside, host, readable
+from anyprop.sklearn._inputs import Place, beside, check_labels, host, readable
 from anyprop.sklearn._objective import Scaled
 from anyprop.sklearn._unchanged import unchanged_on_error
 
@@ -317,6 +318,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self._validate_params()
         with unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
             classes = None if classes is None else host(readable(classes, "classes"))
+            check_labels(classes, "classes")
+            check_labels(y, "y")
             if _check_partial_fit_first_call(self, classes):
                 targets = host(readable(y, "y"))
                 several = type_of_target(targets).startswith("multilabel")
@@ -327,6 +330,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     # Targets.
 
     def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
+        check_labels(y, "y")
         y = _column(host(y))
         if hasattr(self, "classes_") and (self.warm_start or incremental):
             self._check_classes(y, incremental=incremental)
@@ -372,13 +376,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ) -> Array | None:
         if self.class_weight is None:
             return sample_weight
+        self._check_class_weight(place)
         weight = self._row_weights(host(y), incremental=incremental)
-        if not (np.isfinite(weight).all() and (weight >= 0.0).all()):
-            raise ValueError(
-                f"class_weight must hold finite weights of 0 or more, got {self.class_weight!r}."
-            )
         moved = from_host(weight, place.xp, dtype=place.dtype, device=place.device)
         return moved if sample_weight is None else moved * sample_weight
+
+    def _check_class_weight(self, place: Place) -> None:
+        """Raise ValueError if one of the weights is none."""
+        given = self.class_weight
+        tables = [given] if isinstance(given, dict) else given if isinstance(given, list) else []
+        largest = float(np.finfo(place.dtype).max)
+        for weight in (w for table in tables if isinstance(table, dict) for w in table.values()):
+            if not (isinstance(weight, Real) and 0.0 <= float(weight) <= largest):
+                raise ValueError(
+                    f"class_weight must hold finite weights of 0 or more, got {given!r}."
+                )
 
     def _row_weights(self, y: Any, *, incremental: bool) -> Any:
         """Compute the weight of each row from its class, or from its labels."""

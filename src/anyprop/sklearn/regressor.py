@@ -338,6 +338,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return Place.of(y).xp.exp(y) if self.out_activation_ == "exp" else y
 
     def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
+        if getattr(y.dtype, "kind", "f") in "Mm":
+            raise ValueError(
+                "y holds dates or times; divide differences by a unit, such as "
+                "numpy.timedelta64(1, 'D')."
+            )
         n_outputs = 1 if y.ndim == 1 else y.shape[1]
         if self._goes_on(incremental=incremental) and n_outputs != self.n_outputs_:
             raise ValueError(
