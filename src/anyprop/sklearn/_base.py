@@ -21,7 +21,7 @@ from anyprop.backend import name_of, to_host
 from anyprop.layers.registry import ACTIVATIONS
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.parameters import Layout, Parameters
 from anyprop.schedules import SCHEDULES
@@ -37,33 +37,16 @@ from anyprop.sklearn._inputs import (
 )
 from anyprop.sklearn._lbfgs import loss_of, minimize
 from anyprop.sklearn._network import all_finite, draw_parameters, make_network, packed, unpacked
-from anyprop.sklearn._optimizer import LEARNING_RATES, make_optimizer
+from anyprop.sklearn._optimizer import (
+    LEARNING_RATES,
+    OptimizerMemory,
+    make_optimizer,
+    state_to_go_on_from,
+)
 from anyprop.sklearn._rows import Data, dense, outputs
 from anyprop.sklearn._settings import check_settings
 from anyprop.sklearn._stochastic import Trainer, clipped_batch_size, held_out, train
 from anyprop.training.callbacks.base import Callback
-
-
-class OptimizerMemory:
-    """What an optimizer remembers from one `partial_fit` to the next; moves with the estimator.
-
-    Parameters
-    ----------
-    state : OptimizerState
-        The state.
-    """
-
-    def __init__(self, state: OptimizerState) -> None:
-        self.state = state
-
-    def __sklearn_array_api_convert__(self, converter: Any) -> OptimizerMemory:
-        def moved(params: Parameters) -> Parameters:
-            return params.replace(flat=converter(params.flat))
-
-        state = self.state
-        slots = {name: moved(slot) for name, slot in state.slots.items()}
-        mask = None if state.decay_mask is None else moved(state.decay_mask)
-        return OptimizerMemory(state._replace(slots=slots, decay_mask=mask))
 
 
 class BaseMLP(BaseEstimator, metaclass=ABCMeta):
@@ -311,7 +294,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         trainer = getattr(self, "_trainer", None) if incremental else None
         if trainer is None or trainer.key != (self.network_, loss, opt, self.alpha):
             trainer = Trainer(self.network_, loss, opt, self.alpha, params)
-            state = self._optimizer_state(opt, params) if incremental else opt.init(params)
+            memory = getattr(self, "_optimizer", None) if incremental else None
+            state = state_to_go_on_from(memory, opt, params)
         else:
             state = self._optimizer.state
         if name_of(params.xp) == "jax":  # which deletes what a step is given
@@ -332,20 +316,6 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         self._optimizer = OptimizerMemory(state)
         self._trainer = trainer if incremental else None
         return params
-
-    def _optimizer_state(self, opt: Optimizer, params: Parameters) -> OptimizerState:
-        """Give the state to go on from; a new one where the optimizer or the network changed."""
-        memory, fresh = getattr(self, "_optimizer", None), opt.init(params)
-        if memory is None:
-            return fresh
-        old: OptimizerState = memory.state
-        if (
-            old.slots.keys() != fresh.slots.keys()
-            or (old.decay_mask is None) != (fresh.decay_mask is None)
-            or any(slot.layout != params.layout for slot in old.slots.values())
-        ):
-            return fresh
-        return old
 
     def _stratification(self, t: Array) -> Any:
         """Tell what a held-out part must have the same share of; nothing by default."""
