@@ -172,7 +172,7 @@ def check_some_weight(weight: Array | None, otherwise: str) -> None:
 
 
 def beside(classes: Any, place: Place) -> Any:
-    """Bring classes to where X lies, unless they are no numbers.
+    """Bring classes to where X is, unless they are no numbers.
 
     Raises
     ------
