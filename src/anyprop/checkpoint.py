@@ -154,6 +154,10 @@ def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
         raise ValueError("params lack their running statistics; gradients cannot be saved.")
     if net is not None:
         check_params(net, params)
+    if dtype_name(params.flat) == "bfloat16":
+        raise TypeError(
+            "params are bfloat16, which files of anyprop do not keep; cast them to float32."
+        )
     packed = _Packed(params.layout)
     metadata = {
         "dtype": dtype_name(params.flat),
