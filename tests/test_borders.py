@@ -249,3 +249,36 @@ def test_a_full_disk_keeps_the_older_file_and_names_it(tmp_path):
     assert str(path) in done.stdout
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("batches", [[np.arange(4)], 3, "rows"])
+def test_batches_that_are_no_function_are_named(batches):
+    with pytest.raises(TypeError, match=r"batches must be a function \(n, batch_size, epoch\)"):
+        ap.fit(NET, NET.init(), (X, T), batches=batches, **GIVEN)
+
+
+@pytest.mark.parametrize("order", "=<>")
+@pytest.mark.parametrize("code", np.typecodes["AllFloat"] + np.typecodes["AllInteger"] + "?O")
+def test_save_writes_nothing_that_load_refuses(code, order, tmp_path):
+    params = NET.init()
+    flat = params.flat.astype(np.dtype(code).newbyteorder(order))
+    path = tmp_path / "a"
+    try:
+        ap.save(path, params.replace(flat=flat), net=NET)
+    except TypeError as error:
+        assert "cast them to float32" in str(error)  # noqa: PT017
+        assert not path.exists()
+        return
+    found = ap.load(path).params.flat
+    assert found.dtype == flat.dtype
+    np.testing.assert_array_equal(found, flat)
+    assert code in "efd" or flat.dtype.name in ("float16", "float32", "float64")
+
+
+def test_running_statistics_of_another_dtype_are_not_saved(tmp_path):
+    net = ap.MLP([2, 3, 2], norm="batch")
+    params = net.init()
+    wide = params.replace(running=params.running.astype("float64"))
+    with pytest.raises(TypeError, match=r"float64.*one dtype"):
+        ap.save(tmp_path / "a", wide, net=net)
+    assert not list(tmp_path.iterdir())

@@ -442,9 +442,11 @@ def as_dtype(name: Any) -> np.dtype[Any]:
 
 def _cast(host: Any, dtype: np.dtype[Any], otherwise: str = "") -> Any:
     """Convert to a dtype in the machine's byte order; refuse numbers that do not fit in it."""
-    if dtype.kind not in "fiu":
-        return host.astype(dtype.newbyteorder("="), copy=False)
+    if host.dtype == dtype and dtype.isnative:
+        return host
     dtype = dtype.newbyteorder("=")
+    if dtype.kind not in "fiu":
+        return host.astype(dtype, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         cast = host.astype(dtype, copy=False)
     if host.dtype.kind in "fiu" and not np.can_cast(host.dtype, dtype):

@@ -40,6 +40,7 @@ from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Layout, Parameters, Spec, map_vectors
 from anyprop.training.history import EpochRecord, History
 
+_DTYPES = ("float16", "float32", "float64")  # of parameters, in the machine's byte order
 _FORMAT, _VERSION = "anyprop", "1"
 _COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 _WHOLE = ("epoch", "step")  # columns of whole numbers
@@ -154,10 +155,12 @@ def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
         raise ValueError("params lack their running statistics; gradients cannot be saved.")
     if net is not None:
         check_params(net, params)
-    if dtype_name(params.flat) == "bfloat16":
-        raise TypeError(
-            "params are bfloat16, which files of anyprop do not keep; cast them to float32."
-        )
+    for array in (params.flat, *([] if params.running is None else [params.running])):
+        if dtype_name(array) not in _DTYPES or dtype_name(array) != dtype_name(params.flat):
+            raise TypeError(
+                f"params are {dtype_name(array)}, but a file keeps parameters of one dtype out of "
+                f"{', '.join(_DTYPES)}; cast them to float32."
+            )
     packed = _Packed(params.layout)
     metadata = {
         "dtype": dtype_name(params.flat),
@@ -457,7 +460,7 @@ def _check_same(held: Layout, wanted: Layout) -> None:
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
-    if name not in ("float16", "float32", "float64"):
+    if name not in _DTYPES:
         raise ValueError(f"{few([name])} is no dtype of parameters.")
     dtype: np.dtype[Any] = np.dtype(name)
     return dtype
