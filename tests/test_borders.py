@@ -282,3 +282,15 @@ def test_running_statistics_of_another_dtype_are_not_saved(tmp_path):
     with pytest.raises(TypeError, match=r"float64.*one dtype"):
         ap.save(tmp_path / "a", wide, net=net)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_function_as_learning_rate_is_compared_by_its_values(tmp_path):
+    def run(rate, epochs, **options):
+        opt = ap.SGD(lr=lambda step: rate / (1 + step))
+        loss = GIVEN["loss"]
+        return ap.fit(NET, NET.init(), (X, T), loss=loss, optimizer=opt, epochs=epochs, **options)
+
+    run(0.1, 1, callbacks=[ap.Checkpoints(tmp_path)])
+    assert len(run(0.1, 2, resume=tmp_path).history.losses) == 2
+    with pytest.raises(ap.ResumeError, match=r"lr.step 0 was 0\.1 and is 0\.2"):
+        run(0.2, 2, resume=tmp_path)
