@@ -294,3 +294,32 @@ def test_a_function_as_learning_rate_is_compared_by_its_values(tmp_path):
     assert len(run(0.1, 2, resume=tmp_path).history.losses) == 2
     with pytest.raises(ap.ResumeError, match=r"lr.step 0 was 0\.1 and is 0\.2"):
         run(0.2, 2, resume=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [3, "adam", None])
+@pytest.mark.parametrize("name", ["net", "loss", "optimizer"])
+def test_arguments_of_another_kind_are_named(name, wrong):
+    given = {"net": NET, "params": NET.init(), "data": (X, T), **GIVEN, name: wrong}
+    with pytest.raises(TypeError, match=f"{name} must be"):
+        ap.fit(**given)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "object", ">f4", "float3"])
+def test_files_are_loaded_into_floating_dtypes_only(dtype, tmp_path):
+    ap.save(tmp_path / "a", NET.init(), net=NET)
+    with pytest.raises(TypeError, match="dtype must be"):
+        ap.load(tmp_path / "a", dtype=dtype)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("dtype", ["O", "U1", "g"])
+def test_dtypes_that_pytorch_lacks_are_named(dtype):
+    if dtype == "g" and np.dtype("g") == np.dtype("d"):
+        pytest.skip("long double is double here")
+    with pytest.raises(TypeError, match="torch has no arrays of"):
+        ap.from_host(np.zeros(2, dtype), "torch")
+
+
+def test_what_is_no_path_to_resume_from_is_named():
+    with pytest.raises(TypeError, match="path must be a str"):
+        ap.fit(NET, NET.init(), (X, T), resume=3, **GIVEN)

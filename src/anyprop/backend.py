@@ -423,6 +423,8 @@ def from_host(
             # JAX would do the same, with a warning, and to numbers that do not fit as well.
             narrow = np.dtype(host.dtype.name.replace("64", "32"))
             host = _cast(host, narrow, " or set JAX_ENABLE_X64=1 before the program starts")
+    if host.dtype.kind not in "biufcV" or (host.dtype.char in "gG" and backend in ("torch", "jax")):
+        raise TypeError(f"{backend} has no arrays of {host.dtype}; cast the array to float64.")
     if backend == "torch" and (not host.flags.writeable or min(host.strides, default=0) < 0):
         host = host.copy()  # PyTorch warns of read-only memory, and knows no negative strides
     with _on(target, device):
@@ -438,6 +440,18 @@ def as_dtype(name: Any) -> np.dtype[Any]:
             f"dtype must be the name of a dtype such as 'float32', not {name!r}."
         ) from None
     return dtype
+
+
+def check_floating(dtype: Any) -> None:
+    """Raise TypeError unless parameters can be of a dtype: floating, in native byte order."""
+    if dtype == "bfloat16":
+        return
+    found = None if dtype is None else as_dtype(dtype)
+    if found is None or found.kind != "f" or not found.isnative:
+        raise TypeError(
+            f"dtype must be a floating dtype in the machine's byte order such as 'float32', "
+            f"not {dtype!r}."
+        )
 
 
 def _cast(host: Any, dtype: np.dtype[Any], otherwise: str = "") -> Any:

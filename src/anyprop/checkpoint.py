@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from anyprop._checks import few, non_negative
 from anyprop._safetensors import Declared, Reader, strict_json, write
 from anyprop._typing import Namespace
-from anyprop.backend import dtype_name, from_host, to_host
+from anyprop.backend import check_floating, dtype_name, from_host, to_host
 from anyprop.description import describe, rebuild, settings_of
 from anyprop.layers.base import Layer
 from anyprop.network import check_params
@@ -219,6 +219,8 @@ def load(
     Memory: no more than the file has bytes, and a few megabytes for its header, until arrays are moved
     to another backend or dtype.
     """
+    if dtype is not None:
+        check_floating(dtype)
     with Reader(path) as file:
         metadata = file.metadata
         if not is_ours(file):

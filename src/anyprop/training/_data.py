@@ -21,6 +21,10 @@ def check_data(
     """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError(f"{name} must be a pair (x, t) of arrays, not {kind(data)}.")
+    if not hasattr(loss, "check_targets"):
+        raise TypeError(
+            f"loss must be one such as anyprop.SoftmaxCrossEntropy(), not {kind(loss)}."
+        )
     x, t = data
     check_batch(params, x, t)
     if name_of(namespace(t)) == "torch" and dtype_name(t) in ("uint16", "uint32", "uint64"):

@@ -200,6 +200,8 @@ def fit(
     (500, True)
     """
     check_params(net, params)
+    if not hasattr(optimizer, "update"):
+        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
     x, t = check_data("data", data, net, params, loss)
     check_finite("data", x)
     n = x.shape[0]
