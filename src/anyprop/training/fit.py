@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop import _tree
-from anyprop._checks import count
+from anyprop._checks import count, kind
 from anyprop._typing import Array
 from anyprop.backend import name_of, to_host
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
@@ -200,6 +200,8 @@ def fit(
     (500, True)
     """
     check_params(net, params)
+    if not hasattr(optimizer, "update"):
+        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
     x, t = check_data("data", data, net, params, loss)
     check_finite("data", x)
     n = x.shape[0]
@@ -217,6 +219,11 @@ def fit(
     batch_size = count("fit", "batch_size", batch_size)
     report_every = count("fit", "report_every", report_every)
     seed = _seed(seed)
+    if batches is not None and not callable(batches):
+        raise TypeError(
+            "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of each "
+            f"batch, not {kind(batches)}."
+        )
     settings = settings_of_run(
         net,
         loss,
