@@ -50,7 +50,7 @@ def safe_printing() -> Iterator[_Console]:
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # None is a stream that was closed
         out, err = (_Console(nowhere if stream is None else stream) for stream in before)
-        sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+        sys.stdout, sys.stderr = out, err
         try:
             yield out
         finally:
