@@ -229,7 +229,8 @@ def _why_no_cupy(cupy: Any) -> str:
     if devices == 0:
         return "no GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES."
     try:
-        importlib.import_module("cupy_backends.cuda.libs.cublas")
+        # As an attribute: only so does CuPy look where pip puts the library.
+        _ = cupy.cuda.cublas
         importlib.import_module("cupy_backends.cuda.libs.nvrtc").getVersion()
     except (ImportError, RuntimeError) as error:
         return (
