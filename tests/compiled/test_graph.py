@@ -136,7 +136,8 @@ def test_what_a_call_does(device):
     assert (
         device.log[begin - len(device.log[begin + 1 : end]) : begin] == device.log[begin + 1 : end]
     )
-    assert device.log[begin:end].count("product") == 2 + 2
+    assert device.log[begin:end].count("product") == 1 + 1
+    assert device.log[begin:end].count("summed") == 2
     assert device.log[begin:end].count("rectified") == 1
     assert device.log.count("begin capture") == 1
     device.log.clear()
@@ -173,13 +174,16 @@ def _captured(device, net, *, accumulate=1, dtype="float32", x=None):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("epilogue", "count"), [("keeps NaN", 2), ("drops NaN", 0), ("refused", 0)]
+    ("epilogue", "count", "summed"),
+    [("keeps NaN", 2, 3), ("drops NaN", 0, 3), ("no sums", 2, 0), ("refused", 0, 0)],
 )
-def test_products_take_bias_and_relu_with_them(epilogue, count, dtype, device):
+def test_products_take_bias_and_relu_and_sums_with_them(epilogue, count, summed, dtype, device):
     device.epilogue = epilogue
     captured, _ = _captured(device, ap.MLP([4, 8, 8, 2]), dtype=dtype)
     assert captured.count("rectified") == count
-    assert captured.count("product") == 3 + 2 + 3 - count
+    assert captured.count("summed") == summed
+    assert captured.count("sum") == 1 + 3 - summed  # one is the loss's
+    assert captured.count("product") == 3 + 2 + 3 - count - summed
 
 
 @pytest.mark.parametrize("epilogue", ["keeps NaN", "drops NaN"])
@@ -239,8 +243,7 @@ class Shifted(Layer):
     [
         (ap.MLP([64, 64, 64]), 0),
         (ap.MLP([64, 64, 64], residual=True), 0),
-        # the second matrix lies at 4 * 72 bytes, where no product is stored; its bias does not mind
-        (ap.MLP([8, 8, 2]), 1),
+        (ap.MLP([8, 8, 2]), 0),  # the second matrix lies at 4 * 72 bytes
         (ap.Sequential(ap.Affine(64, 64), Shifted(64)), 1),
     ],
     ids=str,
@@ -324,11 +327,10 @@ def test_a_dropped_step_gives_back_what_it_holds(device):
     step, params, state, ((x, t),) = _start(ap.SGD())
     graph = GraphStep(step)
     graph(put_params(params), put_state(state), put(x), put(t))
-    assert not any(product.freed for product in device.products)
+    assert device.products.living
     del graph
     gc.collect()
-    assert len(device.products) == 5
-    assert all(product.freed for product in device.products)
+    assert not device.products.living
 
 
 @dataclass(frozen=True)
@@ -423,17 +425,17 @@ def test_wrong_batches_raise_what_the_step_raises(device):
         graph(ours, our_state, x, put(t))
 
 
-def test_compile_takes_it_where_nvmath_is_installed(device):
+def test_compile_takes_it_where_cublaslt_is_installed(device):
     step, params, state, ((x, t),) = _start(ap.SGD())
     ap.compile(step)(put_params(params), put_state(state), put(x), put(t))
     assert "launch" in device.log
 
 
-def test_without_nvmath_the_extra_is_named_once():
-    with cuda_on_host.installed(nvmath=False) as device:
+def test_without_cublaslt_it_is_named_once():
+    with cuda_on_host.installed(products=False) as device:
         step = ap.make_step(NET, ap.MeanSquaredError(), ap.SGD())
         ((x, t, _),) = _batches(NET, 1, t=lambda rng, n, k: rng.random((n, k)))
-        with pytest.warns(RuntimeWarning, match=r"anyprop\[graph\]"):
+        with pytest.warns(RuntimeWarning, match="needs cuBLASLt"):
             run = graph_step(step)
         params = NET.init(8)
         state = ap.SGD().init(params)

@@ -151,7 +151,7 @@ def test_it_is_for_one_process(device):
     assert compiled_loop(parallel, xp, 5) is None
 
 
-def test_without_nvmath_there_is_none():
-    with cuda_on_host.installed(nvmath=False):
+def test_without_cublaslt_there_is_none():
+    with cuda_on_host.installed(products=False):
         step = ap.make_step(NET, LOSS, ap.SGD())
         assert compiled_loop(step, backend.namespace(put(np.ones(2))), 5) is None

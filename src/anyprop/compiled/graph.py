@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import threading
 import warnings
 import weakref
@@ -23,6 +22,7 @@ import numpy as np
 from anyprop import _tree
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
+from anyprop.compiled import cublaslt
 from anyprop.compiled.cuda_kernels import kernel_source
 from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.compiled.launches import Launches
@@ -47,22 +47,17 @@ def graph_step(step: Step) -> Run:
     Returns
     -------
     callable
-        A `GraphStep`; a `FusedUpdateStep` where nvmath-python is missing.
+        A `GraphStep`; a `FusedUpdateStep` where cuBLASLt is missing.
 
     Warns
     -----
     RuntimeWarning
         It is missing.
     """
-    if not has_products():
-        _warn('it needs nvmath-python; install the extra "anyprop[graph]"', stacklevel=5)
+    if not cublaslt.is_available():
+        _warn("it needs cuBLASLt, which pip installs with CuPy's extra \"ctk\"", stacklevel=5)
         return FusedUpdateStep(step)
     return GraphStep(step)
-
-
-def has_products() -> bool:
-    """Tell whether nvmath-python is installed, whose products can be captured."""
-    return importlib.util.find_spec("nvmath") is not None
 
 
 class GraphStep:
@@ -230,7 +225,6 @@ class Graph:
             finally:
                 for array, values in zip(written, before, strict=True):
                     array[...] = values
-                launches.after_capture()
                 stream.synchronize()
 
     @property
