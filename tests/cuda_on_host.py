@@ -44,7 +44,8 @@ class ElementwiseKernel:
         self.operation, self.name, self.launches = operation, name, 0
         assert name.isidentifier()
 
-    def __call__(self, *args: Any, size: int | None = None) -> Any:
+    def __call__(self, *args: Any, size: int | None = None, block_size: int = 128) -> Any:
+        assert block_size % 32 == 0
         assert len(args) in (len(self.ins), len(self.ins) + len(self.outs))
         given, results = list(args[: len(self.ins)]), list(args[len(self.ins) :])
         for array, (dtype, name) in zip(args, [*self.ins, *self.outs], strict=False):
@@ -83,6 +84,7 @@ class ElementwiseKernel:
         names = "\n".join(f"#define {name} raw_{name}{at[name]}" for _, name in kinds)
         return (
             "#include <stdbool.h>\n#include <tgmath.h>\n"
+            "#define CUDART_NAN_F NAN\n#define CUDART_INF_F INFINITY\n"
             f"{names}\nvoid kernel(long long n, {parameters}) {{\n"
             f"for (long long i = 0; i < n; ++i) {{\n{self.operation}\n}}\n}}\n"
         )
@@ -167,6 +169,7 @@ class _Device:
         self.products = CublasLt()
         self.stream, self.allocator = "the user's", "the user's"
         self.epilogue = "keeps NaN"  # or "drops NaN", "no sums", or "refused"
+        self.spoiled = ""  # what kind of product comes out wrong
         self.refuse: Exception | None = None  # what the next launch in a capture raises
 
 
@@ -335,7 +338,8 @@ class CublasLt:
         assert not np.may_share_memory(out, left)
         assert not np.may_share_memory(out, right)
         epilogue = described[7]
-        _note({1: "product", 6: "rectified", 256: "summed"}[epilogue])
+        kind = {1: "product", 6: "rectified", 256: "summed"}[epilogue]
+        _note(kind)
         bias = None if epilogue == 1 else _by_columns(described[8], (of_d[0], of_d[1], 1, of_d[1]))
 
         def work() -> None:
@@ -346,6 +350,8 @@ class CublasLt:
                 out[...] += bias
                 largest = np.fmax if _device.epilogue == "drops NaN" else np.maximum
                 largest(out, 0.0, out=out)
+            if _device.spoiled == kind:
+                out[...] *= 2
 
         _enqueue(work)
         return 0
@@ -434,6 +440,19 @@ def _made(function: Any, *args: Any, device: Any = None, **options: Any) -> Arra
     return function(*args, **options).view(Array)
 
 
+def _of_device(name: str) -> Any:
+    """Find a function of NumPy's namespace; what it returns stays on the device."""
+    found = getattr(backend.get_namespace("numpy"), name)
+    if isinstance(found, type) or not callable(found):
+        return found
+
+    def function(*args: Any, **options: Any) -> Any:
+        result = found(*args, **options)
+        return result.view(Array) if type(result) is np.ndarray else result
+
+    return function
+
+
 @contextlib.contextmanager
 def installed(*, products: bool = True) -> Iterator[_Device]:
     """Put the stand-ins where `import` finds them; give what is done with them."""
@@ -449,6 +468,7 @@ def installed(*, products: bool = True) -> Iterator[_Device]:
     cupy.cuda = types.SimpleNamespace(
         Stream=Stream,
         MemoryPool=MemoryPool,
+        compiler=types.SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
         using_allocator=_using_allocator,
         get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: _note("synchronize")),
     )
@@ -460,8 +480,10 @@ def installed(*, products: bool = True) -> Iterator[_Device]:
         return _device.products
 
     library_before, cublaslt.library = cublaslt.library, library
+    # The stand-ins know no devices, on which CuPy would have arrays made.
+    on_before, backend._on = backend._on, lambda xp, device: contextlib.nullcontext()
     namespace = types.ModuleType("array_api_compat.cupy")
-    namespace.__getattr__ = partial(getattr, backend.get_namespace("numpy"))
+    namespace.__getattr__ = _of_device
     namespace.empty = _empty
     for name in ("full", "asarray", "stack"):
         setattr(namespace, name, partial(_made, getattr(np, name)))
@@ -472,7 +494,7 @@ def installed(*, products: bool = True) -> Iterator[_Device]:
         yield _device
     finally:
         del backend._NAMESPACE_OF_TYPE[Array]
-        cublaslt.library = library_before
+        cublaslt.library, backend._on = library_before, on_before
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

@@ -26,6 +26,8 @@ from anyprop.compiled.row_kernels import (
     fits_in_rows,
     goes_through_rows,
     row_kernel,
+    sums_all,
+    total_kernel,
 )
 from anyprop.compiled.traced import join
 
@@ -217,8 +219,10 @@ class Launches:
     def _bind(self, unit: Unit, places: list[Any]) -> None:
         if isinstance(unit, (KernelSource, RowKernel)):
             given = [self._array(value) for value in unit.inputs]
-            kind = "anyprop_fused" if isinstance(unit, KernelSource) else "anyprop_rows"
-            self._launches.append(partial(unit.kernel(kind), *given, *places))
+            kernel = (
+                unit.kernel() if isinstance(unit, RowKernel) else unit.kernel("anyprop_fused")
+            )
+            self._launches.append(partial(kernel, *given, *places))
             return
         if isinstance(unit, Summed):
             a, b = map(self._array, unit.inputs)
@@ -301,10 +305,11 @@ class Launches:
 
 def _units(calls: list[Call], results: list[Value]) -> list[Unit]:
     """Put calls into kernels and products; those whose results nobody reads are left out."""
+    calls = _losses_last(calls, results)
     found = grouped(calls, results, can_stand_in_rows, fits_in_rows, _kernel)
     units = [
-        kernel_source([unit], [unit.output])
-        if isinstance(unit, Call) and can_be_written(unit)
+        _kernel([unit], [unit.output])
+        if isinstance(unit, Call) and (can_be_written(unit) or sums_all(unit))
         else unit
         for unit in found
         if unit.outputs
@@ -313,7 +318,27 @@ def _units(calls: list[Call], results: list[Value]) -> list[Unit]:
 
 
 def _kernel(calls: list[Call], outputs: list[Value]) -> KernelSource | RowKernel:
+    if any(map(sums_all, calls)):
+        return total_kernel(calls, outputs)
     return (row_kernel if goes_through_rows(calls) else kernel_source)(calls, outputs)
+
+
+def _losses_last(calls: list[Call], results: list[Value]) -> list[Call]:
+    """Put sums that lead to the first result alone, which is the loss, behind all else.
+
+    Amid the calls, they would part those before from those after them, which can be one kernel.
+    """
+    kept = {result.base for result in results[1:]}
+    late: set[Value] = set()
+    for i, call in enumerate(calls):
+        if sums_all(call):
+            follow = {call.output}
+            for other in calls[i + 1 :]:
+                if any(value.base in follow for value in other.inputs):
+                    follow.add(other.output)
+            late |= set() if follow & kept else follow
+    first = [call for call in calls if call.output not in late]
+    return first + [call for call in calls if call.output in late]
 
 
 def _rectified(units: list[Call | KernelSource | RowKernel], results: list[Value]) -> list[Unit]:
