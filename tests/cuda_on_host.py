@@ -84,7 +84,8 @@ class ElementwiseKernel:
         names = "\n".join(f"#define {name} raw_{name}{at[name]}" for _, name in kinds)
         return (
             "#include <stdbool.h>\n#include <tgmath.h>\n"
-            "#define CUDART_NAN_F NAN\n#define CUDART_INF_F INFINITY\n"
+            "static inline float __int_as_float(int bits)\n"
+            "{ union { int i; float f; } of = { bits }; return of.f; }\n"
             f"{names}\nvoid kernel(long long n, {parameters}) {{\n"
             f"for (long long i = 0; i < n; ++i) {{\n{self.operation}\n}}\n}}\n"
         )
@@ -171,8 +172,6 @@ class _Device:
         self.epilogue = "keeps NaN"  # or "drops NaN", "no sums", or "refused"
         self.spoiled = ""  # what kind of product comes out wrong
         self.refuse: Exception | None = None  # what the next launch in a capture raises
-
-
 
 
 def _note(what: str) -> None:
@@ -267,8 +266,10 @@ class CublasLt:
         del self.living[made.value]
         return 0
 
-    cublasLtDestroy = cublasLtMatmulDescDestroy = _destroy
-    cublasLtMatrixLayoutDestroy = cublasLtMatmulPreferenceDestroy = _destroy
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("cublasLt") and name.endswith("Destroy"):
+            return self._destroy
+        raise AttributeError(name)
 
     def cublasLtMatmulDescSetAttribute(self, made: Any, name: int, value: Any, size: int) -> int:
         assert size == {3: 4, 4: 4, 7: 4, 8: 8}[name]
@@ -309,15 +310,14 @@ class CublasLt:
         of_a, of_b, of_d = (self.living[x.value] for x in (a, b, d))
         assert of_a[0] == of_b[0] == of_d[0] == ("float32", "float64")[described["scale"]]
         (m, k), (k_too, n) = (
-            of[1:3][::-1] if described[trans] else of[1:3]
-            for of, trans in ((of_a, 3), (of_b, 4))
+            of[1:3][::-1] if described[trans] else of[1:3] for of, trans in ((of_a, 3), (of_b, 4))
         )
         assert (m, n) == of_d[1:3]
         assert k == k_too
         return of_a, of_b, of_d
 
     def cublasLtMatmul(self, handle: Any, made: Any, alpha: Any, *rest: Any) -> int:
-        a, la, b, lb, beta, c, lc, d, ld, algo, workspace, size, stream = rest
+        a, la, b, lb, beta, c, _, d, ld, algo, workspace, size, stream = rest
         assert self.living[handle.value] == "handle"
         assert algo._obj[0]
         assert workspace
@@ -343,7 +343,9 @@ class CublasLt:
         bias = None if epilogue == 1 else _by_columns(described[8], (of_d[0], of_d[1], 1, of_d[1]))
 
         def work() -> None:
-            out[...] = left @ right  # what is in the result before does not count: 0 times NaN would
+            out[...] = (
+                left @ right
+            )  # what is in the result before does not count: 0 times NaN would
             if epilogue == 256:
                 bias[:, 0] = left.sum(axis=1)
             if epilogue == 6:

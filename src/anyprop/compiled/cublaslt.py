@@ -16,8 +16,20 @@ import ctypes
 import functools
 import importlib
 from collections.abc import Callable
-from ctypes import POINTER, Structure, byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t
-from ctypes import c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_double,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from functools import partial
 from typing import Any
 
@@ -164,7 +176,9 @@ class Products:
         self._describe(described, BIAS_POINTER, c_void_p(bias.data.ptr))
         return usable
 
-    def _described(self, a: Any, b: Any, out: Any, epilogue: int = DEFAULT, bias: Any = None) -> Any:
+    def _described(
+        self, a: Any, b: Any, out: Any, epilogue: int = DEFAULT, bias: Any = None
+    ) -> Any:
         """Describe b^T a^T, with what is done besides."""
         name = str(out.dtype)
         if name not in TYPES or {str(a.dtype), str(b.dtype)} != {name}:
@@ -185,7 +199,7 @@ class Products:
         matrices = (b, a, out, out)
         layouts = [self._layout(matrix) for matrix in matrices]
         preference = self._create("cublasLtMatmulPreference")
-        wanted = [(MAX_WORKSPACE, c_uint64(WORKSPACE))]
+        wanted: list[tuple[int, Any]] = [(MAX_WORKSPACE, c_uint64(WORKSPACE))]
         wanted += [
             (attribute, c_uint32(_alignment(matrix.data.ptr)))
             for attribute, matrix in zip(MIN_ALIGNMENT, matrices, strict=True)

@@ -60,7 +60,7 @@ def graph_step(step: Step) -> Run:
         It is missing.
     """
     if not cublaslt.is_available():
-        _warn("it needs cuBLASLt, which pip installs with CuPy's extra \"ctk\"", stacklevel=5)
+        _warn('it needs cuBLASLt, which pip installs with CuPy\'s extra "ctk"', stacklevel=5)
         return FusedUpdateStep(step)
     return GraphStep(step)
 
@@ -97,7 +97,9 @@ class GraphStep:
             try:
                 check_together(params, batch)
             except (TypeError, ValueError):  # the eager step says it in its own words
-                return self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
+                return self._uncaptured(
+                    params, state, x, t, noise=noise, sample_weight=sample_weight
+                )
             try:
                 empty = namespace(params.flat).empty
                 places = [
@@ -256,7 +258,7 @@ class Graph:
             self._launches = launches = Launches(*recorded, arguments, stream)
             weakref.finalize(self, launches.close).atexit = False
             self.value, self._gradient = launches.outputs[0], launches.outputs[-1]
-            work = launches
+            work: Callable[[], None] = launches
             if self._around is not None:
                 work = self._around(launches, self.value, self.numbers)
             try:

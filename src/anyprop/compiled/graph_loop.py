@@ -138,9 +138,8 @@ class _GatheringGraph:
         store = partial(kernel, value, self._values, self._rows)
         n = self._places[0].shape[0]
         kernel, size = _gather(self._data, n, numbers)
-        gather = partial(
-            *(kernel, *self._data, self._rows, self._table, *self._places, numbers), size=size
-        )
+        arrays = [*self._data, self._rows, self._table, *self._places, numbers]
+        gather = partial(kernel, *arrays, size=size)
         in_order: list[Callable[[], Any]] = [gather, launches, store]
 
         def work() -> None:

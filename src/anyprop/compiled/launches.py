@@ -219,9 +219,7 @@ class Launches:
     def _bind(self, unit: Unit, places: list[Any]) -> None:
         if isinstance(unit, (KernelSource, RowKernel)):
             given = [self._array(value) for value in unit.inputs]
-            kernel = (
-                unit.kernel() if isinstance(unit, RowKernel) else unit.kernel("anyprop_fused")
-            )
+            kernel = unit.kernel() if isinstance(unit, RowKernel) else unit.kernel("anyprop_fused")
             self._launches.append(partial(kernel, *given, *places))
             return
         if isinstance(unit, Summed):

@@ -141,9 +141,7 @@ def total_kernel(calls: Sequence[Call], outputs: Sequence[Value]) -> RowKernel:
         if sums_all(call):
             x = call.inputs[0]
             lines.append(f"{of} {name} = 0;")
-            lines.append(
-                f"for (int j = 0; j < {x.size}; ++j) {name} += x{inputs.index(x)}[j];"
-            )
+            lines.append(f"for (int j = 0; j < {x.size}; ++j) {name} += x{inputs.index(x)}[j];")
         else:
             lines.append(f"const {of} {name} = {form_of(call, names)};")
         names[call.output] = name
