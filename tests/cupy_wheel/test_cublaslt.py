@@ -1,4 +1,4 @@
-"""What `cublaslt.py` says of cuBLASLt, by the header and the library that pip installs; no GPU needed."""
+"""What `cublaslt.py` says of cuBLASLt, by its header and its library from pip; no GPU is needed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_epilogue_of_bias_and_relu_is_both(headers):
         int(re.findall(rf"\bCUBLASLT_EPILOGUE_{name}\s*=\s*(\d+)", text)[0])
         for name in ("RELU", "BIAS")
     )
-    assert cublaslt.RELU_BIAS == relu | bias
+    assert relu | bias == cublaslt.RELU_BIAS
     assert "CUBLASLT_EPILOGUE_RELU_BIAS = (CUBLASLT_EPILOGUE_RELU | CUBLASLT_EPILOGUE_BIAS)" in text
 
 
