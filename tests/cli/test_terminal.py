@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 
 import pytest
 
 pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
+fcntl = pytest.importorskip("fcntl")
+termios = pytest.importorskip("termios")
 
 
 def test_nothing_is_printed_into_the_bar_s_line(tmp_path):
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [sys.executable, "-m", "anyprop", "train", "--steps", "2000", "--hidden", "4"]
     child = subprocess.Popen(
         [*command, "--out", str(tmp_path)], stdout=theirs, stderr=theirs, stdin=theirs
