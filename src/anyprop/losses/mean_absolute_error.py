@@ -3,7 +3,8 @@
     forward    l = mean_k |y_k - t_k|
     backward   dy_k = sign(y_k - t_k) s                            s = dvalue w_n / (K sum w)
 
-Saved: y - t, the scale s of each row, and y for its dtype. At y = t, where there is no derivative, 0 is used.
+Saved: y - t, the scale s of each row, and y for its dtype. At y = t, where there is no derivative, 0
+is used.
 """
 
 from __future__ import annotations

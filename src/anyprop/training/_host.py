@@ -27,8 +27,7 @@ def read(numbers: Sequence[Array | float]) -> list[float]:
         if hasattr(number, "dtype"):
             there.setdefault(number.dtype, []).append(number)
     here = {
-        dtype: iter(to_host(namespace(*scalars).stack(scalars)))
-        for dtype, scalars in there.items()
+        dtype: iter(to_host(namespace(*scalars).stack(scalars))) for dtype, scalars in there.items()
     }
     return [float(next(here[n.dtype]) if hasattr(n, "dtype") else n) for n in numbers]
 
