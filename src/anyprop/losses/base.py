@@ -23,14 +23,21 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._autograd import unrecorded, unrecorded_methods
 from anyprop._checks import check_rows, check_shape
 from anyprop._numerics import product, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import namespace, to_host
 
+_UNRECORDED = ("forward", "backward", "total_weight", "correct")
+
 
 class Loss:
     """Base of all losses; see the module's text for the contract."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        unrecorded_methods(cls, _UNRECORDED)
 
     def forward(
         self, y: Array, t: Array, *, sample_weight: Array | None = None
@@ -42,6 +49,7 @@ class Loss:
         """Compute the gradient of the loss with respect to y."""
         raise NotImplementedError
 
+    @unrecorded
     def total_weight(
         self, t: Array, sample_weight: Array | None = None, *, dtype: Any = None
     ) -> Any:
@@ -194,8 +202,12 @@ def mean_over_rows(
 
 def _shares(xp: Namespace, weights: Array | None, normalizer: Array) -> Array:
     """Compute w_n / sum_n normalizer_n."""
-    # Divided by the largest: the sum of weights of 1e38 overflows float32, their shares do not.
-    largest = _or_one(xp, xp.max(normalizer)) if normalizer.shape[0] else 1.0
+    # Divided by the largest: the sum of weights of 1e38 overflows float32, their shares do not. JAX
+    # multiplies by its reciprocal, which must be no subnormal number, since it takes those for 0.
+    largest: Any = 1.0
+    if normalizer.shape[0]:
+        limit = 1.0 / float(xp.finfo(normalizer.dtype).smallest_normal)
+        largest = _or_one(xp, xp.minimum(xp.max(normalizer), limit))
     total = _or_one(xp, xp.sum(normalizer / largest))
     return ((1.0 if weights is None else weights) / largest) / total
 

@@ -30,6 +30,7 @@ from functools import partial, reduce
 from typing import Any, ClassVar, NamedTuple
 
 from anyprop import _tree
+from anyprop._autograd import detached, unrecorded
 from anyprop._checks import fields, flag, is_scalar_array, non_negative, positive
 from anyprop._numerics import widened
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
@@ -187,6 +188,7 @@ class Optimizer:
         lr = self.learning_rate(state)
         return self.update_with(params, grads, state, lr, donate=donate)
 
+    @unrecorded
     def update_with(
         self,
         params: Tree,
@@ -305,6 +307,7 @@ class Optimizer:
     def _clips(self) -> bool:
         return (self.clip_value, self.clip_norm, self.clip_global_norm) != (None, None, None)
 
+    @unrecorded
     def learning_rate(self, state: OptimizerState) -> Number:
         """Give the learning rate of the update that starts from `state`."""
         lr = self.lr(state.step) if callable(self.lr) else self.lr
@@ -314,6 +317,7 @@ class Optimizer:
         # NumPy makes a scalar of an array of rank 0, and its dtype would count in type promotion.
         return lr if is_scalar_array(lr) else float(lr)
 
+    @unrecorded
     def clip_norms(self, grads: Tree) -> Tree:
         """Do the part of clipping that needs norms, which no elementwise formula can.
 
@@ -433,4 +437,4 @@ def _stored(buffer: Array, new: Array) -> Array:
     except (TypeError, ValueError, RuntimeError):
         # JAX arrays and NumPy scalars; read-only memory; tensors whose entries share memory
         return new
-    return buffer
+    return detached(buffer)
