@@ -202,12 +202,13 @@ def mean_over_rows(
 
 def _shares(xp: Namespace, weights: Array | None, normalizer: Array) -> Array:
     """Compute w_n / sum_n normalizer_n."""
-    # Divided by the largest: the sum of weights of 1e38 overflows float32, their shares do not. JAX
-    # multiplies by its reciprocal, which must be no subnormal number, since it takes those for 0.
+    # Where weights are large they are divided by the largest: the sum of many 1e38 overflows float32,
+    # their shares do not. JAX multiplies by its reciprocal, and takes subnormal numbers for 0.
     largest: Any = 1.0
     if normalizer.shape[0]:
-        limit = 1.0 / float(xp.finfo(normalizer.dtype).smallest_normal)
-        largest = _or_one(xp, xp.minimum(xp.max(normalizer), limit))
+        limits = xp.finfo(normalizer.dtype)
+        top = xp.minimum(xp.max(normalizer), 1.0 / float(limits.smallest_normal))
+        largest = xp.where(top > float(limits.max) ** 0.5, top, 1.0)
     total = _or_one(xp, xp.sum(normalizer / largest))
     return ((1.0 if weights is None else weights) / largest) / total
 
