@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 
-@contextlib.contextmanager
-def progress_bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
+def progress_bar(total: int | None, done: int, *, shown: bool) -> Any:
     """Open a progress bar, or something that shows nothing in its place.
 
     Parameters
@@ -19,14 +16,17 @@ def progress_bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
         Steps done before.
     shown : bool
         Whether there is a bar.
+
+    Returns
+    -------
+    object
+        With `set_postfix` and `update` of tqdm's bar, and `close`, which may be called twice.
     """
     if not shown:
-        yield _NoBar()
-        return
+        return _NoBar()
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, initial=done, unit="step") as bar:
-        yield bar
+    return tqdm(total=total, initial=done, unit="step")
 
 
 class _NoBar:
@@ -34,4 +34,7 @@ class _NoBar:
         pass
 
     def update(self, steps: int) -> None:
+        pass
+
+    def close(self) -> None:
         pass
