@@ -70,9 +70,12 @@ def test_a_schedule_that_goes_wrong(problem, compile, bad):
     good = problem.with_(optimizer=ap.SGD(lr=0.02))
     with pytest.raises((ValueError, TypeError), match="lr after 7 updates must be") as caught:
         problem.fit(epochs=3, optimizer=ap.SGD(lr=schedule), compile=compile)
-    assert len(caught.value.history.losses) == 7
-    # A step that works in place may have been half done: the parameters are those of the last report.
-    carries(caught.value, good, 5 if compile and caught.value.state.step == 5 else 7)
+    losses, step = caught.value.history.losses, caught.value.state.step
+    if compile:  # the steps may work in place, and several be one call: then it is the last report
+        assert 5 <= step <= len(losses) <= 7
+    else:
+        assert step == len(losses) == 7
+    carries(caught.value, good, step)
 
 
 def test_a_validation_that_fails(problem):

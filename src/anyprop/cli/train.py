@@ -13,6 +13,7 @@ was killed goes on with --resume as if it had never ended.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -107,8 +108,8 @@ def run(args: argparse.Namespace) -> int:
     """Train, write the files, print the result."""
     communicator = connect(args)
     try:
-        with sigterm_interrupts() as came:
-            code = _run(args, communicator)
+        with sigterm_interrupts() as came, contextlib.ExitStack() as held:
+            code = _run(args, communicator, held)
         return EXIT_CODE if came else code
     except WrongCallError:
         if communicator.rank != 0:  # one of them says it
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-def _run(args: argparse.Namespace, communicator: Communicator) -> int:
+def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.ExitStack) -> int:
     first = communicator.rank == 0  # the only one that reads and writes files
     with wrong_calls_on(communicator):
         require_extras("matplotlib", "tqdm")
@@ -139,9 +140,14 @@ def _run(args: argparse.Namespace, communicator: Communicator) -> int:
             args.seed, xp=task.xp, dtype=args.dtype, device=task.device, weights=args.weights
         )
         folder = Path(args.out)
-        resume = _resume(args) if first else None
+        resume = None
         if first:
-            make_folder(args.out)
+            there = folder.is_dir()
+            if there:  # before another run's checkpoints are looked at
+                make_folder(args.out, held)
+            resume = _resume(args)
+            if not there:
+                make_folder(args.out, held)
             remove_parts(folder)
         if args.checkpoint_every is not None:
             callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
@@ -159,7 +165,7 @@ def _run(args: argparse.Namespace, communicator: Communicator) -> int:
         callbacks=callbacks,
         communicator=communicator,
         resume=resume,
-        allow_changes=args.allow_changes,
+        allow_changes=args.allow_changes and resume is not None,
     )
     # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
     model = partial(
@@ -170,19 +176,22 @@ def _run(args: argparse.Namespace, communicator: Communicator) -> int:
     result = measure(task, outcome, loss, communicator)
     if not first:
         return outcome.exit_code
-    final = {"test_accuracy": result.test_accuracy, "ended": outcome.ended}
-    model(step=len(outcome.history.losses), config={"settings": settings(args), "final": final})
+    losses, measured = outcome.history.losses, result.test_accuracy is not None
+    if measured:
+        final = {"test_accuracy": result.test_accuracy, "ended": outcome.ended}
+        model(step=len(losses), config={"settings": settings(args), "final": final})
     write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})
-    losses = outcome.history.losses
-    if losses:
+    drawn = bool(losses) and measured
+    if drawn:
         plot_history({args.optimizer: outcome.history}).savefig(folder / "loss.png")
 
     if losses:
         line = curve(losses, characters=block_characters(sys.stdout.encoding))
         print(f"loss {losses[0]:.3g} {line} {losses[-1]:.3g}")
     print(f"{outcome.ended} after {len(losses)} steps in {outcome.seconds:.1f} s")
-    print(f"test accuracy {result.test_accuracy:.4f}, test loss {result.test_loss:.4f}")
-    print(f"wrote history.json, model.safetensors{', loss.png' if losses else ''} into {folder}")
+    if measured:
+        print(f"test accuracy {result.test_accuracy:.4f}, test loss {result.test_loss:.4f}")
+    print(f"wrote history.json, model.safetensors{', loss.png' if drawn else ''} into {folder}")
     if outcome.problem:
         print(f"anyprop: {outcome.problem}", file=sys.stderr)
     return outcome.exit_code
