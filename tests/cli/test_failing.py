@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -28,19 +29,55 @@ def test_the_model_of_a_failed_training_is_written(run, images, monkeypatch):
     assert ap.load("runs/train/model.safetensors").step == 5
 
 
-def test_the_older_predictions_stay_on_a_full_disk(run, images, monkeypatch, tmp_path):
+@pytest.mark.parametrize("older", [True, False])
+def test_a_full_disk_leaves_the_older_predictions_or_none(
+    older, run, images, monkeypatch, tmp_path
+):
     run("train", "--data", images, "--steps", "2", "--hidden", "3")
-    (tmp_path / "p.csv").write_text("older")
+    if older:
+        (tmp_path / "p.csv").write_text("older")
 
-    def fail(path, columns):
-        path.write_text("half")
+    def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(predict, "_write_rows", fail)
+    monkeypatch.setattr("os.fsync", full)
     args = ("predict", "runs/train/model.safetensors", "--data", images, "--out", "p.csv")
-    assert run(*args)[0] == 2
-    assert (tmp_path / "p.csv").read_text() == "older"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "runs"]
+    assert run(*args) == (2, "", "anyprop: cannot write p.csv: No space left on device.\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "runs"][not older :]
+    if older:
+        assert (tmp_path / "p.csv").read_text() == "older"
+
+
+def test_predictions_that_fail_leave_no_file(run, images, monkeypatch, tmp_path):
+    run("train", "--data", images, "--steps", "2", "--hidden", "3")
+
+    def none(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(predict, "predict", none)
+    with pytest.raises(MemoryError):
+        run("predict", "runs/train/model.safetensors", "--data", images, "--out", "p.csv")
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("train --hidden 3 --steps 2", "history.json|model.safetensors"),
+        ("compare sgd --hidden 3 --steps 2", "compare.json"),
+        ("check --only losses/huber --no-speed --json found.json", "found.json"),
+        ("bench tiny --only anyprop-numpy --seconds 0.01", "results.json"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(words, name, run, images, monkeypatch):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    data = ("--data", images) if "hidden" in words else ()
+    code, _, err = run(*words.split(), *data)
+    assert code == 1
+    assert re.fullmatch(rf"anyprop: .*({name}): No space left on device\.\n", err)
 
 
 def fail(self, run):
@@ -83,7 +120,7 @@ def test_compare_ends_at_a_failure_with_what_it_has(run, images, monkeypatch):
     args = ("--data", images, "--steps", "5", "--hidden", "3")
     code, out, err = run("compare", "sgd", "rmsprop", "adagrad", *args)
     assert code == 1
-    assert "what was trained is kept: own" in err
+    assert "what was trained is kept: LookupError: own.\n" in err
     runs = json.loads(Path("runs/compare/compare.json").read_text())["runs"]
     assert [result["final"]["ended"] for result in runs.values()] == ["finished", "failed"]
     assert "adagrad" not in out

@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from anyprop._files import write_whole
 from anyprop._locks import locked
-from anyprop.cli._parser import WrongCallError
+from anyprop.cli._parser import WrongCallError, os_error
 from anyprop.cli._task import Examples, Task
 from anyprop.distributed import Communicator
 from anyprop.losses.base import Loss
@@ -102,7 +103,8 @@ def train(
         if not isinstance(history, History) or not history.losses:  # before any work
             raise
         params, ended = error.params, FAILED  # type: ignore[attr-defined]
-        problem = f"the training ended early, and what was trained is kept: {error}"
+        what = os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        problem = f"the training ended early, and what was trained is kept: {what}."
     return Outcome(params, history, steps, time.perf_counter() - began, ended, problem)
 
 
@@ -131,4 +133,26 @@ def make_folder(name: str, held: ExitStack) -> Path:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that other programs can read too, which means without NaN and infinity."""
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; an older one stays until the new one is whole. An OSError names the file."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_whole(path.resolve(), [text.encode()])
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError now, and not after minutes, if the file cannot be written; leave nothing there."""
+    if path.exists():
+        with path.open("ab"):
+            pass
+    else:
+        path.touch()
+        path.unlink()

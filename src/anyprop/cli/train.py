@@ -23,7 +23,7 @@ from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._outcome import make_folder, measure, train, write_json
-from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras
+from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
 from anyprop.cli._task import Examples, default_lr, make_optimizer, make_task, settings, total_steps
 from anyprop.cli._termination import EXIT_CODE, sigterm_interrupts
@@ -116,11 +116,10 @@ def run(args: argparse.Namespace) -> int:
             return 2
         raise
     except OSError as error:  # the disk is full, say
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"anyprop: {where}{error.strerror or error}.", file=sys.stderr)
-        if communicator.size > 1:  # the others wait for this one
-            communicator.abort(1)
-        return 1
+        if communicator.size == 1:
+            raise
+        print(f"anyprop: {os_error(error)}.", file=sys.stderr)
+        communicator.abort(1)  # the others wait for this one
 
 
 def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.ExitStack) -> int:
@@ -167,6 +166,8 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
         resume=resume,
         allow_changes=args.allow_changes and resume is not None,
     )
+    if first and outcome.problem:
+        print(f"anyprop: {outcome.problem}", file=sys.stderr)
     # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
     model = partial(
         save, folder / "model.safetensors", outcome.params, net=task.net, optimizer=optimizer
@@ -192,8 +193,6 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
     if measured:
         print(f"test accuracy {result.test_accuracy:.4f}, test loss {result.test_loss:.4f}")
     print(f"wrote history.json, model.safetensors{', loss.png' if drawn else ''} into {folder}")
-    if outcome.problem:
-        print(f"anyprop: {outcome.problem}", file=sys.stderr)
     return outcome.exit_code
 
 
