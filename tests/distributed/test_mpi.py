@@ -105,6 +105,22 @@ def test_a_job_that_succeeds_says_so(tmp_path):
     assert (tmp_path / "result.json").read_text() == '"finished"'
 
 
+def test_errors_of_one_rank_that_are_caught_leave_nobody_waiting(tmp_path):
+    done = run_program(3, "agree", tmp_path / "result.json")
+    assert done.returncode == 0, done.stderr
+    own = [
+        "ValueError: fit: batch_size must be a whole number of at least 1, not 0.",
+        "LookupError: own",
+        5,
+    ]
+    others = [
+        f"ValueError: rank 1 refused its arguments: {own[0]}",
+        f"RuntimeError: rank 1 failed: {own[1]}",
+        5,
+    ]
+    assert json.loads((tmp_path / "result.json").read_text()) == [others, own, others]
+
+
 def test_a_gpus_array_waits_for_its_stream(tmp_path):
     done = run_program(1, "staging", tmp_path / "result.json")
     assert done.returncode == 0, done.stderr
