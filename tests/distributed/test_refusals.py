@@ -163,11 +163,8 @@ class FailingBar:
         self._fail("open")
         return self
 
-    def set_postfix(self, **values):
-        self._fail("set_postfix")
-
-    def update(self, steps):
-        self._fail("update")
+    def show(self, steps, loss):
+        self._fail("show")
 
     def close(self):
         self._fail("close")
@@ -247,7 +244,7 @@ def test_all_ranks_end_when_the_validation_fails(bad_rank):
         assert len(error.history.losses) == error.state.step == 6
 
 
-@pytest.mark.parametrize("at", ["open", "set_postfix", "update", "close"])
+@pytest.mark.parametrize("at", ["open", "show", "close"])
 def test_all_ranks_end_when_the_progress_bar_fails(at, monkeypatch):
     monkeypatch.setattr("anyprop.training.fit.progress_bar", FailingBar(at).open)
     own, others = told_by(

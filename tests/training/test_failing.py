@@ -96,7 +96,7 @@ def test_a_validation_that_fails(problem):
 
 
 @pytest.mark.parametrize(
-    ("at", "steps"), [("open", 0), ("set_postfix", 5), ("update", 5), ("close", 10)]
+    ("at", "steps"), [("open", 5), ("set_postfix", 5), ("update", 5), ("close", 10)]
 )
 def test_a_progress_bar_that_fails(problem, at, steps, monkeypatch):
     class Bar:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import is_scalar_array, kind
+from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
 from anyprop.backend import check_same_place, dtype_name, name_of, namespace, to_host
 from anyprop.layers.base import Layer
@@ -57,7 +58,7 @@ def check_data(
         check_finite(name, "t", t)  # not every loss looks
     if sample_weight is not None:
         check_sample_weight(sample_weight, params, x.shape[0])
-    total = loss.total_weight(t, sample_weight, dtype=params.flat.dtype)
+    total = loss.total_weight(t, sample_weight, dtype=wide_dtype(params.xp, params.flat.dtype))
     if not float(to_host(total) if is_scalar_array(total) else total) > 0.0:
         raise ValueError(
             f"{name}: no example has a weight above 0, so there is nothing to learn or to measure; "

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -241,12 +241,9 @@ class Loop:
         losses = self.run.history.losses[self._reported :]
         if losses:
             self._reported = self.run.step
-            self._call("on_report", before=partial(self._show, losses))
-
-    def _show(self, losses: Sequence[float]) -> None:
-        """Move the progress bar."""
-        self._bar.set_postfix(loss=f"{sum(losses) / len(losses):.4g}", refresh=False)
-        self._bar.update(len(losses))
+            self._call(
+                "on_report", before=partial(self._bar.show, len(losses), sum(losses) / len(losses))
+            )
 
     def _settle(self, *, ending: bool = False) -> None:
         """Show the run, which can be resumed from here, to those who want to see it."""

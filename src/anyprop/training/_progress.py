@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
@@ -20,20 +21,36 @@ def progress_bar(total: int | None, done: int, *, shown: bool) -> Any:
     Returns
     -------
     object
-        With `set_postfix` and `update` of tqdm's bar, and `close`, which may be called twice.
+        With `show` and `close`, which may be called twice.
     """
-    if not shown:
-        return _NoBar()
-    from tqdm.auto import tqdm
+    return _Bar(total, done) if shown else _NoBar()
 
-    return tqdm(total=total, initial=done, unit="step")
+
+class _Bar:
+    """A bar that is drawn with the first steps: what `on_start` prints has a line of its own."""
+
+    def __init__(self, total: int | None, done: int) -> None:
+        self._total, self._done = total, done
+        self._began = time.time()
+        self._bar: Any = None
+
+    def show(self, steps: int, loss: float) -> None:
+        """Move on by some steps, whose mean loss is `loss`."""
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self._total, initial=self._done, unit="step")
+            self._bar.start_t = self._bar.last_print_t = self._began
+        self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        self._bar.update(steps)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 class _NoBar:
-    def set_postfix(self, **values: object) -> None:
-        pass
-
-    def update(self, steps: int) -> None:
+    def show(self, steps: int, loss: float) -> None:
         pass
 
     def close(self) -> None:
