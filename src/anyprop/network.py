@@ -207,7 +207,7 @@ def check_params(net: Layer, params: Parameters) -> None:
     """Raise unless the parameters are those of this network."""
     if not isinstance(params, Parameters):
         raise TypeError(f"params must be what net.init() returns, not {kind(params)}.")
-    if not hasattr(net, "specs"):
+    if isinstance(net, type) or not hasattr(net, "specs"):
         raise TypeError(f"net must be a layer or network such as anyprop.MLP, not {kind(net)}.")
     wanted = Layout.of(net.specs())
     if params.layout != wanted:
