@@ -45,7 +45,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 OUTSIDE = {"array_api_compat", "numpy"}
 # A package that is an extra as a whole imports its library; nothing else imports the package.
 EXTRAS = {"sklearn": {"scipy", "sklearn"}}
-LATE = {"matplotlib", "mpi4py", "numba", "nvmath", "onnx", "tqdm", "cupy", "jax", "torch"}
+LATE = {"matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
 LATE |= {"scipy", "sklearn"}
 
 
