@@ -69,7 +69,7 @@ def test_sizes_may_be_any_sequence_of_whole_numbers():
         (([3, 4.0, 2],), {}, TypeError, r"whole number, not 4\.0"),
         (([3, True],), {}, ValueError, "whole number"),
         (([3, 2], "rleu"), {}, ValueError, "unknown activation 'rleu'; did you mean 'relu'"),
-        (([3, 2], None), {}, ValueError, "unknown activation None; choose one of: elu, gelu"),
+        (([3, 2], None), {}, TypeError, "activation must be a name such as .relu., not None"),
         (([3, 2],), {"norm": "bach"}, ValueError, "unknown norm 'bach'; did you mean 'batch'"),
         (([3, 2],), {"dropout": 1.0}, ValueError, r"dropout must lie in \[0, 1\)"),
         (([3, 2],), {"dropout": "much"}, TypeError, "dropout must be a number"),

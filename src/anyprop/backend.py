@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -100,6 +101,7 @@ def namespace(*arrays: Array) -> Namespace:
 
 
 def _find(array: Array) -> Namespace:
+    check_plain(array)
     try:
         xp = array_api_compat.array_namespace(array)
     except TypeError:
@@ -109,6 +111,21 @@ def _find(array: Array) -> Namespace:
         ) from None
     _NAMESPACE_OF_TYPE[type(array)] = xp
     return xp
+
+
+def check_plain(array: Any) -> None:
+    """Raise TypeError if an array is of a kind of `numpy.ndarray` that computes otherwise."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{kind(array)} is a masked array; fill or drop what is masked, as by array.filled(0) "
+            "or array.compressed()."
+        )
+    # An array in a mapped file is an array; a matrix or one with units has operators of its own.
+    if isinstance(array, np.ndarray) and type(array) not in (np.ndarray, np.memmap):
+        raise TypeError(
+            f"{kind(array)} is a kind of numpy.ndarray with operators of its own; "
+            "pass numpy.asarray(array) if its plain numbers are meant."
+        )
 
 
 def name_of(xp: Namespace) -> str:
@@ -181,10 +198,15 @@ def _missing(name: str) -> str:
     _, package, install = _KNOWN[name]
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed; install {install}."
+    if package in sys.modules:
+        return ""
+    drawn = np.random.get_state()  # noqa: NPY002 (importing JAX draws from the global generator)
     try:
         importlib.import_module(package)
     except Exception as error:  # a broken installation can raise anything
         return f"importing {package} failed ({type(error).__name__}: {error})."
+    finally:
+        np.random.set_state(drawn)  # noqa: NPY002
     return ""
 
 
@@ -364,24 +386,32 @@ def from_host(
     Returns
     -------
     array
-        The same numbers, an array of `xp`; shape kept. It may share memory with `array`. JAX without its
-        64-bit mode makes int32 of int64.
+        The same numbers in the machine's byte order, an array of `xp`; shape kept. It may share memory
+        with `array`. JAX without its 64-bit mode makes int32 of int64 and uint32 of uint64.
 
     Raises
     ------
     TypeError
-        The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64.
+        The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64. `dtype` names
+        none, or `array` is masked or of another kind of `numpy.ndarray` with its own operators.
+    OverflowError
+        A number does not fit in the dtype.
     ValueError
         There is no such namespace or device.
     BackendUnavailableError
         The backend is known but cannot be used on this machine.
     """
+    check_plain(array)
     host = np.asarray(array)
-    if dtype is not None:
-        host = host.astype(dtype, copy=False)
     target: Namespace = get_namespace("numpy" if xp is None else xp)
     device = get_device(target, device)
     backend = name_of(target)
+    if dtype == "bfloat16":
+        if backend not in ("torch", "jax"):
+            raise TypeError(f"{backend} has no bfloat16 here; ask for float32.")
+        wide = from_host(host, target, dtype="float32", device=device)
+        return target.astype(wide, target.bfloat16)
+    host = _cast(host, host.dtype if dtype is None else as_dtype(dtype))
     if backend == "numpy":
         return host
     if backend == "jax" and not _jax_has_64_bits():
@@ -390,12 +420,66 @@ def from_host(
                 "JAX holds float64 arrays only in its 64-bit mode; set JAX_ENABLE_X64=1 before the "
                 "program starts, or ask for float32."
             )
-        if host.dtype.name == "int64":
-            host = host.astype("int32")  # JAX would do the same, with a warning
-    if backend == "torch" and not host.flags.writeable:
-        host = host.copy()  # PyTorch warns of undefined behaviour on read-only memory
+        if host.dtype.name in ("int64", "uint64"):
+            # JAX would do the same, with a warning, and to numbers that do not fit as well.
+            narrow = np.dtype(host.dtype.name.replace("64", "32"))
+            host = _cast(host, narrow, " or set JAX_ENABLE_X64=1 before the program starts")
+    if host.dtype.kind not in "biufcV" or (host.dtype.char in "gG" and backend in ("torch", "jax")):
+        raise TypeError(f"{backend} has no arrays of {host.dtype}; cast the array to float64.")
+    if backend == "torch" and (not host.flags.writeable or min(host.strides, default=0) < 0):
+        host = host.copy()  # PyTorch warns of read-only memory, and knows no negative strides
     with _on(target, device):
         return target.asarray(host, device=device)
+
+
+def as_dtype(name: Any) -> np.dtype[Any]:
+    """Return NumPy's dtype of a name; raise TypeError if it is none."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(name)
+    except (TypeError, ValueError, SyntaxError):
+        raise TypeError(
+            f"dtype must be the name of a dtype such as 'float32', not {name!r}."
+        ) from None
+    return dtype
+
+
+def check_floating(dtype: Any) -> None:
+    """Raise TypeError unless parameters can be of a dtype: floating, in native byte order."""
+    if dtype == "bfloat16":
+        return
+    found = None if dtype is None else as_dtype(dtype)
+    if found is None or found.kind != "f" or not found.isnative:
+        raise TypeError(
+            f"dtype must be a floating dtype in the machine's byte order such as 'float32', "
+            f"not {dtype!r}."
+        )
+
+
+def _cast(host: Any, dtype: np.dtype[Any], otherwise: str = "") -> Any:
+    """Convert to a dtype in the machine's byte order; refuse numbers that do not fit in it."""
+    if host.dtype == dtype and dtype.isnative:
+        return host
+    dtype = dtype.newbyteorder("=")
+    if dtype.kind not in "fiu":
+        return host.astype(dtype, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = host.astype(dtype, copy=False)
+    if host.dtype.kind in "fiu" and not np.can_cast(host.dtype, dtype):
+        if dtype.kind == "f":
+            bad = np.isinf(cast) & np.isfinite(host)
+        else:
+            limits = np.iinfo(dtype)
+            if host.dtype.kind == "f":
+                whole = np.trunc(host.astype("float64"))
+                # One more than the largest is a power of two and so exact as a float.
+                bad = ~((whole >= float(limits.min)) & (whole < float(int(limits.max) + 1)))
+            else:
+                bad = (host < limits.min) | (host > limits.max)
+        if bad.any():
+            raise OverflowError(
+                f"{host[bad].flat[0]} does not fit in {dtype.name}; ask for a wider dtype{otherwise}."
+            )
+    return cast
 
 
 def _jax_has_64_bits() -> bool:
@@ -421,7 +505,7 @@ def to_host(array: Array) -> Any:
     Returns
     -------
     numpy.ndarray
-        The same numbers, shape and dtype.
+        The same numbers, shape and dtype; float32 of bfloat16, which NumPy lacks.
 
     Raises
     ------
@@ -434,6 +518,8 @@ def to_host(array: Array) -> Any:
         return np.asarray(array)
     if backend == "cupy":
         return array.get()
+    if dtype_name(array) == "bfloat16":
+        array = xp.astype(array, xp.float32)
     if backend == "torch":
         return array.detach().cpu().numpy()
     if backend == "array_api_strict":
@@ -494,6 +580,9 @@ def to_namespace(
     >>> to_namespace(np.arange(3), "numpy", dtype="float32")
     array([0., 1., 2.], dtype=float32)
     """
+    if dtype is None and dtype_name(array) == "bfloat16":
+        target = get_namespace(xp)
+        dtype = "bfloat16" if name_of(target) in ("torch", "jax") else None
     return from_host(to_host(array), xp, dtype=dtype, device=device)
 
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from anyprop._checks import few, non_negative
 from anyprop._safetensors import Declared, Reader, strict_json, write
 from anyprop._typing import Namespace
-from anyprop.backend import dtype_name, from_host, to_host
+from anyprop.backend import check_floating, dtype_name, from_host, to_host
 from anyprop.description import describe, rebuild, settings_of
 from anyprop.layers.base import Layer
 from anyprop.network import check_params
@@ -40,6 +40,7 @@ from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Layout, Parameters, Spec, map_vectors
 from anyprop.training.history import EpochRecord, History
 
+_DTYPES = ("float16", "float32", "float64")  # of parameters, in the machine's byte order
 _FORMAT, _VERSION = "anyprop", "1"
 _COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 _WHOLE = ("epoch", "step")  # columns of whole numbers
@@ -154,6 +155,12 @@ def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
         raise ValueError("params lack their running statistics; gradients cannot be saved.")
     if net is not None:
         check_params(net, params)
+    for array in (params.flat, *([] if params.running is None else [params.running])):
+        if dtype_name(array) not in _DTYPES or dtype_name(array) != dtype_name(params.flat):
+            raise TypeError(
+                f"params are {dtype_name(array)}, but a file keeps parameters of one dtype out of "
+                f"{', '.join(_DTYPES)}; cast them to float32."
+            )
     packed = _Packed(params.layout)
     metadata = {
         "dtype": dtype_name(params.flat),
@@ -212,6 +219,8 @@ def load(
     Memory: no more than the file has bytes, and a few megabytes for its header, until arrays are moved
     to another backend or dtype.
     """
+    if dtype is not None:
+        check_floating(dtype)
     with Reader(path) as file:
         metadata = file.metadata
         if not is_ours(file):
@@ -453,7 +462,7 @@ def _check_same(held: Layout, wanted: Layout) -> None:
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
-    if name not in ("float16", "float32", "float64"):
+    if name not in _DTYPES:
         raise ValueError(f"{few([name])} is no dtype of parameters.")
     dtype: np.dtype[Any] = np.dtype(name)
     return dtype

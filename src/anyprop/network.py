@@ -196,16 +196,19 @@ def check_batch(params: Parameters, x: Array, t: Array) -> None:
     """Raise unless parameters and a batch lie together and x has the parameters' dtype."""
     check_same_place([("params", params.flat), ("x", x), ("t", t)])
     if x.dtype != params.flat.dtype:
-        raise TypeError(
-            f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x, "
-            f"or make the parameters by net.init(dtype={dtype_name(x)!r})."
-        )
+        given, wanted = dtype_name(x), dtype_name(params.flat)
+        advice = f"cast x to {wanted}"
+        if "float" in given:  # and not ">f4": parameters have the machine's byte order
+            advice += f", or make the parameters by net.init(dtype={given!r})"
+        raise TypeError(f"x is {given}, but the parameters are {wanted}; {advice}.")
 
 
 def check_params(net: Layer, params: Parameters) -> None:
     """Raise unless the parameters are those of this network."""
     if not isinstance(params, Parameters):
         raise TypeError(f"params must be what net.init() returns, not {kind(params)}.")
+    if not hasattr(net, "specs"):
+        raise TypeError(f"net must be a layer or network such as anyprop.MLP, not {kind(net)}.")
     wanted = Layout.of(net.specs())
     if params.layout != wanted:
         ours, theirs = (

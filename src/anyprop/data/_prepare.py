@@ -26,12 +26,12 @@ class Stored(NamedTuple):
     ----------
     images : numpy.ndarray of uint8, (N, H, W)
         Pixels, 0 to 255.
-    labels : numpy.ndarray of uint8, (N,)
+    labels : numpy.ndarray of whole numbers >= 0, (N,)
         Class numbers.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    labels: NDArray[Any]
 
 
 def prepare(

@@ -29,7 +29,7 @@ import numpy as np
 
 from anyprop._checks import check_shape
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
-from anyprop.backend import from_host
+from anyprop.backend import check_floating, from_host
 from anyprop.initializers import get_initializer
 from anyprop.parameters import Entry, Layout, Parameters, Spec, filled, map_vectors
 
@@ -113,6 +113,7 @@ class Layer:
         >>> ap.Affine(3, 2).init(seed=8).W.shape
         (3, 2)
         """
+        check_floating(dtype)
         specs = self.specs()
         initializer = get_initializer(weights)
         rng: Any = seed if hasattr(seed, "standard_normal") else _generator(seed)
@@ -122,6 +123,10 @@ class Layer:
             if constant is not None:
                 return np.full(entry.shape, constant)
             drawn = np.asarray(initializer(rng, entry.shape))
+            if drawn.dtype.kind not in "fiu":
+                raise TypeError(
+                    f"the initial {entry.name} is {drawn.dtype}, expected real numbers."
+                )
             check_shape(f"the initial {entry.name}", drawn, entry.shape)
             return drawn
 
@@ -130,6 +135,8 @@ class Layer:
 
 
 def _generator(seed: Any) -> np.random.Generator:
+    if isinstance(seed, bool):
+        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.")
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError):

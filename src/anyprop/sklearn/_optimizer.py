@@ -13,16 +13,19 @@ from typing import Any
 
 from anyprop._typing import Number
 from anyprop.optimizers.adam import Adam
-from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.nesterov import Nesterov
 from anyprop.optimizers.registry import get_optimizer
+from anyprop.parameters import Parameters
 from anyprop.schedules import schedule_by_name
 from anyprop.training._host import read_number
 from anyprop.training.run import Run
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 """The modes of scikit-learn; any other name is one of our schedules."""
+SOLVERS = ("lbfgs", "sgd", "adam")
+"""The solvers of scikit-learn; any other name is one of our optimizers."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,44 @@ def make_optimizer(estimator: Any, steps: int) -> Optimizer:
             lr, beta1=estimator.beta_1, beta2=estimator.beta_2, eps=estimator.epsilon
         )
     return get_optimizer(solver)(lr=lr)
+
+
+class OptimizerMemory:
+    """What an optimizer remembers from one `partial_fit` to the next; moves with the estimator.
+
+    Parameters
+    ----------
+    state : OptimizerState
+        The state.
+    """
+
+    def __init__(self, state: OptimizerState) -> None:
+        self.state = state
+
+    def __sklearn_array_api_convert__(self, converter: Any) -> OptimizerMemory:
+        def moved(params: Parameters) -> Parameters:
+            return params.replace(flat=converter(params.flat))
+
+        state = self.state
+        slots = {name: moved(slot) for name, slot in state.slots.items()}
+        mask = None if state.decay_mask is None else moved(state.decay_mask)
+        return OptimizerMemory(state._replace(slots=slots, decay_mask=mask))
+
+
+def state_to_go_on_from(
+    memory: OptimizerMemory | None, opt: Optimizer, params: Parameters
+) -> OptimizerState:
+    """Return the state that is remembered; a new one where the optimizer or the network changed."""
+    fresh = opt.init(params)
+    if memory is None:
+        return fresh
+    old = memory.state
+    same = (
+        old.slots.keys() == fresh.slots.keys()
+        and (old.decay_mask is None) == (fresh.decay_mask is None)
+        and all(slot.layout == params.layout for slot in old.slots.values())
+    )
+    return old if same else fresh
 
 
 class LearningRate:

@@ -8,7 +8,7 @@ import numpy as np
 
 from anyprop._checks import kind
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, namespace, to_host
+from anyprop.backend import check_same_place, dtype_name, name_of, namespace, to_host
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_batch
@@ -21,8 +21,15 @@ def check_data(
     """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError(f"{name} must be a pair (x, t) of arrays, not {kind(data)}.")
+    if not hasattr(loss, "check_targets"):
+        raise TypeError(
+            f"loss must be one such as anyprop.SoftmaxCrossEntropy(), not {kind(loss)}."
+        )
     x, t = data
     check_batch(params, x, t)
+    if name_of(namespace(t)) == "torch" and dtype_name(t) in ("uint16", "uint32", "uint64"):
+        # PyTorch cannot compare or index by these. A label too large becomes a negative one.
+        t = t.long()
     d = getattr(net, "d", None)
     if d is not None and (x.ndim != 2 or x.shape[1] != d):
         raise ValueError(
@@ -70,3 +77,7 @@ def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> Non
     host = to_host(sample_weight)
     if not (np.isfinite(host) & (host >= 0)).all():
         raise ValueError("sample_weight must hold finite numbers of at least 0.")
+    if not (host > 0).any():
+        raise ValueError(
+            "sample_weight holds no weight above 0, so there is nothing to learn from."
+        )

@@ -23,7 +23,7 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
-from anyprop.training._data import check_data
+from anyprop.training._data import check_data, check_finite
 from anyprop.training._host import read
 
 
@@ -78,8 +78,8 @@ def evaluate(
     TypeError
         Arrays of different namespaces, devices or floating dtypes, or `params` is something else.
     ValueError
-        The parameters are not those of the network, there are no examples, or shapes or targets do not
-        fit.
+        The parameters are not those of the network, there are no examples, x holds a NaN or an
+        infinity, or shapes or targets do not fit.
 
     Examples
     --------
@@ -92,6 +92,7 @@ def evaluate(
     """
     check_params(net, params)
     x, t = check_data("data", data, net, params, loss)
+    check_finite("data", x)
     batch_size = count("evaluate", "batch_size", batch_size)
     return measured(net, params, x, t, loss, batch_size, communicator or SerialCommunicator())
 
@@ -141,7 +142,8 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
     params : Parameters
         Its parameters.
     x : array, shape (N, D)
-        Examples, beside the parameters and of their dtype.
+        Examples, beside the parameters and of their dtype. A NaN in a row makes that row's outputs
+        NaN where the network's arithmetic does; `predict` does not look for it.
     batch_size : int >= 1
         Rows in one forward pass.
 

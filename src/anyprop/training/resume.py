@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anyprop._checks import few
+from anyprop._files import as_path
 from anyprop.backend import device_of, dtype_name
 from anyprop.checkpoint import Checkpoint, load, save_checkpoint
 from anyprop.description import describe, settings_of
@@ -143,7 +144,7 @@ def load_run(
     ResumeError
         There is no checkpoint, it is none of a run, or the settings differ; the message names those.
     """
-    found = _newest(Path(path), params)
+    found = _newest(as_path(path), params)
     if found.run is None or found.state is None or found.history is None:
         raise ResumeError(
             f"{path} holds no training run, only a network; resume from a checkpoint."
