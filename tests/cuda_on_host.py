@@ -96,7 +96,7 @@ def _compiled(source: str) -> Any:
     """Compile without contracting products and sums, so that results are NumPy's."""
     name = hashlib.sha256(source.encode()).hexdigest()[:16]
     library = Path(_folder().name) / f"{name}.so"
-    flags = ["-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Wno-unused", "-Werror"]
+    flags = ["-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror"]
     command = ["cc", *flags, "-x", "c", "-", "-o", str(library), "-lm"]
     done = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
     assert done.returncode == 0, f"{done.stderr}\n{source}"
@@ -418,8 +418,8 @@ class MemoryPool:
 
 
 @contextlib.contextmanager
-def _using_allocator(malloc: Any) -> Iterator[None]:
-    before, _device.allocator = _device.allocator, malloc.__self__
+def _using_allocator(allocator: Any) -> Iterator[None]:
+    before, _device.allocator = _device.allocator, allocator.__self__
     yield
     _device.allocator = before
 
@@ -463,9 +463,9 @@ def installed(*, products: bool = True) -> Iterator[_Device]:
     cupy = types.ModuleType("cupy")
     cupy.ElementwiseKernel, cupy.ndarray = Kernel, Array
     cupy.empty, cupy.may_share_memory = _empty, np.may_share_memory
-    cupy.asarray = lambda values: np.array(values).view(Array)
+    cupy.asarray = lambda a: np.array(a).view(Array)
     cupy.full = partial(_made, np.full)
-    cupy.isnan = lambda array: np.isnan(array.view(np.ndarray)).view(Array)
+    cupy.isnan = lambda x: np.isnan(x.view(np.ndarray)).view(Array)
     cupy.sum, cupy.amax, cupy.sin = map(_launched, (np.sum, np.amax, np.sin))
     cupy.cuda = types.SimpleNamespace(
         Stream=Stream,
