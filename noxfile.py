@@ -66,6 +66,12 @@ def cupy_wheel(session: nox.Session) -> None:
     )
 
 
+@nox.session(tags=["gpu"], python=False)
+def gpu(session: nox.Session) -> None:
+    """Run all that needs a GPU with the CuPy, PyTorch and JAX of python3, and without a network."""
+    session.run("python3", "tools/gpu_day.py", *session.posargs)
+
+
 @nox.session(tags=["default", "cpu"])
 def sklearn(session: nox.Session) -> None:
     """Run the tests of the scikit-learn estimators, and scikit-learn's own checks of them."""
