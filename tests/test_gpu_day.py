@@ -114,6 +114,13 @@ def test_wrong_calls(argv, said, capsys, monkeypatch):
     assert said in capsys.readouterr().err
 
 
+def test_what_is_missing_is_told_at_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu_day, "NEEDED", ("numpy", "no_such_package"))
+    gpu_day.main(["--out", str(tmp_path)], [GOOD])
+    told = capsys.readouterr().out.splitlines()[0]
+    assert told == "missing here, so that steps will fail: no_such_package; see --wheels"
+
+
 def test_a_machine_that_cannot_be_described_does_not_end_it(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_day, "_asked", lambda code, environment: "no module named numpy")
     assert gpu_day.main(["--out", str(tmp_path)], [GOOD]) == 0

@@ -28,6 +28,18 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# What the steps import, beside the backends; its wheels are small.
+NEEDED = (
+    "numpy",
+    "array_api_compat",
+    "array_api_strict",
+    "pytest",
+    "hypothesis",
+    "matplotlib",
+    "tqdm",
+)
+
+
 class Step(NamedTuple):
     """One thing to run.
 
@@ -115,6 +127,9 @@ def main(argv: Sequence[str] | None = None, steps: Sequence[Step] = STEPS) -> in
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     environment = _environment(args.wheels, out)
+    ask = f"import importlib.util\nprint(*(n for n in {NEEDED} if not importlib.util.find_spec(n)))"
+    if missing := _asked(ask, environment).split():
+        print(f"missing here, so that steps will fail: {', '.join(missing)}; see --wheels")
     report: dict[str, Any] = {"machine": _machine(environment, argv), "steps": []}
     for step in steps:
         if args.only is None or step.name in args.only:
