@@ -23,6 +23,7 @@ CLASSES = {
     fake_cupy._FakeRank: "cupy.cuda.nccl.NcclCommunicator",
     cuda_on_host.Array: "cupy.ndarray",
     cuda_on_host.Kernel: "cupy.ElementwiseKernel",
+    cuda_on_host.Device: "cupy.cuda.Device",
     cuda_on_host.Stream: "cupy.cuda.Stream",
     cuda_on_host.Graph: "cupy.cuda.Graph",
 }
