@@ -402,7 +402,7 @@ def _shrunk(largest: float, gs: list[Array]) -> list[Array]:
         scaled = g / _scalar_beside(g, unit, "norm")
         squares.append(xp.sum(scaled * scaled))
     limit = largest / xp.maximum(xp.sqrt(sum(squares)), 1.0)
-    limit = xp.where(top < math.inf, limit, xp.nan)
+    limit = xp.where(xp.isfinite(top), limit, xp.nan)
     fits = unit <= limit
     unit, limit = xp.where(fits, 1.0, unit), xp.where(fits, 1.0, limit)
     return [
