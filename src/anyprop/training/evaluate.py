@@ -17,7 +17,7 @@ import numpy as np
 from anyprop._checks import count
 from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, dtype_name
+from anyprop.backend import check_same_place, dtype_name, on_device_of
 from anyprop.description import settings_of
 from anyprop.distributed.communicator import Communicator, agreeing
 from anyprop.distributed.serial import SerialCommunicator
@@ -99,14 +99,15 @@ def evaluate(
     """
     communicator = communicator or SerialCommunicator()
     ranks = Ranks(communicator)
-    with ranks.agreeing(refusing=True):
-        check_params(net, params)
-        x, t = check_data("data", data, net, params, loss)
-        batch_size = count("evaluate", "batch_size", batch_size)
-    if ranks.several:
-        given = {"layout": params.layout, "loss": settings_of(loss), "examples": x.shape[0]}
-        ranks.check_same("evaluate", given | {"rows at the ends of data": (ends(x), ends(t))})
-    return measured(net, params, x, t, loss, batch_size, communicator)
+    with on_device_of(getattr(params, "flat", None)):
+        with ranks.agreeing(refusing=True):
+            check_params(net, params)
+            x, t = check_data("data", data, net, params, loss)
+            batch_size = count("evaluate", "batch_size", batch_size)
+        if ranks.several:
+            given = {"layout": params.layout, "loss": settings_of(loss), "examples": x.shape[0]}
+            ranks.check_same("evaluate", given | {"rows at the ends of data": (ends(x), ends(t))})
+        return measured(net, params, x, t, loss, batch_size, communicator)
 
 
 def measured(
@@ -196,8 +197,11 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
         raise TypeError(
             f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x."
         )
-    ys: list[Any] = [net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)]
-    return ys[0] if len(ys) == 1 else params.xp.concat(ys)
+    with on_device_of(params.flat):
+        ys: list[Any] = [
+            net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)
+        ]
+        return ys[0] if len(ys) == 1 else params.xp.concat(ys)
 
 
 def _slices(start: int, stop: int, size: int) -> list[slice]:
