@@ -49,7 +49,7 @@ class GraphLoop:
         state: OptimizerState,
         data: Mapping[str, Array | None],
         batches: Sequence[Any],
-    ) -> tuple[Parameters, OptimizerState, list[Array]]:
+    ) -> tuple[Parameters, OptimizerState, Array]:
         """Do a step with each batch.
 
         Parameters
@@ -65,8 +65,8 @@ class GraphLoop:
         -------
         params, state
             As a step returns them.
-        values : list of array, shape ()
-            The loss of each batch.
+        values : array, shape (K,)
+            The loss of each of the K batches, for the caller to keep.
 
         Raises
         ------
@@ -181,14 +181,13 @@ class _GatheringGraph:
 
     def run(
         self, params: Parameters, state: OptimizerState, batches: Sequence[Any]
-    ) -> tuple[Parameters, OptimizerState, list[Array]]:
+    ) -> tuple[Parameters, OptimizerState, Array]:
         """Do the steps."""
         self._set_steps(state, batches)
         self._graph.fill(params, state)
         for _ in batches:
             state = self._graph.launch_with_numbers(state)
-        values = self._values.copy()
-        return self._graph.params, state, [values[k, ...] for k in range(len(batches))]
+        return self._graph.params, state, self._values[: len(batches)].copy()
 
 
 def _gather(data: list[Array], n: int, numbers: Array) -> tuple[Any, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,23 +11,33 @@ from anyprop.backend import namespace, to_host
 
 
 def read(numbers: Sequence[Array | float]) -> list[float]:
-    """Read arrays of shape () and of one dtype in a single transfer.
+    """Read numbers and vectors of one dtype in a single transfer.
 
     Parameters
     ----------
-    numbers : sequence of arrays, shape (), and floats
+    numbers : sequence of arrays, shape () or (N,), and floats
         Any number of them; floats are on the host already.
 
     Returns
     -------
     list of float
-        Their values.
+        Their values, those of a vector one behind the other.
     """
-    scalars = [number for number in numbers if hasattr(number, "dtype")]
-    if not scalars:
+    arrays = [number for number in numbers if hasattr(number, "dtype")]
+    if not arrays:
         return [float(number) for number in numbers]
-    there = iter(to_host(namespace(*scalars).stack(scalars)))
-    return [float(next(there) if hasattr(number, "dtype") else number) for number in numbers]
+    xp = namespace(*arrays)
+    there = to_host(xp.concat([xp.reshape(array, (-1,)) for array in arrays]))
+    values: list[float] = []
+    start = 0
+    for number in numbers:
+        if hasattr(number, "dtype"):
+            stop = start + math.prod(number.shape)
+            values += map(float, there[start:stop])
+            start = stop
+        else:
+            values.append(float(number))
+    return values
 
 
 def read_number(number: Any) -> float:
