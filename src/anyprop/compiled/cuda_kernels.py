@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anyprop._typing import Array
 from anyprop.compiled.loops import COMPARISONS
 from anyprop.compiled.recording import OUT, Call, Value
 from anyprop.compiled.traced import choose, convert
@@ -152,8 +153,8 @@ def larger_of(a: str, b: str) -> str:
     return _FORMS[np.maximum].format(a, b)
 
 
-def type_of(value: Value) -> str:
-    """Give the C++ type of a value's numbers."""
+def type_of(value: Value | Array) -> str:
+    """Return the C++ type of the numbers of a value or an array."""
     return _TYPES[str(value.dtype)]
 
 

@@ -27,11 +27,14 @@ class RecordedStep(NamedTuple):
         there are any.
     targets : list of Traced or None
         For each output the array in whose memory it shall end up; None for the loss.
+    gradient : Traced
+        The gradient that the rule is given.
     """
 
     recording: Recording
     outputs: list[Traced]
     targets: list[Traced | None]
+    gradient: Traced
 
 
 def record_step(
@@ -81,7 +84,7 @@ def record_step(
     targets = [None, params.flat, *(slot.flat for slot in state.slots.values())]
     if params.running is not None:
         outputs, targets = [*outputs, updated.running], [*targets, params.running]
-    return RecordedStep(recording, outputs, targets)
+    return RecordedStep(recording, outputs, targets, grads.flat)
 
 
 def numbers_of_step(opt: Optimizer, state: OptimizerState, lr: Number, dtype: Any) -> list[Number]:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from anyprop._typing import Array
 from anyprop.backend import namespace, to_host
 
 
-def read(numbers: Sequence[Array | float]) -> list[float]:
+def read(numbers: Sequence[Any]) -> list[float]:
     """Read numbers and vectors of one dtype in a single transfer.
 
     Parameters
