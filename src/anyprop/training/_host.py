@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
+from anyprop._typing import Array
 from anyprop.backend import namespace, to_host
 
 
 def read(numbers: Sequence[Any]) -> list[float]:
-    """Read numbers and vectors of one dtype in a single transfer.
+    """Read numbers and vectors, those of one dtype in a single transfer.
 
     Parameters
     ----------
@@ -22,18 +24,19 @@ def read(numbers: Sequence[Any]) -> list[float]:
     list of float
         Their values, those of a vector one behind the other.
     """
-    arrays = [number for number in numbers if hasattr(number, "dtype")]
-    if not arrays:
-        return [float(number) for number in numbers]
-    xp = namespace(*arrays)
-    there = to_host(xp.concat([xp.reshape(array, (-1,)) for array in arrays]))
-    values: list[float] = []
-    start = 0
+    there: dict[Any, list[Array]] = {}
     for number in numbers:
         if hasattr(number, "dtype"):
-            stop = start + math.prod(number.shape)
-            values += map(float, there[start:stop])
-            start = stop
+            vector = namespace(number).reshape(number, (-1,))
+            there.setdefault(number.dtype, []).append(vector)
+    here = {
+        dtype: iter(to_host(namespace(*vectors).concat(vectors)))
+        for dtype, vectors in there.items()
+    }
+    values: list[float] = []
+    for number in numbers:
+        if hasattr(number, "dtype"):
+            values += map(float, islice(here[number.dtype], math.prod(number.shape)))
         else:
             values.append(float(number))
     return values
