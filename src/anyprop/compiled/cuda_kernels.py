@@ -34,6 +34,7 @@ _FORMS: dict[Any, str] = COMPARISONS | {
     np.log: "log({0})",
     np.log1p: "log1p({0})",
     np.tanh: "tanh({0})",
+    np.isfinite: "isfinite({0})",
     np.sign: "{0} > 0 ? 1 : {0} < 0 ? -1 : {0}",
     np.maximum: "{0} >= {1} || {0} != {0} ? {0} : {1}",
     np.minimum: "{0} <= {1} || {0} != {0} ? {0} : {1}",
@@ -164,6 +165,8 @@ def _operands(call: Call, names: dict[Value, str]) -> list[str]:
     kind = call.output.dtype
     if call.function in COMPARISONS:
         kind = np.result_type(*(value.dtype for value in call.inputs))
+    elif call.function is np.isfinite:
+        kind = np.result_type(np.float32, *(value.dtype for value in call.inputs))
     written = [
         names[x] if isinstance(x, Value) and x.dtype == kind else
         f"({_TYPES[str(kind)]})({names[x] if isinstance(x, Value) else _number(x)})"
