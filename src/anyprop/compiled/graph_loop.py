@@ -27,9 +27,9 @@ import numpy as np
 
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
-from anyprop.compiled.constant import is_constant
 from anyprop.compiled.cuda_kernels import type_of
 from anyprop.compiled.graph import Graph, check_together, kind_of, reason_of, refusals
+from anyprop.compiled.jitted import is_constant
 from anyprop.compiled.recorded_step import numbers_of_step
 from anyprop.compiled.recording import TraceError
 from anyprop.optimizers.base import OptimizerState

@@ -11,12 +11,12 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.compiled.constant import is_constant
 from anyprop.compiled.recording import TraceError
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters
@@ -133,6 +133,34 @@ def _jit(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[...
 
 
 _jit_once = lru_cache(maxsize=16)(_jit)
+
+
+def is_constant(step: Step) -> bool:
+    """Return whether a step, and what is equal to it, computes the same for ever.
+
+    Parameters
+    ----------
+    step : Step
+        Any.
+
+    Returns
+    -------
+    bool
+        If so, what is compiled for it serves all steps that are equal to it.
+    """
+    # Of two functions nobody can tell whether they are equal.
+    return not isinstance(step.gradient, FunctionType) and _is_constant(step)
+
+
+def _is_constant(value: object) -> bool:
+    """Tell whether something, and what is equal to it, computes the same for ever."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return True
+    if isinstance(value, tuple):
+        return all(map(_is_constant, value))
+    if type(value).__hash__ in (None, object.__hash__):
+        return callable(value)  # as any function that JAX traces
+    return all(map(_is_constant, vars(value).values())) if hasattr(value, "__dict__") else False
 
 
 def _one(step: Step) -> Callable[..., Any]:
