@@ -96,7 +96,7 @@ def _compiled(source: str) -> Any:
     """Compile without contracting products and sums, so that results are NumPy's."""
     name = hashlib.sha256(source.encode()).hexdigest()[:16]
     library = Path(_folder().name) / f"{name}.so"
-    flags = ["-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Wno-unused", "-Werror"]
+    flags = ["-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror"]
     command = ["cc", *flags, "-x", "c", "-", "-o", str(library), "-lm"]
     done = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
     assert done.returncode == 0, f"{done.stderr}\n{source}"
@@ -118,7 +118,11 @@ class Array(np.ndarray):
 
     @property
     def data(self) -> Any:
-        return types.SimpleNamespace(ptr=self.ctypes.data, device_id=0)
+        return types.SimpleNamespace(ptr=self.ctypes.data, device_id=_device.arrays_on)
+
+    @property
+    def device(self) -> Device:
+        return Device(_device.arrays_on)
 
     def copy(self, order: str = "C") -> Array:
         _note("allocate")
@@ -137,6 +141,26 @@ class Array(np.ndarray):
         raise AssertionError("a number is read to the host")
 
     __float__ = __int__ = __bool__ = __index__ = item = tolist = _read
+
+
+class Device:
+    """A GPU, and the context in which it is the current one."""
+
+    def __init__(self, device: int) -> None:
+        self.id = device
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and other.id == self.id
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __enter__(self) -> Device:
+        _device.before.append(_device.current)
+        _device.current = self.id
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _device.current = _device.before.pop()
 
 
 def put(array: Any) -> Any:
@@ -172,9 +196,12 @@ class _Device:
         self.epilogue = "keeps NaN"  # or "drops NaN", "no sums", or "refused"
         self.spoiled = ""  # what kind of product comes out wrong
         self.refuse: Exception | None = None  # what the next launch in a capture raises
+        self.arrays_on = self.current = 0  # the GPU where arrays lie, and the one that computes
+        self.before: list[int] = []
 
 
 def _note(what: str) -> None:
+    assert _device.current == _device.arrays_on, f"{what} on another device than its arrays'"
     _device.log.append(what)
 
 
@@ -421,8 +448,8 @@ class MemoryPool:
 
 
 @contextlib.contextmanager
-def _using_allocator(malloc: Any) -> Iterator[None]:
-    before, _device.allocator = _device.allocator, malloc.__self__
+def _using_allocator(allocator: Any) -> Iterator[None]:
+    before, _device.allocator = _device.allocator, allocator.__self__
     yield
     _device.allocator = before
 
@@ -452,6 +479,8 @@ def _of_device(name: str) -> Any:
         return found
 
     def function(*args: Any, **options: Any) -> Any:
+        if any(isinstance(a, Array) for a in args):
+            assert _device.current == _device.arrays_on, f"{name} on another device"
         result = found(*args, **options)
         return result.view(Array) if type(result) is np.ndarray else result
 
@@ -459,16 +488,20 @@ def _of_device(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def installed(*, products: bool = True) -> Iterator[_Device]:
-    """Put the stand-ins where `import` finds them; give what is done with them."""
+def installed(*, products: bool = True, arrays_on: int = 0) -> Iterator[_Device]:
+    """Put the stand-ins where `import` finds them; give what is done with them.
+
+    All arrays lie on one GPU, and number 0 is the current one.
+    """
     global _device
     _device = _Device()
+    _device.arrays_on = arrays_on
     cupy = types.ModuleType("cupy")
     cupy.ElementwiseKernel, cupy.ndarray = Kernel, Array
     cupy.empty, cupy.may_share_memory = _empty, np.may_share_memory
-    cupy.asarray = lambda values: np.array(values).view(Array)
+    cupy.asarray = lambda a: np.array(a).view(Array)
     cupy.full = partial(_made, np.full)
-    cupy.isnan = lambda array: np.isnan(array.view(np.ndarray)).view(Array)
+    cupy.isnan = lambda x: np.isnan(x.view(np.ndarray)).view(Array)
     cupy.sum, cupy.amax, cupy.sin = map(_launched, (np.sum, np.amax, np.sin))
     cupy.cuda = types.SimpleNamespace(
         Stream=Stream,

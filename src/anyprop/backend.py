@@ -487,11 +487,40 @@ def _jax_has_64_bits() -> bool:
 
 
 def _on(xp: Namespace, device: Any) -> contextlib.AbstractContextManager[Any]:
-    # array-api-compat ignores device= when it makes CuPy arrays; CuPy's own way is a context.
+    # array-api-compat obeys device= on CuPy in `asarray` alone; CuPy's own way is a context.
     if name_of(xp) == "cupy" and device is not None:
         context: contextlib.AbstractContextManager[Any] = device
         return context
     return contextlib.nullcontext()
+
+
+def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which all is computed where an array lies.
+
+    CuPy computes on the current device, whatever its arrays lie on; so what takes arrays from a caller
+    enters this first. Other libraries compute where their arrays lie.
+
+    Parameters
+    ----------
+    array : array or any object
+        What is none of CuPy's arrays changes nothing.
+
+    Returns
+    -------
+    context manager
+    """
+    xp = _NAMESPACE_OF_TYPE.get(type(array))
+    if xp is None:
+        try:
+            xp = _find(array)
+        except TypeError:
+            return _ANYWHERE
+    context: contextlib.AbstractContextManager[Any]
+    context = array.device if name_of(xp) == "cupy" else _ANYWHERE
+    return context
+
+
+_ANYWHERE = contextlib.nullcontext()
 
 
 def to_host(array: Array) -> Any:

@@ -17,6 +17,7 @@ from anyprop.backend import (
     dtype_name,
     from_host,
     namespace,
+    on_device_of,
 )
 from anyprop.layers.affine import Affine
 from anyprop.layers.base import Layer
@@ -181,15 +182,16 @@ class _ValueAndGrad:
         dvalue: Any = 1.0,
     ) -> tuple[Array, Parameters]:
         check_batch(params, x, t)
-        y, residuals = self.net.forward_train(params, x, noise)
-        value, kept = self.loss.forward(y, t, sample_weight=sample_weight)
-        dy = self.loss.backward(kept, dvalue)
-        grads = self.net.backward_params(params, residuals, dy)
-        if not isinstance(grads, Parameters):
-            grads = joined(params, flat_pieces(params, grads))
-        if params.running is not None:
-            grads = grads.replace(running=_running(self.net, params, residuals))
-        return value, grads
+        with on_device_of(params.flat):
+            y, residuals = self.net.forward_train(params, x, noise)
+            value, kept = self.loss.forward(y, t, sample_weight=sample_weight)
+            dy = self.loss.backward(kept, dvalue)
+            grads = self.net.backward_params(params, residuals, dy)
+            if not isinstance(grads, Parameters):
+                grads = joined(params, flat_pieces(params, grads))
+            if params.running is not None:
+                grads = grads.replace(running=_running(self.net, params, residuals))
+            return value, grads
 
 
 def check_batch(params: Parameters, x: Array, t: Array) -> None:

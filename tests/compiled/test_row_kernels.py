@@ -119,3 +119,21 @@ def test_nan_is_the_largest():
 def test_what_needs_more_than_a_row(function, rng):
     units, _ = _kernels(function, rng.standard_normal((4, 4)))
     assert len(units) > 1
+
+
+def test_what_is_not_read_is_not_computed(rng):
+    """Neither amid a kernel nor as a product of its own."""
+
+    def function(xp, x, w):
+        sums = xp.sum(x * 2.0, axis=1, keepdims=True)
+        unread = xp.exp(x - sums)
+        _ = xp.matmul(unread, w) + xp.tanh(x)
+        return x + sums
+
+    x = rng.standard_normal((5, 3)).astype("float32")
+    with Recording() as recording:
+        result = function(traced, *map(Recording.given, (x, x[:3])))
+    (unit,) = units_of(recording.calls, [result.value])
+    assert isinstance(unit, RowKernel)
+    assert "exp" not in unit.operation
+    assert "tanh" not in unit.operation

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anyprop._typing import Array, Namespace
-from anyprop.backend import name_of, namespace
+from anyprop.backend import name_of, namespace, on_device_of
 from anyprop.compiled import cublaslt
 from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.compiled.graph_loop import GraphLoop
@@ -176,4 +176,13 @@ def _compiled_for(xp: Namespace, step: Step | DataParallelStep, torch_backend: s
     if kinds is None:
         return step
     of_one, of_several = kinds
-    return of_several(step) if isinstance(step, DataParallelStep) else of_one(step)
+    run = of_several(step) if isinstance(step, DataParallelStep) else of_one(step)
+    return _on_its_device(run) if backend == "cupy" else run
+
+
+def _on_its_device(run: Run) -> Run:
+    def on_device(params: Parameters, *others: Any, **options: Any) -> Any:
+        with on_device_of(params.flat):
+            return run(params, *others, **options)
+
+    return on_device

@@ -108,7 +108,7 @@ class GraphStep:
         done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
         if reason:
             graphs[key] = None
-            _warn(reason.rstrip("."), stacklevel=4)
+            _warn(reason.rstrip("."), stacklevel=5)
         return done
 
 

@@ -81,15 +81,14 @@ Unit: TypeAlias = Call | KernelSource | RowKernel | Rectified | Summed
 
 
 def units_of(calls: list[Call], results: list[Value]) -> list[Unit]:
-    """Put calls into kernels and products; those whose results nobody reads are left out."""
-    calls = _losses_last(calls, results)
+    """Put calls into kernels and products; those whose results are not read are left out."""
+    calls = _losses_last(_that_lead_to(results, calls), results)
     found = grouped(calls, results, can_stand_in_rows, fits_in_rows, _kernel)
     units = [
         _kernel([unit], [unit.output])
         if isinstance(unit, Call) and (can_be_written(unit) or sums_all(unit))
         else unit
         for unit in found
-        if unit.outputs
     ]
     return _summed(_rectified(units, results))
 
@@ -98,6 +97,17 @@ def _kernel(calls: list[Call], outputs: list[Value]) -> KernelSource | RowKernel
     if any(map(sums_all, calls)):
         return total_kernel(calls, outputs)
     return (row_kernel if goes_through_rows(calls) else kernel_source)(calls, outputs)
+
+
+def _that_lead_to(results: list[Value], calls: list[Call]) -> list[Call]:
+    """List the calls whose outputs are read: by results, or by calls that lead to them."""
+    read = {result.base for result in results}
+    kept = []
+    for call in reversed(calls):
+        if call.output in read:
+            read.update(value.base for value in call.inputs)
+            kept.append(call)
+    return kept[::-1]
 
 
 def _losses_last(calls: list[Call], results: list[Value]) -> list[Call]:

@@ -25,6 +25,7 @@ The order of one update is: clip the gradient, add weight decay, apply the rule.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass
 from functools import partial, reduce
 from typing import Any, ClassVar, NamedTuple
@@ -34,7 +35,14 @@ from anyprop._autograd import detached, unrecorded
 from anyprop._checks import fields, flag, is_scalar_array, non_negative, positive
 from anyprop._numerics import widened
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
-from anyprop.backend import check_same_place, create, dtype_name, memory_range, namespace
+from anyprop.backend import (
+    check_same_place,
+    create,
+    dtype_name,
+    memory_range,
+    namespace,
+    on_device_of,
+)
 from anyprop.parameters import Parameters
 
 
@@ -142,15 +150,16 @@ class Optimizer:
             params = Parameters(params.layout, params.flat)
         for leaf in _tree.leaves(params):
             self._check_dtype(leaf)
-        slots = {
-            name: _tree.map_leaves(partial(_beside, value=initial), params)
-            for name, initial in self.slots().items()
-            if initial is not None
-        }
-        mask = None
-        if self._masks:
-            mask = _tree.map_arrays(lambda p: _beside(p, 1.0 if p.ndim >= 2 else 0.0), params)
-        return OptimizerState(0, 1.0, slots, mask)
+        with _on_device_of(params):
+            slots = {
+                name: _tree.map_leaves(partial(_beside, value=initial), params)
+                for name, initial in self.slots().items()
+                if initial is not None
+            }
+            mask = None
+            if self._masks:
+                mask = _tree.map_arrays(lambda p: _beside(p, 1.0 if p.ndim >= 2 else 0.0), params)
+            return OptimizerState(0, 1.0, slots, mask)
 
     def update(
         self, params: Tree, grads: Tree, state: OptimizerState, *, donate: bool = False
@@ -185,8 +194,9 @@ class Optimizer:
         TypeError
             Namespaces, devices or dtypes differ.
         """
-        lr = self.learning_rate(state)
-        return self.update_with(params, grads, state, lr, donate=donate)
+        with _on_device_of(params):
+            lr = self.learning_rate(state)
+            return self.update_with(params, grads, state, lr, donate=donate)
 
     @unrecorded
     def update_with(
@@ -392,7 +402,7 @@ def _shrunk(largest: float, gs: list[Array]) -> list[Array]:
         scaled = g / _scalar_beside(g, unit, "norm")
         squares.append(xp.sum(scaled * scaled))
     limit = largest / xp.maximum(xp.sqrt(sum(squares)), 1.0)
-    limit = xp.where(xp.isfinite(top), limit, xp.nan)
+    limit = xp.where(top < math.inf, limit, xp.nan)
     fits = unit <= limit
     unit, limit = xp.where(fits, 1.0, unit), xp.where(fits, 1.0, limit)
     return [
@@ -407,6 +417,13 @@ def _shrunk(largest: float, gs: list[Array]) -> list[Array]:
 
 def _copied(array: Array) -> Array:
     return namespace(array).asarray(array, copy=True)
+
+
+def _on_device_of(params: Tree) -> AbstractContextManager[Any]:
+    """Return a context in which all is computed where the first array of a tree lies."""
+    if isinstance(params, Parameters):
+        return on_device_of(params.flat)
+    return on_device_of(next(iter(_tree.leaves(params)), None))
 
 
 def _beside(p: Array, value: float) -> Array:

@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from anyprop._numerics import sigmoid
 from anyprop._typing import Array
-from anyprop.backend import from_host, to_host
+from anyprop.backend import from_host, on_device_of, to_host
 from anyprop.losses.base import Loss
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
@@ -285,7 +285,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             others, or the loss became infinite or NaN; the message says what to lower or to scale.
         """
         self._validate_params()
-        with unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
+        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
             self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self
 
@@ -316,7 +316,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             As `fit`; also if `class_weight` is "balanced", which no part of the data can be.
         """
         self._validate_params()
-        with unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
+        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
             classes = None if classes is None else host(readable(classes, "classes"))
             check_labels(classes, "classes")
             check_labels(y, "y")
@@ -448,20 +448,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ValueError
             X does not fit, weights or outputs are not finite, or `activation` was changed after `fit`.
         """
-        y = self._raw_outputs(X, "predict")
-        place, labels = Place.of(y), self._labels.binarizer
-        xp = place.xp
-        if self.out_activation_ == "softmax":
-            indices = xp.argmax(y, axis=1)
-        else:
-            indices = xp.astype(y > 0.0, xp.int64)
-            if labels.y_type_.startswith("multilabel"):
-                return scipy.sparse.csr_array(indices) if labels.sparse_input_ else indices
-            indices = indices[:, 0] * (labels.classes_.shape[0] - 1)
-        classes = beside(labels.classes_, place)
-        if classes is labels.classes_:
-            return classes[to_host(indices)]
-        return xp.take(classes, indices, axis=0)
+        with on_device_of(X):
+            y = self._raw_outputs(X, "predict")
+            place, labels = Place.of(y), self._labels.binarizer
+            xp = place.xp
+            if self.out_activation_ == "softmax":
+                indices = xp.argmax(y, axis=1)
+            else:
+                indices = xp.astype(y > 0.0, xp.int64)
+                if labels.y_type_.startswith("multilabel"):
+                    return scipy.sparse.csr_array(indices) if labels.sparse_input_ else indices
+                indices = indices[:, 0] * (labels.classes_.shape[0] - 1)
+            classes = beside(labels.classes_, place)
+            if classes is labels.classes_:
+                return classes[to_host(indices)]
+            return xp.take(classes, indices, axis=0)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of predictions.
@@ -500,7 +501,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         TypeError, ValueError
             As `predict`.
         """
-        return self._probabilities(self._raw_outputs(X, "predict_proba"))
+        with on_device_of(X):
+            return self._probabilities(self._raw_outputs(X, "predict_proba"))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Predict the logarithms of `predict_proba`, exact also where a probability rounds to 0 or 1.
@@ -521,16 +523,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         TypeError, ValueError
             As `predict`.
         """
-        y = self._raw_outputs(X, "predict_log_proba")
-        xp = Place.of(y).xp
-        if self.out_activation_ == "softmax":
-            z = y - xp.max(y, axis=1, keepdims=True)
-            return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
-        if self._has_one_class():
-            return xp.zeros_like(y)
-        if self.n_outputs_ == 1:
-            y = xp.concat([-y, y], axis=1)
-        return xp.minimum(y, 0.0) - xp.log1p(xp.exp(-xp.abs(y)))
+        with on_device_of(X):
+            y = self._raw_outputs(X, "predict_log_proba")
+            xp = Place.of(y).xp
+            if self.out_activation_ == "softmax":
+                z = y - xp.max(y, axis=1, keepdims=True)
+                return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
+            if self._has_one_class():
+                return xp.zeros_like(y)
+            if self.n_outputs_ == 1:
+                y = xp.concat([-y, y], axis=1)
+            return xp.minimum(y, 0.0) - xp.log1p(xp.exp(-xp.abs(y)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from anyprop._typing import Array
+from anyprop.backend import on_device_of
 from anyprop.losses.base import Loss
 from anyprop.losses.mean_squared_error import MeanSquaredError
 from anyprop.losses.poisson_nll import PoissonNLL
@@ -262,7 +263,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             others, or the loss became infinite or NaN; the message says what to lower or to scale.
         """
         self._validate_params()
-        with unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
+        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
             self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self
 
@@ -289,7 +290,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             As `fit`.
         """
         self._validate_params()
-        with unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
+        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
             self._fit(X, y, sample_weight, incremental=True)
         return self
 
@@ -312,8 +313,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         ValueError
             X does not fit, weights or outputs are not finite, or `activation` was changed after `fit`.
         """
-        y = self._real_numbers(self._raw_outputs(X, "predict"))
-        return y[:, 0] if self.n_outputs_ == 1 else y
+        with on_device_of(X):
+            y = self._real_numbers(self._raw_outputs(X, "predict"))
+            return y[:, 0] if self.n_outputs_ == 1 else y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the R^2 of predictions.

@@ -17,7 +17,7 @@ import numpy as np
 from anyprop._checks import count
 from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, dtype_name
+from anyprop.backend import check_same_place, dtype_name, on_device_of
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.serial import SerialCommunicator
 from anyprop.distributed.shards import shares
@@ -93,10 +93,11 @@ def evaluate(
     0.5
     """
     check_params(net, params)
-    x, t = check_data("data", data, net, params, loss)
-    check_finite("data", x)
-    batch_size = count("evaluate", "batch_size", batch_size)
-    return measured(net, params, x, t, loss, batch_size, communicator or SerialCommunicator())
+    with on_device_of(params.flat):
+        x, t = check_data("data", data, net, params, loss)
+        check_finite("data", x)
+        batch_size = count("evaluate", "batch_size", batch_size)
+        return measured(net, params, x, t, loss, batch_size, communicator or SerialCommunicator())
 
 
 def measured(
@@ -172,8 +173,11 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
         raise TypeError(
             f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x."
         )
-    ys: list[Any] = [net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)]
-    return ys[0] if len(ys) == 1 else params.xp.concat(ys)
+    with on_device_of(params.flat):
+        ys: list[Any] = [
+            net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)
+        ]
+        return ys[0] if len(ys) == 1 else params.xp.concat(ys)
 
 
 def _slices(start: int, stop: int, size: int) -> list[slice]:

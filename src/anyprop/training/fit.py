@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import signal
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
 from anyprop import _tree
 from anyprop._checks import count, kind
 from anyprop._typing import Array
-from anyprop.backend import name_of, to_host
+from anyprop.backend import name_of, on_device_of, to_host
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
 from anyprop.compiled.torch_compiled import check_torch_backend
 from anyprop.distributed.communicator import Communicator
@@ -70,6 +71,22 @@ class FitResult(NamedTuple):
     interrupted: bool
 
 
+_P = ParamSpec("_P")
+
+
+def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitResult]:
+    """Let a function compute where its argument `params`, the second, lies."""
+
+    @functools.wraps(function)
+    def on_device(*args: _P.args, **kwargs: _P.kwargs) -> FitResult:
+        params: Any = args[1] if len(args) > 1 else kwargs.get("params")
+        with on_device_of(getattr(params, "flat", None)):
+            return function(*args, **kwargs)
+
+    return on_device
+
+
+@_on_device_of_params
 def fit(
     net: Layer,
     params: Parameters,

@@ -169,7 +169,7 @@ def _newest(path: Path, params: Parameters) -> Checkpoint:
         try:
             return load(file, xp=params.xp, **options)
         except ValueError as error:
-            warnings.warn(f"{error} The one before it is taken.", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{error} The one before it is taken.", RuntimeWarning, stacklevel=5)
     raise ResumeError(f"there is no checkpoint in {path}.")
 
 
