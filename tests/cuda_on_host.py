@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import backend
-from anyprop.compiled import cublaslt
+from anyprop.compiled import cublaslt, graph_loop
 
 _TYPES = {"bool": "bool", "int32": "int", "int64": "long long", "uint8": "unsigned char"}
 _TYPES |= {"float32": "float", "float64": "double"}
@@ -443,6 +443,9 @@ class Graph:
 class MemoryPool:
     def malloc(self, size: int) -> Any: ...
 
+    def total_bytes(self) -> int:
+        return 32 * 2**20
+
 
 @contextlib.contextmanager
 def _using_allocator(allocator: Any) -> Iterator[None]:
@@ -528,6 +531,7 @@ def installed(*, products: bool = True, arrays_on: int = 0) -> Iterator[_Device]
     try:
         yield _device
     finally:
+        graph_loop.kept.clear()
         del backend._NAMESPACE_OF_TYPE[Array]
         cublaslt.library, backend._on = library_before, on_before
         for name, module in before.items():

@@ -17,7 +17,7 @@ import pytest
 import anyprop as ap
 import cuda_on_host
 from anyprop.backend import namespace
-from anyprop.compiled.graph import GraphStep, graph_step
+from anyprop.compiled.graph_step import GraphStep, graph_step
 from anyprop.layers.base import Layer
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K

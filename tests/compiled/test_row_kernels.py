@@ -9,10 +9,10 @@ import anyprop as ap
 import cuda_on_host
 from anyprop.backend import get_namespace
 from anyprop.compiled import traced
-from anyprop.compiled.graph import GraphStep
-from anyprop.compiled.launches import _units
+from anyprop.compiled.graph_step import GraphStep
 from anyprop.compiled.recording import Recording
 from anyprop.compiled.row_kernels import LONGEST, RowKernel
+from anyprop.compiled.units import units_of
 from cuda_on_host import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
@@ -57,7 +57,7 @@ def _kernels(function, *arrays):
     with np.errstate(all="ignore"), Recording() as recording:
         given = [Recording.given(a) for a in arrays]
         result = function(traced, *given)
-    units = _units(recording.calls, [result.value])
+    units = units_of(recording.calls, [result.value])
     places = {g.value: a for g, a in zip(given, arrays, strict=True)}
     for unit in units:
         if not isinstance(unit, RowKernel):
@@ -133,7 +133,7 @@ def test_what_is_not_read_is_not_computed(rng):
     x = rng.standard_normal((5, 3)).astype("float32")
     with Recording() as recording:
         result = function(traced, *map(Recording.given, (x, x[:3])))
-    (unit,) = _units(recording.calls, [result.value])
+    (unit,) = units_of(recording.calls, [result.value])
     assert isinstance(unit, RowKernel)
     assert "exp" not in unit.operation
     assert "tanh" not in unit.operation

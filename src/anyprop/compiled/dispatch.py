@@ -4,7 +4,7 @@ NumPy     the first call is recorded; later ones repeat it into the same buffers
           elementwise calls and sums that follow each other in one loop if numba is installed
           (`fusion.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
-CuPy      a CUDA graph if cuBLASLt is installed (`graph.py`; in `fit` one that takes its batches by
+CuPy      a CUDA graph if cuBLASLt is installed (`graph_step.py`; in `fit` one that takes its batches by
           itself, `graph_loop.py`); else each operation as it comes, with the optimizer's update in one
           kernel (`fused_update.py`)
 PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
@@ -23,8 +23,8 @@ from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace, on_device_of
 from anyprop.compiled import cublaslt
 from anyprop.compiled.fused_update import FusedUpdateStep
-from anyprop.compiled.graph import graph_step
 from anyprop.compiled.graph_loop import GraphLoop
+from anyprop.compiled.graph_step import graph_step
 from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep

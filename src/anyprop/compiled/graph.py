@@ -1,33 +1,27 @@
-"""The step on CuPy as one CUDA graph: everything between the batch and the new parameters is one launch.
+"""A step on CuPy as one CUDA graph: everything between the batch and the new parameters is one launch.
 
-The first call with arrays of new shapes records the step and turns it into kernels on buffers of its own
-(`launches.py`). They are launched once, so that all is compiled, and once more while the stream is
-capturing; parameters and state are put back. From then on a call copies the batch into its buffers,
-writes the numbers of the step into theirs, and launches the graph. Parameters and state are donated:
-they are updated where they lie. `graph_loop.py` has the graph take the batch by itself.
+The step is recorded and turned into kernels on buffers of its own (`launches.py`). They are launched
+once, so that all is compiled, and once more while the stream is capturing; parameters and state are put
+back. `graph_step.py` fills in a batch for each step; with `graph_loop.py` the graph takes it by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import math
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from anyprop import _tree
 from anyprop._typing import Array
-from anyprop.backend import dtype_name, namespace, to_host
-from anyprop.compiled import cublaslt
+from anyprop.backend import dtype_name, namespace
 from anyprop.compiled.cuda_kernels import kernel_source
-from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.compiled.launches import Launches
+from anyprop.compiled.proof import Compared, difference
 from anyprop.compiled.recorded_step import Places, RecordedStep, numbers_of_step, record_step
 from anyprop.compiled.recording import Recording, Traced, TraceError
 from anyprop.network import check_batch
@@ -36,96 +30,12 @@ from anyprop.parameters import Parameters, map_vectors
 from anyprop.training.step import Step
 
 # Some releases of cuBLASLt choose no product while another thread is capturing.
-_capturing = threading.Lock()
+_capturing = threading.RLock()
 
-Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
+AT_ONCE = 16
+"""How many steps are captured in one graph where many are done in a row."""
 
-
-def graph_step(step: Step) -> Run:
-    """Make the compiled form of a step on CuPy arrays, with the means that are installed.
-
-    Parameters
-    ----------
-    step : Step
-        What to compile.
-
-    Returns
-    -------
-    callable
-        A `GraphStep`; a `FusedUpdateStep` where cuBLASLt is missing.
-
-    Warns
-    -----
-    RuntimeWarning
-        It is missing.
-    """
-    if not cublaslt.is_available():
-        _warn('it needs cuBLASLt, which pip installs with CuPy\'s extra "ctk"', stacklevel=5)
-        return FusedUpdateStep(step)
-    return GraphStep(step)
-
-
-class GraphStep:
-    """A step on CuPy arrays, captured anew for each set of shapes and dtypes.
-
-    Parameters
-    ----------
-    step : Step
-        What to capture.
-    """
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._uncaptured = FusedUpdateStep(step)
-        self._of_thread = threading.local()
-
-    def __call__(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        x: Array,
-        t: Array,
-        *,
-        noise: Any = None,
-        sample_weight: Array | None = None,
-    ) -> tuple[Parameters, OptimizerState, Array]:
-        graphs: dict[Any, Graph | None] = self._of_thread.__dict__
-        batch = [x, t, sample_weight, *_tree.leaves(noise)]
-        key = (params.layout, params.flat.dtype, *map(kind_of, batch))
-        reason, before = "", None
-        if key not in graphs:
-            try:
-                check_together(params, batch)
-            except (TypeError, ValueError):  # the eager step says it in its own words
-                return self._uncaptured(
-                    params, state, x, t, noise=noise, sample_weight=sample_weight
-                )
-            try:
-                empty = namespace(params.flat).empty
-                places = [
-                    leaf if leaf is None else empty(leaf.shape, dtype=leaf.dtype) for leaf in batch
-                ]
-                before = params.copy(), state.copy()
-                graphs[key] = Graph(self._step, params, state, places, noise)
-            except refusals() as error:
-                reason = reason_of(error)
-        graph = graphs.get(key)
-        if graph is not None:
-            graph.fill(params, state)
-            for place, leaf in zip(graph.batch, batch, strict=True):
-                if place is not None:
-                    place[...] = leaf
-            done = graph.params, graph.launch(state), graph.value.copy()
-            reason = "" if before is None else graph.difference(self._step, *before, batch, noise)
-            if before is None or not reason:
-                return done
-            params, state = before
-        # This raises what is wrong with a batch, if that was the reason.
-        done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
-        if reason:
-            graphs[key] = None
-            _warn(reason.rstrip("."), stacklevel=5)
-        return done
+Around = Callable[[Callable[[], None], Array, Array], Callable[[], None]]
 
 
 def refusals() -> tuple[type[Exception], ...]:
@@ -137,11 +47,6 @@ def refusals() -> tuple[type[Exception], ...]:
 def reason_of(error: Exception) -> str:
     """Say why a step cannot be captured."""
     return str(error) if isinstance(error, TraceError) else f"{type(error).__name__}: {error}"
-
-
-def _warn(reason: str, stacklevel: int) -> None:
-    text = f"the step runs without a CUDA graph: {reason}."
-    warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
 
 
 def kind_of(leaf: Array | None) -> Any:
@@ -195,10 +100,11 @@ class Graph:
         state: OptimizerState,
         batch: list[Array | None],
         noise: Any,
-        around: Callable[[Callable[[], None], Array, Array], Callable[[], None]] | None = None,
+        around: Around | None = None,
     ) -> None:
         self.batch = batch
-        self._opt, self._around = step.opt, around
+        self._opt = step.opt
+        self._several: Any = None
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         mask = None if state.decay_mask is None else _owned(state.decay_mask)
         self._places = Places(_owned(params), slots, mask)
@@ -218,21 +124,9 @@ class Graph:
         before = OptimizerState(0, 1.0, traced_slots, None if mask is None else self._traced(mask))
         scalars = dict(zip(names[1:], numbers[1:], strict=True))
         traced = self._traced(self._places.params)
-        kept: list[Traced] = []
-
-        def gradient(*args: Any, **options: Any) -> tuple[Traced, Parameters]:
-            value, grads = step.gradient(*args, **options)
-            kept.append(grads.flat)
-            return value, grads
-
-        watched = replace(step, gradient=gradient)
         with _capturing:
-            recorded = record_step(watched, traced, before, leaves, noise, numbers[0], scalars)
-            made = {call.output for call in recorded.recording.calls}
-            # A step may be recorded more than once.
-            grads = next(flat for flat in kept if flat.value.base in made)
-            outputs, targets = [*recorded.outputs, grads], [*recorded.targets, None]
-            self._capture(RecordedStep(recorded.recording, outputs, targets))
+            recorded = record_step(step, traced, before, leaves, noise, numbers[0], scalars)
+            self._prepare(recorded, around)
         self._given.clear()
 
     def _stand_in(self, array: Any) -> Traced:
@@ -243,31 +137,48 @@ class Graph:
     def _traced(self, params: Parameters) -> Parameters:
         return map_vectors(params, self._stand_in)
 
-    def _capture(self, recorded: RecordedStep) -> None:
+    def _prepare(self, recorded: RecordedStep, around: Around | None) -> None:
         """Turn the recording into a graph; parameters and state are the same afterwards."""
         cupy = importlib.import_module("cupy")
         written = [p.flat for p in (self._places.params, *self._places.slots.values())]
         written += [] if self._places.params.running is None else [self._places.params.running]
-        stream = cupy.cuda.Stream(non_blocking=True)
+        self._stream = stream = cupy.cuda.Stream(non_blocking=True)
         # What a kernel of the graph uses while it runs must stay its own, so it comes from here.
         self._memory = cupy.cuda.MemoryPool()
         before = [array.copy() for array in written]
         cupy.cuda.get_current_stream().synchronize()
         with cupy.cuda.using_allocator(self._memory.malloc), stream:
+            recording, outputs, targets, gradient = recorded
             arguments = {traced.value: array for traced, array in self._given}
-            self._launches = launches = Launches(*recorded, arguments, stream)
+            launches = Launches(
+                recording, [*outputs, gradient], [*targets, None], arguments, stream
+            )
             weakref.finalize(self, launches.close).atexit = False
             self.value, self._gradient = launches.outputs[0], launches.outputs[-1]
-            work: Callable[[], None] = launches
-            if self._around is not None:
-                work = self._around(launches, self.value, self.numbers)
+            self._work = launches if around is None else around(launches, self.value, self.numbers)
+            self._launches = launches  # whose buffers are the graph's
             try:
-                work()
-                self._graph = _captured(stream, work)
+                self._work()
+                self._graph = self._captured(1)
             finally:
                 for array, values in zip(written, before, strict=True):
                     array[...] = values
                 stream.synchronize()
+
+    def _captured(self, steps: int) -> Any:
+        """Make the graph of some steps."""
+        cupy, stream = importlib.import_module("cupy"), self._stream
+        with _capturing, cupy.cuda.using_allocator(self._memory.malloc), stream:
+            stream.begin_capture()
+            try:
+                for _ in range(steps):
+                    self._work()
+            except BaseException:
+                # A capture that failed cannot be ended without an error.
+                with contextlib.suppress(Exception):
+                    stream.end_capture()
+                raise
+            return stream.end_capture()
 
     @property
     def params(self) -> Parameters:
@@ -278,17 +189,54 @@ class Graph:
         """Copy in parameters and state, unless they lie there already."""
         self._places.fill(params, state)
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory it holds, in bytes."""
+        vectors = (1 + len(self._places.slots)) * self.params.flat.nbytes
+        return int(vectors + self._memory.total_bytes())
+
     def launch(self, state: OptimizerState) -> OptimizerState:
-        """Do a step, on what was filled in; give the state that follows."""
+        """Do a step, on what was filled in; return the state that follows."""
         lr = self._opt.learning_rate(state)
         numbers = numbers_of_step(self._opt, state, lr, self.params.flat.dtype)
         self._write_numbers(*numbers, *self._numbers)
-        return self.launch_with_numbers(state)
-
-    def launch_with_numbers(self, state: OptimizerState) -> OptimizerState:
-        """Do a step whose numbers are there, or put there by what is captured with it."""
         self._graph.launch()
         return self._places.after(state)
+
+    def make_ready(self, steps: int) -> None:
+        """Capture several steps in one graph, if so many will be launched."""
+        if steps >= AT_ONCE and self._several is None:
+            self._several = self._captured(AT_ONCE)
+
+    def launch_many(self, steps: int) -> None:
+        """Do steps for which what is captured with them puts the batch and the numbers there."""
+        several, single = divmod(steps, AT_ONCE)
+        for _ in range(several):
+            self._several.launch()
+        for _ in range(single):
+            self._graph.launch()
+
+    def copy_out(
+        self, params: Parameters, state: OptimizerState, steps: int
+    ) -> tuple[Parameters, OptimizerState]:
+        """Copy what was updated to where the caller's own lie, which are donated.
+
+        Parameters
+        ----------
+        params, state
+            What was filled in.
+        steps : int
+            How many were done since.
+
+        Returns
+        -------
+        params, state
+            Those that follow, which no later step changes.
+        """
+        slots = {name: _owned(slot) for name, slot in state.slots.items()}
+        places = Places(_owned(params), slots, state.decay_mask)
+        places.fill(self.params, state._replace(slots=self._places.slots))
+        return places.params, state._replace(step=state.step + steps, slots=slots)
 
     def difference(
         self,
@@ -298,7 +246,7 @@ class Graph:
         batch: list[Array | None],
         noise: Any,
     ) -> str:
-        """Say how the last launch differs from the eager step beyond rounding; "" if it does not.
+        """Say how the last step differs from the eager one beyond rounding; "" if it does not.
 
         The loss and the gradient are compared with the eager ones, and what was updated with what the
         eager rule makes of the graph's gradient: a rule such as Adam's turns the sign of a gradient
@@ -319,53 +267,17 @@ class Graph:
         value, grads = step.gradient(
             params, x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight
         )
-        ours = grads.replace(flat=self._gradient)
-        updated, after = step.opt.update(params, ours, state)
-        pairs = {
-            "loss": (self.value, value, None),
-            "gradient": (self._gradient, grads.flat, None),
-            "parameters": (self.params.flat, updated.flat, params.flat),
-        }
-        for name, slot in self._places.slots.items():
-            pairs[f'slot "{name}"'] = (slot.flat, after.slots[name].flat, None)
-        if self.params.running is not None:
-            pairs["running statistics"] = (self.params.running, grads.running, None)
-        xp = namespace(params.flat)
-        lengths = [
-            length
-            for a, b, start in pairs.values()
-            for length in (_length(xp, a - b), _length(xp, b if start is None else b - start))
+        updated, after = step.opt.update(params, grads.replace(flat=self._gradient), state)
+        compared = [
+            Compared("loss", self.value, value),
+            Compared("gradient", self._gradient, grads.flat),
+            Compared("parameters", self.params.flat, updated.flat, params.flat),
         ]
-        sizes = [_length(xp, b) for _, b, _ in pairs.values()]
-        found = to_host(xp.stack([*lengths, *sizes])).tolist()
-        eps = float(np.finfo(dtype_name(params.flat)).eps)
-        for i, what in enumerate(pairs):
-            apart, change, size = found[2 * i], found[2 * i + 1], found[2 * len(pairs) + i]
-            # Where the eager step is not finite there is nothing to compare.
-            if math.isfinite(size) and not apart <= 10 * eps**0.5 * change + 8 * eps * size:
-                far = f"{apart:.1e}, where the eager one is {size:.1e}"
-                return f"the {what} of its first step is off by {far}"
-        return ""
-
-
-def _length(xp: Any, x: Array) -> Array:
-    """Compute the Euclidean norm of all numbers; they are scaled, so that no square overflows."""
-    largest = xp.max(xp.abs(x))
-    scale = xp.where(largest > 0.0, largest, xp.ones_like(largest))
-    return largest * xp.sqrt(xp.sum(xp.square(x / scale)))
-
-
-def _captured(stream: Any, launches: Callable[[], None]) -> Any:
-    """Make the graph of what is launched on a stream."""
-    stream.begin_capture()
-    try:
-        launches()
-    except BaseException:
-        # A capture that failed cannot be ended without an error.
-        with contextlib.suppress(Exception):
-            stream.end_capture()
-        raise
-    return stream.end_capture()
+        for name, slot in self._places.slots.items():
+            compared.append(Compared(f'slot "{name}"', slot.flat, after.slots[name].flat))
+        if self.params.running is not None:
+            compared.append(Compared("running statistics", self.params.running, grads.running))
+        return difference(compared)
 
 
 def _owned(params: Parameters) -> Parameters:

@@ -101,7 +101,7 @@ class _Planned:
             step, _traced(self._places.params), before, leaves, noise, given_lr, named
         )
         arguments = [*(leaf for leaf in leaves if leaf is not None), *numbers]
-        plan = make_plan(*recorded, arguments, small_too=small_too)
+        plan = make_plan(*recorded[:3], arguments, small_too=small_too)
         self._run, self._value = plan.run, plan.outputs[0]
         self.steps_left = math.inf if plan.complete else PATIENCE
 

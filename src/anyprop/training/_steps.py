@@ -40,7 +40,8 @@ class ManyAtOnce:
     Parameters
     ----------
     loop : callable
-        ``(params, state, data, batches) -> (params, state, values)``; a `JittedLoop` or `GraphLoop`.
+        ``(params, state, data, batches) -> (params, state, values)``; a `JittedLoop` or `GraphLoop`. The
+        values are a list of floats, or an array of shape (K,).
     most : int >= 1
         How many batches `loop` takes at most.
     inputs : Inputs

@@ -178,7 +178,7 @@ class Run:
         self._begin()
         self._before = self._state
         self._params, self._state, value = step(self._params, self._state, **batch)
-        self._end([value])
+        self._end([value], 1)
 
     def advance_by(
         self, steps: Callable[..., Any], data: Mapping[str, Any], batches: Sequence[Any]
@@ -187,7 +187,8 @@ class Run:
         self._begin()
         self._params, self._state, values = steps(self._params, self._state, data, batches)
         self._before = self._state._replace(step=self._state.step - 1)
-        self._end(values)
+        # On CuPy all losses are one vector.
+        self._end([values] if hasattr(values, "dtype") else values, len(batches))
 
     def _begin(self) -> None:
         if self._must_keep:
@@ -196,9 +197,9 @@ class Run:
         self._last_lr = None
         self.amid_step = True
 
-    def _end(self, values: Sequence[Any]) -> None:
-        self.step += len(values)
-        self.batch += len(values)
+    def _end(self, values: Sequence[Any], count: int) -> None:
+        self.step += count
+        self.batch += count
         self._unread.extend(values)
         self.amid_step = False
 
@@ -210,13 +211,14 @@ class Run:
         TrainingDivergedError
             One of them is NaN or infinite, or a parameter is.
         """
-        # Those that are in the history already are there because Ctrl-C ended this function before.
-        values = self._unread[len(self._unread) - (self.step - len(self.history.losses)) :]
-        if not values:
+        new = self.step - len(self.history.losses)
+        if not new:
             return []
         xp = self.params.xp
         with np.errstate(all="ignore"):
-            *losses, largest = read([*values, xp.max(xp.abs(self.params.flat))])
+            *losses, largest = read([*self._unread, xp.max(xp.abs(self.params.flat))])
+        # Those before them are in the history, where Ctrl-C left them when it ended this function.
+        losses = losses[-new:]
         for value in losses:
             if not math.isfinite(value):
                 raise self._diverged(f"the loss is {value}", len(self.history.losses) + 1)
