@@ -6,14 +6,14 @@ same way; what is left is written out with its numbers.
 
 from __future__ import annotations
 
-import sys
+import traceback
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from anyprop._typing import Namespace
 from anyprop.backend import to_host
 from anyprop.testing.calls import (
     CONVERSION,
@@ -38,9 +38,12 @@ from anyprop.testing.judging import (
     judge,
     judge_error,
 )
+from anyprop.testing.namespaces import header
 from anyprop.testing.place import Place
 
 _NAMES = "xyzuvw"
+_READ = "np.asarray({0})"
+_FILE = "<reproducer>"
 
 
 def repeated(call: Call, place: Place) -> Fault | None:
@@ -108,7 +111,78 @@ def _rounded(host: Any, *, digits: int) -> Any:
     return np.asarray([float(f"{v:.{digits}g}") for v in host.flat], host.dtype).reshape(host.shape)
 
 
-def write(call: Call, fault: Fault, place: Place) -> str:
+def shown(call: Call, fault: Fault, place: Place) -> tuple[Fault, str]:
+    """Make a call smaller and write it as a program that fails as the call did.
+
+    Parameters
+    ----------
+    call : Call
+        A call that failed.
+    fault : Fault
+        What was wrong.
+    place : Place
+        Where it was made.
+
+    Returns
+    -------
+    fault, program
+        What is wrong with the smallest call, and lines that raise for this reason; those of the call
+        as it was if they alone do, and no lines if none do.
+    """
+    for made, found in (smallest(call, fault, place), (call, fault)):
+        for program in written(made, found, place):
+            if _raises(program, found, place):
+                return found, program
+    return fault, ""
+
+
+def _raises(program: str, fault: Fault, place: Place) -> bool:
+    """Run a program; return whether its last line raises what the fault says."""
+    error, line = run_program(program, place)
+    if line != len(program.splitlines()):
+        return False
+    if fault.kind == RAISES:
+        return type(error).__name__ == fault.error
+    if fault.kind == UNREADABLE:
+        return True
+    expected = {MISSING: (AttributeError,), NAMESPACE: (AssertionError, TypeError)}
+    return isinstance(error, expected.get(fault.kind, (AssertionError,)))
+
+
+def run_program(program: str, place: Place) -> tuple[Exception | None, int]:
+    """Run a program in a namespace of its own.
+
+    Parameters
+    ----------
+    program : str
+        Lines of Python.
+    place : Place
+        Gives `xp` where the program cannot import it.
+
+    Returns
+    -------
+    error, line : Exception or None, int
+        What it raised, and in which of its lines, from 1; None and 0 if it ran to its end.
+    """
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            exec(compile(program, _FILE, "exec"), {"xp": place.xp})
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        return error, next(frame.lineno or 0 for frame in frames if frame.filename == _FILE)
+    return None, 0
+
+
+def written(call: Call, fault: Fault, place: Place) -> list[str]:
+    """Write a call as the programs that may show what is wrong, the likeliest first."""
+    if fault.kind != UNREADABLE:
+        return [write(call, fault, place)]
+    # What a lazy library cannot compute at all, and what it cannot hand to NumPy.
+    return [write(call, fault, place, read=read) for read in ("bool(xp.all({0} == {0}))", _READ)]
+
+
+def write(call: Call, fault: Fault, place: Place, read: str = _READ) -> str:
     """Write a call and what it should give as a program.
 
     Parameters
@@ -119,11 +193,14 @@ def write(call: Call, fault: Fault, place: Place) -> str:
         What is wrong.
     place : Place
         Where it fails.
+    read : str
+        How an array is read, for UNREADABLE.
 
     Returns
     -------
     str
-        Lines that raise when they are run, on the namespace at fault.
+        Lines whose last one raises when they are run on the namespace at fault, if the call alone is
+        what fails.
     """
     lines = header(place.xp)
     if fault.kind == MISSING:
@@ -162,21 +239,13 @@ def write(call: Call, fault: Fault, place: Place) -> str:
         lines += [expression, *_wrong(fault, written)]
     elif fault.kind == UNREADABLE:
         result = next(names)
-        lines += [f"{result} = {expression}", f"bool(xp.all({result} == {result}))  # {fault.text}"]
+        lines += [f"{result} = {expression}", f"{read.format(result)}  # {fault.text}"]
     else:
         result = next(names)
         lines += [f"{result} = {expression}", *_wrong(fault, result)]
-    if any("np." in line for line in lines):
+    if any("np." in line.partition("#")[0] for line in lines):
         lines.insert(0, "import numpy as np")
     return "\n".join(lines)
-
-
-def header(xp: Namespace) -> list[str]:
-    """Write the imports: NumPy and the namespace, if it is a module that can be imported."""
-    name = getattr(xp, "__name__", "")
-    if name in sys.modules:
-        return [f"import {name} as xp"]
-    return [f"# xp is {name or repr(xp)}"]
 
 
 class _Source(str):
@@ -188,8 +257,7 @@ class _Source(str):
 
 def _expression(call: Call, args: Any, kwargs: Any) -> str:
     if call.form == FUNCTION:
-        given = {key: value for key, value in kwargs.items() if value != "None"}
-        inside = [repr(a) for a in args] + [f"{key}={value!r}" for key, value in given.items()]
+        inside = [repr(a) for a in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
         return f"xp.{call.name}({', '.join(inside)})"
     if call.form == CONVERSION:
         return f"{call.name}({args[0]})"
