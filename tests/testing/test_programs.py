@@ -30,6 +30,23 @@ def test_a_call_that_fails_only_after_others_is_shown_with_its_check():
         exec(outcome.reproducer, {})
 
 
+def test_a_check_is_shown_on_the_device_on_which_it_fails(monkeypatch):
+    """The calls of a compiled step cannot be watched."""
+    strict = ap.get_namespace("array_api_strict")
+    exp = strict.exp
+
+    def wrong(x):
+        return exp(x) + (1.0 if x.device == strict.Device("device1") else 0.0)
+
+    monkeypatch.setattr(strict, "exp", wrong)
+    only = "compiled training/relu-rmsprop"
+    (outcome,) = ap.check_backend(strict, device="device1", only=only, speed=False).outcomes
+    assert "devices()[" in outcome.reproducer
+    with pytest.raises(AssertionError):
+        exec(outcome.reproducer, {})
+    assert ap.check_backend(strict, only=only, speed=False).passed
+
+
 def test_what_does_not_fail_again_is_said_and_not_shown():
     calls = []
 

@@ -22,8 +22,9 @@ from anyprop.testing.calls import Call
 from anyprop.testing.check import Here, Library, choose
 from anyprop.testing.checks import Check
 from anyprop.testing.judging import RAISES, Fault
+from anyprop.testing.programs import whole_program
 from anyprop.testing.reproducer import write
-from anyprop.testing.running import FAILED, NOT_RUN, Furthest, Outcome, watch, whole_program
+from anyprop.testing.running import FAILED, NOT_RUN, Furthest, Outcome, watch
 from anyprop.testing.snippets import Snippet
 
 # Checks of a group that may end the process; each costs a start, so the rest is left out.
@@ -259,7 +260,7 @@ class _Session:
         (check,) = choose(name)
         if isinstance(check, Snippet):
             return check.program(self._here.place.xp)
-        return whole_program(name, self._here.place.xp)
+        return whole_program(name, self._here.place)
 
     def trace(self, name: str, path: str) -> None:
         """Write each call of a check into a file before it is made."""

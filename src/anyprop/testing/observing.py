@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anyprop._typing import Array, Namespace
-from anyprop.backend import device_of, name_of, to_host
+from anyprop.backend import device_of, to_host
 from anyprop.testing.calls import (
     ATTRIBUTE,
     CONVERSION,
@@ -115,7 +115,8 @@ class ObservedNamespace:
 
     def __init__(self, place: Place, tell: Tell, begin: Begin = lambda call: None) -> None:
         # The library goes by names, and takes an array of NumPy for NumPy's without asking.
-        self.__name__ = "observed NumPy" if place.name == "numpy" else name_of(place.xp)
+        name = getattr(place.xp, "__name__", place.name)
+        self.__name__ = "observed NumPy" if place.name == "numpy" else name
         self._place, self._tell, self._begin = place, tell, begin
         self._type = type("ObservedArray", (ObservedArray,), {"_observer": self, "__slots__": ()})
 

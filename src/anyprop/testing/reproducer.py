@@ -6,8 +6,6 @@ same way; what is left is written out with its numbers.
 
 from __future__ import annotations
 
-import traceback
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -43,7 +41,6 @@ from anyprop.testing.place import Place
 
 _NAMES = "xyzuvw"
 _READ = "np.asarray({0})"
-_FILE = "<reproducer>"
 
 
 def repeated(call: Call, place: Place) -> Fault | None:
@@ -111,69 +108,6 @@ def _rounded(host: Any, *, digits: int) -> Any:
     return np.asarray([float(f"{v:.{digits}g}") for v in host.flat], host.dtype).reshape(host.shape)
 
 
-def shown(call: Call, fault: Fault, place: Place) -> tuple[Fault, str]:
-    """Make a call smaller and write it as a program that fails as the call did.
-
-    Parameters
-    ----------
-    call : Call
-        A call that failed.
-    fault : Fault
-        What was wrong.
-    place : Place
-        Where it was made.
-
-    Returns
-    -------
-    fault, program
-        What is wrong with the smallest call, and lines that raise for this reason; those of the call
-        as it was if they alone do, and no lines if none do.
-    """
-    for made, found in (smallest(call, fault, place), (call, fault)):
-        for program in written(made, found, place):
-            if _raises(program, found, place):
-                return found, program
-    return fault, ""
-
-
-def _raises(program: str, fault: Fault, place: Place) -> bool:
-    """Run a program; return whether its last line raises what the fault says."""
-    error, line = run_program(program, place)
-    if line != len(program.splitlines()):
-        return False
-    if fault.kind == RAISES:
-        return type(error).__name__ == fault.error
-    if fault.kind == UNREADABLE:
-        return True
-    expected = {MISSING: (AttributeError,), NAMESPACE: (AssertionError, TypeError)}
-    return isinstance(error, expected.get(fault.kind, (AssertionError,)))
-
-
-def run_program(program: str, place: Place) -> tuple[Exception | None, int]:
-    """Run a program in a namespace of its own.
-
-    Parameters
-    ----------
-    program : str
-        Lines of Python.
-    place : Place
-        Gives `xp` where the program cannot import it.
-
-    Returns
-    -------
-    error, line : Exception or None, int
-        What it raised, and in which of its lines, from 1; None and 0 if it ran to its end.
-    """
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            exec(compile(program, _FILE, "exec"), {"xp": place.xp})
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        return error, next(frame.lineno or 0 for frame in frames if frame.filename == _FILE)
-    return None, 0
-
-
 def written(call: Call, fault: Fault, place: Place) -> list[str]:
     """Write a call as the programs that may show what is wrong, the likeliest first."""
     if fault.kind != UNREADABLE:
@@ -210,7 +144,7 @@ def write(call: Call, fault: Fault, place: Place, read: str = _READ) -> str:
         lines = ["import jax", 'jax.config.update("jax_enable_x64", True)', *lines]
     device = ""
     if place.device is not None:
-        lines.append(f"device = {_device(place)}")
+        lines.append(f"device = {device_source(place)}")
         device = ", device=device"
     names = iter(_NAMES)
     arrays: list[str] = []
@@ -321,7 +255,8 @@ def _numbers(host: Any) -> str:
     return str(host[()])
 
 
-def _device(place: Place) -> str:
+def device_source(place: Place) -> str:
+    """Write the device of a place."""
     info = getattr(place.xp, "__array_namespace_info__", None)
     listed = list(info().devices()) if info is not None else []
     if place.device in listed:

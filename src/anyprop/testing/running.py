@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import said
-from anyprop._typing import Array, Namespace
+from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, name_of, namespace
 from anyprop.testing.calls import Call
 from anyprop.testing.checks import Check, Results
 from anyprop.testing.judging import NUMPY, Fault, Verdict
-from anyprop.testing.namespaces import header
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.place import Place
-from anyprop.testing.reproducer import run_program, shown
+from anyprop.testing.programs import run_program, shown, whole_program
 from anyprop.testing.snippets import READ_BY_NUMPY, Snippet
 from anyprop.testing.ulps import distances, largest
 
@@ -153,19 +152,7 @@ def _compared(check: Check, place: Place, dtype: str, ulps: dict[str, float]) ->
 def _whole(check: Check, place: Place, dtype: str) -> str:
     """Write a whole check as a program that fails; empty if it does not fail again."""
     wrong, fault, _ = _run(check, place, dtype, {}, {})
-    return whole_program(check.id, place.xp) if wrong or fault is not None else ""
-
-
-def whole_program(name: str, xp: Namespace) -> str:
-    """Write the program that runs one check and fails if it does not pass."""
-    return "\n".join(
-        [
-            "import anyprop as ap",
-            *header(xp),
-            f"report = ap.check_backend(xp, only={name!r}, speed=False)",
-            "assert report.passed, report",
-        ]
-    )
+    return whole_program(check.id, place) if wrong or fault is not None else ""
 
 
 def watch(
