@@ -27,7 +27,7 @@ BACKENDS = {
     "array_api_strict": [],
     "torch": ["torch==2.13.0"],  # a fixed version, so that pip can take a CPU build from disk
     "jax": ["jax", "optax", "keras"],
-    "cupy": ["cupy-cuda13x[ctk]", "nvmath-python[cu13]"],
+    "cupy": ["cupy-cuda13x[ctk]"],
 }
 
 

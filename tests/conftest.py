@@ -100,7 +100,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--with",
         action="append",
         default=[],
-        choices=["cc", "chromium", "mpi", *FOLDERS],
+        choices=["cc", "chromium", "cupy_wheel", "mpi", *FOLDERS],
         help="run the tests, too, that need what is no backend",
     )
 

@@ -53,13 +53,13 @@ class FakeNccl:
     def __init__(self) -> None:
         self.log: list[Any] = []
         self.hosts: dict[int, Any] = {}
-        self.uid = tuple(range(-64, 64))
+        self.uid = bytes(range(128))
 
-    def get_unique_id(self) -> tuple[int, ...]:
+    def get_unique_id(self) -> bytes:
         return self.uid
 
-    def NcclCommunicator(self, ndev: int, commId: tuple[int, ...], rank: int) -> Any:
-        assert type(commId) is tuple
+    def NcclCommunicator(self, ndev: int, commId: bytes, rank: int) -> Any:
+        assert type(commId) is bytes
         assert commId == self.uid, "the id of rank 0, whatever rank it is"
         assert 0 <= rank < ndev
         return _FakeRank(self, rank)
@@ -115,13 +115,14 @@ def installed(*, gpus: int = 4) -> Iterator[Any]:
 
     runtime = types.SimpleNamespace(getDeviceCount=lambda: gpus)
     cupy.cuda = types.SimpleNamespace(
-        nccl=FakeNccl(), runtime=runtime, Device=Device, get_current_stream=lambda: stream
+        runtime=runtime, Device=Device, get_current_stream=lambda: stream
     )
     cupy.ascontiguousarray = lambda array: array
     cupy.log = log
     cupyx.empty_pinned = lambda shape, dtype=float, order="C": np.empty(shape, dtype, order)
-    before = {name: sys.modules.get(name) for name in ("cupy", "cupyx")}
-    sys.modules |= {"cupy": cupy, "cupyx": cupyx}
+    before = {name: sys.modules.get(name) for name in ("cupy", "cupyx", "cupy.cuda.nccl")}
+    nccl = FakeNccl()
+    sys.modules |= {"cupy": cupy, "cupyx": cupyx, "cupy.cuda.nccl": nccl}
     backend._NAMESPACE_OF_TYPE[Array] = namespace
     try:
         yield cupy

@@ -62,6 +62,18 @@ class Layout:
 
     entries: tuple[Entry, ...]
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Kept, since each step of a compiled loop looks its arrays' layout up.
+        return hash(self.entries)
+
+    def __reduce__(self) -> Any:
+        # Without what is kept: another process hashes strings otherwise.
+        return Layout, (self.entries,)
+
     @classmethod
     def of(cls, specs: Mapping[str, Spec]) -> Layout:
         """Lay out the arrays of `specs` one behind the other."""

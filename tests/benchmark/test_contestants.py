@@ -30,7 +30,7 @@ HERE = {
     "jax": ["anyprop-jax", "anyprop-jax-compiled", "anyprop-jax-loop", "jax-jit", "jax-scan"],
 }
 LATER = {"torch-compile", "torch-graph", "floor-streams", "anyprop-cupy", "anyprop-cupy-compiled"}
-LATER |= {"anyprop-torch-compiled", "anyprop-cupy-compiled-nvmath", "anyprop-cupy-loop"}
+LATER |= {"anyprop-torch-compiled", "anyprop-cupy-loop"}
 
 
 def problem(name, **changes):

@@ -73,21 +73,21 @@ def test_the_steps_are_those_of_the_step(t, weighted, device):
 
 
 def test_what_a_call_does(device):
-    """It copies the rows; each step writes its numbers and launches the graph, which does the rest."""
+    """It copies the rows and numbers of all steps; a step launches the graph, which does the rest."""
     step, params, state, data, rng = _start(ap.RMSProp())
     loop, there = GraphLoop(step, 3), {name: put(array) for name, array in data.items()}
     params, state = put_params(params), put_state(state)
     params, state, _ = loop(params, state, there, _rows(rng, 20, (6,)))
     begin, end = device.log.index("begin capture"), device.log.index("end capture")
     captured = device.log[begin + 1 : end]
-    assert captured[:2] == ["anyprop_gather", "anyprop_gather"]
+    assert captured[0] == "anyprop_gather"
     assert captured[-1] == "anyprop_store"
-    assert captured.count("anyprop_gather") == 2
+    assert captured.count("anyprop_gather") == 1
     assert "allocate" not in captured
     device.log.clear()
     loop(params, state, there, _rows(rng, 20, (6, 6, 6)))
     # at last, a copy of the losses, which the caller keeps
-    assert device.log == ["copy", *["anyprop_numbers", "launch"] * 3, "allocate"]
+    assert device.log == ["copy", "copy", *["launch"] * 3, "allocate"]
 
 
 def test_other_data_are_read_where_they_lie(device):
@@ -136,9 +136,10 @@ def test_a_run_of_fit(device, one_device):
     ours = ap.fit(NET, put_params(params), (put(data["x"]), put(data["t"])), **options)
     np.testing.assert_allclose(ours.history.losses, wanted.history.losses, rtol=1e-5)
     assert device.log.count("begin capture") == 2  # batches of 6, and one of 2 in each epoch
-    assert device.log.count("launch") == 4 * epochs
-    # but for the checks of the data, losses are read once in an epoch
-    assert device.log[device.log.index("launch") :].count("read") == epochs
+    assert device.log.count("launch") == 4 * epochs + 2  # and the first step of each, on copies
+    # but for the checks of the data, and of each graph by its first step, losses are read once in an
+    # epoch
+    assert device.log[device.log.index("launch") :].count("read") == epochs + 2
 
 
 def test_it_is_for_one_process(device):
@@ -151,7 +152,44 @@ def test_it_is_for_one_process(device):
     assert compiled_loop(parallel, xp, 5) is None
 
 
-def test_without_nvmath_there_is_none():
-    with cuda_on_host.installed(nvmath=False):
+def test_without_cublaslt_there_is_none():
+    with cuda_on_host.installed(products=False):
         step = ap.make_step(NET, LOSS, ap.SGD())
         assert compiled_loop(step, backend.namespace(put(np.ones(2))), 5) is None
+
+
+def test_a_graph_whose_first_step_is_wrong_changes_nothing(device):
+    step, params, state, data, rng = _start(ap.SGD())
+    there = {name: put(array) for name, array in data.items()}
+    device.spoiled, ours = "product", put_params(params)
+    with (
+        pytest.warns(RuntimeWarning, match="one by one, since the .* off by"),
+        pytest.raises(TraceError, match="off by"),
+    ):
+        GraphLoop(step, 1)(ours, put_state(state), there, _rows(rng, 20, (6,)))
+    np.testing.assert_array_equal(ours.flat.view(np.ndarray), params.flat)
+
+
+def test_a_mistake_in_what_makes_a_graph_is_no_reason_to_do_without(device, monkeypatch):
+    step, params, state, data, rng = _start(ap.SGD())
+    there = {name: put(array) for name, array in data.items()}
+    monkeypatch.setattr("anyprop.compiled.graph.Launches", None)
+    with pytest.raises(TypeError, match="NoneType") as told:
+        GraphLoop(step, 1)(put_params(params), put_state(state), there, _rows(rng, 20, (6,)))
+    assert not isinstance(told.value, TraceError)
+
+
+def test_the_articles_step_takes_fifteen_nodes(device):
+    """One gathers, eight are products; the loss takes three, two ReLUs one each, the update one."""
+    net, opt, rng = ap.MLP([784, 200, 200, 10]), ap.RMSProp(), np.random.default_rng(0)
+    params = net.init(8)
+    x, t = rng.random((100, 784), dtype="float32"), rng.integers(0, 10, 100)
+    data = {"x": put(x), "t": put(t), "sample_weight": None}
+    loop = GraphLoop(ap.make_step(net, LOSS, opt), 3)
+    ours, state = put_params(params), put_state(opt.init(params))
+    ours, state, _ = loop(ours, state, data, [np.arange(100)])
+    begin, end = device.log.index("begin capture"), device.log.index("end capture")
+    assert end - begin - 1 == 15
+    device.log.clear()
+    loop(ours, state, data, [np.arange(100)] * 3)
+    assert device.log == ["copy", "copy", "launch", "launch", "launch", "allocate"]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from anyprop._checks import unknown
 from anyprop.cli import backends, bench, check, compare, export, inspect, predict, train
 from anyprop.cli._parser import Parser, VersionAction, WrongCallError
+from anyprop.cli._printing import safe_printing
 from anyprop.cli._termination import EXIT_CODE, Terminated
 
 COMMANDS = {
@@ -40,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["train", "--steps", "0"])
     2
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    with safe_printing():
+        return _main(sys.argv[1:] if argv is None else list(argv))
+
+
+def _main(argv: list[str]) -> int:
     try:
         if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
             raise WrongCallError(unknown("command", argv[0], COMMANDS))

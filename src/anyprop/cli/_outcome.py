@@ -24,7 +24,8 @@ from anyprop.training.history import History
 from anyprop.training.resume import ResumeError
 from anyprop.training.run import TrainingDivergedError
 
-FINISHED, STOPPED, INTERRUPTED, DIVERGED = "finished", "stopped early", "interrupted", "diverged"
+FINISHED, STOPPED, INTERRUPTED = "finished", "stopped early", "interrupted"
+DIVERGED, FAILED = "diverged", "failed"
 
 
 class Outcome(NamedTuple):
@@ -40,7 +41,7 @@ class Outcome(NamedTuple):
     @property
     def exit_code(self) -> int:
         """What the command returns."""
-        return {INTERRUPTED: 130, DIVERGED: 1}.get(self.ended, 0)
+        return {INTERRUPTED: 130, DIVERGED: 1, FAILED: 1}.get(self.ended, 0)
 
 
 class Result(NamedTuple):
@@ -94,6 +95,11 @@ def train(
         raise WrongCallError(error) from error
     except TrainingDivergedError as error:
         params, history, ended, problem = error.params, error.history, DIVERGED, str(error)
+    except Exception as error:
+        if not isinstance(getattr(error, "history", None), History):  # before any work
+            raise
+        params, history, ended = error.params, error.history, FAILED  # type: ignore[attr-defined]
+        problem = f"the training ended early, and what was trained is kept: {error}"
     return Outcome(params, history, steps, time.perf_counter() - began, ended, problem)
 
 

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
     p = to_host(Softmax().forward(params, predict(net, params, x))[0])
     labels = None if t is None else to_host(t)
     if args.out is not None:
-        _write(Path(args.out), p, labels)
+        try:
+            _write(Path(args.out), p, labels)
+        except OSError as error:
+            raise WrongCallError(f"cannot write {args.out}: {error.strerror}") from None
     print(_summary(p, labels))
     return 0
 
@@ -82,6 +89,18 @@ def _write(path: Path, p: Any, labels: Any) -> None:
     columns = {"index": range(len(p)), "predicted": p.argmax(axis=1), "probability": p.max(axis=1)}
     if labels is not None:
         columns["label"] = labels
+    if not path.is_file():  # a pipe or a device
+        _write_rows(path, columns)
+        return
+    path = path.resolve()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".anyprop-") as folder:
+        whole = Path(folder) / path.name
+        _write_rows(whole, columns)
+        shutil.copymode(path, whole)
+        os.replace(whole, path)  # the older file stays until the new one is whole
+
+
+def _write_rows(path: Path, columns: Mapping[str, Any]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -34,6 +34,7 @@ _FORMS: dict[Any, str] = COMPARISONS | {
     np.log1p: "log1p({0})",
     np.tanh: "tanh({0})",
     np.sign: "{0} > 0 ? 1 : {0} < 0 ? -1 : {0}",
+    np.isfinite: "{0} - {0} == 0",
     np.maximum: "{0} >= {1} || {0} != {0} ? {0} : {1}",
     np.minimum: "{0} <= {1} || {0} != {0} ? {0} : {1}",
     np.clip: "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
@@ -174,6 +175,7 @@ def _operands(call: Call, names: dict[Value, str]) -> list[str]:
 
 
 def _number(x: float) -> str:
+    """Write a constant; a quotient that is one would be computed at run time, in double precision."""
     if math.isnan(x):
-        return "0.0 / 0.0"
-    return repr(float(x)) if math.isfinite(x) else f"{math.copysign(1.0, x)} / 0.0"
+        return "__int_as_float(0x7fc00000)"
+    return repr(float(x)) if math.isfinite(x) else "-" * (x < 0) + "__int_as_float(0x7f800000)"

@@ -4,7 +4,7 @@ NumPy     the first call is recorded; later ones repeat it into the same buffers
           elementwise calls and sums that follow each other in one loop if numba is installed
           (`fusion.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
-CuPy      a CUDA graph if nvmath-python is installed (`graph.py`; in `fit` one that takes its batches by
+CuPy      a CUDA graph if cuBLASLt is installed (`graph.py`; in `fit` one that takes its batches by
           itself, `graph_loop.py`); else each operation as it comes, with the optimizer's update in one
           kernel (`fused_update.py`)
 PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
@@ -21,8 +21,9 @@ from typing import Any
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace
+from anyprop.compiled import cublaslt
 from anyprop.compiled.fused_update import FusedUpdateStep
-from anyprop.compiled.graph import graph_step, has_products
+from anyprop.compiled.graph import graph_step
 from anyprop.compiled.graph_loop import GraphLoop
 from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
@@ -130,12 +131,12 @@ def compiled_loop(
     Returns
     -------
     JittedLoop, GraphLoop or None
-        On JAX, and on CuPy with nvmath-python, for a step of one process.
+        On JAX, and on CuPy with cuBLASLt, for a step of one process.
     """
     if not isinstance(step, Step):
         return None
     backend = name_of(xp)
-    if backend == "cupy" and has_products():
+    if backend == "cupy" and cublaslt.is_available():
         return GraphLoop(step, most)
     return JittedLoop(step, most) if backend == "jax" else None
 

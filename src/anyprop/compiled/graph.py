@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
+import math
 import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from anyprop import _tree
 from anyprop._typing import Array
-from anyprop.backend import dtype_name, namespace
+from anyprop.backend import dtype_name, namespace, to_host
+from anyprop.compiled import cublaslt
 from anyprop.compiled.cuda_kernels import kernel_source
 from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.compiled.launches import Launches
@@ -32,6 +34,9 @@ from anyprop.network import check_batch
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
 from anyprop.training.step import Step
+
+# Some releases of cuBLASLt choose no product while another thread is capturing.
+_capturing = threading.Lock()
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
 
@@ -47,22 +52,17 @@ def graph_step(step: Step) -> Run:
     Returns
     -------
     callable
-        A `GraphStep`; a `FusedUpdateStep` where nvmath-python is missing.
+        A `GraphStep`; a `FusedUpdateStep` where cuBLASLt is missing.
 
     Warns
     -----
     RuntimeWarning
         It is missing.
     """
-    if not has_products():
-        _warn('it needs nvmath-python; install the extra "anyprop[graph]"', stacklevel=5)
+    if not cublaslt.is_available():
+        _warn('it needs cuBLASLt, which pip installs with CuPy\'s extra "ctk"', stacklevel=5)
         return FusedUpdateStep(step)
     return GraphStep(step)
-
-
-def has_products() -> bool:
-    """Tell whether nvmath-python is installed, whose products can be captured."""
-    return importlib.util.find_spec("nvmath") is not None
 
 
 class GraphStep:
@@ -92,32 +92,51 @@ class GraphStep:
         graphs: dict[Any, Graph | None] = self._of_thread.__dict__
         batch = [x, t, sample_weight, *_tree.leaves(noise)]
         key = (params.layout, params.flat.dtype, *map(kind_of, batch))
-        reason = ""
+        reason, before = "", None
         if key not in graphs:
             try:
                 check_together(params, batch)
+            except (TypeError, ValueError):  # the eager step says it in its own words
+                return self._uncaptured(
+                    params, state, x, t, noise=noise, sample_weight=sample_weight
+                )
+            try:
                 empty = namespace(params.flat).empty
                 places = [
                     leaf if leaf is None else empty(leaf.shape, dtype=leaf.dtype) for leaf in batch
                 ]
+                before = params.copy(), state.copy()
                 graphs[key] = Graph(self._step, params, state, places, noise)
-            except TraceError as error:
-                reason = str(error)
-            except Exception as error:  # CuPy, CUDA and nvmath-python each raise their own
-                reason = f"{type(error).__name__}: {error}"
+            except refusals() as error:
+                reason = reason_of(error)
         graph = graphs.get(key)
         if graph is not None:
             graph.fill(params, state)
             for place, leaf in zip(graph.batch, batch, strict=True):
                 if place is not None:
                     place[...] = leaf
-            return graph.params, graph.launch(state), graph.value.copy()
+            done = graph.params, graph.launch(state), graph.value.copy()
+            reason = "" if before is None else graph.difference(self._step, *before, batch, noise)
+            if before is None or not reason:
+                return done
+            params, state = before
         # This raises what is wrong with a batch, if that was the reason.
         done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
         if reason:
             graphs[key] = None
             _warn(reason.rstrip("."), stacklevel=4)
         return done
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """List what is raised if a step cannot be captured; all else is a mistake, and goes through."""
+    compiler = importlib.import_module("cupy").cuda.compiler
+    return TraceError, RuntimeError, MemoryError, compiler.CompileException
+
+
+def reason_of(error: Exception) -> str:
+    """Say why a step cannot be captured."""
+    return str(error) if isinstance(error, TraceError) else f"{type(error).__name__}: {error}"
 
 
 def _warn(reason: str, stacklevel: int) -> None:
@@ -156,8 +175,8 @@ class Graph:
     noise : tree
         The structure of the noise; None is a leaf.
     around : callable, optional
-        ``around(launches, value)`` gives what is captured: it calls `launches`, and may launch more
-        before, which fills the batch, and after, which reads the value.
+        ``around(launches, value, numbers)`` gives what is captured: it calls `launches`, and may
+        launch more before, which fills the batch and the numbers, and after, which reads the value.
 
     Attributes
     ----------
@@ -165,6 +184,8 @@ class Graph:
         As given.
     value : array, shape ()
         Where it puts the loss.
+    numbers : array, shape (K,)
+        Where it finds the learning rate and the scalars of the rule.
     """
 
     def __init__(
@@ -174,7 +195,7 @@ class Graph:
         state: OptimizerState,
         batch: list[Array | None],
         noise: Any,
-        around: Callable[[Callable[[], None], Array], Callable[[], None]] | None = None,
+        around: Callable[[Callable[[], None], Array, Array], Callable[[], None]] | None = None,
     ) -> None:
         self.batch = batch
         self._opt, self._around = step.opt, around
@@ -185,8 +206,8 @@ class Graph:
 
         xp = namespace(params.flat)
         names = ["lr", *self._opt.scalars(1, 1.0)]
-        vector = xp.empty(len(names), dtype=params.flat.dtype)
-        self._numbers = [vector[k, ...] for k in range(len(names))]
+        self.numbers = xp.empty(len(names), dtype=params.flat.dtype)
+        self._numbers = [self.numbers[k, ...] for k in range(len(names))]
         numbers = [self._stand_in(number) for number in self._numbers]
         self._write_numbers = kernel_source([], [n.value for n in numbers]).kernel(
             "anyprop_numbers"
@@ -197,7 +218,21 @@ class Graph:
         before = OptimizerState(0, 1.0, traced_slots, None if mask is None else self._traced(mask))
         scalars = dict(zip(names[1:], numbers[1:], strict=True))
         traced = self._traced(self._places.params)
-        self._capture(record_step(step, traced, before, leaves, noise, numbers[0], scalars))
+        kept: list[Traced] = []
+
+        def gradient(*args: Any, **options: Any) -> tuple[Traced, Parameters]:
+            value, grads = step.gradient(*args, **options)
+            kept.append(grads.flat)
+            return value, grads
+
+        watched = replace(step, gradient=gradient)
+        with _capturing:
+            recorded = record_step(watched, traced, before, leaves, noise, numbers[0], scalars)
+            made = {call.output for call in recorded.recording.calls}
+            # A step may be recorded more than once.
+            grads = next(flat for flat in kept if flat.value.base in made)
+            outputs, targets = [*recorded.outputs, grads], [*recorded.targets, None]
+            self._capture(RecordedStep(recorded.recording, outputs, targets))
         self._given.clear()
 
     def _stand_in(self, array: Any) -> Traced:
@@ -222,15 +257,16 @@ class Graph:
             arguments = {traced.value: array for traced, array in self._given}
             self._launches = launches = Launches(*recorded, arguments, stream)
             weakref.finalize(self, launches.close).atexit = False
-            self.value = launches.outputs[0]
-            work = launches if self._around is None else self._around(launches, self.value)
+            self.value, self._gradient = launches.outputs[0], launches.outputs[-1]
+            work: Callable[[], None] = launches
+            if self._around is not None:
+                work = self._around(launches, self.value, self.numbers)
             try:
                 work()
                 self._graph = _captured(stream, work)
             finally:
                 for array, values in zip(written, before, strict=True):
                     array[...] = values
-                launches.after_capture()
                 stream.synchronize()
 
     @property
@@ -247,8 +283,76 @@ class Graph:
         lr = self._opt.learning_rate(state)
         numbers = numbers_of_step(self._opt, state, lr, self.params.flat.dtype)
         self._write_numbers(*numbers, *self._numbers)
+        return self.launch_with_numbers(state)
+
+    def launch_with_numbers(self, state: OptimizerState) -> OptimizerState:
+        """Do a step whose numbers are there, or put there by what is captured with it."""
         self._graph.launch()
         return self._places.after(state)
+
+    def difference(
+        self,
+        step: Step,
+        params: Parameters,
+        state: OptimizerState,
+        batch: list[Array | None],
+        noise: Any,
+    ) -> str:
+        """Say how the last launch differs from the eager step beyond rounding; "" if it does not.
+
+        The loss and the gradient are compared with the eager ones, and what was updated with what the
+        eager rule makes of the graph's gradient: a rule such as Adam's turns the sign of a gradient
+        that is nothing but rounding into a whole update.
+
+        Parameters
+        ----------
+        step : Step
+            What the graph was made of.
+        params, state, batch, noise
+            What the launch began with.
+
+        Returns
+        -------
+        str
+        """
+        x, t, sample_weight, *drawn = batch
+        value, grads = step.gradient(
+            params, x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight
+        )
+        ours = grads.replace(flat=self._gradient)
+        updated, after = step.opt.update(params, ours, state)
+        pairs = {
+            "loss": (self.value, value, None),
+            "gradient": (self._gradient, grads.flat, None),
+            "parameters": (self.params.flat, updated.flat, params.flat),
+        }
+        for name, slot in self._places.slots.items():
+            pairs[f'slot "{name}"'] = (slot.flat, after.slots[name].flat, None)
+        if self.params.running is not None:
+            pairs["running statistics"] = (self.params.running, grads.running, None)
+        xp = namespace(params.flat)
+        lengths = [
+            length
+            for a, b, start in pairs.values()
+            for length in (_length(xp, a - b), _length(xp, b if start is None else b - start))
+        ]
+        sizes = [_length(xp, b) for _, b, _ in pairs.values()]
+        found = to_host(xp.stack([*lengths, *sizes])).tolist()
+        eps = float(np.finfo(dtype_name(params.flat)).eps)
+        for i, what in enumerate(pairs):
+            apart, change, size = found[2 * i], found[2 * i + 1], found[2 * len(pairs) + i]
+            # Where the eager step is not finite there is nothing to compare.
+            if math.isfinite(size) and not apart <= 10 * eps**0.5 * change + 8 * eps * size:
+                far = f"{apart:.1e}, where the eager one is {size:.1e}"
+                return f"the {what} of its first step is off by {far}"
+        return ""
+
+
+def _length(xp: Any, x: Array) -> Array:
+    """Compute the Euclidean norm of all numbers; they are scaled, so that no square overflows."""
+    largest = xp.max(xp.abs(x))
+    scale = xp.where(largest > 0.0, largest, xp.ones_like(largest))
+    return largest * xp.sqrt(xp.sum(xp.square(x / scale)))
 
 
 def _captured(stream: Any, launches: Callable[[], None]) -> Any:

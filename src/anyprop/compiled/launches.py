@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 
-from anyprop.compiled.cublaslt import RESULT_ALIGNMENT, Products
+from anyprop.compiled.cublaslt import Products
 from anyprop.compiled.cuda_kernels import KernelSource, can_be_written, kernel_source
 from anyprop.compiled.fusion import grouped
 from anyprop.compiled.recording import OUT, Call, Recording, Traced, TraceError, Value
@@ -26,6 +26,8 @@ from anyprop.compiled.row_kernels import (
     fits_in_rows,
     goes_through_rows,
     row_kernel,
+    sums_all,
+    total_kernel,
 )
 from anyprop.compiled.traced import join
 
@@ -58,7 +60,30 @@ class Rectified(NamedTuple):
         return self.kernel.outputs
 
 
-Unit: TypeAlias = Call | KernelSource | RowKernel | Rectified
+class Summed(NamedTuple):
+    """A product, and the sum of its second factor's columns.
+
+    Parameters
+    ----------
+    product, total : Call
+        Which read one array.
+    """
+
+    product: Call
+    total: Call
+
+    @property
+    def inputs(self) -> list[Value]:
+        """What it reads."""
+        return self.product.inputs
+
+    @property
+    def outputs(self) -> list[Value]:
+        """What it computes."""
+        return [self.product.output, self.total.output]
+
+
+Unit: TypeAlias = Call | KernelSource | RowKernel | Rectified | Summed
 
 
 class Launches:
@@ -101,7 +126,7 @@ class Launches:
         self._free: dict[tuple[int, str], list[Any]] = {}
         self._launches: list[Callable[[], Any]] = []
         self._products = Products(stream)
-        self.after_capture, self.close = self._products.after_capture, self._products.close
+        self.close = self._products.close
         try:
             self.outputs = self._bind_all(recording.calls, outputs, targets)
         except BaseException:
@@ -150,10 +175,6 @@ class Launches:
                     or vector.dtype != unit.output.dtype
                     or vector.size != source.size
                     or not vector.stand_in().flags.c_contiguous
-                    or (
-                        (_is_product(maker) or isinstance(maker, Rectified))
-                        and place.data.ptr % RESULT_ALIGNMENT
-                    )
                 ):
                     continue
                 self._arrays[source] = place.reshape(source.shape)
@@ -198,8 +219,17 @@ class Launches:
     def _bind(self, unit: Unit, places: list[Any]) -> None:
         if isinstance(unit, (KernelSource, RowKernel)):
             given = [self._array(value) for value in unit.inputs]
-            kind = "anyprop_fused" if isinstance(unit, KernelSource) else "anyprop_rows"
-            self._launches.append(partial(unit.kernel(kind), *given, *places))
+            kernel = unit.kernel() if isinstance(unit, RowKernel) else unit.kernel("anyprop_fused")
+            self._launches.append(partial(kernel, *given, *places))
+            return
+        if isinstance(unit, Summed):
+            a, b = map(self._array, unit.inputs)
+            launch = self._products.summed(a, b, *places)
+            if launch is not None:
+                self._launches.append(launch)
+                return
+            for call, place in zip(unit[:2], places, strict=True):
+                self._bind(call, [place])
             return
         (out,) = places
         if isinstance(unit, Rectified):
@@ -273,19 +303,40 @@ class Launches:
 
 def _units(calls: list[Call], results: list[Value]) -> list[Unit]:
     """Put calls into kernels and products; those whose results nobody reads are left out."""
+    calls = _losses_last(calls, results)
     found = grouped(calls, results, can_stand_in_rows, fits_in_rows, _kernel)
     units = [
-        kernel_source([unit], [unit.output])
-        if isinstance(unit, Call) and can_be_written(unit)
+        _kernel([unit], [unit.output])
+        if isinstance(unit, Call) and (can_be_written(unit) or sums_all(unit))
         else unit
         for unit in found
         if unit.outputs
     ]
-    return _rectified(units, results)
+    return _summed(_rectified(units, results))
 
 
 def _kernel(calls: list[Call], outputs: list[Value]) -> KernelSource | RowKernel:
+    if any(map(sums_all, calls)):
+        return total_kernel(calls, outputs)
     return (row_kernel if goes_through_rows(calls) else kernel_source)(calls, outputs)
+
+
+def _losses_last(calls: list[Call], results: list[Value]) -> list[Call]:
+    """Put sums that lead to the first result alone, which is the loss, behind all else.
+
+    Amid the calls, they would part those before from those after them, which can be one kernel.
+    """
+    kept = {result.base for result in results[1:]}
+    late: set[Value] = set()
+    for i, call in enumerate(calls):
+        if sums_all(call):
+            follow = {call.output}
+            for other in calls[i + 1 :]:
+                if any(value.base in follow for value in other.inputs):
+                    follow.add(other.output)
+            late |= set() if follow & kept else follow
+    first = [call for call in calls if call.output not in late]
+    return first + [call for call in calls if call.output in late]
 
 
 def _rectified(units: list[Call | KernelSource | RowKernel], results: list[Value]) -> list[Unit]:
@@ -321,6 +372,33 @@ def _rectifies(kernel: KernelSource, product: Value) -> bool:
         and maximum.arguments[:2] == (add.output, 0.0)
         and kernel.outputs == [maximum.output]
     )
+
+
+def _summed(units: list[Unit]) -> list[Unit]:
+    """Put products together with the sums of their second factors' columns."""
+    made_by = {value: i for i, unit in enumerate(units) for value in unit.outputs}
+    products = {unit.inputs[1]: i for i, unit in enumerate(units) if _is_product(unit)}
+    found: dict[int, Unit] = dict(enumerate(units))
+    for i, unit in enumerate(units):
+        k = products.get(unit.inputs[0], -1) if _sums_columns(unit) else -1
+        product = found.get(k)
+        # Both are done where the first of them was, so all that they read should be there by then.
+        if (
+            _sums_columns(unit)
+            and product is not None
+            and _is_product(product)
+            and all(made_by.get(v.base, -1) < min(i, k) for v in product.inputs)
+        ):
+            del found[i], found[k]
+            found[min(i, k)] = Summed(product, unit)
+    return [found[i] for i in sorted(found)]
+
+
+def _sums_columns(unit: Unit) -> TypeGuard[Call]:
+    if not isinstance(unit, Call) or unit.function != np.add.reduce:
+        return False
+    x, axis, *_ = unit.arguments
+    return len(x.shape) == 2 and axis in (0, -2) and x.dtype == unit.output.dtype
 
 
 def _is_join(unit: Unit) -> TypeGuard[Call]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import importlib
 import platform
+import warnings
 from typing import Any, NoReturn
-
-import numpy as np
 
 from anyprop._typing import Array
 from anyprop.backend import (
@@ -51,16 +50,18 @@ class NCCLCommunicator:
     def __init__(self, host: Communicator | None = None) -> None:
         get_namespace("cupy")
         self._cupy = importlib.import_module("cupy")
-        self._nccl = self._cupy.cuda.nccl
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # Without NCCL it warns; the error below says it better.
+            self._nccl = importlib.import_module("cupy.cuda.nccl")
         if not self._nccl.available:
             raise ImportError("this CuPy has no NCCL; pip install nvidia-nccl-cu13 (or -cu12).")
         self._host: Communicator = host or MPICommunicator()
         self.rank, self.size = self._host.rank, self._host.size
         self.local_rank = self._host.local_rank
         self._use_own_gpu()
-        # The id is a tuple of signed bytes; what rank 0 made replaces what the others put up for it.
-        uid = self._nccl.get_unique_id() if self.rank == 0 else (0,) * _ID_BYTES
-        uid = tuple(self._host.broadcast(np.asarray(uid, dtype=np.int64)).tolist())
+        uid = share(self._host, self._nccl.get_unique_id() if self.rank == 0 else None)
         self._ranks = self._nccl.NcclCommunicator(self.size, uid, self.rank)
 
     def all_reduce(self, array: Array) -> Array:
@@ -128,5 +129,4 @@ def _problem(gpus_of_ranks: list[tuple[str, int, str | None]]) -> str | None:
     return None
 
 
-_ID_BYTES = 128
 _DTYPES = {"float32": "NCCL_FLOAT32", "float64": "NCCL_FLOAT64", "float16": "NCCL_FLOAT16"}

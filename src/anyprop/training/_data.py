@@ -77,3 +77,7 @@ def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> Non
     host = to_host(sample_weight)
     if not (np.isfinite(host) & (host >= 0)).all():
         raise ValueError("sample_weight must hold finite numbers of at least 0.")
+    if not (host > 0).any():
+        raise ValueError(
+            "sample_weight holds no weight above 0, so there is nothing to learn from."
+        )

@@ -74,7 +74,15 @@ class Loop:
         self._settles = self.ranks.any(bool(self._settling))
 
     def go(self) -> bool:
-        """Train, and let the callbacks finish; tell whether a signal ended it."""
+        """Train; return whether a signal ended it. An error carries what was trained until then."""
+        try:
+            return self._go()
+        except Exception as error:
+            self.run.hand_over(error)
+            raise
+
+    def _go(self) -> bool:
+        """Train, and call the callbacks a last time; return whether a signal ended it."""
         run, interrupted = self.run, False
         try:
             self.train()

@@ -7,9 +7,10 @@ told. With one rank nothing of this costs anything.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,23 @@ class Ranks:
         self.several = communicator.size > 1
         self._seen: list[Array] = []
         self._seen_from = 0
+
+    @contextlib.contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """Raise on all ranks what is refused within on at least one of them."""
+        if not self.several:
+            yield
+            return
+        refusal: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # whatever it is, the others would wait for this rank
+            refusal = error
+        if self.any(refusal is not None):
+            told = self.communicator.gather(refusal and f"{type(refusal).__name__}: {refusal}")
+            named = [(rank, what) for rank, what in enumerate(told or ()) if what]
+            rank, what = share(self.communicator, named[0] if named else None)
+            raise refusal or ValueError(f"rank {rank} refused its arguments: {what}")
 
     def check_same(self, settings: Mapping[str, Any]) -> None:
         """Raise ValueError on all ranks if they were given different `settings`."""
@@ -83,15 +101,23 @@ class Ranks:
                 getattr(callback, event)(run, **options)
             return
         params, state, diverged = run.params, run.state, False
+        failure: Exception | None = None
         if self.communicator.rank == 0:
             try:
                 for callback in callbacks:
                     getattr(callback, event)(run, **options)
             except TrainingDivergedError:  # a checkpoint has read the losses
                 diverged = True
+            except Exception as error:  # whatever it is, the others wait for it
+                failure = error
         changed = params is not run.params or state is not run.state
-        flags = np.asarray([run.stopped, changed, diverged], dtype="float64")
-        stopped, changed, diverged = self.communicator.broadcast(flags).astype(bool).tolist()
+        flags = np.asarray([run.stopped, changed, diverged, failure is not None], dtype="float64")
+        stopped, changed, diverged, failed = (
+            self.communicator.broadcast(flags).astype(bool).tolist()
+        )
+        if failed:
+            told = share(self.communicator, failure and f"{type(failure).__name__}: {failure}")
+            raise failure or RuntimeError(f"a callback failed on rank 0: {told}")
         if diverged:
             self.read_losses(run)
         if stopped:

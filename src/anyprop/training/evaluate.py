@@ -3,8 +3,9 @@
     loss     = sum_i W_i value_i / sum_i W_i        batch i has the total weight W_i
     accuracy = (rows predicted right) / N
 
-so the results do not depend on the batches, which only bound the memory. The network computes as it
-does after training: no dropout, and running statistics instead of a batch's own.
+so the results do not depend on the batches, which only bound the memory. Rows are counted in whole
+numbers, and sums over batches are taken on the host, in float64. The network computes as it does after
+training: no dropout, and running statistics instead of a batch's own.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anyprop._checks import count, is_scalar_array
+from anyprop._checks import count
+from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, create, dtype_name
+from anyprop.backend import check_same_place, dtype_name
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.serial import SerialCommunicator
 from anyprop.distributed.shards import shares
@@ -23,7 +25,7 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
-from anyprop.training._data import check_data
+from anyprop.training._data import check_data, check_finite
 from anyprop.training._host import read
 
 
@@ -71,15 +73,15 @@ def evaluate(
     Returns
     -------
     Evaluation
-        ``(loss, accuracy)``, read from the device once.
+        ``(loss, accuracy)``, read from the device once, at the end.
 
     Raises
     ------
     TypeError
         Arrays of different namespaces, devices or floating dtypes, or `params` is something else.
     ValueError
-        The parameters are not those of the network, there are no examples, or shapes or targets do not
-        fit.
+        The parameters are not those of the network, there are no examples, x holds a NaN or an
+        infinity, or shapes or targets do not fit.
 
     Examples
     --------
@@ -92,6 +94,7 @@ def evaluate(
     """
     check_params(net, params)
     x, t = check_data("data", data, net, params, loss)
+    check_finite("data", x)
     batch_size = count("evaluate", "batch_size", batch_size)
     return measured(net, params, x, t, loss, batch_size, communicator or SerialCommunicator())
 
@@ -113,15 +116,12 @@ def measured(
     for rows in _slices(mine.start, mine.stop, batch_size):
         y, t_rows = net.forward(params, x[rows, ...])[0], t[rows, ...]
         value = loss.forward(y, t_rows)[0]
-        total = loss.total_weight(t_rows, dtype=value.dtype)
+        total = loss.total_weight(t_rows, dtype=wide_dtype(xp, value.dtype))
         correct = loss.correct(y, t_rows)
         values.append(value)
-        if not is_scalar_array(total):
-            total = create(xp.full, (), total, like=value, dtype=value.dtype)
         totals.append(total)
         if correct is not None:
-            right.append(xp.sum(xp.astype(correct, value.dtype)))
-    # Sums over many batches are taken on the host, in float64.
+            right.append(xp.sum(xp.astype(correct, xp.int32)))
     numbers = read(values + totals + right)
     k = len(values)
     values, totals, right = numbers[:k], numbers[k : 2 * k], numbers[2 * k :]
@@ -141,7 +141,8 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
     params : Parameters
         Its parameters.
     x : array, shape (N, D)
-        Examples, beside the parameters and of their dtype.
+        Examples, beside the parameters and of their dtype. A NaN in a row makes that row's outputs
+        NaN where the network's arithmetic does; `predict` does not look for it.
     batch_size : int >= 1
         Rows in one forward pass.
 

@@ -180,6 +180,11 @@ def fit(
         which the message names.
     ImportError
         Before any work: `progress` without tqdm.
+    Exception
+        Whatever a callback, a schedule, `batches` or the network raises, as it was raised. Once the
+        training has begun, the error carries `params`, `state` and `history` as
+        TrainingDivergedError does, as far as they are known to be whole. Where a callback fails on
+        rank 0, the other ranks end with a RuntimeError that says so.
 
     Examples
     --------
@@ -199,47 +204,48 @@ def fit(
     >>> len(result.history.losses), result.history.epochs[-1].train_loss < 0.2
     (500, True)
     """
-    check_params(net, params)
-    if not hasattr(optimizer, "update"):
-        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
-    x, t = check_data("data", data, net, params, loss)
-    check_finite("data", x)
-    n = x.shape[0]
-    if sample_weight is not None:
-        check_sample_weight(sample_weight, params, n)
-    if validation is not None:
-        validation = check_data("validation", validation, net, params, loss)
-        check_finite("validation", validation[0])
-    if epochs is not None and steps is not None:
-        raise ValueError("fit takes epochs or steps, not both.")
-    if steps is None:
-        epochs = count("fit", "epochs", 1 if epochs is None else epochs)
-    else:
-        steps = count("fit", "steps", steps)
-    batch_size = count("fit", "batch_size", batch_size)
-    report_every = count("fit", "report_every", report_every)
-    seed = _seed(seed)
-    if batches is not None and not callable(batches):
-        raise TypeError(
-            "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of each "
-            f"batch, not {kind(batches)}."
-        )
-    settings = settings_of_run(
-        net,
-        loss,
-        optimizer,
-        params,
-        callbacks,
-        examples=n,
-        validation=None if validation is None else validation[0].shape[0],
-        weighted=sample_weight is not None,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        seed=seed,
-        own_batches=batches is not None,
-    )
     communicator = communicator or SerialCommunicator()
     ranks = Ranks(communicator)
+    with ranks.agreeing():
+        check_params(net, params)
+        if not hasattr(optimizer, "update"):
+            raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
+        x, t = check_data("data", data, net, params, loss)
+        check_finite("data", x)
+        n = x.shape[0]
+        if sample_weight is not None:
+            check_sample_weight(sample_weight, params, n)
+        if validation is not None:
+            validation = check_data("validation", validation, net, params, loss)
+            check_finite("validation", validation[0])
+        if epochs is not None and steps is not None:
+            raise ValueError("fit takes epochs or steps, not both.")
+        if steps is None:
+            epochs = count("fit", "epochs", 1 if epochs is None else epochs)
+        else:
+            steps = count("fit", "steps", steps)
+        batch_size = count("fit", "batch_size", batch_size)
+        report_every = count("fit", "report_every", report_every)
+        seed = _seed(seed)
+        if batches is not None and not callable(batches):
+            raise TypeError(
+                "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of "
+                f"each batch, not {kind(batches)}."
+            )
+        settings = settings_of_run(
+            net,
+            loss,
+            optimizer,
+            params,
+            callbacks,
+            examples=n,
+            validation=None if validation is None else validation[0].shape[0],
+            weighted=sample_weight is not None,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            seed=seed,
+            own_batches=batches is not None,
+        )
     if ranks.several:
         place = {"backend": name_of(params.xp), "layout": params.layout}
         length = {"epochs": epochs, "steps": steps, "report_every": report_every}
@@ -253,18 +259,19 @@ def fit(
         load = partial(load_run, resume, params, settings, allow_changes=allow_changes)
         found = ranks.read(load, params)
         params, state = found.params, found.state
-    state = _state(optimizer, params, state)
-    if progress and importlib.util.find_spec("tqdm") is None:
-        raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
-    if isinstance(compile, str):
-        check_torch_backend(compile, params.xp)
-        if ranks.several:
-            raise ValueError(f"compile={compile!r} is for one process; leave it out.")
-    elif not isinstance(compile, (bool, np.bool_)):
-        raise TypeError(
-            "fit: compile must be True, False or, for PyTorch arrays, a backend of torch.compile such "
-            f"as 'inductor', not {compile!r}."
-        )
+    with ranks.agreeing():
+        state = _state(optimizer, params, state)
+        if progress and importlib.util.find_spec("tqdm") is None:
+            raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
+        if isinstance(compile, str):
+            check_torch_backend(compile, params.xp)
+            if ranks.several:
+                raise ValueError(f"compile={compile!r} is for one process; leave it out.")
+        elif not isinstance(compile, (bool, np.bool_)):
+            raise TypeError(
+                "fit: compile must be True, False or, for PyTorch arrays, a backend of torch.compile "
+                f"such as 'inductor', not {compile!r}."
+            )
     eager: Step | DataParallelStep
     parts = None
     if ranks.several:

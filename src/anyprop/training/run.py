@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -215,6 +216,28 @@ class Run:
         self._unread = []
         self._must_keep = True
         return losses
+
+    def hand_over(self, error: Exception) -> None:
+        """Set on an error that ends the run what was trained until then, and say so in a note."""
+        if getattr(error, "history", None) is self.history:  # this run diverged
+            return
+        params, state = self.snapshot()
+        try:
+            self.read_losses()
+        except TrainingDivergedError as diverged:
+            params, state = diverged.params, diverged.state
+        except Exception:  # the device may be what failed
+            self.amid_step = True
+        if self.amid_step:
+            params, state = self._last
+        # An exception's class may refuse attributes; the base class sets them all the same.
+        with contextlib.suppress(AttributeError, TypeError):
+            for name, value in (("params", params), ("state", state), ("history", self.history)):
+                BaseException.__setattr__(error, name, value)
+            error.add_note(
+                f"This error ended fit after {self.step} steps; what was trained until then is in its "
+                "attributes params, state and history."
+            )
 
     def _diverged(self, what: str, step: int) -> TrainingDivergedError:
         past = self.history.losses

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from anyprop.training.callbacks._files import naming
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.history import EpochRecord, record_dict
 from anyprop.training.run import Run
@@ -44,7 +45,7 @@ class CSVLogger(Callback):
         self._write("a", [_row(run.history.epochs[-1])])
 
     def _write(self, mode: str, rows: Iterable[Iterable[Any]]) -> None:
-        with self.path.open(mode, newline="", encoding="utf-8") as file:
+        with naming(self.path), self.path.open(mode, newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
 
 

@@ -6,6 +6,7 @@ import json
 from os import PathLike
 from pathlib import Path
 
+from anyprop.training.callbacks._files import naming
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.history import EpochRecord, record_dict
 from anyprop.training.run import Run
@@ -35,10 +36,11 @@ class JSONLogger(Callback):
 
     def on_start(self, run: Run) -> None:
         lines = "".join(map(_line, run.history.epochs))
-        self.path.write_text(lines, encoding="utf-8")
+        with naming(self.path):
+            self.path.write_text(lines, encoding="utf-8")
 
     def on_epoch(self, run: Run) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(_line(run.history.epochs[-1]))
 
 
