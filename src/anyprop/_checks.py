@@ -40,6 +40,12 @@ def kind(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__name__}"
 
 
+def said(error: BaseException) -> str:
+    """Write an exception in one line: its type, and the first line of what it says."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:160]}".rstrip(":. ")
+
+
 def check_shape(name: str, array: Array, expected: Shape) -> None:
     """Raise ValueError unless `array` has exactly the shape `expected`."""
     if tuple(array.shape) != tuple(expected):

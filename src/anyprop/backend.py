@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
-from anyprop._checks import kind, unknown
+from anyprop._checks import kind, said, unknown
 from anyprop._typing import Array, Device, Namespace
 
 # name -> (module that holds the namespace, package to look for, what to install)
@@ -130,7 +130,7 @@ def check_plain(array: Any) -> None:
 
 def name_of(xp: Namespace) -> str:
     """Give the short name of a namespace: ``"numpy"``, ``"torch"``, ``"jax"``, ..."""
-    module: str = getattr(xp, "__name__", None) or repr(xp)
+    module: str = getattr(xp, "__name__", None) or kind(xp)
     return _NAME_OF_MODULE.get(module, module)
 
 
@@ -393,7 +393,8 @@ def from_host(
     ------
     TypeError
         The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64. `dtype` names
-        none, or `array` is masked or of another kind of `numpy.ndarray` with its own operators.
+        none, or `array` is masked or of another kind of `numpy.ndarray` with its own operators. A
+        library without a name of its own here refuses ``asarray(array, device=device)``.
     OverflowError
         A number does not fit in the dtype.
     ValueError
@@ -428,8 +429,16 @@ def from_host(
         raise TypeError(f"{backend} has no arrays of {host.dtype}; cast the array to float64.")
     if backend == "torch" and (not host.flags.writeable or min(host.strides, default=0) < 0):
         host = host.copy()  # PyTorch warns of read-only memory, and knows no negative strides
-    with _on(target, device):
-        return target.asarray(host, device=device)
+    try:
+        with _on(target, device):
+            return target.asarray(host, device=device)
+    except (TypeError, ValueError) as error:
+        if backend in _KNOWN:
+            raise
+        raise TypeError(
+            f"{backend} makes no array of a NumPy array of {host.dtype}: asarray(array, "
+            f"device={device!r}) raises {said(error)}."
+        ) from error
 
 
 def as_dtype(name: Any) -> np.dtype[Any]:
@@ -568,7 +577,15 @@ def _exchanged(array: Array) -> Any:
             return np.from_dlpack(array)
         with contextlib.suppress(*refusals):
             return np.from_dlpack(array, device="cpu")
-    host = np.asarray(array)
+    try:
+        host = np.asarray(array)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TypeError(
+            f"{name_of(namespace(array))} cannot hand an array to NumPy: np.asarray raises "
+            f"{said(error)}."
+        ) from error
     if host.dtype == object:  # what NumPy makes of something that it does not know
         raise TypeError(
             f"{name_of(namespace(array))} cannot hand an array to NumPy: neither by DLPack nor by "
