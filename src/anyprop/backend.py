@@ -115,17 +115,18 @@ def _find(array: Array) -> Namespace:
 
 def check_plain(array: Any) -> None:
     """Raise TypeError if an array is of a kind of `numpy.ndarray` that computes otherwise."""
+    # An array in a mapped file is an array; a matrix or one with units has operators of its own.
+    if type(array) in (np.ndarray, np.memmap) or not isinstance(array, np.ndarray):
+        return
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{kind(array)} is a masked array; fill or drop what is masked, as by array.filled(0) "
             "or array.compressed()."
         )
-    # An array in a mapped file is an array; a matrix or one with units has operators of its own.
-    if isinstance(array, np.ndarray) and type(array) not in (np.ndarray, np.memmap):
-        raise TypeError(
-            f"{kind(array)} is a kind of numpy.ndarray with operators of its own; "
-            "pass numpy.asarray(array) if its plain numbers are meant."
-        )
+    raise TypeError(
+        f"{kind(array)} is a kind of numpy.ndarray with operators of its own; "
+        "pass numpy.asarray(array) if its plain numbers are meant."
+    )
 
 
 def name_of(xp: Namespace) -> str:
