@@ -321,5 +321,5 @@ def test_dtypes_that_pytorch_lacks_are_named(dtype):
 
 
 def test_what_is_no_path_to_resume_from_is_named():
-    with pytest.raises(TypeError, match="path must be a str"):
+    with pytest.raises(TypeError, match="resume must be a str"):
         ap.fit(NET, NET.init(), (X, T), resume=3, **GIVEN)

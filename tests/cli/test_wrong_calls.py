@@ -66,7 +66,7 @@ WRONG = {
     "train --out file/below": "cannot write into file/below: Not a directory.",
     "bench tiny --out file": "cannot write into file: File exists.",
     "compare rmsprop --out file": "cannot write into file: File exists.",
-    "predict nowhere.safetensors": "nowhere.safetensors: No such file or directory.",
+    "predict nowhere.safetensors": "there is no file nowhere.safetensors; expected a safetensors file.",
     "predict file": "file is no safetensors file, or is truncated",
 }
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._checks import kind
 from anyprop.training._ranks import Ranks
 from anyprop.training._signals import HeldSignals
 from anyprop.training._steps import ManyAtOnce, OneByOne
@@ -145,7 +146,13 @@ class Loop:
         """Do the batches that are left; give the sizes of all, and whether the epoch is whole."""
         run, done, sizes, whole = self.run, self.run.batch, [], True
         waiting: list[Any] = []
-        for k, rows in enumerate(self.draw(run.epoch)):
+        drawn = self.draw(run.epoch)
+        if not hasattr(drawn, "__iter__"):
+            raise TypeError(
+                f"batches gave {kind(drawn)} for epoch {run.epoch}, expected the row indices of each "
+                "batch."
+            )
+        for k, rows in enumerate(drawn):
             if k >= done:
                 if waiting and np.size(rows) != np.size(waiting[0]):
                     self._take(waiting)

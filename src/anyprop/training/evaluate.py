@@ -17,7 +17,7 @@ from anyprop._checks import count, is_scalar_array
 from anyprop._typing import Array
 from anyprop.backend import check_same_place, create, dtype_name
 from anyprop.distributed.communicator import Communicator
-from anyprop.distributed.serial import SerialCommunicator
+from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
@@ -94,7 +94,7 @@ def evaluate(
     x, t = check_data("data", data, net, params, loss)
     check_finite("data", x)
     batch_size = count("evaluate", "batch_size", batch_size)
-    return measured(net, params, x, t, loss, batch_size, communicator or SerialCommunicator())
+    return measured(net, params, x, t, loss, batch_size, chosen(communicator))
 
 
 def measured(

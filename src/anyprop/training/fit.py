@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop import _tree
-from anyprop._checks import count, kind
+from anyprop._checks import count, flag, kind, whole
 from anyprop._typing import Array
 from anyprop.backend import name_of, to_host
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
@@ -24,12 +24,12 @@ from anyprop.distributed.data_parallel import (
     broadcast_parameters,
     make_data_parallel_step,
 )
-from anyprop.distributed.serial import SerialCommunicator
+from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters
 from anyprop.training._data import check_data, check_finite, check_sample_weight
 from anyprop.training._inputs import Inputs
@@ -204,12 +204,11 @@ def fit(
     >>> len(result.history.losses), result.history.epochs[-1].train_loss < 0.2
     (500, True)
     """
-    communicator = communicator or SerialCommunicator()
+    communicator = chosen(communicator)
     ranks = Ranks(communicator)
     with ranks.agreeing():
         check_params(net, params)
-        if not hasattr(optimizer, "update"):
-            raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
+        check_optimizer(optimizer)
         x, t = check_data("data", data, net, params, loss)
         check_finite("data", x)
         n = x.shape[0]
@@ -226,7 +225,10 @@ def fit(
             steps = count("fit", "steps", steps)
         batch_size = count("fit", "batch_size", batch_size)
         report_every = count("fit", "report_every", report_every)
-        seed = _seed(seed)
+        seed = whole("seed", seed)
+        allow_changes = flag("fit", "allow_changes", allow_changes)
+        progress = flag("fit", "progress", progress)
+        _check_callbacks(callbacks)
         if batches is not None and not callable(batches):
             raise TypeError(
                 "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of "
@@ -363,10 +365,14 @@ def _batches(seed: int, n: int, batch_size: int, epoch: int) -> Iterator[Any]:
     return batch_indices(n, batch_size, seed=seed, epoch=epoch)
 
 
-def _seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed.__index__() < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.")
-    return int(seed)
+def _check_callbacks(callbacks: Any) -> None:
+    # A single one is likely meant to be in a list.
+    found = callbacks if isinstance(callbacks, Sequence) else [None]
+    if not all(isinstance(callback, Callback) for callback in found):
+        raise TypeError(
+            "callbacks must be a sequence of callbacks such as [anyprop.EarlyStopping()], "
+            f"not {callbacks!r}."
+        )
 
 
 def _state(
@@ -376,6 +382,10 @@ def _state(
     fresh = optimizer.init(params)
     if state is None:
         return fresh
+    if not isinstance(state, OptimizerState):
+        raise TypeError(
+            f"state must be what {type(optimizer).__name__}.init() returns, not {kind(state)}."
+        )
     if state.slots.keys() != fresh.slots.keys():
         raise ValueError(
             f"state has the slots {sorted(state.slots)}, but {type(optimizer).__name__} keeps "

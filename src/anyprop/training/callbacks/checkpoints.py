@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from anyprop._checks import count, unknown
-from anyprop._files import remove_parts
+from anyprop._checks import choice, count
+from anyprop._files import as_path, remove_parts
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import MONITORS, Monitor
 from anyprop.training.resume import checkpoint_name, checkpoints_in, save_model, save_run
@@ -52,11 +51,11 @@ class Checkpoints(Callback):
         keep: int = 3,
         monitor: str | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "folder")
         self.every = None if every is None else count("Checkpoints", "every", every)
         self.keep = count("Checkpoints", "keep", keep)
-        if monitor is not None and monitor not in MONITORS:
-            raise unknown("monitor", monitor, MONITORS)
+        if monitor is not None:
+            choice("monitor", monitor, MONITORS)
         self.monitor = monitor
 
     def get_state(self) -> dict[str, Any]:
