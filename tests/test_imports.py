@@ -17,7 +17,7 @@ SOURCE = Path(anyprop.__file__).parent
 # from the same line. A package's name stands for its modules that are not named themselves.
 ORDER = [
     ["_typing"],
-    ["_checks", "_text"],
+    ["_checks", "_text", "_autograd"],
     ["_files"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],

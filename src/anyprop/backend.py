@@ -614,6 +614,39 @@ def to_namespace(
     return from_host(to_host(array), xp, dtype=dtype, device=device)
 
 
+def memory_range(array: Array) -> tuple[int, int] | None:
+    """Find between which addresses an array's numbers lie, to tell whether two may share memory.
+
+    Parameters
+    ----------
+    array : array
+        Any array.
+
+    Returns
+    -------
+    (start, stop) or None
+        Addresses in bytes, stop exclusive; None where the library does not tell, or for no numbers.
+    """
+    backend = name_of(namespace(array))
+    if backend == "array_api_strict":
+        array = np.from_dlpack(array)
+    if backend in ("numpy", "array_api_strict"):
+        start, strides = array.ctypes.data, array.strides
+    elif backend == "cupy":
+        start, strides = array.data.ptr, array.strides
+    elif backend == "torch":
+        start, strides = array.data_ptr(), [n * array.element_size() for n in array.stride()]
+    else:
+        return None
+    if 0 in array.shape or start == 0:
+        return None
+    steps = [(n - 1) * stride for n, stride in zip(array.shape, strides, strict=True)]
+    return (
+        start + sum(step for step in steps if step < 0),
+        start + sum(step for step in steps if step > 0) + array.itemsize,
+    )
+
+
 def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     """Raise TypeError unless all arrays share a namespace and a device; return the namespace.
 

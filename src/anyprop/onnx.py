@@ -222,4 +222,5 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str, str], str]] = {
     Softplus: lambda graph, layer, prefix, x: graph.node("Softplus", x),
     Tanh: lambda graph, layer, prefix, x: graph.node("Tanh", x),
 }
-_NOT_IN_FLOAT64 = (ELU, LeakyReLU, Softplus)  # ONNX Runtime 1.32 has no kernels for these
+# ONNX Runtime 1.32 has no kernels for these, and of GELU one with constants in float32.
+_NOT_IN_FLOAT64 = (ELU, GELU, LeakyReLU, Softplus)

@@ -271,7 +271,9 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """Rise to a high learning rate, then fall far below the first one, each along half a cosine.
 
-    The highest is reached at step `rise` * `steps` - 1, the lowest at `steps` - 1.
+    The highest is reached at step `rise` * `steps` - 1, the lowest at `steps` - 1. Where that leaves no
+    step to rise in, with `rise` = 0 or very few steps, it begins at the highest; PyTorch's OneCycleLR
+    begins a little below it there, and is the same otherwise.
 
     Parameters
     ----------

@@ -410,6 +410,14 @@ KERAS = {
         ap.AdaGrad.like("keras", 0.1, eps=1e-4, initial_accumulator=0.5),
         lambda o: o.Adagrad(0.1, epsilon=1e-4, initial_accumulator_value=0.5),
     ),
+    "rmsprop-decay": (
+        ap.RMSProp.like("keras", weight_decay=0.1, momentum=0.8, clip_norm=2.0),
+        lambda o: o.RMSprop(weight_decay=0.1, momentum=0.8, clipnorm=2.0),
+    ),
+    "adagrad-decay": (
+        ap.AdaGrad.like("keras", 0.1, weight_decay=0.1, clip_global_norm=2.0),
+        lambda o: o.Adagrad(0.1, weight_decay=0.1, global_clipnorm=2.0),
+    ),
     "adadelta": (
         ap.AdaDelta(lr=1e-3, rho=0.95, eps=1e-7),
         lambda o: o.Adadelta(),

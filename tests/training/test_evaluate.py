@@ -31,8 +31,9 @@ def test_a_loss_without_classes_tells_no_accuracy(problem):
 
 
 def test_weights_that_are_all_zero_give_zero(problem):
-    loss = ap.SoftmaxCrossEntropy(class_weight=[0.0, 0.0, 0.0])
-    assert ap.evaluate(problem.net, problem.params(), problem.data, loss=loss).loss == 0.0
+    loss = ap.SoftmaxCrossEntropy(class_weight=[0.0, 1.0, 1.0])
+    x, t = problem.x, problem.backend.asarray(np.zeros(30, dtype="int64"))
+    assert ap.evaluate(problem.net, problem.params(), (x, t), loss=loss).loss == 0.0
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])

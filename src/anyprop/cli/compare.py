@@ -11,6 +11,8 @@ one curve for each optimizer, and compare.json, their losses. Learning rates can
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,13 +37,18 @@ _ARTICLE_WEIGHTS = "normal:0.01"
 _LAST = 50  # steps whose mean loss the table shows
 _HEADER = ("optimizer", "lr", f"loss of last {_LAST}", "test accuracy", "test loss", "ended")
 
-_WHY_IT_JUMPS = """
-Why the loss of RMSProp jumps to about 15: its running mean h of squared gradients starts at 0, so
-after the first batch h = (1 - rho) g^2, and the first step is lr g / sqrt(h) = lr / sqrt(1 - rho),
-10 lr in every weight, whatever its gradient. At lr 0.1 each weight, which started near 0.01, moves
-by 1. The network is then sure of wrong answers. The article takes log(p + 1e-7), so that a wrong one
-costs 16.1 and no more, and about nine in ten are wrong. `anyprop compare rmsprop adagrad` has
-learning rates that work."""
+_WHY_IT_JUMPS = (
+    "Why the loss of RMSProp jumps to about 15: its running mean h of squared gradients starts "
+    "at 0, so after the first batch h = (1 - rho) g^2, and the first step is lr g / sqrt(h) = "
+    "lr / sqrt(1 - rho), 10 lr in every weight that has a gradient, however small. At lr 0.1 "
+    "each of them, which started near 0.01, moves by 1. The network is then sure of wrong "
+    "answers. The article takes log(p + 1e-7), so that a wrong one costs 16.1 and no more, and "
+    "about nine in ten are wrong.",
+    "Why it does not come back: the later steps stay near lr, and each can push hidden units "
+    "below 0 for every image; a ReLU there has no gradient and stays so. AdaGrad's loss jumps "
+    "too, but its steps shrink at once, and the units that are left learn. `anyprop compare "
+    "rmsprop adagrad` has learning rates that work.",
+)
 
 
 class Entry(NamedTuple):
@@ -140,7 +147,9 @@ def run(args: argparse.Namespace) -> int:
 
     print(table(_HEADER, [_row(label, result) for label, result in results.items()]))
     if args.article and any(label.startswith("rmsprop") for label in results):
-        print(_WHY_IT_JUMPS)
+        width = min(shutil.get_terminal_size().columns, 100)
+        for paragraph in _WHY_IT_JUMPS:
+            print("\n" + textwrap.fill(paragraph, width))
     print(f"wrote compare.json{', compare.png' if drawn else ''} into {folder}")
     return 130 if outcome.ended == INTERRUPTED else 0
 

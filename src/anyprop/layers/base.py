@@ -27,15 +27,22 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._autograd import unrecorded_methods
 from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
 from anyprop.backend import check_floating, from_host
 from anyprop.initializers import get_initializer
 from anyprop.parameters import Entry, Layout, Parameters, Spec, filled, map_vectors
 
+_UNRECORDED = ("forward", "forward_train", "backward", "backward_params", "updated_running")
+
 
 class Layer:
     """Base of all layers; see the module's text for the contract."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        unrecorded_methods(cls, _UNRECORDED)
 
     def specs(self) -> Mapping[str, Spec]:
         """Describe the layer's arrays by name, in the order of the flat vector."""

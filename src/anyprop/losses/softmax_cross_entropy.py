@@ -7,9 +7,9 @@
 y are logits (N, K). T is the target distribution: the one-hot row of an integer label, or t itself if
 it has shape (N, K), mixed with the uniform distribution for label smoothing, T <- (1 - a) T + a / K.
 c are class weights. Subtracting m keeps exp from overflowing; taking the log of the quotient by hand
-keeps a probability that underflows from becoming log 0.
+keeps a probability that underflows from becoming log 0. Where c T is 0, a logit of -inf costs nothing.
 
-Saved: p, c T and the scale s of each row.
+Saved: p, c T, the scale s of each row, and y for its dtype.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyprop._checks import check_shape, fields, fraction, non_negative
+from anyprop._numerics import product, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import create, dtype_name, namespace, to_host
-from anyprop.losses.base import Loss, check_predictions, mean_over_rows, row_weights
+from anyprop.losses.base import (
+    Loss,
+    check_predictions,
+    gradient_of_rows,
+    mean_over_rows,
+    row_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,8 @@ class SoftmaxCrossEntropy(Loss):
     label_smoothing : float in [0, 1)
         Share a of the uniform distribution mixed into the targets.
     class_weight : sequence of float >= 0, length K, optional
-        Weights c of the classes. The mean then divides by the weights of the targets' classes,
-        sum_n w_n sum_k c_k T_nk with T before smoothing.
+        Weights c of the classes, one of them above 0. The mean then divides by the weights of the
+        targets' classes, sum_n w_n sum_k c_k T_nk with T before smoothing.
 
     Notes
     -----
@@ -72,6 +79,11 @@ class SoftmaxCrossEntropy(Loss):
                     f"not {self.class_weight!r}."
                 )
             weights = tuple(non_negative(owner, "class_weight", c) for c in self.class_weight)
+            if not any(weights):
+                raise ValueError(
+                    f"{owner}: class_weight holds no weight above 0, so nothing could be learnt: "
+                    f"{self.class_weight!r}; give at least one class a weight."
+                )
             object.__setattr__(self, "class_weight", weights)
 
     def forward(
@@ -79,25 +91,29 @@ class SoftmaxCrossEntropy(Loss):
     ) -> tuple[Array, Residuals]:
         xp = namespace(y, t)
         check_predictions(y)
-        weights = row_weights(y, sample_weight)
-        target, c, normalizer = self._target(xp, t, weights, like=y)
+        wide = widened(xp, y)
+        weights = row_weights(wide, sample_weight)
+        # The mean stays the same where all weights are divided by one number, and nothing overflows.
+        unit = 1.0 if self.class_weight is None else max(self.class_weight)
+        target, c, normalizer = self._target(xp, t, weights, like=wide, unit=unit)
         if self.label_smoothing:
             a = self.label_smoothing
             target = target * (1.0 - a) + a / y.shape[1]
         if c is not None:
             target = target * c
 
-        z = y - xp.max(y, axis=1, keepdims=True)
+        z = wide - xp.max(wide, axis=1, keepdims=True)
         exp_z = xp.exp(z)
         sum_exp = xp.sum(exp_z, axis=1, keepdims=True)
         log_p = z - xp.log(sum_exp)
-        value, scale = mean_over_rows(xp, -xp.sum(target * log_p, axis=1), weights, normalizer)
-        return value, (exp_z / sum_exp, target, scale)
+        rows = -xp.sum(product(xp, target, log_p), axis=1)
+        value, scale = mean_over_rows(xp, rows, weights, normalizer, dtype=y.dtype)
+        return value, (exp_z / sum_exp, target, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
-        p, target, scale = residuals
-        xp = namespace(p)
-        return (p * xp.sum(target, axis=1, keepdims=True) - target) * (scale * dvalue)
+        p, target, scale, y = residuals
+        slope = p * namespace(p).sum(target, axis=1, keepdims=True) - target
+        return gradient_of_rows(slope, scale, dvalue, like=y)
 
     def total_weight(
         self, t: Array, sample_weight: Array | None = None, *, dtype: Any = None
@@ -106,20 +122,22 @@ class SoftmaxCrossEntropy(Loss):
             return super().total_weight(t, sample_weight, dtype=dtype)
         xp = namespace(t)
         rows = create(xp.zeros, (t.shape[0], len(self.class_weight)), like=t, dtype=dtype)
-        _, _, normalizer = self._target(xp, t, row_weights(rows, sample_weight), like=rows)
+        weights = row_weights(rows, sample_weight)
+        _, _, normalizer = self._target(xp, t, weights, like=rows, unit=1.0)
         return xp.sum(normalizer)
 
     def _target(
-        self, xp: Namespace, t: Array, weights: Array | None, like: Array
+        self, xp: Namespace, t: Array, weights: Array | None, like: Array, unit: float
     ) -> tuple[Array, Array | None, Array | None]:
-        """Give T before smoothing, c, and what each row adds to the divisor where c is given."""
+        """Return T before smoothing, c over `unit`, and what each row adds to the divisor by c."""
         target = _distribution(xp, t, like)
         if self.class_weight is None:
             return target, None, None
         self._check_classes(like.shape[1])
-        c = create(xp.asarray, self.class_weight, like=like, dtype=like.dtype)
+        class_weight = [weight / unit for weight in self.class_weight]
+        c = create(xp.asarray, class_weight, like=like, dtype=like.dtype)
         of_rows = xp.sum(target * c, axis=1)
-        return target, c, of_rows if weights is None else of_rows * weights
+        return target, c, of_rows if weights is None else product(xp, weights, of_rows)
 
     def _check_classes(self, k: int) -> None:
         if self.class_weight is not None and len(self.class_weight) != k:

@@ -58,5 +58,5 @@ OPTIMIZER_CASES: dict[str, Optimizer] = {
     "rprop-options": Rprop(eta_minus=0.4, eta_plus=1.5, step_min=1e-3, step_max=0.012),
 }
 
-COMMON = {field.name for field in fields(Optimizer)} - {"lr"}
+COMMON = {field.name for field in fields(Optimizer)} - {"lr"} | {"decoupled"}
 """Fields that the base class handles for all optimizers."""

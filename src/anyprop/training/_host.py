@@ -10,7 +10,7 @@ from anyprop.backend import namespace, to_host
 
 
 def read(numbers: Sequence[Array | float]) -> list[float]:
-    """Read arrays of shape () and of one dtype in a single transfer.
+    """Read arrays of shape (), those of one dtype in a single transfer.
 
     Parameters
     ----------
@@ -22,11 +22,14 @@ def read(numbers: Sequence[Array | float]) -> list[float]:
     list of float
         Their values.
     """
-    scalars = [number for number in numbers if hasattr(number, "dtype")]
-    if not scalars:
-        return [float(number) for number in numbers]
-    there = iter(to_host(namespace(*scalars).stack(scalars)))
-    return [float(next(there) if hasattr(number, "dtype") else number) for number in numbers]
+    there: dict[Any, list[Array]] = {}
+    for number in numbers:
+        if hasattr(number, "dtype"):
+            there.setdefault(number.dtype, []).append(number)
+    here = {
+        dtype: iter(to_host(namespace(*scalars).stack(scalars))) for dtype, scalars in there.items()
+    }
+    return [float(next(here[n.dtype]) if hasattr(n, "dtype") else n) for n in numbers]
 
 
 def read_number(number: Any) -> float:

@@ -25,7 +25,8 @@ def progress_bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, initial=done, unit="step") as bar:
+    # drawn with the first step, not before: what `on_start` prints has a line of its own
+    with tqdm(total=total, initial=done, unit="step", delay=1e-6) as bar:
         yield bar
 
 

@@ -3,8 +3,9 @@
     loss     = sum_i W_i value_i / sum_i W_i        batch i has the total weight W_i
     accuracy = (rows predicted right) / N
 
-so the results do not depend on the batches, which only bound the memory. The network computes as it
-does after training: no dropout, and running statistics instead of a batch's own.
+so the results do not depend on the batches, which only bound the memory. Rows are counted in whole
+numbers, and sums over batches are taken on the host, in float64. The network computes as it does after
+training: no dropout, and running statistics instead of a batch's own.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anyprop._checks import count, is_scalar_array
+from anyprop._checks import count
+from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, create, dtype_name
+from anyprop.backend import check_same_place, dtype_name
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
@@ -71,7 +73,7 @@ def evaluate(
     Returns
     -------
     Evaluation
-        ``(loss, accuracy)``, read from the device once.
+        ``(loss, accuracy)``, read from the device once, at the end.
 
     Raises
     ------
@@ -114,15 +116,12 @@ def measured(
     for rows in _slices(mine.start, mine.stop, batch_size):
         y, t_rows = net.forward(params, x[rows, ...])[0], t[rows, ...]
         value = loss.forward(y, t_rows)[0]
-        total = loss.total_weight(t_rows, dtype=value.dtype)
+        total = loss.total_weight(t_rows, dtype=wide_dtype(xp, value.dtype))
         correct = loss.correct(y, t_rows)
         values.append(value)
-        if not is_scalar_array(total):
-            total = create(xp.full, (), total, like=value, dtype=value.dtype)
         totals.append(total)
         if correct is not None:
-            right.append(xp.sum(xp.astype(correct, value.dtype)))
-    # Sums over many batches are taken on the host, in float64.
+            right.append(xp.sum(xp.astype(correct, xp.int32)))
     numbers = read(values + totals + right)
     k = len(values)
     values, totals, right = numbers[:k], numbers[k : 2 * k], numbers[2 * k :]
