@@ -75,9 +75,10 @@ class ArticleLoss(SoftmaxCrossEntropy):
     def forward(
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
-        _, (p, target, scale) = super().forward(y, t, sample_weight=sample_weight)
+        _, residuals = super().forward(y, t, sample_weight=sample_weight)
+        p, target = residuals[:2]
         xp = namespace(p)
-        return -xp.sum(target * xp.log(p + 1e-7)) / p.shape[0], (p, target, scale)
+        return -xp.sum(target * xp.log(p + 1e-7)) / p.shape[0], residuals
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
         p = residuals[0]

@@ -95,7 +95,7 @@ class SoftmaxCrossEntropy(Loss):
         weights = row_weights(wide, sample_weight)
         # The mean stays the same where all weights are divided by one number, and nothing overflows.
         unit = 1.0 if self.class_weight is None else max(self.class_weight)
-        target, c, normalizer = self._target(xp, t, weights, like=wide, unit=unit)
+        target, chosen, c, normalizer = self._target(xp, t, weights, like=wide, unit=unit)
         if self.label_smoothing:
             a = self.label_smoothing
             target = target * (1.0 - a) + a / y.shape[1]
@@ -106,7 +106,11 @@ class SoftmaxCrossEntropy(Loss):
         exp_z = xp.exp(z)
         sum_exp = xp.sum(exp_z, axis=1, keepdims=True)
         log_p = z - xp.log(sum_exp)
-        rows = -xp.sum(product(xp, target, log_p), axis=1)
+        if chosen is None or c is not None or self.label_smoothing:
+            terms = product(xp, target, log_p)
+        else:  # T is 1 or 0, so nothing needs to be multiplied; a label out of range has T = NaN
+            terms = xp.where(chosen, log_p, target)
+        rows = -xp.sum(terms, axis=1)
         value, scale = mean_over_rows(xp, rows, weights, normalizer, dtype=y.dtype)
         return value, (exp_z / sum_exp, target, scale, y)
 
@@ -123,21 +127,21 @@ class SoftmaxCrossEntropy(Loss):
         xp = namespace(t)
         rows = create(xp.zeros, (t.shape[0], len(self.class_weight)), like=t, dtype=dtype)
         weights = row_weights(rows, sample_weight)
-        _, _, normalizer = self._target(xp, t, weights, like=rows, unit=1.0)
+        *_, normalizer = self._target(xp, t, weights, like=rows, unit=1.0)
         return xp.sum(normalizer)
 
     def _target(
         self, xp: Namespace, t: Array, weights: Array | None, like: Array, unit: float
-    ) -> tuple[Array, Array | None, Array | None]:
-        """Return T before smoothing, c over `unit`, and what each row adds to the divisor by c."""
-        target = _distribution(xp, t, like)
+    ) -> tuple[Array, Array | None, Array | None, Array | None]:
+        """Return T before smoothing, where labels stand, c over `unit`, and rows' shares of Z by c."""
+        target, chosen = _distribution(xp, t, like)
         if self.class_weight is None:
-            return target, None, None
+            return target, chosen, None, None
         self._check_classes(like.shape[1])
         class_weight = [weight / unit for weight in self.class_weight]
         c = create(xp.asarray, class_weight, like=like, dtype=like.dtype)
         of_rows = xp.sum(target * c, axis=1)
-        return target, c, of_rows if weights is None else product(xp, weights, of_rows)
+        return target, chosen, c, of_rows if weights is None else product(xp, weights, of_rows)
 
     def _check_classes(self, k: int) -> None:
         if self.class_weight is not None and len(self.class_weight) != k:
@@ -200,19 +204,20 @@ class SoftmaxCrossEntropy(Loss):
         return predicted == xp.astype(right, predicted.dtype, copy=False)
 
 
-def _distribution(xp: Namespace, t: Array, like: Array) -> Array:
-    """Give the targets as distributions, in the shape and dtype of `like`."""
+def _distribution(xp: Namespace, t: Array, like: Array) -> tuple[Array, Array | None]:
+    """Return the targets as distributions, like `like`, and for labels where they stand, (N, K) bool."""
     if t.ndim != 1:
         check_shape("t", t, like.shape)
-        return xp.astype(t, like.dtype, copy=False)
+        return xp.astype(t, like.dtype, copy=False), None
     n, k = like.shape
     if t.shape[0] != n:
         raise ValueError(f"{t.shape[0]} labels for {n} rows of predictions.")
     _check_integers(t)
     classes = create(xp.arange, k, like=like)
     labels = xp.expand_dims(xp.astype(t, classes.dtype, copy=False), axis=1)
-    one_hot = xp.astype(labels == classes, like.dtype)
-    return xp.where((labels >= 0) & (labels < k), one_hot, xp.nan)
+    chosen = labels == classes
+    one_hot = xp.astype(chosen, like.dtype)
+    return xp.where((labels >= 0) & (labels < k), one_hot, xp.nan), chosen
 
 
 def _check_integers(labels: Array) -> None:

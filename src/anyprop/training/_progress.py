@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,11 +24,29 @@ def progress_bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
     if not shown:
         yield _NoBar()
         return
-    from tqdm.auto import tqdm
-
-    # drawn with the first step, not before: what `on_start` prints has a line of its own
-    with tqdm(total=total, initial=done, unit="step", delay=1e-6) as bar:
+    bar = _LateBar(total, done)
+    try:
         yield bar
+    finally:
+        bar.close()
+
+
+class _LateBar:
+    """A bar that is drawn with its first news: what `on_start` prints has a line of its own."""
+
+    def __init__(self, total: int | None, done: int) -> None:
+        from tqdm.auto import tqdm
+
+        self._open = functools.cache(lambda: tqdm(total=total, initial=done, unit="step"))
+
+    def set_postfix(self, **values: object) -> None:
+        self._open().set_postfix(**values)
+
+    def update(self, steps: int) -> None:
+        self._open().update(steps)
+
+    def close(self) -> None:
+        self._open().close()
 
 
 class _NoBar:
