@@ -323,3 +323,64 @@ def test_dtypes_that_pytorch_lacks_are_named(dtype):
 def test_what_is_no_path_to_resume_from_is_named():
     with pytest.raises(TypeError, match="resume must be a str"):
         ap.fit(NET, NET.init(), (X, T), resume=3, **GIVEN)
+
+
+def test_checkpoints_of_bfloat16_are_refused_before_any_training(backend, tmp_path):
+    if backend.name not in ("torch", "jax"):
+        pytest.skip("this backend has no bfloat16")
+    params = NET.init(xp=backend.xp, dtype="bfloat16")
+    x = ap.to_namespace(X, backend.xp, dtype="bfloat16")
+    folder, steps = tmp_path / "c", []
+
+    def batches(n, batch_size, epoch):
+        steps.append(epoch)
+        return [np.arange(n)]
+
+    given = {"batches": batches, "callbacks": [ap.Checkpoints(folder)], **GIVEN}
+    with pytest.raises(TypeError, match="bfloat16.*cast them to float32"):
+        ap.fit(NET, params, (x, backend.asarray(T)), **given)
+    assert not steps
+    assert not folder.exists()
+
+
+def _update(p):
+    opt = ap.SGD(0.1)
+    plain = np.asarray(p)
+    return opt.update(p, plain, opt.init(plain))
+
+
+@pytest.mark.parametrize("kind", [np.ma.masked_array, lambda x: x.view(np.matrix)])
+@pytest.mark.parametrize(
+    "use",
+    [
+        _update,
+        ap.SGD(0.1).init,
+        lambda p: NET.init().replace(flat=p.ravel()).copy(),
+        lambda p: ap.predict(NET, NET.init().replace(flat=p.ravel()), X),
+        lambda p: ap.save("a", NET.init().replace(flat=p.ravel()), net=NET),
+    ],
+    ids=["update", "init", "copy", "predict", "save"],
+)
+def test_parameters_are_no_kinds_of_ndarray_that_compute_otherwise(kind, use):
+    with pytest.raises(TypeError, match=r"masked array|numpy.matrix"):
+        use(kind(np.zeros((1, 17), "float32")))
+
+
+@pytest.mark.parametrize("damage", ["cut", "bytes"])
+def test_a_load_or_a_resume_that_fails_changes_nothing(damage, tmp_path):
+    ap.fit(NET, NET.init(), (X, T), callbacks=[ap.Checkpoints(tmp_path)], **GIVEN)
+    (path,) = tmp_path.glob("step-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    params = NET.init(seed=3)
+    kept, np_state = params.flat.copy(), np.random.get_state()[1].copy()
+    for call in (
+        lambda: ap.load(path),
+        lambda: ap.fit(NET, params, (X, T), resume=path, **GIVEN),
+    ):
+        with pytest.raises(ValueError, match="damaged|truncated"):
+            call()
+    np.testing.assert_array_equal(params.flat, kept)
+    np.testing.assert_array_equal(np.random.get_state()[1], np_state)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

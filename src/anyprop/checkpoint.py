@@ -163,12 +163,7 @@ def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
         raise ValueError("params lack their running statistics; gradients cannot be saved.")
     if net is not None:
         check_params(net, params)
-    for array in (params.flat, *([] if params.running is None else [params.running])):
-        if dtype_name(array) not in _DTYPES or dtype_name(array) != dtype_name(params.flat):
-            raise TypeError(
-                f"params are {dtype_name(array)}, but a file keeps parameters of one dtype out of "
-                f"{', '.join(_DTYPES)}; cast them to float32."
-            )
+    check_dtypes(params)
     packed = _Packed(params.layout)
     metadata = {
         "dtype": dtype_name(params.flat),
@@ -187,6 +182,16 @@ def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
         if name in packed.arrays or name.startswith("__"):
             raise ValueError(f"a parameter cannot be called {name!r} in a file; rename it.")
     write(path, arrays | packed.arrays, {"format": _FORMAT, "version": _VERSION, **texts})
+
+
+def check_dtypes(params: Parameters) -> None:
+    """Raise TypeError unless a file can hold parameters: of one dtype, which NumPy has."""
+    for array in (params.flat, *([] if params.running is None else [params.running])):
+        if dtype_name(array) not in _DTYPES or dtype_name(array) != dtype_name(params.flat):
+            raise TypeError(
+                f"params are {dtype_name(array)}, but a file keeps parameters of one dtype out of "
+                f"{', '.join(_DTYPES)}; cast them to float32."
+            )
 
 
 def load(

@@ -7,6 +7,7 @@ from typing import Any
 
 from anyprop._checks import choice, count
 from anyprop._files import as_path, remove_parts
+from anyprop.checkpoint import check_dtypes
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import MONITORS, Monitor
 from anyprop.training.resume import checkpoint_name, checkpoints_in, save_model, save_run
@@ -35,6 +36,8 @@ class Checkpoints(Callback):
     ------
     ValueError
         Options out of range; at the start of a run that is not resumed, the folder has checkpoints.
+    TypeError
+        At the start of a run: the parameters are of a dtype that no file holds, such as bfloat16.
     OSError
         The folder or a checkpoint cannot be written. The ones before it are still there, whole.
 
@@ -65,6 +68,7 @@ class Checkpoints(Callback):
         self._monitor.set_state(state)
 
     def on_start(self, run: Run) -> None:
+        check_dtypes(run.params)
         measured = "validation_loss" if "validation_loss" in run.monitors else "train_loss"
         self._monitor = Monitor(self.monitor or measured, 0.0)
         self._monitor.start(run)
