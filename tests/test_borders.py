@@ -384,3 +384,31 @@ def test_a_load_or_a_resume_that_fails_changes_nothing(damage, tmp_path):
     np.testing.assert_array_equal(params.flat, kept)
     np.testing.assert_array_equal(np.random.get_state()[1], np_state)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+class _Falling(ap.schedules.Schedule):
+    """A schedule of one's own, in no field of which its numbers are."""
+
+    def __init__(self, rate):
+        self.at = lambda xp, t: rate / (1.0 + t)
+
+
+@pytest.mark.parametrize(
+    "within",
+    [
+        lambda own: own,
+        lambda own: ap.schedules.Warmup(1, own),
+        lambda own: ap.schedules.Join((ap.schedules.Constant(0.1), own), (1,)),
+    ],
+    ids=["alone", "Warmup", "Join"],
+)
+def test_a_schedule_of_ones_own_is_compared_by_its_values_wherever_it_is(within, tmp_path):
+    def run(rate, epochs, **options):
+        opt = ap.SGD(lr=within(_Falling(rate)))
+        loss = GIVEN["loss"]
+        return ap.fit(NET, NET.init(), (X, T), loss=loss, optimizer=opt, epochs=epochs, **options)
+
+    run(0.1, 1, callbacks=[ap.Checkpoints(tmp_path)])
+    assert len(run(0.1, 2, resume=tmp_path).history.losses) == 2
+    with pytest.raises(ap.ResumeError, match=r"step 0 was 0\.1 and is 0\.2"):
+        run(0.2, 2, resume=tmp_path)

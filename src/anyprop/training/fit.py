@@ -142,7 +142,9 @@ def fit(
     resume : str or path, optional
         A checkpoint that `Checkpoints` wrote, or a folder of them, of which the newest is taken. The
         run goes on from there as if it had not ended: the same numbers bit for bit on the same
-        backend, to rounding on another. `epochs` and `steps` count from its beginning.
+        backend, to rounding on another. `epochs` and `steps` count from its beginning. Settings are
+        compared, a learning rate of your own by its values at some steps; of `batches` only whether
+        there are any, since to call it could change what it gives.
     allow_changes : bool
         Whether the resumed run may have other settings than the one that wrote the checkpoint.
     callbacks : sequence of Callback
