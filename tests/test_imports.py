@@ -18,7 +18,7 @@ SOURCE = Path(anyprop.__file__).parent
 ORDER = [
     ["_typing"],
     ["_checks", "_text", "_autograd"],
-    ["_files"],
+    ["_files", "_locks"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],
     ["parameters"],

@@ -42,9 +42,9 @@ def few(items: Iterable[object]) -> str:
 
 
 def kind(value: object) -> str:
-    """Name the class of `value` and the module that it is from."""
+    """Name the class of `value` and the module that it is from; or the class that `value` is."""
     if isinstance(value, type):
-        return f"the class {value.__module__}.{value.__name__}"
+        return f"the class {value.__name__}; write {value.__name__}(...)"
     return f"{type(value).__module__}.{type(value).__name__}"
 
 

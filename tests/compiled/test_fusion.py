@@ -48,7 +48,6 @@ FORMS = {
     "abs": lambda xp, a, b: xp.abs(a),
     "sqrt": lambda xp, a, b: xp.sqrt(a),
     "sign": lambda xp, a, b: xp.sign(a),
-    "isfinite": lambda xp, a, b: xp.where(xp.isfinite(a), a, b),
     "maximum": lambda xp, a, b: xp.maximum(a, b),
     "minimum": lambda xp, a, b: xp.minimum(a, b),
     "clip": lambda xp, a, b: xp.clip(a, -0.5, 2.0),

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 
 import anyprop as ap
 import anyprop.training
-from anyprop.layers.base import Layer
 from anyprop.training._signals import HeldSignals
 from conftest import CASES
 
@@ -98,32 +98,27 @@ def test_a_real_signal(problem):
     assert_like_a_shorter_run(problem, result)
 
 
-def interrupting_layer(times):
-    """Make a layer that sends Ctrl-C a number of times while a step runs."""
+def interrupting(problem, times):
+    """Make the optimizer send Ctrl-C a number of times while a step runs."""
 
-    class Interrupting(Layer):
-        def forward(self, params, x):
-            for _ in range(times):
-                signal.raise_signal(signal.SIGINT)
-            return x, None
+    def lr(step):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        return problem.optimizer.lr
 
-        def backward(self, params, residuals, dy):
-            return dy, {}
-
-    return Interrupting()
+    return problem.with_(optimizer=replace(problem.optimizer, lr=lr))
 
 
 @pytest.mark.parametrize("compile", [True, False])
 def test_a_step_is_finished_first(problem, compile):
-    layer = interrupting_layer(1)
-    result = problem.with_(net=ap.Sequential(*problem.net.layers, layer)).fit(compile=compile)
+    result = interrupting(problem, 1).fit(compile=compile)
     assert len(result.history.losses) == 1
     assert_like_a_shorter_run(problem, result, compile=compile)
 
 
 def test_a_second_time_ends_it_at_once(problem):
     with pytest.raises(KeyboardInterrupt):
-        problem.with_(net=ap.Sequential(*problem.net.layers, interrupting_layer(2))).fit()
+        interrupting(problem, 2).fit()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -38,6 +38,11 @@ class _Console:
             except OSError as error:
                 self.error = error
 
+    def refused(self) -> bool:
+        """Return whether text was lost that somebody wanted: a pipe that is closed is no such case."""
+        self.flush()
+        return self.error is not None and self.error.errno != errno.EPIPE
+
     def abandon(self) -> None:
         """Send what is still buffered nowhere, as Python flushes once more when it ends."""
         with open(os.devnull, "w") as nowhere:
@@ -54,8 +59,7 @@ def safe_printing() -> Iterator[_Console]:
         try:
             yield out
         finally:
-            out.flush()
-            if out.error is not None and out.error.errno != errno.EPIPE:
+            if out.refused() and out.error is not None:
                 print(f"anyprop: cannot print: {out.error.strerror}.", file=err)
             err.flush()
             sys.stdout, sys.stderr = before

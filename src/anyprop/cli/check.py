@@ -19,6 +19,7 @@ from pathlib import Path
 
 from anyprop._text import tell
 from anyprop.backend import get_device
+from anyprop.cli._outcome import check_writable, write_text
 from anyprop.cli._parser import Parser, wrong_calls
 from anyprop.testing.check import check_backend, choose
 from anyprop.testing.namespaces import namespace_named
@@ -59,9 +60,8 @@ def run(args: argparse.Namespace) -> int:
         xp = namespace_named(args.namespace)
         get_device(xp, args.device)
         chosen = choose(args.only)
-        if args.json is not None and not args.json.exists():
-            args.json.touch()  # to know now, and not after minutes, that it can be written
-            args.json.unlink()
+        if args.json is not None:
+            check_writable(args.json)
     if args.list:
         print(*(check.id for check in chosen), sep="\n")
         return 0
@@ -71,5 +71,5 @@ def run(args: argparse.Namespace) -> int:
     tell("")
     print(report)
     if args.json is not None:
-        args.json.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_text(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
     return 0 if report.passed else 1

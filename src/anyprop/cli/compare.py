@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,7 +25,15 @@ from anyprop._text import table
 from anyprop._typing import Array, Residuals
 from anyprop.backend import namespace
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training
-from anyprop.cli._outcome import INTERRUPTED, Result, make_folder, measure, train, write_json
+from anyprop.cli._outcome import (
+    FAILED,
+    INTERRUPTED,
+    Result,
+    make_folder,
+    measure,
+    train,
+    write_json,
+)
 from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras, wrong_calls
 from anyprop.cli._task import Task, default_lr, make_optimizer, make_task, settings, total_steps
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
@@ -110,6 +120,11 @@ def add_options(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train with each optimizer, write the files, print the table."""
+    with ExitStack() as held:
+        return _run(args, held)
+
+
+def _run(args: argparse.Namespace, held: ExitStack) -> int:
     with wrong_calls():
         require_extras("matplotlib", "tqdm")
         if args.article and args.epochs:
@@ -125,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
                 raise WrongCallError(f"{label} is named twice")
             optimizers[label] = make_optimizer(args, name, lr, steps)
         _start(args, task)
-        folder = make_folder(args.out)
+        folder = make_folder(args.out, held)
 
     print(f"{task.describe()}: {steps} steps with each optimizer", flush=True)
     loss = ArticleLoss() if args.article else SoftmaxCrossEntropy()
@@ -136,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
             args, task, params, task.train, optimizer, steps, loss=loss, batches=batches
         )
         results[label] = measure(task, outcome, loss)
-        if outcome.ended == INTERRUPTED:
+        if outcome.ended in (INTERRUPTED, FAILED):
             break
 
     runs = {label: result.to_dict() for label, result in results.items()}
@@ -152,7 +167,9 @@ def run(args: argparse.Namespace) -> int:
         for paragraph in _WHY_IT_JUMPS:
             print("\n" + textwrap.fill(paragraph, width))
     print(f"wrote compare.json{', compare.png' if drawn else ''} into {folder}")
-    return 130 if outcome.ended == INTERRUPTED else 0
+    if outcome.ended == FAILED:
+        print(f"anyprop: {outcome.problem}", file=sys.stderr)
+    return outcome.exit_code if outcome.ended in (INTERRUPTED, FAILED) else 0
 
 
 def _start(args: argparse.Namespace, task: Task) -> tuple[Parameters, Batches | None]:
@@ -180,7 +197,11 @@ def _row(label: str, result: Result) -> list[str]:
         name,
         lr,
         mean,
-        f"{result.test_accuracy:.4f}",
-        f"{result.test_loss:.4f}",
+        _number(result.test_accuracy),
+        _number(result.test_loss),
         result.outcome.ended,
     ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

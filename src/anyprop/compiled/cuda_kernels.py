@@ -34,7 +34,6 @@ _FORMS: dict[Any, str] = COMPARISONS | {
     np.log1p: "log1p({0})",
     np.tanh: "tanh({0})",
     np.sign: "{0} > 0 ? 1 : {0} < 0 ? -1 : {0}",
-    np.isfinite: "{0} - {0} == 0",
     np.maximum: "{0} >= {1} || {0} != {0} ? {0} : {1}",
     np.minimum: "{0} <= {1} || {0} != {0} ? {0} : {1}",
     np.clip: "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",

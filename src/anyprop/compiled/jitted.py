@@ -18,7 +18,10 @@ import numpy as np
 
 from anyprop._typing import Array
 from anyprop.compiled.recording import TraceError
-from anyprop.optimizers.base import OptimizerState
+from anyprop.compiled.traces import traced_twice
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
 
@@ -129,7 +132,7 @@ def _jitted(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[
 
 def _jit(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[..., Any]:
     jitted: Callable[..., Any] = importlib.import_module("jax").jit(
-        kind(step), donate_argnums=(0, 1)
+        traced_twice(kind(step), step), donate_argnums=(0, 1)
     )
     return jitted
 
@@ -144,8 +147,11 @@ def _is_constant(value: object) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_constant, value))
     if type(value).__hash__ in (None, object.__hash__):
-        return callable(value)  # as any function that JAX traces
-    return all(map(_is_constant, vars(value).values())) if hasattr(value, "__dict__") else False
+        # A schedule, which is called on the host.
+        return callable(value) and not isinstance(value, (Layer, Loss, Optimizer))
+    # What a class of the user's computes may follow from more than its fields.
+    ours = type(value).__module__.partition(".")[0] == "anyprop"
+    return ours and hasattr(value, "__dict__") and all(map(_is_constant, vars(value).values()))
 
 
 def _one(step: Step) -> Callable[..., Any]:
@@ -201,6 +207,7 @@ def untraceable() -> Iterator[None]:
         errors.NonConcreteBooleanIndexError,
         errors.TracerArrayConversionError,
         errors.TracerIntegerConversionError,
+        errors.UnexpectedTracerError,
     ) as error:
         what = str(error).partition("\n")[0].rstrip(".")
         raise TraceError(f"JAX cannot trace it ({what})") from error

@@ -38,7 +38,6 @@ SCALAR_FORMS: dict[Any, str] = COMPARISONS | {
     np.absolute: "abs({0})",
     np.sqrt: "sqrt({0})",
     np.sign: "T(1.0) if {0} > 0 else T(-1.0) if {0} < 0 else {0}",
-    np.isfinite: "{0} - {0} == 0",
     np.maximum: "{0} if {0} >= {1} or {0} != {0} else {1}",
     np.minimum: "{0} if {0} <= {1} or {0} != {0} else {1}",
     np.clip: "{1} if {0} < {1} else {2} if {0} > {2} else {0}",

@@ -14,6 +14,7 @@ from typing import Any
 from anyprop._typing import Array
 from anyprop.compiled.jitted import JittedStep, untraceable
 from anyprop.compiled.planned import PlannedStep
+from anyprop.compiled.traces import traced_twice
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters
@@ -66,7 +67,7 @@ class JittedParallelStep:
     """
 
     def __init__(self, step: DataParallelStep) -> None:
-        jitted = importlib.import_module("jax").jit(step.local)
+        jitted = importlib.import_module("jax").jit(traced_twice(step.local, step))
 
         def local(params: Parameters, **part: Any) -> tuple[Array, Array | None]:
             with untraceable():

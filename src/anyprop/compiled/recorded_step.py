@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from anyprop import _tree
 from anyprop._typing import Number, Tree
 from anyprop.backend import namespace
-from anyprop.compiled.recording import Recording, Traced
+from anyprop.compiled.recording import Recording, Traced, Value, value_of
+from anyprop.compiled.same import same, shown
+from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
@@ -43,7 +46,7 @@ def record_step(
     lr: Number,
     scalars: dict[str, Number],
 ) -> RecordedStep:
-    """Record a step.
+    """Record a step, twice, and return the recording if both are the same.
 
     Parameters
     ----------
@@ -69,8 +72,26 @@ def record_step(
     Raises
     ------
     TraceError
-        The step does what cannot be recorded.
+        The step does what cannot be recorded, or not the same each time.
     """
+
+    def record(time: int) -> RecordedStep:
+        # A rule that looks at the count of steps itself, and not at its scalars, is noticed by this.
+        before = state._replace(step=time, lr_scale=1.0 / (1 + time))
+        return _recorded(step, params, before, batch, noise, lr, scalars)
+
+    return twice(record, step, difference)
+
+
+def _recorded(
+    step: Step,
+    params: Parameters,
+    state: OptimizerState,
+    batch: list[Traced | None],
+    noise: Tree,
+    lr: Number,
+    scalars: dict[str, Number],
+) -> RecordedStep:
     x, t, sample_weight, *drawn = batch
     with np.errstate(all="ignore"), Recording() as recording:
         value, grads = step.gradient(
@@ -82,6 +103,60 @@ def record_step(
     if params.running is not None:
         outputs, targets = [*outputs, updated.running], [*targets, params.running]
     return RecordedStep(recording, outputs, targets)
+
+
+def difference(first: RecordedStep, second: RecordedStep) -> str | None:
+    """Return in words how two recordings of a step differ; None if they do not."""
+    calls, others = first.recording.calls, second.recording.calls
+    pairs: dict[Value, Value] = {}
+
+    def paired(a: Any, b: Any) -> bool | None:
+        a, b = value_of(a), value_of(b)
+        if not (isinstance(a, Value) and isinstance(b, Value)):
+            return None
+        if a is b or a in pairs:
+            return pairs.get(a, a) is b
+        if not same((a.shape, a.dtype), (b.shape, b.dtype)) or a.given != b.given:
+            return False
+        if a.given:
+            return same(a.data, b.data)
+        # Only a view has not been computed by an earlier call.
+        return a.parent is not None and same((a.parent, a.view), (b.parent, b.view), paired)
+
+    for k, (call, other) in enumerate(zip(calls, others, strict=False)):
+        where, name = f"call {k + 1} of {len(calls)}", _name(call.function)
+        if not same(call.function, other.function, paired):
+            return f"{where} is {name} the first time and {_name(other.function)} the second"
+        results = (call.output, other.output)
+        for a, b in zip_longest(call.arguments, other.arguments):
+            if not same(a, b, paired):
+                return f"{where}, {name}, has {_words(a)} the first time and {_words(b)} the second"
+        if not same((results[0].shape, results[0].dtype), (results[1].shape, results[1].dtype)):
+            was, became = map(_words, results)
+            return f"{where}, {name}, gives {was} the first time and {became} the second"
+        pairs[call.output] = other.output
+    if len(calls) != len(others):
+        return f"it makes {len(calls)} calls the first time and {len(others)} the second"
+    if not same(first.outputs, second.outputs, paired):
+        return "its results are those of other calls the second time"
+    return None
+
+
+def _name(function: Any) -> str:
+    owner = getattr(function, "__self__", None)
+    name = str(getattr(function, "__name__", type(function).__name__))
+    return f"{of}.{name}" if (of := getattr(owner, "__name__", "")) else name
+
+
+def _words(value: Any) -> str:
+    """Return words for what a call is given."""
+    if not isinstance(value, Value):
+        return shown(value)
+    if value.is_number:
+        return "a number"
+    if value.given:
+        return f"the constant {shown(value.data)}"
+    return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
 
 
 def numbers_of_step(opt: Optimizer, state: OptimizerState, lr: Number, dtype: Any) -> list[Number]:

@@ -16,6 +16,8 @@ from anyprop._checks import unknown
 from anyprop._typing import Array, Namespace, Number
 from anyprop.backend import name_of
 from anyprop.compiled.recording import TraceError
+from anyprop.compiled.same import same, shown
+from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Layout, Parameters
 from anyprop.training.step import Step
@@ -92,8 +94,13 @@ class TorchCompiledStep:
             rest = iter(tensors)
             return function(*(None if g is None else next(rest) for g in given))
 
+        def record(time: int) -> Any:
+            # Tracing computes, so it draws what the graph draws for itself in each step.
+            with self._torch.random.fork_rng(devices=[]):
+                return make_fx(of_tensors)(*(g for g in given if g is not None))
+
         try:
-            traced = make_fx(of_tensors)(*(g for g in given if g is not None))
+            traced = twice(record, self._step, difference)
         except RuntimeError as error:
             what = str(error).partition("\n")[0].rstrip(".")
             raise TraceError(f"PyTorch cannot trace it ({what})") from error
@@ -101,6 +108,32 @@ class TorchCompiledStep:
             traced, backend=self._backend, fullgraph=True, dynamic=False
         )
         return graph
+
+
+def difference(first: Any, second: Any) -> str | None:
+    """Return in words how two graphs of PyTorch differ; None if they do not."""
+    nodes, others = list(first.graph.nodes), list(second.graph.nodes)
+    pairs = dict(zip(nodes, others, strict=False))
+
+    def paired(a: Any, b: Any) -> bool | None:
+        return pairs[a] is b if type(a) is type(b) is type(nodes[0]) else None
+
+    for k, (node, other) in enumerate(zip(nodes, others, strict=False)):
+        where = f"call {k + 1} of {len(nodes)}"
+        if (node.op, node.target) != (other.op, other.target):
+            return f"{where} is {node.target} the first time and {other.target} the second"
+        if node.op == "get_attr":
+            a, b = getattr(first, node.target), getattr(second, other.target)
+        else:
+            a, b = (node.args, node.kwargs), (other.args, other.kwargs)
+        if not same(a, b, paired):
+            a, b = (a, b) if node.op == "get_attr" else (node.args, other.args)
+            return (
+                f"{where}, {node.target}, has {shown(a)} the first time and {shown(b)} the second"
+            )
+    if len(nodes) != len(others):
+        return f"it makes {len(nodes)} calls the first time and {len(others)} the second"
+    return None
 
 
 def _kind(tensor: Any) -> Any:

@@ -404,14 +404,15 @@ def _shrunk(largest: float, gs: list[Array]) -> list[Array]:
     # Squares of large entries overflow where what comes of the norm does not. The unit has a reciprocal
     # that is no subnormal number, which JAX would take for 0.
     top = reduce(xp.maximum, tops)
-    unit = xp.minimum(top, 1.0 / float(xp.finfo(top.dtype).smallest_normal))
+    limits = xp.finfo(top.dtype)
+    unit = xp.minimum(top, 1.0 / float(limits.smallest_normal))
     unit = unit + xp.astype(unit == 0.0, unit.dtype)
     squares = []
     for g in wide:
         scaled = g / _scalar_beside(g, unit, "norm")
         squares.append(xp.sum(scaled * scaled))
     limit = largest / xp.maximum(xp.sqrt(sum(squares)), 1.0)
-    limit = xp.where(xp.isfinite(top), limit, xp.nan)
+    limit = xp.where(top <= float(limits.max), limit, xp.nan)  # the run stops, as for NaN
     fits = unit <= limit
     unit, limit = xp.where(fits, 1.0, unit), xp.where(fits, 1.0, limit)
     return [

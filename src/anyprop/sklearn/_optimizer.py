@@ -1,17 +1,10 @@
-"""The optimizer that an estimator's parameters describe, and its learning rate from epoch to epoch.
-
-    Adam of scikit-learn    p <- p - lr sqrt(1 - beta2^t) / (1 - beta1^t)  m / (sqrt(v) + eps)
-
-Its eps is Kingma and Ba's "epsilon hat": it is added before the correction of v, not after it.
-"""
+"""The optimizer that an estimator's parameters describe, and its learning rate from epoch to epoch."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from anyprop._typing import Number
 from anyprop.optimizers.adam import Adam
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.optimizers.momentum import Momentum
@@ -26,15 +19,6 @@ LEARNING_RATES = ("constant", "invscaling", "adaptive")
 """The modes of scikit-learn; any other name is one of our schedules."""
 SOLVERS = ("lbfgs", "sgd", "adam")
 """The solvers of scikit-learn; any other name is one of our optimizers."""
-
-
-@dataclass(frozen=True)
-class EpsilonHatAdam(Adam):
-    """Adam with eps inside the correction of v."""
-
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        scalars = super().scalars(t, lr)
-        return scalars | {"eps": scalars["eps"] * scalars["root_correction"]}
 
 
 def make_optimizer(estimator: Any, steps: int) -> Optimizer:
@@ -61,9 +45,8 @@ def make_optimizer(estimator: Any, steps: int) -> Optimizer:
         momentum = min(float(estimator.momentum), math.nextafter(1.0, 0.0))
         return kind(lr, momentum=momentum, lr_in_velocity=True)
     if solver == "adam":
-        return EpsilonHatAdam(
-            lr, beta1=estimator.beta_1, beta2=estimator.beta_2, eps=estimator.epsilon
-        )
+        betas = {"beta1": estimator.beta_1, "beta2": estimator.beta_2}
+        return Adam(lr, **betas, eps=estimator.epsilon, eps_before_correction=True)
     return get_optimizer(solver)(lr=lr)
 
 

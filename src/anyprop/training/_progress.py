@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Iterator
+import time
 from typing import Any
 
 
-@contextlib.contextmanager
-def progress_bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
+def progress_bar(total: int | None, done: int, *, shown: bool) -> Any:
     """Open a progress bar, or something that shows nothing in its place.
 
     Parameters
@@ -20,38 +17,41 @@ def progress_bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
         Steps done before.
     shown : bool
         Whether there is a bar.
+
+    Returns
+    -------
+    object
+        With `show` and `close`, which may be called twice.
     """
-    if not shown:
-        yield _NoBar()
-        return
-    bar = _LateBar(total, done)
-    try:
-        yield bar
-    finally:
-        bar.close()
+    return _Bar(total, done) if shown else _NoBar()
 
 
-class _LateBar:
-    """A bar that is drawn with its first news: what `on_start` prints has a line of its own."""
+class _Bar:
+    """A bar that is drawn with the first steps: what `on_start` prints has a line of its own."""
 
     def __init__(self, total: int | None, done: int) -> None:
-        from tqdm.auto import tqdm
+        self._total, self._done = total, done
+        self._began = time.time()
+        self._bar: Any = None
 
-        self._open = functools.cache(lambda: tqdm(total=total, initial=done, unit="step"))
+    def show(self, steps: int, loss: float) -> None:
+        """Move on by some steps, whose mean loss is `loss`."""
+        if self._bar is None:
+            from tqdm.auto import tqdm
 
-    def set_postfix(self, **values: object) -> None:
-        self._open().set_postfix(**values)
-
-    def update(self, steps: int) -> None:
-        self._open().update(steps)
+            self._bar = tqdm(total=self._total, initial=self._done, unit="step")
+            self._bar.start_t = self._bar.last_print_t = self._began
+        self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        self._bar.update(steps)
 
     def close(self) -> None:
-        self._open().close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 class _NoBar:
-    def set_postfix(self, **values: object) -> None:
+    def show(self, steps: int, loss: float) -> None:
         pass
 
-    def update(self, steps: int) -> None:
+    def close(self) -> None:
         pass

@@ -18,15 +18,17 @@ from anyprop._checks import count
 from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
 from anyprop.backend import check_same_place, dtype_name
-from anyprop.distributed.communicator import Communicator
+from anyprop.description import settings_of
+from anyprop.distributed.communicator import Communicator, agreeing
 from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
-from anyprop.training._data import check_data, check_finite
+from anyprop.training._data import check_data
 from anyprop.training._host import read
+from anyprop.training._ranks import Ranks, ends
 
 
 class Evaluation(NamedTuple):
@@ -80,8 +82,11 @@ def evaluate(
     TypeError
         Arrays of different namespaces, devices or floating dtypes, or `params` is something else.
     ValueError
-        The parameters are not those of the network, there are no examples, x holds a NaN or an
-        infinity, or shapes or targets do not fit.
+        The parameters are not those of the network, there are no examples or none of them has a
+        weight, x or t holds a NaN or an infinity, or shapes or targets do not fit. What one rank
+        refuses all refuse, also where they were given different arguments.
+    RuntimeError
+        Another rank failed; the message names it and its error.
 
     Examples
     --------
@@ -92,11 +97,16 @@ def evaluate(
     >>> evaluate(net, params, (x, t), loss=ap.SoftmaxCrossEntropy()).accuracy
     0.5
     """
-    check_params(net, params)
-    x, t = check_data("data", data, net, params, loss)
-    check_finite("data", x)
-    batch_size = count("evaluate", "batch_size", batch_size)
-    return measured(net, params, x, t, loss, batch_size, chosen(communicator))
+    communicator = chosen(communicator)
+    ranks = Ranks(communicator)
+    with ranks.agreeing(refusing=True):
+        check_params(net, params)
+        x, t = check_data("data", data, net, params, loss)
+        batch_size = count("evaluate", "batch_size", batch_size)
+    if ranks.several:
+        given = {"layout": params.layout, "loss": settings_of(loss), "examples": x.shape[0]}
+        ranks.check_same("evaluate", given | {"rows at the ends of data": (ends(x), ends(t))})
+    return measured(net, params, x, t, loss, batch_size, communicator)
 
 
 def measured(
@@ -109,6 +119,22 @@ def measured(
     communicator: Communicator,
 ) -> Evaluation:
     """Compute `evaluate` on examples that were checked before."""
+    with agreeing(communicator):
+        sums = _sums(net, params, x, t, loss, batch_size, communicator)
+    weighted, total, hits, known = communicator.all_reduce(sums).tolist()
+    return Evaluation(weighted / (total or 1.0), hits / x.shape[0] if known else None)
+
+
+def _sums(
+    net: Layer,
+    params: Parameters,
+    x: Array,
+    t: Array,
+    loss: Loss,
+    batch_size: int,
+    communicator: Communicator,
+) -> Any:
+    """Add up weighted losses, weights and hits over this rank's rows; the last: are there hits."""
     xp = params.xp
     values, totals, right = [], [], []
     n = x.shape[0]
@@ -126,9 +152,7 @@ def measured(
     k = len(values)
     values, totals, right = numbers[:k], numbers[k : 2 * k], numbers[2 * k :]
     weighted = [v * w for v, w in zip(values, totals, strict=True)]
-    sums = np.asarray([sum(weighted), sum(totals), sum(right)], dtype="float64")
-    weighted_sum, total, hits = communicator.all_reduce(sums).tolist()
-    return Evaluation(weighted_sum / (total or 1.0), hits / n if right else None)
+    return np.asarray([sum(weighted), sum(totals), sum(right), bool(right)], dtype="float64")
 
 
 def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) -> Array:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
-import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from os import PathLike
@@ -12,12 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anyprop import _tree
-from anyprop._checks import count, flag, kind, whole
+from anyprop._checks import count, whole
 from anyprop._typing import Array
-from anyprop.backend import name_of, to_host
+from anyprop.backend import name_of
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
-from anyprop.compiled.torch_compiled import check_torch_backend
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.data_parallel import (
     DataParallelStep,
@@ -31,11 +27,21 @@ from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters
-from anyprop.training._data import check_data, check_finite, check_sample_weight
+from anyprop.training._arguments import (
+    check_batches,
+    check_callbacks,
+    check_compile,
+    check_length,
+    check_progress,
+    check_start,
+    check_state,
+    monitors,
+)
+from anyprop.training._data import check_data
 from anyprop.training._inputs import Inputs
 from anyprop.training._loop import Loop
 from anyprop.training._progress import progress_bar
-from anyprop.training._ranks import Ranks
+from anyprop.training._ranks import Ranks, ends
 from anyprop.training._signals import HeldSignals
 from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.batches import Batches, batch_indices
@@ -185,8 +191,9 @@ def fit(
     Exception
         Whatever a callback, a schedule, `batches` or the network raises, as it was raised. Once the
         training has begun, the error carries `params`, `state` and `history` as
-        TrainingDivergedError does, as far as they are known to be whole. Where a callback fails on
-        rank 0, the other ranks end with a RuntimeError that says so.
+        TrainingDivergedError does, as far as they are known to be whole. Where a callback, a schedule,
+        `batches`, the validation or the progress bar fails on one rank alone, the others end with a
+        RuntimeError that names the rank and its error.
 
     Examples
     --------
@@ -208,34 +215,24 @@ def fit(
     """
     communicator = chosen(communicator)
     ranks = Ranks(communicator)
-    with ranks.agreeing():
+    with ranks.agreeing(refusing=True):
         check_params(net, params)
         check_optimizer(optimizer)
-        x, t = check_data("data", data, net, params, loss)
-        check_finite("data", x)
+        callbacks = check_callbacks(callbacks)
+        x, t = check_data("data", data, net, params, loss, sample_weight)
         n = x.shape[0]
-        if sample_weight is not None:
-            check_sample_weight(sample_weight, params, n)
         if validation is not None:
             validation = check_data("validation", validation, net, params, loss)
-            check_finite("validation", validation[0])
-        if epochs is not None and steps is not None:
-            raise ValueError("fit takes epochs or steps, not both.")
-        if steps is None:
-            epochs = count("fit", "epochs", 1 if epochs is None else epochs)
-        else:
-            steps = count("fit", "steps", steps)
+        epochs, steps = check_length(epochs, steps)
         batch_size = count("fit", "batch_size", batch_size)
+        accumulate = count("fit", "accumulate", accumulate)
         report_every = count("fit", "report_every", report_every)
         seed = whole("seed", seed)
-        allow_changes = flag("fit", "allow_changes", allow_changes)
-        progress = flag("fit", "progress", progress)
-        _check_callbacks(callbacks)
-        if batches is not None and not callable(batches):
-            raise TypeError(
-                "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of "
-                f"each batch, not {kind(batches)}."
-            )
+        check_batches(batches)
+        check_start(state, resume, allow_changes)
+        check_progress(progress)
+        check_compile(compile, params, several=ranks.several)
+        state = check_state(optimizer, params, state)
         settings = settings_of_run(
             net,
             loss,
@@ -253,52 +250,48 @@ def fit(
     if ranks.several:
         place = {"backend": name_of(params.xp), "layout": params.layout}
         length = {"epochs": epochs, "steps": steps, "report_every": report_every}
-        ends = {"rows at the ends of data": (_ends(x), _ends(t))}
+        start = {"resume": resume is not None, "allow_changes": allow_changes}
+        rows = {"rows at the ends of data": (ends(x), ends(t))}
         others = {name: value for name, value in settings.items() if name != "callbacks"}
-        ranks.check_same(place | others | length | ends)
+        ranks.check_same("fit", place | others | length | start | rows)
     found = None
     if resume is not None:
-        if state is not None:
-            raise ValueError("fit takes state or resume, not both.")
         load = partial(load_run, resume, params, settings, allow_changes=allow_changes)
         found = ranks.read(load, params)
-        params, state = found.params, found.state
-    with ranks.agreeing():
-        state = _state(optimizer, params, state)
-        if progress and importlib.util.find_spec("tqdm") is None:
-            raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
-        if isinstance(compile, str):
-            check_torch_backend(compile, params.xp)
-            if ranks.several:
-                raise ValueError(f"compile={compile!r} is for one process; leave it out.")
-        elif not isinstance(compile, (bool, np.bool_)):
-            raise TypeError(
-                "fit: compile must be True, False or, for PyTorch arrays, a backend of torch.compile "
-                f"such as 'inductor', not {compile!r}."
-            )
-    eager: Step | DataParallelStep
-    parts = None
+        params = found.params
+        with ranks.agreeing(refusing=True):
+            state = check_state(optimizer, params, found.state)
     if ranks.several:
         params, state = broadcast_parameters(params, state, communicator)
-        eager = make_data_parallel_step(net, loss, optimizer, communicator, observe=ranks.observe)
-        parts = partial(shares, communicator=communicator, parts=accumulate)
-    else:
-        eager = make_step(net, loss, optimizer, accumulate=accumulate)
 
     in_place = bool(compile) and donates(params.xp)
-    run = Run(
-        *(net, loss, optimizer, params, state, _monitors(net, params, loss, validation)),
-        in_place=in_place,
-        settings=settings,
-        callbacks=callbacks,
-    )
-    if found is not None:
-        run.go_on(found, forget_stop=allow_changes)
-    if (steps or run.step) < run.step or (epochs or run.epoch) < run.epoch:
-        raise ResumeError(
-            f"the run in {resume} has done {run.step} steps in {run.epoch} epochs already, more than "
-            "it is asked for."
+    with ranks.agreeing(refusing=True):
+        eager: Step | DataParallelStep
+        parts = None
+        if ranks.several:
+            eager = make_data_parallel_step(
+                net, loss, optimizer, communicator, observe=ranks.observe
+            )
+            parts = partial(shares, communicator=communicator, parts=accumulate)
+        else:
+            eager = make_step(net, loss, optimizer, accumulate=accumulate)
+        run = Run(
+            *(net, loss, optimizer, params, state, monitors(net, params, loss, validation)),
+            in_place=in_place,
+            settings=settings,
+            callbacks=callbacks,
         )
+        if found is not None:
+            run.go_on(found, forget_stop=allow_changes)
+        if (steps or run.step) < run.step or (epochs or run.epoch) < run.epoch:
+            raise ResumeError(
+                f"the run in {resume} has done {run.step} steps in {run.epoch} epochs already, more "
+                "than it is asked for."
+            )
+        # NumPy gathers every batch into the same memory, which the compiled step copies from.
+        reuse = in_place and name_of(params.xp) == "numpy"
+        inputs = Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts)
+        how = _steps(eager, inputs, params, compile=compile, most=min(report_every, _MOST_AT_ONCE))
 
     def validate() -> Evaluation | None:
         if validation is None:
@@ -310,20 +303,12 @@ def fit(
     states = None
     if found is not None and found.run is not None and communicator.rank == 0:
         states = found.run["callbacks"]
-    # NumPy gathers every batch into the same memory, which the compiled step copies from.
-    reuse = in_place and name_of(params.xp) == "numpy"
-    inputs = Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts)
     total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
     shown = progress and communicator.rank == 0
-    with (
-        progress_bar(total, run.step, shown=shown) as bar,
-        HeldSignals(signal.SIGINT, signal.SIGTERM) as signals,
-    ):
+    with HeldSignals(signal.SIGINT, signal.SIGTERM) as signals:
         loop = Loop(
             run,
-            steps=_steps(
-                eager, inputs, params, compile=compile, most=min(report_every, _MOST_AT_ONCE)
-            ),
+            steps=how,
             draw=partial(batches or partial(_batches, seed), n, batch_size),
             validate=validate,
             last_epoch=epochs,
@@ -331,7 +316,7 @@ def fit(
             report_every=report_every,
             ranks=ranks,
             states=states,
-            bar=bar,
+            open_bar=partial(progress_bar, total, run.step, shown=shown),
             signals=signals,
         )
         interrupted = loop.go()
@@ -356,54 +341,5 @@ def _steps(
     return one_by_one if loop is None else ManyAtOnce(loop, most, inputs, instead=one_by_one)
 
 
-def _ends(array: Array) -> tuple[int, ...]:
-    """Give numbers that tell whether two arrays begin and end with the same rows."""
-    return tuple(
-        zlib.crc32(to_host(array[r, ...]).tobytes()) for r in (slice(0, 1), slice(-1, None))
-    )
-
-
 def _batches(seed: int, n: int, batch_size: int, epoch: int) -> Iterator[Any]:
     return batch_indices(n, batch_size, seed=seed, epoch=epoch)
-
-
-def _check_callbacks(callbacks: Any) -> None:
-    # A single one is likely meant to be in a list.
-    found = callbacks if isinstance(callbacks, Sequence) else [None]
-    if not all(isinstance(callback, Callback) for callback in found):
-        raise TypeError(
-            "callbacks must be a sequence of callbacks such as [anyprop.EarlyStopping()], "
-            f"not {callbacks!r}."
-        )
-
-
-def _state(
-    optimizer: Optimizer, params: Parameters, state: OptimizerState | None
-) -> OptimizerState:
-    """Make the optimizer's state, or check the given one against it."""
-    fresh = optimizer.init(params)
-    if state is None:
-        return fresh
-    if not isinstance(state, OptimizerState):
-        raise TypeError(
-            f"state must be what {type(optimizer).__name__}.init() returns, not {kind(state)}."
-        )
-    if state.slots.keys() != fresh.slots.keys():
-        raise ValueError(
-            f"state has the slots {sorted(state.slots)}, but {type(optimizer).__name__} keeps "
-            f"{sorted(fresh.slots)}; it comes from another optimizer."
-        )
-    _tree.leaves_like(state.slots, fresh.slots, names=("state.slots", "those of the optimizer"))
-    return state
-
-
-def _monitors(
-    net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
-) -> tuple[str, ...]:
-    """Tell which fields of `EpochRecord` a run will measure."""
-    if validation is None:
-        return ("train_loss",)
-    x, t = (array[:1, ...] for array in validation)
-    if loss.correct(net.forward(params, x)[0], t) is None:
-        return ("train_loss", "validation_loss")
-    return ("train_loss", "validation_loss", "validation_accuracy")

@@ -202,7 +202,7 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
         for key in {**before, **now}:
             inner = f"{name}.{key}" if name else str(key)
             yield from _differences(before.get(key), now.get(key), inner)
-    elif before != now:
+    elif before != now and not (before is None and now is False):  # an option younger than the file
         yield f"{name} was {few([before])} and is {few([now])}"
 
 

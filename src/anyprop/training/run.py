@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -106,6 +107,7 @@ class Run:
         self._must_keep = False
         self._unread: list[Array | float] = []
         self._stopped = False
+        self._held = contextlib.ExitStack()
 
     @property
     def params(self) -> Parameters:
@@ -162,6 +164,14 @@ class Run:
     def stopped(self) -> bool:
         """Whether somebody called `stop`."""
         return self._stopped
+
+    def hold(self, context: AbstractContextManager[Any]) -> None:
+        """Enter a context, which is left when the run ends, however it does."""
+        self._held.enter_context(context)
+
+    def close(self) -> None:
+        """Leave the contexts that were entered by `hold`."""
+        self._held.close()
 
     def advance(self, step: Callable[..., Any], batch: dict[str, Any]) -> None:
         """Do a step with a batch."""
@@ -227,8 +237,8 @@ class Run:
         except TrainingDivergedError as diverged:
             params, state = diverged.params, diverged.state
         except Exception:  # the device may be what failed
-            self.amid_step = True
-        if self.amid_step:
+            params, state = self._last
+        if self.amid_step and self._in_place:  # half of an update may be there
             params, state = self._last
         # An exception's class may refuse attributes; the base class sets them all the same.
         with contextlib.suppress(AttributeError, TypeError):
