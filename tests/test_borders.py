@@ -321,5 +321,94 @@ def test_dtypes_that_pytorch_lacks_are_named(dtype):
 
 
 def test_what_is_no_path_to_resume_from_is_named():
-    with pytest.raises(TypeError, match="path must be a str"):
+    with pytest.raises(TypeError, match="resume must be a str"):
         ap.fit(NET, NET.init(), (X, T), resume=3, **GIVEN)
+
+
+def test_checkpoints_of_bfloat16_are_refused_before_any_training(backend, tmp_path):
+    if backend.name not in ("torch", "jax"):
+        pytest.skip("this backend has no bfloat16")
+    params = NET.init(xp=backend.xp, dtype="bfloat16")
+    x = ap.to_namespace(X, backend.xp, dtype="bfloat16")
+    folder, steps = tmp_path / "c", []
+
+    def batches(n, batch_size, epoch):
+        steps.append(epoch)
+        return [np.arange(n)]
+
+    given = {"batches": batches, "callbacks": [ap.Checkpoints(folder)], **GIVEN}
+    with pytest.raises(TypeError, match="bfloat16.*cast them to float32"):
+        ap.fit(NET, params, (x, backend.asarray(T)), **given)
+    assert not steps
+    assert not folder.exists()
+
+
+def _update(p):
+    opt = ap.SGD(0.1)
+    plain = np.asarray(p)
+    return opt.update(p, plain, opt.init(plain))
+
+
+@pytest.mark.parametrize("kind", [np.ma.masked_array, lambda x: x.view(np.matrix)])
+@pytest.mark.parametrize(
+    "use",
+    [
+        _update,
+        ap.SGD(0.1).init,
+        lambda p: NET.init().replace(flat=p.ravel()).copy(),
+        lambda p: ap.predict(NET, NET.init().replace(flat=p.ravel()), X),
+        lambda p: ap.save("a", NET.init().replace(flat=p.ravel()), net=NET),
+    ],
+    ids=["update", "init", "copy", "predict", "save"],
+)
+def test_parameters_are_no_kinds_of_ndarray_that_compute_otherwise(kind, use):
+    with pytest.raises(TypeError, match=r"masked array|numpy.matrix"):
+        use(kind(np.zeros((1, 17), "float32")))
+
+
+@pytest.mark.parametrize("damage", ["cut", "bytes"])
+def test_a_load_or_a_resume_that_fails_changes_nothing(damage, tmp_path):
+    ap.fit(NET, NET.init(), (X, T), callbacks=[ap.Checkpoints(tmp_path)], **GIVEN)
+    (path,) = tmp_path.glob("step-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    params = NET.init(seed=3)
+    kept, np_state = params.flat.copy(), np.random.get_state()[1].copy()
+    for call in (
+        lambda: ap.load(path),
+        lambda: ap.fit(NET, params, (X, T), resume=path, **GIVEN),
+    ):
+        with pytest.raises(ValueError, match="damaged|truncated"):
+            call()
+    np.testing.assert_array_equal(params.flat, kept)
+    np.testing.assert_array_equal(np.random.get_state()[1], np_state)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+class _Falling(ap.schedules.Schedule):
+    """A schedule of one's own, in no field of which its numbers are."""
+
+    def __init__(self, rate):
+        self.at = lambda xp, t: rate / (1.0 + t)
+
+
+@pytest.mark.parametrize(
+    "within",
+    [
+        lambda own: own,
+        lambda own: ap.schedules.Warmup(1, own),
+        lambda own: ap.schedules.Join((ap.schedules.Constant(0.1), own), (1,)),
+    ],
+    ids=["alone", "Warmup", "Join"],
+)
+def test_a_schedule_of_ones_own_is_compared_by_its_values_wherever_it_is(within, tmp_path):
+    def run(rate, epochs, **options):
+        opt = ap.SGD(lr=within(_Falling(rate)))
+        loss = GIVEN["loss"]
+        return ap.fit(NET, NET.init(), (X, T), loss=loss, optimizer=opt, epochs=epochs, **options)
+
+    run(0.1, 1, callbacks=[ap.Checkpoints(tmp_path)])
+    assert len(run(0.1, 2, resume=tmp_path).history.losses) == 2
+    with pytest.raises(ap.ResumeError, match=r"step 0 was 0\.1 and is 0\.2"):
+        run(0.2, 2, resume=tmp_path)

@@ -10,11 +10,19 @@ from os import PathLike
 from pathlib import Path
 
 
-def as_path(path: str | PathLike[str]) -> Path:
+def as_path(path: str | PathLike[str], name: str = "path") -> Path:
     """Return a path as one; raise TypeError if it is none."""
-    if not isinstance(path, str) and not isinstance(path, PathLike):
-        raise TypeError(f"path must be a str or a pathlib.Path, not {path!r}.")
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"{name} must be a str or a pathlib.Path, not {path!r}.")
     return Path(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raise FileNotFoundError unless there is a folder for a file to be written."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {path.parent} to write {path.name} into; make it first."
+        )
 
 
 def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview]) -> None:
@@ -33,10 +41,7 @@ def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview])
         The file cannot be written; an older one is still there, and nothing else.
     """
     path = as_path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {path.parent} to write {path.name} into; make it first."
-        )
+    check_folder(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with part.open("xb") as file:

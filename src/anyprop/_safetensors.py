@@ -157,6 +157,8 @@ class Reader:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = as_path(path)
+        if not self.path.exists():
+            raise FileNotFoundError(f"there is no file {self.path}; expected a safetensors file.")
         found = self.path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{self.path} is not a regular file; expected a safetensors file.")

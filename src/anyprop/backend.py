@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
-from anyprop._checks import kind, said, unknown
+from anyprop._checks import choice, kind, said, unknown
 from anyprop._typing import Array, Device, Namespace
 
 # name -> (module that holds the namespace, package to look for, what to install)
@@ -115,17 +115,18 @@ def _find(array: Array) -> Namespace:
 
 def check_plain(array: Any) -> None:
     """Raise TypeError if an array is of a kind of `numpy.ndarray` that computes otherwise."""
+    # An array in a mapped file is an array; a matrix or one with units has operators of its own.
+    if type(array) in (np.ndarray, np.memmap) or not isinstance(array, np.ndarray):
+        return
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{kind(array)} is a masked array; fill or drop what is masked, as by array.filled(0) "
             "or array.compressed()."
         )
-    # An array in a mapped file is an array; a matrix or one with units has operators of its own.
-    if isinstance(array, np.ndarray) and type(array) not in (np.ndarray, np.memmap):
-        raise TypeError(
-            f"{kind(array)} is a kind of numpy.ndarray with operators of its own; "
-            "pass numpy.asarray(array) if its plain numbers are meant."
-        )
+    raise TypeError(
+        f"{kind(array)} is a kind of numpy.ndarray with operators of its own; "
+        "pass numpy.asarray(array) if its plain numbers are meant."
+    )
 
 
 def name_of(xp: Namespace) -> str:
@@ -257,13 +258,20 @@ def available_backends(only: Sequence[str] | None = None) -> list[Backend]:
     ------
     ValueError
         A name is unknown; the message shows the nearest one.
+    TypeError
+        `only` is no sequence of names.
 
     Examples
     --------
     >>> available_backends(only=["numpy"])[0].devices
     ('cpu',)
     """
-    return [_probe(name) for name in (_KNOWN if only is None else only)]
+    names = _KNOWN if only is None else only
+    if isinstance(names, (str, bytes)) or not hasattr(names, "__iter__"):
+        raise TypeError(f"only must be a sequence of names such as ['numpy'], not {names!r}.")
+    for name in names:
+        choice("backend", name, _KNOWN)
+    return [_probe(name) for name in names]
 
 
 def _probe(name: str) -> Backend:
@@ -347,17 +355,27 @@ def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
     ValueError
         There is no such device; the message lists those there are.
     """
-    if not isinstance(device, str):
+    if device is None:
+        return None
+    named = isinstance(device, str)
+    # An array's device is no plain value, but in NumPy, which has but one.
+    if not named and type(device).__module__ not in ("builtins", "numpy") and not _is_numpy(xp):
         return device
     known = _devices(xp)
-    if not known:  # a library that does not list its devices may still have names for them
+    if (
+        named and not known
+    ):  # a library that does not list its devices may still have names for them
         return device
     for name in (device, f"{device}:0"):
-        if name in known:
+        if named and name in known:
             return known[name]
     raise ValueError(
         f"{name_of(xp)} has no device {device!r} here; choose one of: {', '.join(known)}."
     )
+
+
+def _is_numpy(xp: Namespace) -> bool:
+    return name_of(xp) == "numpy"
 
 
 def device_of(array: Array) -> Device | None:
@@ -407,7 +425,7 @@ def from_host(
     target: Namespace = get_namespace("numpy" if xp is None else xp)
     device = get_device(target, device)
     backend = name_of(target)
-    if dtype == "bfloat16":
+    if isinstance(dtype, str) and dtype == "bfloat16":
         if backend not in ("torch", "jax"):
             raise TypeError(f"{backend} has no bfloat16 here; ask for float32.")
         wide = from_host(host, target, dtype="float32", device=device)
@@ -443,21 +461,28 @@ def from_host(
 
 def as_dtype(name: Any) -> np.dtype[Any]:
     """Return NumPy's dtype of a name; raise TypeError if it is none."""
+    # NumPy takes much more: float64 for None, a record for a dict, object for any class.
+    classes = (np.generic, bool, int, float, complex)
+    meant = isinstance(name, type) and issubclass(name, classes)
     try:
-        dtype: np.dtype[Any] = np.dtype(name)
+        dtype: np.dtype[Any] | None = np.dtype(name) if meant or _names_dtype(name) else None
     except (TypeError, ValueError, SyntaxError):
-        raise TypeError(
-            f"dtype must be the name of a dtype such as 'float32', not {name!r}."
-        ) from None
+        dtype = None
+    if dtype is None:
+        raise TypeError(f"dtype must be the name of a dtype such as 'float32', not {name!r}.")
     return dtype
+
+
+def _names_dtype(name: Any) -> bool:
+    return isinstance(name, (str, np.dtype))
 
 
 def check_floating(dtype: Any) -> None:
     """Raise TypeError unless parameters can be of a dtype: floating, in native byte order."""
-    if dtype == "bfloat16":
+    if isinstance(dtype, str) and dtype == "bfloat16":
         return
-    found = None if dtype is None else as_dtype(dtype)
-    if found is None or found.kind != "f" or not found.isnative:
+    found = as_dtype(dtype)
+    if found.kind != "f" or not found.isnative:
         raise TypeError(
             f"dtype must be a floating dtype in the machine's byte order such as 'float32', "
             f"not {dtype!r}."
@@ -468,6 +493,8 @@ def _cast(host: Any, dtype: np.dtype[Any], otherwise: str = "") -> Any:
     """Convert to a dtype in the machine's byte order; refuse numbers that do not fit in it."""
     if host.dtype == dtype and dtype.isnative:
         return host
+    if dtype.kind in "biuf" and host.dtype.kind not in "biuf":
+        raise TypeError(f"an array of {host.dtype} cannot become {dtype.name}; give real numbers.")
     dtype = dtype.newbyteorder("=")
     if dtype.kind not in "fiu":
         return host.astype(dtype, copy=False)
@@ -626,6 +653,7 @@ def to_namespace(
     >>> to_namespace(np.arange(3), "numpy", dtype="float32")
     array([0., 1., 2.], dtype=float32)
     """
+    namespace(array)
     if dtype is None and dtype_name(array) == "bfloat16":
         target = get_namespace(xp)
         dtype = "bfloat16" if name_of(target) in ("torch", "jax") else None
@@ -678,14 +706,19 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     namespace
         Where all of them belong.
     """
-    first_name, first = named[0]
-    xp = namespace(first)
+    try:
+        namespaces = [namespace(array) for _, array in named]
+    except TypeError:
+        for name, array in named:
+            check_array(name, array)
+        raise
+    (first_name, first), xp = named[0], namespaces[0]
     place = device_of(first)
-    for name, array in named[1:]:
-        if namespace(array) is not xp:
+    for (name, array), other_xp in zip(named[1:], namespaces[1:], strict=True):
+        if other_xp is not xp:
             raise TypeError(
                 f"{first_name} belongs to {name_of(xp)}, but {name} to "
-                f"{name_of(namespace(array))}; move one of them with anyprop.to_namespace."
+                f"{name_of(other_xp)}; move one of them with anyprop.to_namespace."
             )
         other = device_of(array)
         if place is not None and other is not None and other != place:
@@ -694,6 +727,14 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
                 "move one of them with anyprop.to_namespace(array, xp, device=...)."
             )
     return xp
+
+
+def check_array(name: str, array: Any) -> None:
+    """Raise TypeError, with the name in front, unless `array` belongs to a namespace."""
+    try:
+        namespace(array)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
 
 
 def dtype_name(array: Array) -> str:

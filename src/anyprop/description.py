@@ -19,6 +19,7 @@ from anyprop.backend import to_host
 from anyprop.layers.base import Layer
 from anyprop.layers.registry import LAYERS
 from anyprop.layers.sequential import Sequential
+from anyprop.schedules import Schedule
 
 _DEEPEST = 64  # levels of Sequential and Residual in each other, so that no file costs much time
 
@@ -132,7 +133,7 @@ def settings_of(thing: Any) -> dict[str, Any]:
     -------
     dict
         The class's name under ``"kind"``, and its fields, of the kinds that JSON knows. Of a function as
-        learning rate there are its name and its values at some steps.
+        learning rate, and of a schedule of your own, there are the values at some steps.
 
     Examples
     --------
@@ -145,6 +146,9 @@ def settings_of(thing: Any) -> dict[str, Any]:
     lr = getattr(thing, "lr", None)
     if "lr" in values and callable(lr) and not dataclasses.is_dataclass(lr):
         values["lr"] = _sampled(lr, values["lr"])
+    if isinstance(thing, Schedule) and type(thing).__module__ != Schedule.__module__:
+        # What a schedule of one's own computes may be in no field.
+        values["values"] = _sampled(thing, "")
     return {"kind": type(thing).__name__, **values}
 
 
@@ -169,6 +173,6 @@ def _plain(value: Any) -> Any:
         return float(to_host(value))
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) or isinstance(value, Schedule):
         return settings_of(value)
     return f"<{getattr(value, '__qualname__', type(value).__qualname__)}>"

@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 
 from anyprop import _safetensors
 from anyprop._checks import check_shape, few
+from anyprop._files import as_path
 from anyprop._typing import Array, Namespace
-from anyprop.backend import from_host, to_host
+from anyprop.backend import check_array, from_host, to_host
 from anyprop.layers.affine import Affine
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_layer
 from anyprop.layers.batch_norm import BatchNorm
 from anyprop.layers.dropout import Dropout
 from anyprop.layers.layer_norm import LayerNorm
@@ -79,8 +80,8 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     >>> {name: array.shape for name, array in to_torch(net, net.init()).items()}
     {'0.weight': (100, 784), '0.bias': (100,), '2.weight': (10, 100), '2.bias': (10,)}
     """
-    names = _torch_names(net)
     check_params(net, params)
+    names = _torch_names(net)
     return {
         names[name]: np.array(to_host(array).T, order="C") for name, array in params.named().items()
     }
@@ -162,9 +163,10 @@ def from_torch(
     >>> from_torch(ap.Affine(2, 3), {"weight": np.ones((3, 2)), "bias": np.zeros(3)})
     Parameters(9 numbers: W (2, 3), b (3,))
     """
+    check_layer(net)
     names = _torch_names(net)
     if not isinstance(state_dict, Mapping):
-        with _safetensors.Reader(state_dict) as file:
+        with _safetensors.Reader(as_path(state_dict, "state_dict")) as file:
             state_dict = file.read()
     given = {
         name: array
@@ -177,6 +179,8 @@ def from_torch(
             f"the state dictionary lacks {few(sorted(missing)) or 'nothing'} that net needs, and "
             f"has {few(sorted(surplus)) or 'nothing'} that net lacks."
         )
+    for theirs in names.values():
+        check_array(theirs, given[theirs])
     arrays = {ours: to_host(given[theirs]) for ours, theirs in names.items()}
     return _parameters(net, {ours: array.T for ours, array in arrays.items()}, xp, device, dtype)
 
@@ -216,6 +220,7 @@ def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list
     >>> [W.shape for W in coefs], [b.shape for b in intercepts]
     ([(4, 3), (3, 2)], [(3,), (2,)])
     """
+    check_layer(net)
     layers = [pair for pair in _leaves(net, Sequential) if type(pair[1]) is not Dropout]
     _check_sklearn([layer for _, layer in layers])
     check_params(net, params)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anyprop._checks import kind
 from anyprop._typing import Array, Namespace, Shape
 from anyprop.backend import concatenated, name_of, namespace
 
@@ -243,6 +244,12 @@ class Parameters:
         xp = self.xp
         mapped = [function(self[e.name]) for e in self.layout.entries if e.trainable]
         return self.replace(flat=concatenated([xp.reshape(array, (-1,)) for array in mapped]))
+
+
+def check_kind(params: Any) -> None:
+    """Raise TypeError unless `params` are `Parameters`."""
+    if not isinstance(params, Parameters):
+        raise TypeError(f"params must be what net.init() returns, not {kind(params)}.")
 
 
 def map_vectors(params: Parameters, function: Callable[[Array], Array]) -> Parameters:

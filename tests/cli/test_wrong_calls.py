@@ -76,7 +76,7 @@ WRONG = {
     "export empty --torch a": "empty is not a regular file; expected a safetensors file.",
     "check --json empty": "empty: Is a directory.",
     "check --json nowhere/a": "nowhere/a: No such file or directory.",
-    "predict nowhere.safetensors": "nowhere.safetensors: No such file or directory.",
+    "predict nowhere.safetensors": "there is no file nowhere.safetensors; expected a safetensors file.",
     "predict file": "file is no safetensors file, or is truncated",
 }
 

@@ -32,7 +32,7 @@ from anyprop.compiled.recording import TraceError
 from anyprop.compiled.torch_compiled import TorchCompiledStep, check_torch_backend
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Parameters, check_kind
 from anyprop.training.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
@@ -91,6 +91,8 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     """
     if not isinstance(step, (Step, DataParallelStep)):
         raise TypeError(f"compile takes a step from make_step, not {step!r}.")
+    if torch_backend is not None and not isinstance(torch_backend, str):
+        raise TypeError(f"torch_backend must be a name such as 'inductor', not {torch_backend!r}.")
     if torch_backend is not None and isinstance(step, DataParallelStep):
         raise TypeError(
             f"torch_backend={torch_backend!r} is for a step of one process; leave it out."
@@ -100,7 +102,11 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     def compiled(
         params: Parameters, state: OptimizerState, *batch: Any, **options: Any
     ) -> tuple[Parameters, OptimizerState, Array]:
-        xp = namespace(params.flat)
+        try:
+            xp = namespace(params.flat)
+        except (AttributeError, TypeError):
+            check_kind(params)
+            raise
         run = runs.get(xp)
         if run is None:
             run = runs[xp] = _compiled_for(xp, step, torch_backend)

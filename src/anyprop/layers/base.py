@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._autograd import unrecorded_methods
-from anyprop._checks import check_shape
+from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
 from anyprop.backend import check_floating, from_host
 from anyprop.initializers import get_initializer
@@ -123,7 +123,9 @@ class Layer:
         check_floating(dtype)
         specs = self.specs()
         initializer = get_initializer(weights)
-        rng: Any = seed if hasattr(seed, "standard_normal") else _generator(seed)
+        rng: Any = seed
+        if not has(seed, "standard_normal"):
+            rng = np.random.default_rng(whole("seed", seed))
 
         def initial(entry: Entry) -> Any:
             constant = specs[entry.name].initial
@@ -141,10 +143,7 @@ class Layer:
         return map_vectors(drawn, partial(from_host, xp=xp, dtype=dtype, device=device))
 
 
-def _generator(seed: Any) -> np.random.Generator:
-    if isinstance(seed, bool):
-        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.")
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.") from None
+def check_layer(net: Any) -> None:
+    """Raise TypeError unless `net` is a layer or network, or acts as one."""
+    if not has(net, "specs"):
+        raise TypeError(f"net must be a layer or network such as anyprop.MLP, not {kind(net)}.")

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from anyprop._autograd import unrecorded, unrecorded_methods
-from anyprop._checks import check_rows, check_shape
+from anyprop._checks import check_rows, check_shape, has, kind
 from anyprop._numerics import product, widened
 from anyprop._typing import Array, Namespace, Residuals
-from anyprop.backend import namespace, to_host
+from anyprop.backend import check_array, namespace, to_host
 
 _UNRECORDED = ("forward", "backward", "total_weight", "correct")
 
@@ -81,6 +81,14 @@ class Loss:
         return None
 
 
+def check_loss(loss: Any) -> None:
+    """Raise TypeError unless `loss` is a loss, or acts as one."""
+    if not has(loss, "forward", "backward", "check_targets"):
+        raise TypeError(
+            f"loss must be one such as anyprop.SoftmaxCrossEntropy(), not {kind(loss)}."
+        )
+
+
 def check_predictions(y: Array) -> None:
     """Raise ValueError unless y is a batch of rows, (N, K)."""
     if y.ndim != 2:
@@ -122,6 +130,7 @@ def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
     """Check the weights of the rows of y and return them in its dtype; None stands for ones."""
     if sample_weight is None:
         return None
+    check_array("sample_weight", sample_weight)
     xp = namespace(y, sample_weight)
     check_shape("sample_weight", sample_weight, (y.shape[0],))
     return xp.astype(sample_weight, y.dtype, copy=False)

@@ -14,7 +14,7 @@ Saved: p, c T, the scale s of each row, and y for its dtype.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,8 @@ class SoftmaxCrossEntropy(Loss):
         fields(self, label_smoothing=fraction)
         if self.class_weight is not None:
             owner = type(self).__name__
-            if isinstance(self.class_weight, Mapping) or not hasattr(self.class_weight, "__iter__"):
+            refused = (Mapping, Set, str, bytes)
+            if isinstance(self.class_weight, refused) or not hasattr(self.class_weight, "__iter__"):
                 raise TypeError(
                     f"{owner}: class_weight must be a sequence of one number for each class, "
                     f"not {self.class_weight!r}."

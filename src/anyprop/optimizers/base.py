@@ -32,10 +32,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from anyprop import _tree
 from anyprop._autograd import detached, unrecorded
-from anyprop._checks import fields, flag, is_scalar_array, non_negative, positive
+from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive
 from anyprop._numerics import widened
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop.backend import (
+    check_array,
     check_same_place,
     create,
     dtype_name,
@@ -44,6 +45,12 @@ from anyprop.backend import (
     on_device_of,
 )
 from anyprop.parameters import Parameters
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise TypeError unless `optimizer` is an optimizer, or acts as one."""
+    if not has(optimizer, "init", "update", "learning_rate"):
+        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
 
 
 class OptimizerState(NamedTuple):
@@ -107,7 +114,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         if is_scalar_array(self.lr):
             _check_lr_array(type(self).__name__, self.lr)
-        elif not callable(self.lr):
+        elif isinstance(self.lr, type) or not callable(self.lr):
             fields(self, lr=positive)
         fields(self, weight_decay=non_negative, decay_biases=flag)
         for name in ("clip_value", "clip_norm", "clip_global_norm"):
@@ -146,6 +153,8 @@ class Optimizer:
         ValueError
             `eps` is too small for the dtype: float16 rounds 1e-8 to 0.
         """
+        for leaf in _tree.leaves(params):
+            check_array("params", leaf)
         if isinstance(params, Parameters):  # its running statistics are none of ours
             params = Parameters(params.layout, params.flat)
         for leaf in _tree.leaves(params):
@@ -320,6 +329,10 @@ class Optimizer:
     @unrecorded
     def learning_rate(self, state: OptimizerState) -> Number:
         """Give the learning rate of the update that starts from `state`."""
+        if not isinstance(state, OptimizerState):
+            raise TypeError(
+                f"state must be what {type(self).__name__}.init() returns, not {kind(state)}."
+            )
         lr = self.lr(state.step) if callable(self.lr) else self.lr
         if callable(self.lr) and not is_scalar_array(lr):
             lr = non_negative(type(self).__name__, f"lr after {state.step} updates", lr)

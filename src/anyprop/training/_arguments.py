@@ -19,12 +19,6 @@ from anyprop.parameters import Parameters
 from anyprop.training.callbacks.base import Callback
 
 
-def check_optimizer(optimizer: Any) -> None:
-    """Raise TypeError unless `optimizer` is one."""
-    if isinstance(optimizer, type) or not hasattr(optimizer, "update"):
-        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
-
-
 def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
     """Return the callbacks as a tuple; raise TypeError if there is anything else among them."""
     if isinstance(callbacks, (Callback, type)) or not isinstance(callbacks, Iterable):
@@ -49,13 +43,6 @@ def check_length(epochs: Any, steps: Any) -> tuple[int | None, int | None]:
     if steps is None:
         return count("fit", "epochs", 1 if epochs is None else epochs), None
     return None, count("fit", "steps", steps)
-
-
-def check_seed(seed: Any) -> int:
-    """Return the seed as a Python int of at least 0."""
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed.__index__() < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.")
-    return int(seed)
 
 
 def check_batches(batches: Any) -> None:

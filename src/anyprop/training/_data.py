@@ -11,7 +11,7 @@ from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
 from anyprop.backend import check_same_place, dtype_name, name_of, namespace, to_host
 from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
+from anyprop.losses.base import Loss, check_loss
 from anyprop.network import check_batch
 from anyprop.parameters import Parameters
 
@@ -27,10 +27,7 @@ def check_data(
     """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError(f"{name} must be a pair (x, t) of arrays, not {kind(data)}.")
-    if isinstance(loss, type) or not hasattr(loss, "check_targets"):
-        raise TypeError(
-            f"loss must be one such as anyprop.SoftmaxCrossEntropy(), not {kind(loss)}."
-        )
+    check_loss(loss)
     x, t = data
     check_batch(params, x, t)
     if name_of(namespace(t)) == "torch" and dtype_name(t) in ("uint16", "uint32", "uint64"):

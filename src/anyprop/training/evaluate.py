@@ -20,7 +20,7 @@ from anyprop._typing import Array
 from anyprop.backend import check_same_place, dtype_name, on_device_of
 from anyprop.description import settings_of
 from anyprop.distributed.communicator import Communicator, agreeing
-from anyprop.distributed.serial import SerialCommunicator
+from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
@@ -97,7 +97,7 @@ def evaluate(
     >>> evaluate(net, params, (x, t), loss=ap.SoftmaxCrossEntropy()).accuracy
     0.5
     """
-    communicator = communicator or SerialCommunicator()
+    communicator = chosen(communicator)
     ranks = Ranks(communicator)
     with on_device_of(getattr(params, "flat", None)):
         with ranks.agreeing(refusing=True):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
-from anyprop._checks import count
+from anyprop._checks import count, whole
 from anyprop._typing import Array
 from anyprop.backend import name_of, on_device_of
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
@@ -21,21 +21,19 @@ from anyprop.distributed.data_parallel import (
     broadcast_parameters,
     make_data_parallel_step,
 )
-from anyprop.distributed.serial import SerialCommunicator
+from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters
 from anyprop.training._arguments import (
     check_batches,
     check_callbacks,
     check_compile,
     check_length,
-    check_optimizer,
     check_progress,
-    check_seed,
     check_start,
     check_state,
     monitors,
@@ -167,7 +165,9 @@ def fit(
     resume : str or path, optional
         A checkpoint that `Checkpoints` wrote, or a folder of them, of which the newest is taken. The
         run goes on from there as if it had not ended: the same numbers bit for bit on the same
-        backend, to rounding on another. `epochs` and `steps` count from its beginning.
+        backend, to rounding on another. `epochs` and `steps` count from its beginning. Settings are
+        compared, a learning rate of your own by its values at some steps; of `batches` only whether
+        there are any, since to call it could change what it gives.
     allow_changes : bool
         Whether the resumed run may have other settings than the one that wrote the checkpoint.
     callbacks : sequence of Callback
@@ -230,7 +230,7 @@ def fit(
     >>> len(result.history.losses), result.history.epochs[-1].train_loss < 0.2
     (500, True)
     """
-    communicator = communicator or SerialCommunicator()
+    communicator = chosen(communicator)
     ranks = Ranks(communicator)
     with ranks.agreeing(refusing=True):
         check_params(net, params)
@@ -244,7 +244,7 @@ def fit(
         batch_size = count("fit", "batch_size", batch_size)
         accumulate = count("fit", "accumulate", accumulate)
         report_every = count("fit", "report_every", report_every)
-        seed = check_seed(seed)
+        seed = whole("seed", seed)
         check_batches(batches)
         check_start(state, resume, allow_changes)
         check_progress(progress)

@@ -144,7 +144,7 @@ def load_run(
     ResumeError
         There is no checkpoint, it is none of a run, or the settings differ; the message names those.
     """
-    found = _newest(as_path(path), params)
+    found = _newest(as_path(path, "resume"), params)
     if found.run is None or found.state is None or found.history is None:
         raise ResumeError(
             f"{path} holds no training run, only a network; resume from a checkpoint."

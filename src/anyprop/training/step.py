@@ -15,14 +15,14 @@ from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
-from anyprop._checks import count
+from anyprop._checks import count, flag
 from anyprop._numerics import wide_dtype, widened
 from anyprop._typing import Array
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_batch, value_and_grad
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters
 
 
@@ -101,10 +101,11 @@ def make_step(
     True
     """
     gradient = value_and_grad(net, loss)
+    check_optimizer(opt)
     if count("make_step", "accumulate", accumulate) > 1:
         gradient = _Accumulated(gradient, loss, accumulate)
 
-    return Step(gradient, opt, donate)
+    return Step(gradient, opt, flag("make_step", "donate", donate))
 
 
 @dataclass(frozen=True)
