@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import atexit
 import importlib
-import math
 import threading
 import warnings
 from collections import OrderedDict
@@ -27,7 +26,7 @@ import numpy as np
 
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
-from anyprop.compiled.cuda_kernels import type_of
+from anyprop.compiled.gather import gather_kernel
 from anyprop.compiled.graph import Graph, check_together, kind_of, reason_of, refusals
 from anyprop.compiled.jitted import is_constant
 from anyprop.compiled.recorded_step import numbers_of_step
@@ -205,14 +204,14 @@ class _GatheringGraph:
         numbers: Array,
     ) -> Callable[[], None]:
         """Put what takes the batch before a step, and what keeps its loss after it."""
-        kernel = _elementwise(
+        kernel = importlib.import_module("cupy").ElementwiseKernel(
             f"{value.dtype} value",
             f"raw {value.dtype} values, raw int64 rows",
             "values[rows[0]] = value; rows[0] += 1;",
             "anyprop_store",
         )
         store = partial(kernel, value, self._values, self._rows)
-        kernel, size = _gather(data, places, numbers)
+        kernel, size = gather_kernel(data, places, numbers)
         gather = partial(kernel, self._rows, self._table, *places, numbers, size=size)
         in_order: list[Callable[[], Any]] = [gather, launches, store]
 
@@ -276,50 +275,3 @@ class _GatheringGraph:
         self._do(params, state, data, batches)
         params, state = self._graph.copy_out(params, state, len(batches))
         return params, state, self._values[: len(batches)].copy()
-
-
-def _gather(data: list[Array], places: list[Array], numbers: Array) -> tuple[Any, int]:
-    """Make the kernel that takes the rows of the present batch and its numbers; and its size.
-
-    The data lie at addresses that it finds behind the count of steps, before the rows.
-    """
-    n, widths = places[0].shape[0], [math.prod(array.shape[1:]) for array in data]
-    width, count = sum(widths), numbers.size
-    first_row = 1 + len(data)
-    lines = [
-        f"if (i < {n * width}) {{",
-        f"const long long row = i / {width};",
-        f"const long long source = rows[{first_row} + rows[0] * {n} + row];",
-        f"long long column = i % {width};",
-    ]
-    for k, (array, own) in enumerate(zip(data, widths, strict=True)):
-        address, kind = f"rows[{1 + k}] + {_offset(array)}", type_of(array)
-        store = f"y{k}[row * {own} + column] = *(const {kind}*)({address});"
-        lines += [f"if (column >= 0 && column < {own}) {store}", f"column -= {own};"]
-    lines += [
-        "} else {",
-        f"const long long k = i - {n * width};",
-        f"numbers[k] = table[rows[0] * {count} + k];",
-        "}",
-    ]
-    outs = [f"raw {array.dtype} y{k}" for k, array in enumerate(data)]
-    kernel = _elementwise(
-        f"raw int64 rows, raw {numbers.dtype} table",
-        ", ".join([*outs, f"raw {numbers.dtype} numbers"]),
-        "\n".join(lines),
-        "anyprop_gather",
-    )
-    return kernel, n * width + count
-
-
-def _offset(array: Array) -> str:
-    """Write down how many bytes a number of an array lies behind its first."""
-    terms, left = [f"source * {array.strides[0]}"], math.prod(array.shape[1:])
-    for length, stride in zip(array.shape[1:], array.strides[1:], strict=True):
-        left //= length
-        terms.append(f"column / {left} % {length} * {stride}")
-    return " + ".join(terms)
-
-
-def _elementwise(*args: str) -> Any:
-    return importlib.import_module("cupy").ElementwiseKernel(*args)
