@@ -7,8 +7,8 @@ import anyprop as ap
 from anyprop.distributed import MPICommunicator
 from parallel_cases import CASES
 
-communicator = MPICommunicator(timeout=20)
-bad = communicator.rank == 1
+communicator = MPICommunicator(timeout=20) if __name__ == "__main__" else None
+bad = communicator is not None and communicator.rank == 1
 
 
 def batches(n, batch_size, epoch):
@@ -24,12 +24,13 @@ def attempt(**options):
         return f"{type(error).__name__}: {error}"
 
 
-told = [
-    attempt(**({"batch_size": 0} if bad else {})),
-    attempt(batches=batches),
-    attempt(steps=5),
-]
-everyone = communicator.gather(told)
-if communicator.rank == 0:
-    with open(sys.argv[1], "w") as file:
-        json.dump(everyone, file)
+if __name__ == "__main__":
+    told = [
+        attempt(**({"batch_size": 0} if bad else {})),
+        attempt(batches=batches),
+        attempt(steps=5),
+    ]
+    everyone = communicator.gather(told)
+    if communicator.rank == 0:
+        with open(sys.argv[1], "w") as file:
+            json.dump(everyone, file)
