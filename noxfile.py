@@ -27,7 +27,7 @@ BACKENDS = {
     "array_api_strict": [],
     "torch": ["torch==2.13.0"],  # a fixed version, so that pip can take a CPU build from disk
     "jax": ["jax", "optax", "keras"],
-    "cupy": ["cupy-cuda13x[ctk]", "nvmath-python[cu13]"],
+    "cupy": ["cupy-cuda13x[ctk]"],
 }
 
 
@@ -47,6 +47,29 @@ def tests(session: nox.Session, name: str) -> None:
     session.run(
         "pytest", "-n=auto", f"--backend={name}", *options, *session.posargs, env=ONE_THREAD
     )
+
+
+# CuPy's wheel with those of CUDA's libraries that the library uses: 880 MB to download. Its extra `ctk`
+# would bring all of them.
+CUPY_WHEEL = ["cupy-cuda13x>=14.2,<15", "nvidia-cublas>=13,<14", "nvidia-cuda-nvrtc>=13,<14"]
+CUPY_WHEEL += ["nvidia-cuda-runtime>=13,<14", "nvidia-nccl-cu13"]
+
+
+@nox.session(tags=["default", "cpu"])
+def cupy_wheel(session: nox.Session) -> None:
+    """Hold what is used of CuPy against its wheel, and compile all kernels; no GPU is needed."""
+    if shutil.which("cc") is None and not os.environ.get("CI"):
+        session.skip("needs cc; install a C compiler (Debian and Ubuntu: apt-get install gcc)")
+    session.install("-e", ".", *TEST, *CUPY_WHEEL)
+    session.run(
+        *("pytest", "--with=cupy_wheel"), *(session.posargs or ["tests/cupy_wheel"]), env=ONE_THREAD
+    )
+
+
+@nox.session(tags=["gpu"], python=False)
+def gpu(session: nox.Session) -> None:
+    """Run all that needs a GPU with the CuPy, PyTorch and JAX of python3, and without a network."""
+    session.run("python3", "tools/gpu_day.py", *session.posargs)
 
 
 @nox.session(tags=["default", "cpu"])

@@ -89,7 +89,8 @@ def documented() -> set[str]:
 
 def test_the_reference_has_every_public_name():
     names = {f"anyprop.{name}" for name in anyprop.__all__ if name in anyprop._MODULE_OF}
-    for module in ("book", "initializers", "schedules"):
+    names |= {f"anyprop.book.{name}" for name in importlib.import_module("anyprop.book").__all__}
+    for module in ("initializers", "schedules"):
         contents = vars(importlib.import_module(f"anyprop.{module}"))
         names |= {
             f"anyprop.{module}.{name}"

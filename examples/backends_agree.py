@@ -38,6 +38,7 @@ RUNS = [  # dtype, activation, allowed difference
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the plot (default: here)")
 out = parser.parse_args().out
+out.mkdir(parents=True, exist_ok=True)
 
 
 def losses_on(backend, device, dtype, activation, data):

@@ -23,6 +23,7 @@ parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the plot (default: here)")
 parser.add_argument("--nccl", action="store_true", help="one GPU for each process, with CuPy")
 args = parser.parse_args()
+args.out.mkdir(parents=True, exist_ok=True)
 
 communicator = NCCLCommunicator() if args.nccl else MPICommunicator()
 xp = ap.get_namespace("cupy" if args.nccl else "numpy")

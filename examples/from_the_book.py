@@ -25,6 +25,7 @@ from anyprop.book import AdaGrad, NeuralNetwork, RMSProp, load_mnist
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the plot (default: here)")
 out = parser.parse_args().out
+out.mkdir(parents=True, exist_ok=True)
 
 (x_train, t_train), (x_test, t_test) = load_mnist(normalize=True, one_hot_label=True)
 

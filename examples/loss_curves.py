@@ -17,6 +17,7 @@ import anyprop as ap
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the plot (default: here)")
 out = parser.parse_args().out
+out.mkdir(parents=True, exist_ok=True)
 
 # %%
 # One epoch each, 600 steps. The order of the batches is a function of the seed, so all see the same.

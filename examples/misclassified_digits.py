@@ -20,6 +20,7 @@ import anyprop as ap
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the plot (default: here)")
 out = parser.parse_args().out
+out.mkdir(parents=True, exist_ok=True)
 
 # %%
 # Train, and let the network read all test images.

@@ -28,6 +28,7 @@ from anyprop.sklearn import MLPClassifier
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the plot (default: here)")
 out = parser.parse_args().out
+out.mkdir(parents=True, exist_ok=True)
 
 # %%
 # Half of the digits are trained on, the others are validated on.

@@ -20,6 +20,7 @@ from anyprop.xp import xp  # the backend that ANYPROP_BACKEND names; NumPy by de
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the plot (default: here)")
 out = parser.parse_args().out
+out.mkdir(parents=True, exist_ok=True)
 
 (x, t), (xv, tv) = ap.load_mnist(xp=xp)
 net = ap.MLP([784, 200, 200, 10], activation="relu")

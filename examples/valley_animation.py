@@ -24,6 +24,7 @@ from anyprop.plotting import COLOURS
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--out", type=Path, default=Path(), help="folder for the GIF (default: here)")
 out = parser.parse_args().out
+out.mkdir(parents=True, exist_ok=True)
 
 # %%
 # An optimizer needs no network: it updates an array, here the point (a, b). The gradient of f is

@@ -2,9 +2,10 @@
 
 `pytest --backend torch --backend numpy` chooses them; the default is NumPy. A test that takes the
 fixture `backend` runs once on each; a test marked `needs("torch")` compares with that library and
-runs where it was asked for, and one marked `needs("mpi")`, `needs("chromium")` or `needs("cc")`, which
-is a C compiler, with `--with mpi`, `--with chromium` or `--with cc`; all other tests do not depend on a
-backend and run with NumPy's. `--with sklearn` adds the folders that need scikit-learn. What is asked for
+runs where it was asked for, and one marked `needs("mpi")`, `needs("chromium")`, `needs("cc")`, which is
+a C compiler, or `needs("cupy_wheel")`, which is CuPy without a GPU and a C compiler, with `--with mpi`,
+`--with chromium`, `--with cc` or `--with cupy_wheel`; all other tests do not depend on a backend and run
+with NumPy's. `--with sklearn` adds the folders that need scikit-learn. What is asked for
 and cannot be used ends the run with the reason: nothing is skipped.
 """
 
@@ -100,7 +101,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--with",
         action="append",
         default=[],
-        choices=["cc", "chromium", "mpi", *FOLDERS],
+        choices=["cc", "chromium", "cupy_wheel", "mpi", *FOLDERS],
         help="run the tests, too, that need what is no backend",
     )
 
@@ -118,11 +119,14 @@ def pytest_configure(config: pytest.Config) -> None:
             get_namespace(name)
         except BackendUnavailableError as error:
             raise pytest.UsageError(str(error)) from None
-    if "cc" in config.getoption("--with") and shutil.which("cc") is None:
-        raise pytest.UsageError("--with cc: there is no C compiler cc on PATH.")
+    for name in {"cc", "cupy_wheel"} & set(config.getoption("--with")):
+        if shutil.which("cc") is None:
+            raise pytest.UsageError(f"--with {name}: there is no C compiler cc on PATH.")
+    if "cupy_wheel" in config.getoption("--with"):
+        _check_importable("cupy", "cupy_wheel")
     for library, folders in FOLDERS.items():
         if library in config.getoption("--with"):
-            _check_importable(library)
+            _check_importable(library, library)
         else:
             ignored = config.option.ignore or []
             config.option.ignore = ignored + [str(config.rootpath / f) for f in folders]
@@ -143,13 +147,13 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-def _check_importable(library: str) -> None:
+def _check_importable(module: str, asked_for: str) -> None:
     # Read when SciPy is first imported; scikit-learn dispatches to other array libraries only with it.
     os.environ.setdefault("SCIPY_ARRAY_API", "1")
     try:
-        importlib.import_module(library)
+        importlib.import_module(module)
     except ImportError as error:
-        raise pytest.UsageError(f"--with {library}: {error}.") from None
+        raise pytest.UsageError(f"--with {asked_for}: {error}.") from None
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -1,7 +1,7 @@
-"""Stand-ins for the parts of CuPy 14.2 and nvmath-python 1.0 that a compiled step uses, on the host.
+"""Stand-ins for the parts of CuPy 14.2 and cuBLASLt that a compiled step uses, on the host.
 
 Names, arguments, and what is refused are those of their sources (cupy/_core/_kernel.pyx,
-cupy/cuda/stream.pyx and graph.pyx, nvmath/linalg/advanced/matmulmod.py). The C compiler takes the
+cupy/cuda/stream.pyx and graph.pyx, cublasLt.h). The C compiler takes the
 operation of a kernel; while a stream is capturing nothing is done, and a graph does it when launched.
 """
 
@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import importlib.machinery
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import backend
+from anyprop.compiled import cublaslt, graph_loop
 
 _TYPES = {"bool": "bool", "int32": "int", "int64": "long long", "uint8": "unsigned char"}
 _TYPES |= {"float32": "float", "float64": "double"}
@@ -44,7 +44,8 @@ class ElementwiseKernel:
         self.operation, self.name, self.launches = operation, name, 0
         assert name.isidentifier()
 
-    def __call__(self, *args: Any, size: int | None = None) -> Any:
+    def __call__(self, *args: Any, size: int | None = None, block_size: int = 128) -> Any:
+        assert block_size % 32 == 0
         assert len(args) in (len(self.ins), len(self.ins) + len(self.outs))
         given, results = list(args[: len(self.ins)]), list(args[len(self.ins) :])
         for array, (dtype, name) in zip(args, [*self.ins, *self.outs], strict=False):
@@ -83,6 +84,8 @@ class ElementwiseKernel:
         names = "\n".join(f"#define {name} raw_{name}{at[name]}" for _, name in kinds)
         return (
             "#include <stdbool.h>\n#include <tgmath.h>\n"
+            "static inline float __int_as_float(int bits)\n"
+            "{ union { int i; float f; } of = { bits }; return of.f; }\n"
             f"{names}\nvoid kernel(long long n, {parameters}) {{\n"
             f"for (long long i = 0; i < n; ++i) {{\n{self.operation}\n}}\n}}\n"
         )
@@ -93,7 +96,7 @@ def _compiled(source: str) -> Any:
     """Compile without contracting products and sums, so that results are NumPy's."""
     name = hashlib.sha256(source.encode()).hexdigest()[:16]
     library = Path(_folder().name) / f"{name}.so"
-    flags = ["-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Wno-unused", "-Werror"]
+    flags = ["-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror"]
     command = ["cc", *flags, "-x", "c", "-", "-o", str(library), "-lm"]
     done = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
     assert done.returncode == 0, f"{done.stderr}\n{source}"
@@ -115,7 +118,11 @@ class Array(np.ndarray):
 
     @property
     def data(self) -> Any:
-        return types.SimpleNamespace(ptr=self.ctypes.data, device_id=0)
+        return types.SimpleNamespace(ptr=self.ctypes.data, device_id=_device.arrays_on)
+
+    @property
+    def device(self) -> Device:
+        return Device(_device.arrays_on)
 
     def copy(self, order: str = "C") -> Array:
         _note("allocate")
@@ -134,6 +141,26 @@ class Array(np.ndarray):
         raise AssertionError("a number is read to the host")
 
     __float__ = __int__ = __bool__ = __index__ = item = tolist = _read
+
+
+class Device:
+    """A GPU, and the context in which it is the current one."""
+
+    def __init__(self, device: int) -> None:
+        self.id = device
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and other.id == self.id
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __enter__(self) -> Device:
+        _device.before.append(_device.current)
+        _device.current = self.id
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _device.current = _device.before.pop()
 
 
 def put(array: Any) -> Any:
@@ -164,16 +191,17 @@ class _Device:
         self.log: list[str] = []
         self.capturing: list[Any] | None = None
         self.made: list[ElementwiseKernel] = []
-        self.products: list[Any] = []
+        self.products = CublasLt()
         self.stream, self.allocator = "the user's", "the user's"
-        self.epilogue = "keeps NaN"  # or "drops NaN", or "refused"
+        self.epilogue = "keeps NaN"  # or "drops NaN", "no sums", or "refused"
+        self.spoiled = ""  # what kind of product comes out wrong
         self.refuse: Exception | None = None  # what the next launch in a capture raises
-
-
-_device = _Device()
+        self.arrays_on = self.current = 0  # the GPU where arrays lie, and the one that computes
+        self.before: list[int] = []
 
 
 def _note(what: str) -> None:
+    assert _device.current == _device.arrays_on, f"{what} on another device than its arrays'"
     _device.log.append(what)
 
 
@@ -228,73 +256,146 @@ def _launched(function: Any) -> Any:
     return launch
 
 
-class Matmul:
-    """`nvmath.linalg.advanced.Matmul` (nvmath-python 1.0.0), as far as a compiled step uses it."""
+class CublasLt:
+    """The library cuBLASLt, as far as a compiled step uses it: numbers by columns, at addresses.
 
-    def __init__(self, a: Any, b: Any, c: Any, *, beta: float, options: Any, stream: Any) -> None:
-        assert all(type(x) is Array and x.ndim == 2 and x.size for x in (a, b, c))
-        assert c.flags.f_contiguous, "the bias of an epilogue goes along columns"
-        assert c.data.ptr % 256 == 0, "which cuBLASLt is told of results"
-        assert not np.may_share_memory(c, a)
-        assert not np.may_share_memory(c, b)
-        assert options == {"inplace": True, "memory_limit": 32 * 2**20}
-        assert beta == 0.0
-        self.operands, self.bias = (a, b, c), None
-        self.planned, self.event_captured, self.freed = False, False, False
-        _device.products.append(self)
+    Descriptions and layouts are given back, and nothing is asked of them after that. Attributes have the
+    sizes of cublasLt.h, and results lie at places that are as round as was said.
+    """
 
-    def plan(
-        self, *, preferences: Any, epilog: Any = None, epilog_inputs: Any = None, stream: Any
-    ) -> None:
+    def __init__(self) -> None:
+        self.living: dict[int, Any] = {}
+        self.made = 0
+
+    def _new(self, place: Any, what: Any) -> int:
+        self.made += 1
+        place._obj.value = self.made
+        self.living[self.made] = what
+        return 0
+
+    def cublasLtCreate(self, handle: Any) -> int:
+        return self._new(handle, "handle")
+
+    def cublasLtMatmulDescCreate(self, place: Any, compute: int, scale: int) -> int:
+        assert (compute, scale) in ((68, 0), (70, 1))
+        return self._new(place, {"scale": scale})
+
+    def cublasLtMatrixLayoutCreate(self, place: Any, kind: int, m: int, n: int, ld: int) -> int:
+        assert m > 0
+        assert n > 0
+        assert ld >= m
+        return self._new(place, (("float32", "float64")[kind], m, n, ld))
+
+    def cublasLtMatmulPreferenceCreate(self, place: Any) -> int:
+        return self._new(place, {})
+
+    def _destroy(self, made: Any) -> int:
+        del self.living[made.value]
+        return 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("cublasLt") and name.endswith("Destroy"):
+            return self._destroy
+        raise AttributeError(name)
+
+    def cublasLtMatmulDescSetAttribute(self, made: Any, name: int, value: Any, size: int) -> int:
+        assert size == {3: 4, 4: 4, 7: 4, 8: 8}[name]
+        self.living[made.value][name] = value._obj.value
+        return 0
+
+    def cublasLtMatmulPreferenceSetAttribute(
+        self, made: Any, name: int, value: Any, size: int
+    ) -> int:
+        assert size == {1: 8, 5: 4, 6: 4, 7: 4, 8: 4}[name]
+        self.living[made.value][name] = value._obj.value
+        return 0
+
+    def cublasLtMatmulAlgoGetHeuristic(
+        self, handle: Any, made: Any, a: Any, b: Any, c: Any, d: Any, preference: Any, *rest: Any
+    ) -> int:
         assert _device.capturing is None
-        assert preferences == {"limit": 1}
-        if epilog is not None:
-            assert epilog == MatmulEpilog.RELU_BIAS
-            if _device.epilogue == "refused":
-                raise RuntimeError("Planning failed to find any suitable algorithm.")
-            self._take(epilog_inputs)
-        self.planned = True
-
-    def reset_operands(self, *, epilog_inputs: Any, stream: Any) -> None:
-        assert _device.capturing is None
-        assert self.bias is not None
-        self._take(epilog_inputs)
-
-    def _take(self, epilog_inputs: Any) -> None:
-        (self.bias,) = epilog_inputs.values()
-        assert [*epilog_inputs] == ["bias"]
-        a, _, c = self.operands
-        assert self.bias.shape == a.shape[:1]
-        assert self.bias.dtype == c.dtype
-        if self.bias.data.ptr % 16:
+        assert self.living[handle.value] == "handle"
+        wanted, found, count = rest
+        described, preferred = self.living[made.value], self.living[preference.value]
+        assert wanted == 1
+        assert preferred[1] == 32 * 2**20
+        epilogue = described[7]
+        assert epilogue in (1, 6, 256)
+        if epilogue != 1 and described[8] % 16:
             _note("misaligned")
+        refused = {6: ("refused",), 256: ("refused", "no sums")}.get(epilogue, ())
+        if _device.epilogue in refused:
+            return 15
+        self._shapes(described, a, b, d)
+        count._obj.value = 1
+        found._obj.workspace = 1024
+        found._obj.algo[0] = hash((preferred[5], preferred[6], preferred[8])) % 2**32
+        described["alignments"] = tuple(preferred[k] for k in (5, 6, 7, 8))
+        return 0
 
-    def execute(self, *, stream: Any) -> None:
-        assert self.planned
-        assert stream is _device.stream
-        self.event_captured = _device.capturing is not None
-        _note("product" if self.bias is None else "rectified")
-        a, b, c = (x.view(np.ndarray) for x in self.operands)
-        bias = None if self.bias is None else self.bias.view(np.ndarray)
+    def _shapes(self, described: Any, a: Any, b: Any, d: Any) -> tuple[Any, ...]:
+        of_a, of_b, of_d = (self.living[x.value] for x in (a, b, d))
+        assert of_a[0] == of_b[0] == of_d[0] == ("float32", "float64")[described["scale"]]
+        (m, k), (k_too, n) = (
+            of[1:3][::-1] if described[trans] else of[1:3] for of, trans in ((of_a, 3), (of_b, 4))
+        )
+        assert (m, n) == of_d[1:3]
+        assert k == k_too
+        return of_a, of_b, of_d
+
+    def cublasLtMatmul(self, handle: Any, made: Any, alpha: Any, *rest: Any) -> int:
+        a, la, b, lb, beta, c, _, d, ld, algo, workspace, size, stream = rest
+        assert self.living[handle.value] == "handle"
+        assert algo._obj[0]
+        assert workspace
+        assert size == 1024
+        described = self.living[made.value]
+        assert alpha._obj.value == 1.0
+        assert beta._obj.value == 0.0
+        assert c == d
+        for address, alignment in zip((a, b, c, d), described["alignments"], strict=True):
+            assert address % alignment == 0
+        assert _device.stream is not None
+        assert stream == _device.stream.ptr
+        of_a, of_b, of_d = self._shapes(described, la, lb, ld)
+        left, right = _by_columns(a, of_a), _by_columns(b, of_b)
+        out = _by_columns(d, of_d)
+        left = left.T if described[3] else left
+        right = right.T if described[4] else right
+        assert not np.may_share_memory(out, left)
+        assert not np.may_share_memory(out, right)
+        epilogue = described[7]
+        kind = {1: "product", 6: "rectified", 256: "summed"}[epilogue]
+        _note(kind)
+        bias = None if epilogue == 1 else _by_columns(described[8], (of_d[0], of_d[1], 1, of_d[1]))
 
         def work() -> None:
-            np.matmul(a, b, out=c)  # what is in the result before does not count: 0 times NaN would
-            if bias is not None:
-                c[...] += bias[:, None]
-                largest = np.maximum if _device.epilogue == "keeps NaN" else np.fmax
-                largest(c, 0.0, out=c)
+            out[...] = (
+                left @ right
+            )  # what is in the result before does not count: 0 times NaN would
+            if epilogue == 256:
+                bias[:, 0] = left.sum(axis=1)
+            if epilogue == 6:
+                out[...] += bias
+                largest = np.fmax if _device.epilogue == "drops NaN" else np.maximum
+                largest(out, 0.0, out=out)
+            if _device.spoiled == kind:
+                out[...] *= 2
 
         _enqueue(work)
-
-    def free(self) -> None:
-        assert not self.event_captured, (
-            "it waits for its last event, and a captured one never comes"
-        )
-        self.freed = True
+        return 0
 
 
-class MatmulEpilog:
-    RELU_BIAS = 6
+def _by_columns(address: int, layout: Any) -> Any:
+    """Find the matrix that lies at an address, column after column."""
+    dtype, m, n, ld = layout
+    size = ((n - 1) * ld + m) * np.dtype(dtype).itemsize
+    memory = np.frombuffer((ctypes.c_char * size).from_address(address), dtype)
+    item = memory.itemsize
+    return np.lib.stride_tricks.as_strided(memory, (m, n), (item, ld * item))
+
+
+_device = _Device()
 
 
 class Stream:
@@ -302,6 +403,7 @@ class Stream:
 
     def __init__(self, *, non_blocking: bool) -> None:
         assert non_blocking
+        self.ptr = id(self)
 
     def __enter__(self) -> Stream:
         self._before, _device.stream = _device.stream, self
@@ -341,10 +443,13 @@ class Graph:
 class MemoryPool:
     def malloc(self, size: int) -> Any: ...
 
+    def total_bytes(self) -> int:
+        return 32 * 2**20
+
 
 @contextlib.contextmanager
-def _using_allocator(malloc: Any) -> Iterator[None]:
-    before, _device.allocator = _device.allocator, malloc.__self__
+def _using_allocator(allocator: Any) -> Iterator[None]:
+    before, _device.allocator = _device.allocator, allocator.__self__
     yield
     _device.allocator = before
 
@@ -367,33 +472,56 @@ def _made(function: Any, *args: Any, device: Any = None, **options: Any) -> Arra
     return function(*args, **options).view(Array)
 
 
+def _of_device(name: str) -> Any:
+    """Find a function of NumPy's namespace; what it returns stays on the device."""
+    found = getattr(backend.get_namespace("numpy"), name)
+    if isinstance(found, type) or not callable(found):
+        return found
+
+    def function(*args: Any, **options: Any) -> Any:
+        if any(isinstance(a, Array) for a in args):
+            assert _device.current == _device.arrays_on, f"{name} on another device"
+        result = found(*args, **options)
+        return result.view(Array) if type(result) is np.ndarray else result
+
+    return function
+
+
 @contextlib.contextmanager
-def installed(*, nvmath: bool = True) -> Iterator[_Device]:
-    """Put the stand-ins where `import` finds them; give what is done with them."""
+def installed(*, products: bool = True, arrays_on: int = 0) -> Iterator[_Device]:
+    """Put the stand-ins where `import` finds them; give what is done with them.
+
+    All arrays lie on one GPU, and number 0 is the current one.
+    """
     global _device
     _device = _Device()
+    _device.arrays_on = arrays_on
     cupy = types.ModuleType("cupy")
     cupy.ElementwiseKernel, cupy.ndarray = Kernel, Array
     cupy.empty, cupy.may_share_memory = _empty, np.may_share_memory
-    cupy.asarray = lambda values: np.array(values).view(Array)
+    cupy.asarray = lambda a: np.array(a).view(Array)
     cupy.full = partial(_made, np.full)
-    cupy.isnan = lambda array: np.isnan(array.view(np.ndarray)).view(Array)
+    cupy.isnan = lambda x: np.isnan(x.view(np.ndarray)).view(Array)
     cupy.sum, cupy.amax, cupy.sin = map(_launched, (np.sum, np.amax, np.sin))
     cupy.cuda = types.SimpleNamespace(
         Stream=Stream,
         MemoryPool=MemoryPool,
+        compiler=types.SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
         using_allocator=_using_allocator,
         get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: _note("synchronize")),
     )
-    modules: dict[str, Any] = {"cupy": cupy, "nvmath": None, "nvmath.linalg.advanced": None}
-    if nvmath:
-        for name in ("nvmath", "nvmath.linalg.advanced"):
-            modules[name] = types.ModuleType(name)
-            modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
-        modules["nvmath.linalg.advanced"].Matmul = Matmul
-        modules["nvmath.linalg.advanced"].MatmulEpilog = MatmulEpilog
+    modules: dict[str, Any] = {"cupy": cupy}
+
+    def library() -> CublasLt:
+        if not products:
+            raise ImportError("cuBLASLt was not found")
+        return _device.products
+
+    library_before, cublaslt.library = cublaslt.library, library
+    # The stand-ins know no devices, on which CuPy would have arrays made.
+    on_before, backend._on = backend._on, lambda xp, device: contextlib.nullcontext()
     namespace = types.ModuleType("array_api_compat.cupy")
-    namespace.__getattr__ = partial(getattr, backend.get_namespace("numpy"))
+    namespace.__getattr__ = _of_device
     namespace.empty = _empty
     for name in ("full", "asarray", "stack"):
         setattr(namespace, name, partial(_made, getattr(np, name)))
@@ -403,7 +531,9 @@ def installed(*, nvmath: bool = True) -> Iterator[_Device]:
     try:
         yield _device
     finally:
+        graph_loop.kept.clear()
         del backend._NAMESPACE_OF_TYPE[Array]
+        cublaslt.library, backend._on = library_before, on_before
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

@@ -52,14 +52,17 @@ class FakeNccl:
 
     def __init__(self) -> None:
         self.log: list[Any] = []
+        self.ended: list[str] = []
         self.hosts: dict[int, Any] = {}
-        self.uid = tuple(range(-64, 64))
+        self.uid: bytes | Exception = bytes(range(128))
 
-    def get_unique_id(self) -> tuple[int, ...]:
+    def get_unique_id(self) -> bytes:
+        if isinstance(self.uid, Exception):
+            raise self.uid
         return self.uid
 
-    def NcclCommunicator(self, ndev: int, commId: tuple[int, ...], rank: int) -> Any:
-        assert type(commId) is tuple
+    def NcclCommunicator(self, ndev: int, commId: bytes, rank: int) -> Any:
+        assert type(commId) is bytes
         assert commId == self.uid, "the id of rank 0, whatever rank it is"
         assert 0 <= rank < ndev
         return _FakeRank(self, rank)
@@ -86,6 +89,12 @@ class _FakeRank:
         given = self._nccl.hosts[self._rank].broadcast(_memory(sendbuff, count, datatype).copy())
         np.copyto(_memory(recvbuff, count, datatype), given)
 
+    def destroy(self) -> None:
+        self._nccl.ended.append("destroy")
+
+    def abort(self) -> None:
+        self._nccl.ended.append("abort")
+
     def _log(self, name: str, *numbers: int) -> None:
         assert all(type(n) is int for n in numbers), numbers
         self._nccl.log.append((name, *numbers[2:]))
@@ -107,21 +116,22 @@ def installed(*, gpus: int = 4) -> Iterator[Any]:
     stream = types.SimpleNamespace(ptr=77, synchronize=lambda: log.append("synchronize"))
 
     class Device:
-        def __init__(self, index: int) -> None:
-            self.index, self.pci_bus_id = index, f"0000:{index:02}:00.0"
+        def __init__(self, device: int) -> None:
+            self.id, self.pci_bus_id = device, f"0000:{device:02}:00.0"
 
         def use(self) -> None:
-            log.append(("use", self.index))
+            log.append(("use", self.id))
 
     runtime = types.SimpleNamespace(getDeviceCount=lambda: gpus)
     cupy.cuda = types.SimpleNamespace(
-        nccl=FakeNccl(), runtime=runtime, Device=Device, get_current_stream=lambda: stream
+        runtime=runtime, Device=Device, get_current_stream=lambda: stream
     )
-    cupy.ascontiguousarray = lambda array: array
+    cupy.ascontiguousarray = lambda a: a
     cupy.log = log
     cupyx.empty_pinned = lambda shape, dtype=float, order="C": np.empty(shape, dtype, order)
-    before = {name: sys.modules.get(name) for name in ("cupy", "cupyx")}
-    sys.modules |= {"cupy": cupy, "cupyx": cupyx}
+    before = {name: sys.modules.get(name) for name in ("cupy", "cupyx", "cupy.cuda.nccl")}
+    nccl = FakeNccl()
+    sys.modules |= {"cupy": cupy, "cupyx": cupyx, "cupy.cuda.nccl": nccl}
     backend._NAMESPACE_OF_TYPE[Array] = namespace
     try:
         yield cupy

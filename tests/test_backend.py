@@ -152,9 +152,7 @@ def test_the_reasons_against_cupy_are_told_apart(cupy, reason):
 @pytest.mark.parametrize("missing", ["cublas", "nvrtc", None])
 def test_missing_toolkit_libraries_are_named(monkeypatch, missing):
     def libraries(name):
-        short = name.rpartition(".")[2]
-        if short == missing == "cublas":
-            raise ImportError("libcublas.so.13: cannot open shared object file")
+        assert name.endswith("nvrtc")
 
         def version():
             if missing == "nvrtc":
@@ -164,7 +162,18 @@ def test_missing_toolkit_libraries_are_named(monkeypatch, missing):
         return SimpleNamespace(getVersion=version)
 
     monkeypatch.setattr("importlib.import_module", libraries)
-    reason = backend_module._why_no_cupy(_cupy())
+    cupy = _cupy()
+
+    class Cuda:
+        runtime = cupy.cuda.runtime
+
+        @property
+        def cublas(self):
+            if missing == "cublas":
+                raise ImportError("libcublas.so.13: cannot open shared object file")
+            return SimpleNamespace()
+
+    reason = backend_module._why_no_cupy(SimpleNamespace(cuda=Cuda()))
     if missing is None:
         assert reason == ""
     else:
@@ -265,6 +274,37 @@ def test_arrays_that_numpy_cannot_have_are_refused():
     del type(array).__array__
     with pytest.raises(TypeError, match="closed_library cannot hand an array to NumPy"):
         ap.to_host(array)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("dense on request"), ValueError("no numbers")])
+def test_arrays_that_refuse_numpy_are_refused_with_their_reason(error):
+    def refuses(*args, **options):
+        raise error
+
+    library = make_library("sparse_library")
+    array = library.asarray([1.0, 2.0])
+    type(array).__array__ = refuses
+    with pytest.raises(TypeError, match=f"np.asarray raises {type(error).__name__}: {error}") as e:
+        ap.to_host(array)
+    assert e.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda library: ap.from_host(np.zeros(2), library),
+        lambda library: ap.MLP([3, 2]).init(8, xp=library),
+        lambda library: ap.to_namespace(np.zeros(2), library),
+    ],
+)
+def test_a_library_that_takes_no_device_is_named(make):
+    library = make_library("deviceless_library", asarray=lambda x, dtype=None: np.asarray(x, dtype))
+    with pytest.raises(
+        TypeError,
+        match=r"^deviceless_library makes no array of a NumPy array of float\d\d: asarray\(array, "
+        r"device=None\) raises TypeError: .*'device'\.$",
+    ):
+        make(library)
 
 
 def test_devices_of_a_library_that_lists_none_have_names_of_their_own():

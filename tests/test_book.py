@@ -316,7 +316,7 @@ def test_weights_are_those_after_the_legacy_seed():
         (
             lambda: book.SGD().update({"W1": np.ones(2)}, {"b1": np.ones(2)}),
             ValueError,
-            "grads and params differ",
+            "grads and params differ: there is no gradient of .W1.",
         ),
     ],
 )

@@ -213,7 +213,7 @@ class SquaredErrorWithoutItsFactor(ap.MeanSquaredError):
 
 class SquaredErrorThatForgetsTheWeights(ap.MeanSquaredError):
     def backward(self, residuals, dvalue=1.0):
-        difference, _ = residuals
+        difference, *_ = residuals
         n, k = difference.shape
         return difference * (2.0 / (n * k) * dvalue)
 

@@ -17,8 +17,8 @@ SOURCE = Path(anyprop.__file__).parent
 # from the same line. A package's name stands for its modules that are not named themselves.
 ORDER = [
     ["_typing"],
-    ["_checks", "_text"],
-    ["_files"],
+    ["_checks", "_text", "_autograd"],
+    ["_files", "_locks"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],
     ["parameters"],
@@ -45,7 +45,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 OUTSIDE = {"array_api_compat", "numpy"}
 # A package that is an extra as a whole imports its library; nothing else imports the package.
 EXTRAS = {"sklearn": {"scipy", "sklearn"}}
-LATE = {"matplotlib", "mpi4py", "numba", "nvmath", "onnx", "tqdm", "cupy", "jax", "torch"}
+LATE = {"matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
 LATE |= {"scipy", "sklearn"}
 
 

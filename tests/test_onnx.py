@@ -14,7 +14,14 @@ from anyprop.layers.base import Layer
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.place import Place
 
-NO_FLOAT64 = ("LeakyReLU", "ELU", "Softplus", "mlp_batch_norm_dropout")
+NO_FLOAT64 = (
+    "GELU",
+    "LeakyReLU",
+    "ELU",
+    "Softplus",
+    "mlp_batch_norm_dropout",
+    "mlp_layer_norm_residual",
+)
 
 
 def run(path, x):

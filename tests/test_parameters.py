@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -179,3 +180,22 @@ def test_parameters_made_before_jax_was_imported_can_be_traced():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+def test_a_layout_is_hashed_anew_in_another_process():
+    """Strings are hashed otherwise there, and so is what is equal to the one that was sent."""
+    layout = ap.MLP([2, 3, 1]).init(0).layout
+    hash(layout)
+    code = (
+        "import pickle, sys, anyprop as ap; layout = pickle.load(sys.stdin.buffer); "
+        "assert layout in {ap.MLP([2, 3, 1]).init(0).layout}"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(layout),
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()

@@ -44,7 +44,8 @@ every_schedule = pytest.mark.parametrize("schedule", CASES.values(), ids=CASES)
 
 
 def test_every_schedule_has_a_case():
-    assert {type(schedule) for schedule in CASES.values()} == set(Schedule.__subclasses__())
+    ours = {cls for cls in Schedule.__subclasses__() if cls.__module__.startswith("anyprop.")}
+    assert {type(schedule) for schedule in CASES.values()} == ours
 
 
 @every_schedule

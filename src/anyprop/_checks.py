@@ -6,7 +6,7 @@ import difflib
 import math
 import numbers
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,14 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}; {hint}")
 
 
+def choice(kind: str, name: object, known: Collection[str]) -> None:
+    """Raise TypeError unless `name` is a str, and ValueError unless it is one of `known`."""
+    if not isinstance(name, str):
+        raise TypeError(f"{kind} must be a name such as {next(iter(known))!r}, not {name!r}.")
+    if name not in known:
+        raise unknown(kind, name, known)
+
+
 def few(items: Iterable[object]) -> str:
     """Write out the first few of `items`, none of them at length: they may come from a file."""
     items = list(items)
@@ -34,8 +42,21 @@ def few(items: Iterable[object]) -> str:
 
 
 def kind(value: object) -> str:
-    """Name the class of `value` and the module that it is from."""
+    """Name the class of `value` and the module that it is from; or the class that `value` is."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}; write {value.__name__}(...)"
     return f"{type(value).__module__}.{type(value).__name__}"
+
+
+def said(error: BaseException) -> str:
+    """Write an exception in one line: its type, and the first line of what it says."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:160]}".rstrip(":. ")
+
+
+def has(value: object, *names: str) -> bool:
+    """Return whether `value` has all these attributes, and is no class, which has them too."""
+    return not isinstance(value, type) and all(hasattr(value, name) for name in names)
 
 
 def check_shape(name: str, array: Array, expected: Shape) -> None:
@@ -46,6 +67,8 @@ def check_shape(name: str, array: Array, expected: Shape) -> None:
 
 def check_rows(name: str, array: Array, width: int) -> None:
     """Raise ValueError unless `array` is a batch of rows of `width` numbers, (N, width)."""
+    if not hasattr(array, "shape"):
+        raise TypeError(f"{name} must be an array (N, {width}), not {kind(array)}.")
     if array.ndim != 2 or array.shape[1] != width:
         raise ValueError(
             f"{name} has shape {tuple(array.shape)}, expected (N, {width}): one row per example."
@@ -57,7 +80,8 @@ def is_scalar_array(value: object) -> bool:
     return getattr(value, "shape", None) == () and not isinstance(value, np.generic)
 
 
-def _number(owner: str, name: str, value: Any) -> float:
+def real(owner: str, name: str, value: Any) -> float:
+    """Return `value`, which must be a real number, as a Python float."""
     # Not whatever float() takes: it would read an array of shape () from its device.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{owner}: {name} must be a number, not {value!r}.")
@@ -66,7 +90,7 @@ def _number(owner: str, name: str, value: Any) -> float:
 
 def positive(owner: str, name: str, value: Any) -> float:
     """Return `value` as a Python float in (0, inf)."""
-    number = _number(owner, name, value)
+    number = real(owner, name, value)
     if not 0.0 < number < math.inf:
         raise ValueError(f"{owner}: {name} must be a positive finite number, not {value!r}.")
     return number
@@ -74,7 +98,7 @@ def positive(owner: str, name: str, value: Any) -> float:
 
 def non_negative(owner: str, name: str, value: Any) -> float:
     """Return `value` as a Python float in [0, inf)."""
-    number = _number(owner, name, value)
+    number = real(owner, name, value)
     if not 0.0 <= number < math.inf:
         raise ValueError(
             f"{owner}: {name} must be zero or a positive finite number, not {value!r}."
@@ -84,7 +108,7 @@ def non_negative(owner: str, name: str, value: Any) -> float:
 
 def fraction(owner: str, name: str, value: Any) -> float:
     """Return `value` as a Python float in [0, 1)."""
-    number = _number(owner, name, value)
+    number = real(owner, name, value)
     if not 0.0 <= number < 1.0:
         raise ValueError(f"{owner}: {name} must lie in [0, 1), not {value!r}.")
     return number
@@ -94,10 +118,21 @@ def count(owner: str, name: str, value: Any) -> int:
     """Return `value` as a Python int of at least 1."""
     try:
         number = value.__index__()
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise TypeError(f"{owner}: {name} must be a whole number, not {value!r}.") from None
     if isinstance(value, bool) or number < 1:
         raise ValueError(f"{owner}: {name} must be a whole number of at least 1, not {value!r}.")
+    return int(number)
+
+
+def whole(name: str, value: Any) -> int:
+    """Return `value` as a Python int of at least 0."""
+    try:
+        number = -1 if isinstance(value, bool) else value.__index__()
+    except (AttributeError, TypeError):
+        number = -1
+    if number < 0:
+        raise ValueError(f"{name} must be a whole number of at least 0, not {value!r}.")
     return int(number)
 
 

@@ -10,6 +10,21 @@ from os import PathLike
 from pathlib import Path
 
 
+def as_path(path: str | PathLike[str], name: str = "path") -> Path:
+    """Return a path as one; raise TypeError if it is none."""
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"{name} must be a str or a pathlib.Path, not {path!r}.")
+    return Path(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raise FileNotFoundError unless there is a folder for a file to be written."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {path.parent} to write {path.name} into; make it first."
+        )
+
+
 def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview]) -> None:
     """Write a file; an older one is replaced in one moment, when the new one is complete.
 
@@ -25,7 +40,8 @@ def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview])
     OSError
         The file cannot be written; an older one is still there, and nothing else.
     """
-    path = Path(path)
+    path = as_path(path)
+    check_folder(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with part.open("xb") as file:

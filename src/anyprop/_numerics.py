@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from anyprop._checks import is_scalar_array
 from anyprop._typing import Array, Namespace, Number
 from anyprop.backend import namespace
+
+
+def wide_dtype(xp: Namespace, dtype: Any) -> Any:
+    """Return the dtype to compute sums and squares in: float32 for float16 and bfloat16.
+
+    Ten digits of a sum, or the square of 256, do not fit in 16 bits where the result does.
+    """
+    return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
+
+
+def widened(xp: Namespace, x: Array) -> Array:
+    """Return `x` in float32 if its dtype is narrower, and `x` itself otherwise."""
+    return xp.astype(x, xp.float32) if xp.finfo(x.dtype).bits < 32 else x
+
+
+def summed(xp: Namespace, x: Array, axis: int) -> Array:
+    """Sum over an axis in the dtype of `x`, adding up in float32 if that is narrower."""
+    if xp.finfo(x.dtype).bits >= 32:
+        return xp.sum(x, axis=axis)
+    return xp.astype(xp.sum(x, axis=axis, dtype=xp.float32), x.dtype)
+
+
+def product(xp: Namespace, factor: Array, x: Array) -> Array:
+    """Compute factor * x, where a factor of 0 gives 0 even beside what is infinite or NaN."""
+    return factor * xp.where(factor == 0.0, 0.0, x)
 
 
 def sigmoid(xp: Namespace, x: Array) -> Array:

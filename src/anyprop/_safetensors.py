@@ -26,14 +26,13 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anyprop._checks import few
-from anyprop._files import write_whole
+from anyprop._files import as_path, write_whole
 from anyprop._typing import Shape
 
 HEADER_LIMIT = 1 << 20
@@ -49,6 +48,7 @@ _DTYPES = {
     **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1"},
     **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"},
 }
+_BFLOAT16 = "BF16"  # read as float32, whose upper half it is; NumPy has none of its own
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 
 
@@ -58,17 +58,20 @@ class Declared(NamedTuple):
     Parameters
     ----------
     dtype : numpy.dtype
-        Type of its numbers.
+        Type of its numbers; float32 for bfloat16.
     shape : tuple of int
         Its shape.
     start, stop : int
         Where it begins and ends, in bytes behind the header.
+    halves : bool
+        Whether the file holds only the upper half of each float32, which is a bfloat16.
     """
 
     dtype: np.dtype[Any]
     shape: Shape
     start: int
     stop: int
+    halves: bool = False
 
 
 def write(
@@ -153,7 +156,9 @@ class Reader:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
+        if not self.path.exists():
+            raise FileNotFoundError(f"there is no file {self.path}; expected a safetensors file.")
         found = self.path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{self.path} is not a regular file; expected a safetensors file.")
@@ -228,12 +233,15 @@ class Reader:
         """
         self._file.seek(len(self._head))
         arrays = {}
-        for name, (dtype, shape, start, stop) in self.arrays.items():
+        for name, (dtype, shape, start, stop, halves) in self.arrays.items():
             array = into[name] if into and name in into else np.empty(shape, dtype)
             if start < stop:
-                piece = _bytes(array)
+                upper = np.empty(shape, "<u2") if halves else None
+                piece = _bytes(array if upper is None else upper)
                 if _fill(self._file, piece) < len(piece):
                     raise ValueError(f"{self.path} is truncated: it ends inside {name!r}.")
+                if upper is not None:
+                    array[...] = (upper.astype("uint32") << 16).view("float32")
             arrays[name] = array
         return arrays
 
@@ -277,23 +285,25 @@ def _declared(name: str, entry: Any) -> Declared:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"its header does not say of {_short(name)} its dtype, shape and place.")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(code, str) or code not in _DTYPES:
+    if not isinstance(code, str) or code not in {*_DTYPES, _BFLOAT16}:
         raise ValueError(
             f"{_short(name)} has dtype {_short(code)}; those that can be read are "
-            f"{', '.join(_DTYPES)}."
+            f"{', '.join([*_DTYPES, _BFLOAT16])}."
         )
     if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2 or len(shape) > 64:
         raise ValueError(f"the shape or the place of {_short(name)} is none.")
-    dtype, (start, stop) = np.dtype(_DTYPES[code]), offsets
+    halves, (start, stop) = code == _BFLOAT16, offsets
+    dtype = np.dtype("<f4" if halves else _DTYPES[code])
+    stored = dtype.itemsize // 2 if halves else dtype.itemsize
     # NumPy refuses a shape by its nonzero sizes alone, so an empty array can be too large as well.
     if math.prod(max(n, 1) for n in shape) * dtype.itemsize > sys.maxsize:
         raise ValueError(f"{_short(name)} would be larger than any memory.")
-    if stop - start != math.prod(shape) * dtype.itemsize:
+    if stop - start != math.prod(shape) * stored:
         raise ValueError(
             f"{_short(name)} has the shape {tuple(shape)} and takes bytes {start} to {stop}, "
             "which do not go together."
         )
-    return Declared(dtype, tuple(shape), start, stop)
+    return Declared(dtype, tuple(shape), start, stop, halves)
 
 
 def _sizes(values: Any) -> bool:

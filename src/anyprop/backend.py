@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import array_api_compat
 import numpy as np
 
-from anyprop._checks import kind, unknown
+from anyprop._checks import choice, kind, said, unknown
 from anyprop._typing import Array, Device, Namespace
 
 # name -> (module that holds the namespace, package to look for, what to install)
@@ -100,6 +101,7 @@ def namespace(*arrays: Array) -> Namespace:
 
 
 def _find(array: Array) -> Namespace:
+    check_plain(array)
     try:
         xp = array_api_compat.array_namespace(array)
     except TypeError:
@@ -111,9 +113,25 @@ def _find(array: Array) -> Namespace:
     return xp
 
 
+def check_plain(array: Any) -> None:
+    """Raise TypeError if an array is of a kind of `numpy.ndarray` that computes otherwise."""
+    # An array in a mapped file is an array; a matrix or one with units has operators of its own.
+    if type(array) in (np.ndarray, np.memmap) or not isinstance(array, np.ndarray):
+        return
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{kind(array)} is a masked array; fill or drop what is masked, as by array.filled(0) "
+            "or array.compressed()."
+        )
+    raise TypeError(
+        f"{kind(array)} is a kind of numpy.ndarray with operators of its own; "
+        "pass numpy.asarray(array) if its plain numbers are meant."
+    )
+
+
 def name_of(xp: Namespace) -> str:
     """Give the short name of a namespace: ``"numpy"``, ``"torch"``, ``"jax"``, ..."""
-    module: str = getattr(xp, "__name__", None) or repr(xp)
+    module: str = getattr(xp, "__name__", None) or kind(xp)
     return _NAME_OF_MODULE.get(module, module)
 
 
@@ -181,10 +199,15 @@ def _missing(name: str) -> str:
     _, package, install = _KNOWN[name]
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed; install {install}."
+    if package in sys.modules:
+        return ""
+    drawn = np.random.get_state()  # noqa: NPY002 (importing JAX draws from the global generator)
     try:
         importlib.import_module(package)
     except Exception as error:  # a broken installation can raise anything
         return f"importing {package} failed ({type(error).__name__}: {error})."
+    finally:
+        np.random.set_state(drawn)  # noqa: NPY002
     return ""
 
 
@@ -207,7 +230,8 @@ def _why_no_cupy(cupy: Any) -> str:
     if devices == 0:
         return "no GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES."
     try:
-        importlib.import_module("cupy_backends.cuda.libs.cublas")
+        # As an attribute: only so does CuPy look where pip puts the library.
+        _ = cupy.cuda.cublas
         importlib.import_module("cupy_backends.cuda.libs.nvrtc").getVersion()
     except (ImportError, RuntimeError) as error:
         return (
@@ -234,13 +258,20 @@ def available_backends(only: Sequence[str] | None = None) -> list[Backend]:
     ------
     ValueError
         A name is unknown; the message shows the nearest one.
+    TypeError
+        `only` is no sequence of names.
 
     Examples
     --------
     >>> available_backends(only=["numpy"])[0].devices
     ('cpu',)
     """
-    return [_probe(name) for name in (_KNOWN if only is None else only)]
+    names = _KNOWN if only is None else only
+    if isinstance(names, (str, bytes)) or not hasattr(names, "__iter__"):
+        raise TypeError(f"only must be a sequence of names such as ['numpy'], not {names!r}.")
+    for name in names:
+        choice("backend", name, _KNOWN)
+    return [_probe(name) for name in names]
 
 
 def _probe(name: str) -> Backend:
@@ -324,17 +355,27 @@ def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
     ValueError
         There is no such device; the message lists those there are.
     """
-    if not isinstance(device, str):
+    if device is None:
+        return None
+    named = isinstance(device, str)
+    # An array's device is no plain value, but in NumPy, which has but one.
+    if not named and type(device).__module__ not in ("builtins", "numpy") and not _is_numpy(xp):
         return device
     known = _devices(xp)
-    if not known:  # a library that does not list its devices may still have names for them
+    if (
+        named and not known
+    ):  # a library that does not list its devices may still have names for them
         return device
     for name in (device, f"{device}:0"):
-        if name in known:
+        if named and name in known:
             return known[name]
     raise ValueError(
         f"{name_of(xp)} has no device {device!r} here; choose one of: {', '.join(known)}."
     )
+
+
+def _is_numpy(xp: Namespace) -> bool:
+    return name_of(xp) == "numpy"
 
 
 def device_of(array: Array) -> Device | None:
@@ -363,24 +404,33 @@ def from_host(
     Returns
     -------
     array
-        The same numbers, an array of `xp`; shape kept. It may share memory with `array`. JAX without its
-        64-bit mode makes int32 of int64.
+        The same numbers in the machine's byte order, an array of `xp`; shape kept. It may share memory
+        with `array`. JAX without its 64-bit mode makes int32 of int64 and uint32 of uint64.
 
     Raises
     ------
     TypeError
-        The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64.
+        The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64. `dtype` names
+        none, or `array` is masked or of another kind of `numpy.ndarray` with its own operators. A
+        library without a name of its own here refuses ``asarray(array, device=device)``.
+    OverflowError
+        A number does not fit in the dtype.
     ValueError
         There is no such namespace or device.
     BackendUnavailableError
         The backend is known but cannot be used on this machine.
     """
+    check_plain(array)
     host = np.asarray(array)
-    if dtype is not None:
-        host = host.astype(dtype, copy=False)
     target: Namespace = get_namespace("numpy" if xp is None else xp)
     device = get_device(target, device)
     backend = name_of(target)
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        if backend not in ("torch", "jax"):
+            raise TypeError(f"{backend} has no bfloat16 here; ask for float32.")
+        wide = from_host(host, target, dtype="float32", device=device)
+        return target.astype(wide, target.bfloat16)
+    host = _cast(host, host.dtype if dtype is None else as_dtype(dtype))
     if backend == "numpy":
         return host
     if backend == "jax" and not _jax_has_64_bits():
@@ -389,12 +439,83 @@ def from_host(
                 "JAX holds float64 arrays only in its 64-bit mode; set JAX_ENABLE_X64=1 before the "
                 "program starts, or ask for float32."
             )
-        if host.dtype.name == "int64":
-            host = host.astype("int32")  # JAX would do the same, with a warning
-    if backend == "torch" and not host.flags.writeable:
-        host = host.copy()  # PyTorch warns of undefined behaviour on read-only memory
-    with _on(target, device):
-        return target.asarray(host, device=device)
+        if host.dtype.name in ("int64", "uint64"):
+            # JAX would do the same, with a warning, and to numbers that do not fit as well.
+            narrow = np.dtype(host.dtype.name.replace("64", "32"))
+            host = _cast(host, narrow, " or set JAX_ENABLE_X64=1 before the program starts")
+    if host.dtype.kind not in "biufcV" or (host.dtype.char in "gG" and backend in ("torch", "jax")):
+        raise TypeError(f"{backend} has no arrays of {host.dtype}; cast the array to float64.")
+    if backend == "torch" and (not host.flags.writeable or min(host.strides, default=0) < 0):
+        host = host.copy()  # PyTorch warns of read-only memory, and knows no negative strides
+    try:
+        with _on(target, device):
+            return target.asarray(host, device=device)
+    except (TypeError, ValueError) as error:
+        if backend in _KNOWN:
+            raise
+        raise TypeError(
+            f"{backend} makes no array of a NumPy array of {host.dtype}: asarray(array, "
+            f"device={device!r}) raises {said(error)}."
+        ) from error
+
+
+def as_dtype(name: Any) -> np.dtype[Any]:
+    """Return NumPy's dtype of a name; raise TypeError if it is none."""
+    # NumPy takes much more: float64 for None, a record for a dict, object for any class.
+    classes = (np.generic, bool, int, float, complex)
+    meant = isinstance(name, type) and issubclass(name, classes)
+    try:
+        dtype: np.dtype[Any] | None = np.dtype(name) if meant or _names_dtype(name) else None
+    except (TypeError, ValueError, SyntaxError):
+        dtype = None
+    if dtype is None:
+        raise TypeError(f"dtype must be the name of a dtype such as 'float32', not {name!r}.")
+    return dtype
+
+
+def _names_dtype(name: Any) -> bool:
+    return isinstance(name, (str, np.dtype))
+
+
+def check_floating(dtype: Any) -> None:
+    """Raise TypeError unless parameters can be of a dtype: floating, in native byte order."""
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return
+    found = as_dtype(dtype)
+    if found.kind != "f" or not found.isnative:
+        raise TypeError(
+            f"dtype must be a floating dtype in the machine's byte order such as 'float32', "
+            f"not {dtype!r}."
+        )
+
+
+def _cast(host: Any, dtype: np.dtype[Any], otherwise: str = "") -> Any:
+    """Convert to a dtype in the machine's byte order; refuse numbers that do not fit in it."""
+    if host.dtype == dtype and dtype.isnative:
+        return host
+    if dtype.kind in "biuf" and host.dtype.kind not in "biuf":
+        raise TypeError(f"an array of {host.dtype} cannot become {dtype.name}; give real numbers.")
+    dtype = dtype.newbyteorder("=")
+    if dtype.kind not in "fiu":
+        return host.astype(dtype, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = host.astype(dtype, copy=False)
+    if host.dtype.kind in "fiu" and not np.can_cast(host.dtype, dtype):
+        if dtype.kind == "f":
+            bad = np.isinf(cast) & np.isfinite(host)
+        else:
+            limits = np.iinfo(dtype)
+            if host.dtype.kind == "f":
+                whole = np.trunc(host.astype("float64"))
+                # One more than the largest is a power of two and so exact as a float.
+                bad = ~((whole >= float(limits.min)) & (whole < float(int(limits.max) + 1)))
+            else:
+                bad = (host < limits.min) | (host > limits.max)
+        if bad.any():
+            raise OverflowError(
+                f"{host[bad].flat[0]} does not fit in {dtype.name}; ask for a wider dtype{otherwise}."
+            )
+    return cast
 
 
 def _jax_has_64_bits() -> bool:
@@ -402,11 +523,40 @@ def _jax_has_64_bits() -> bool:
 
 
 def _on(xp: Namespace, device: Any) -> contextlib.AbstractContextManager[Any]:
-    # array-api-compat ignores device= when it makes CuPy arrays; CuPy's own way is a context.
+    # array-api-compat obeys device= on CuPy in `asarray` alone; CuPy's own way is a context.
     if name_of(xp) == "cupy" and device is not None:
         context: contextlib.AbstractContextManager[Any] = device
         return context
     return contextlib.nullcontext()
+
+
+def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which all is computed where an array lies.
+
+    CuPy computes on the current device, whatever its arrays lie on; so what takes arrays from a caller
+    enters this first. Other libraries compute where their arrays lie.
+
+    Parameters
+    ----------
+    array : array or any object
+        What is none of CuPy's arrays changes nothing.
+
+    Returns
+    -------
+    context manager
+    """
+    xp = _NAMESPACE_OF_TYPE.get(type(array))
+    if xp is None:
+        try:
+            xp = _find(array)
+        except TypeError:
+            return _ANYWHERE
+    context: contextlib.AbstractContextManager[Any]
+    context = array.device if name_of(xp) == "cupy" else _ANYWHERE
+    return context
+
+
+_ANYWHERE = contextlib.nullcontext()
 
 
 def to_host(array: Array) -> Any:
@@ -420,7 +570,7 @@ def to_host(array: Array) -> Any:
     Returns
     -------
     numpy.ndarray
-        The same numbers, shape and dtype.
+        The same numbers, shape and dtype; float32 of bfloat16, which NumPy lacks.
 
     Raises
     ------
@@ -433,6 +583,8 @@ def to_host(array: Array) -> Any:
         return np.asarray(array)
     if backend == "cupy":
         return array.get()
+    if dtype_name(array) == "bfloat16":
+        array = xp.astype(array, xp.float32)
     if backend == "torch":
         return array.detach().cpu().numpy()
     if backend == "array_api_strict":
@@ -452,7 +604,15 @@ def _exchanged(array: Array) -> Any:
             return np.from_dlpack(array)
         with contextlib.suppress(*refusals):
             return np.from_dlpack(array, device="cpu")
-    host = np.asarray(array)
+    try:
+        host = np.asarray(array)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TypeError(
+            f"{name_of(namespace(array))} cannot hand an array to NumPy: np.asarray raises "
+            f"{said(error)}."
+        ) from error
     if host.dtype == object:  # what NumPy makes of something that it does not know
         raise TypeError(
             f"{name_of(namespace(array))} cannot hand an array to NumPy: neither by DLPack nor by "
@@ -493,7 +653,44 @@ def to_namespace(
     >>> to_namespace(np.arange(3), "numpy", dtype="float32")
     array([0., 1., 2.], dtype=float32)
     """
+    namespace(array)
+    if dtype is None and dtype_name(array) == "bfloat16":
+        target = get_namespace(xp)
+        dtype = "bfloat16" if name_of(target) in ("torch", "jax") else None
     return from_host(to_host(array), xp, dtype=dtype, device=device)
+
+
+def memory_range(array: Array) -> tuple[int, int] | None:
+    """Find between which addresses an array's numbers lie, to tell whether two may share memory.
+
+    Parameters
+    ----------
+    array : array
+        Any array.
+
+    Returns
+    -------
+    (start, stop) or None
+        Addresses in bytes, stop exclusive; None where the library does not tell, or for no numbers.
+    """
+    backend = name_of(namespace(array))
+    if backend == "array_api_strict":
+        array = np.from_dlpack(array)
+    if backend in ("numpy", "array_api_strict"):
+        start, strides = array.ctypes.data, array.strides
+    elif backend == "cupy":
+        start, strides = array.data.ptr, array.strides
+    elif backend == "torch":
+        start, strides = array.data_ptr(), [n * array.element_size() for n in array.stride()]
+    else:
+        return None
+    if 0 in array.shape or start == 0:
+        return None
+    steps = [(n - 1) * stride for n, stride in zip(array.shape, strides, strict=True)]
+    return (
+        start + sum(step for step in steps if step < 0),
+        start + sum(step for step in steps if step > 0) + array.itemsize,
+    )
 
 
 def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
@@ -509,14 +706,19 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     namespace
         Where all of them belong.
     """
-    first_name, first = named[0]
-    xp = namespace(first)
+    try:
+        namespaces = [namespace(array) for _, array in named]
+    except TypeError:
+        for name, array in named:
+            check_array(name, array)
+        raise
+    (first_name, first), xp = named[0], namespaces[0]
     place = device_of(first)
-    for name, array in named[1:]:
-        if namespace(array) is not xp:
+    for (name, array), other_xp in zip(named[1:], namespaces[1:], strict=True):
+        if other_xp is not xp:
             raise TypeError(
                 f"{first_name} belongs to {name_of(xp)}, but {name} to "
-                f"{name_of(namespace(array))}; move one of them with anyprop.to_namespace."
+                f"{name_of(other_xp)}; move one of them with anyprop.to_namespace."
             )
         other = device_of(array)
         if place is not None and other is not None and other != place:
@@ -525,6 +727,14 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
                 "move one of them with anyprop.to_namespace(array, xp, device=...)."
             )
     return xp
+
+
+def check_array(name: str, array: Any) -> None:
+    """Raise TypeError, with the name in front, unless `array` belongs to a namespace."""
+    try:
+        namespace(array)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
 
 
 def dtype_name(array: Array) -> str:

@@ -29,17 +29,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop._checks import few, non_negative
+from anyprop._checks import few, kind, non_negative, whole
 from anyprop._safetensors import Declared, Reader, strict_json, write
 from anyprop._typing import Namespace
-from anyprop.backend import dtype_name, from_host, to_host
+from anyprop.backend import check_floating, dtype_name, from_host, to_host
 from anyprop.description import describe, rebuild, settings_of
 from anyprop.layers.base import Layer
 from anyprop.network import check_params
-from anyprop.optimizers.base import Optimizer, OptimizerState
-from anyprop.parameters import Layout, Parameters, Spec, map_vectors
+from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
+from anyprop.parameters import Layout, Parameters, Spec, check_kind, map_vectors
 from anyprop.training.history import EpochRecord, History
 
+_DTYPES = ("float16", "float32", "float64")  # of parameters, in the machine's byte order
 _FORMAT, _VERSION = "anyprop", "1"
 _COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 _WHOLE = ("epoch", "step")  # columns of whole numbers
@@ -136,6 +137,15 @@ def save(
     >>> found.net == net, found.params, found.step, list(found.state.slots)
     (True, Parameters(23 numbers: 0.W (4, 3), 0.b (3,), 2.W (3, 2), 2.b (2,)), 0, ['h'])
     """
+    if optimizer is not None:
+        check_optimizer(optimizer)
+    for name, value, wanted in (
+        ("state", state, OptimizerState),
+        ("history", history, History),
+        ("config", config, Mapping),
+    ):
+        if value is not None and not isinstance(value, wanted):
+            raise TypeError(f"{name} must be of the type {wanted.__name__}, not {kind(value)}.")
     settings = None if optimizer is None else settings_of(optimizer)
     if step is None and state is not None:
         step = _whole(state.step)
@@ -148,12 +158,12 @@ def save(
 def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
     """Write what `load` gives back; `save` tells of it."""
     net, params, state, step, history, optimizer, config, run = checkpoint
-    if not isinstance(params, Parameters):
-        raise TypeError(f"params must be what net.init() returns, not {type(params).__name__}.")
+    check_kind(params)
     if params.running is None and params.layout.size(trainable=False):
         raise ValueError("params lack their running statistics; gradients cannot be saved.")
     if net is not None:
         check_params(net, params)
+    check_dtypes(params)
     packed = _Packed(params.layout)
     metadata = {
         "dtype": dtype_name(params.flat),
@@ -172,6 +182,16 @@ def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
         if name in packed.arrays or name.startswith("__"):
             raise ValueError(f"a parameter cannot be called {name!r} in a file; rename it.")
     write(path, arrays | packed.arrays, {"format": _FORMAT, "version": _VERSION, **texts})
+
+
+def check_dtypes(params: Parameters) -> None:
+    """Raise TypeError unless a file can hold parameters: of one dtype, which NumPy has."""
+    for array in (params.flat, *([] if params.running is None else [params.running])):
+        if dtype_name(array) not in _DTYPES or dtype_name(array) != dtype_name(params.flat):
+            raise TypeError(
+                f"params are {dtype_name(array)}, but a file keeps parameters of one dtype out of "
+                f"{', '.join(_DTYPES)}; cast them to float32."
+            )
 
 
 def load(
@@ -212,6 +232,8 @@ def load(
     Memory: no more than the file has bytes, and a few megabytes for its header, until arrays are moved
     to another backend or dtype.
     """
+    if dtype is not None:
+        check_floating(dtype)
     with Reader(path) as file:
         metadata = file.metadata
         if not is_ours(file):
@@ -453,7 +475,7 @@ def _check_same(held: Layout, wanted: Layout) -> None:
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
-    if name not in ("float16", "float32", "float64"):
+    if name not in _DTYPES:
         raise ValueError(f"{few([name])} is no dtype of parameters.")
     dtype: np.dtype[Any] = np.dtype(name)
     return dtype
@@ -471,11 +493,12 @@ def _dict(name: str, value: Any) -> dict[str, Any]:
 
 
 def _whole(value: Any) -> int:
-    number = _host(value)
-    whole = int(number) if hasattr(number, "__index__") and not isinstance(number, bool) else -1
-    if whole < 0:
-        raise ValueError(f"step must be a whole number of at least 0, not {few([value])}.")
-    return whole
+    try:
+        return whole("step", _host(value))
+    except ValueError:
+        raise ValueError(
+            f"step must be a whole number of at least 0, not {few([value])}."
+        ) from None
 
 
 def _whole_float(value: float) -> int:

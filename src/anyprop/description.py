@@ -10,6 +10,7 @@ file never decides what is imported or run.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from anyprop.backend import to_host
 from anyprop.layers.base import Layer
 from anyprop.layers.registry import LAYERS
 from anyprop.layers.sequential import Sequential
+from anyprop.schedules import Schedule
 
 _DEEPEST = 64  # levels of Sequential and Residual in each other, so that no file costs much time
 
@@ -130,7 +132,8 @@ def settings_of(thing: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        The class's name under ``"kind"``, and its fields, of the kinds that JSON knows.
+        The class's name under ``"kind"``, and its fields, of the kinds that JSON knows. Of a function as
+        learning rate, and of a schedule of your own, there are the values at some steps.
 
     Examples
     --------
@@ -140,7 +143,27 @@ def settings_of(thing: Any) -> dict[str, Any]:
     """
     fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
     values = {field.name: _plain(getattr(thing, field.name)) for field in fields}
+    lr = getattr(thing, "lr", None)
+    if "lr" in values and callable(lr) and not dataclasses.is_dataclass(lr):
+        values["lr"] = _sampled(lr, values["lr"])
+    if isinstance(thing, Schedule) and type(thing).__module__ != Schedule.__module__:
+        # What a schedule of one's own computes may be in no field.
+        values["values"] = _sampled(thing, "")
     return {"kind": type(thing).__name__, **values}
+
+
+_SAMPLED = (0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000)
+
+
+def _sampled(function: Any, name: str) -> Any:
+    """Describe a function of the step by its name and by some of its values."""
+    try:
+        values = [float(function(step)) for step in _SAMPLED]
+        if not all(map(math.isfinite, values)):
+            return name
+    except Exception:  # a function of one's own can raise anything; training will meet it
+        return name
+    return {"kind": name} | {f"step {s}": v for s, v in zip(_SAMPLED, values, strict=True)}
 
 
 def _plain(value: Any) -> Any:
@@ -150,6 +173,6 @@ def _plain(value: Any) -> Any:
         return float(to_host(value))
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) or isinstance(value, Schedule):
         return settings_of(value)
     return f"<{getattr(value, '__qualname__', type(value).__qualname__)}>"

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop import _tree
-from anyprop._checks import positive
+from anyprop._checks import kind, positive, whole
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import (
+    check_array,
     check_same_place,
     device_of,
     dtype_name,
@@ -166,7 +167,10 @@ def gradcheck(
     (194, True)
     """
     h, tol = positive("gradcheck", "h", h), positive("gradcheck", "tol", tol)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole("seed", seed))
+    for name, given, wanted in (("params", params, Parameters), ("loss", loss, Loss)):
+        if given is not None and not isinstance(given, wanted):
+            raise TypeError(f"{name} must be of the type {wanted.__name__}, not {kind(given)}.")
     if isinstance(target, Loss):
         if params is not None or loss is not None or noise is not None:
             raise TypeError("gradcheck of a loss takes x (the predictions) and t only.")
@@ -325,14 +329,14 @@ def _drawn_params(layer: Layer, x: Array, rng: np.random.Generator) -> Parameter
 def _drawn_targets(loss: Loss, y: Array, rng: np.random.Generator) -> Array:
     """Draw targets of the first kind that the loss accepts."""
     n, k = y.shape
-    kinds = (
+    drawn = (
         rng.standard_normal((n, k)),
         rng.uniform(0.0, 1.0, (n, k)),
         rng.dirichlet(np.ones(k), n),
         rng.integers(0, k, n),
     )
-    for kind in kinds:
-        t = _beside(kind, y)
+    for targets in drawn:
+        t = _beside(targets, y)
         try:
             loss.check_targets(t, k)
         except (TypeError, ValueError):
@@ -382,6 +386,7 @@ def _named_gradients(source: str, params: Parameters, grads: Grads) -> dict[str,
 
 
 def _check_float64(name: str, array: Array) -> None:
+    check_array(name, array)
     namespace(array)
     if dtype_name(array) != "float64":
         raise TypeError(

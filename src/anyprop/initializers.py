@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import fields, positive, unknown
+from anyprop._checks import choice, fields, positive, unknown
 from anyprop._typing import Initializer, Rng, Shape
 
 
@@ -97,10 +97,8 @@ class VarianceScaling:
 
     def __post_init__(self) -> None:
         fields(self, scale=positive)
-        if self.fan not in ("in", "average"):
-            raise unknown("fan", self.fan, ("in", "average"))
-        if self.distribution not in ("normal", "uniform"):
-            raise unknown("distribution", self.distribution, ("normal", "uniform"))
+        choice("fan", self.fan, ("in", "average"))
+        choice("distribution", self.distribution, ("normal", "uniform"))
 
     def __call__(self, rng: Rng, shape: Shape) -> Any:
         fan_in, fan_out = _fans(shape)
@@ -167,7 +165,7 @@ def get_initializer(name: str | Initializer) -> Initializer:
     >>> get_initializer("normal:0.01")
     Normal(std=0.01)
     """
-    if callable(name):
+    if callable(name) and not isinstance(name, type):
         return name
     if not isinstance(name, str):
         raise TypeError(f"weights must be a name or a function (rng, shape), not {name!r}.")

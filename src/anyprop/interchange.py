@@ -10,13 +10,15 @@
     LayerNorm gamma     weight
               beta      bias
 
+`anyprop.sklearn`'s own estimators have norms too, in `norms_`; scikit-learn's have none.
+
 Names count layers as `torch.nn.Sequential` does: 0.weight, 0.bias, 2.weight, ... A `Residual` has the
 names of its block, as a `torch.nn.Sequential` has whose forward returns x + super().forward(x).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -26,10 +28,11 @@ from numpy.typing import NDArray
 
 from anyprop import _safetensors
 from anyprop._checks import check_shape, few
-from anyprop._typing import Namespace
-from anyprop.backend import from_host, to_host
+from anyprop._files import as_path
+from anyprop._typing import Array, Namespace
+from anyprop.backend import check_array, from_host, to_host
 from anyprop.layers.affine import Affine
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_layer
 from anyprop.layers.batch_norm import BatchNorm
 from anyprop.layers.dropout import Dropout
 from anyprop.layers.layer_norm import LayerNorm
@@ -77,8 +80,8 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     >>> {name: array.shape for name, array in to_torch(net, net.init()).items()}
     {'0.weight': (100, 784), '0.bias': (100,), '2.weight': (10, 100), '2.bias': (10,)}
     """
-    names = _torch_names(net)
     check_params(net, params)
+    names = _torch_names(net)
     return {
         names[name]: np.array(to_host(array).T, order="C") for name, array in params.named().items()
     }
@@ -160,9 +163,10 @@ def from_torch(
     >>> from_torch(ap.Affine(2, 3), {"weight": np.ones((3, 2)), "bias": np.zeros(3)})
     Parameters(9 numbers: W (2, 3), b (3,))
     """
+    check_layer(net)
     names = _torch_names(net)
     if not isinstance(state_dict, Mapping):
-        with _safetensors.Reader(state_dict) as file:
+        with _safetensors.Reader(as_path(state_dict, "state_dict")) as file:
             state_dict = file.read()
     given = {
         name: array
@@ -175,6 +179,8 @@ def from_torch(
             f"the state dictionary lacks {few(sorted(missing)) or 'nothing'} that net needs, and "
             f"has {few(sorted(surplus)) or 'nothing'} that net lacks."
         )
+    for theirs in names.values():
+        check_array(theirs, given[theirs])
     arrays = {ours: to_host(given[theirs]) for ours, theirs in names.items()}
     return _parameters(net, {ours: array.T for ours, array in arrays.items()}, xp, device, dtype)
 
@@ -186,7 +192,8 @@ def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list
     ----------
     net : Layer
         A chain of `Affine` layers with biases and one kind of activation between them: ReLU, Tanh,
-        Sigmoid or Identity. `Dropout` has no part in it.
+        Sigmoid or Identity. `Dropout` has no part in it. An estimator that takes the arrays needs the
+        activation by its name, and `out_activation_` says what it applies to the outputs.
     params : Parameters
         Its parameters, from any backend and device.
 
@@ -213,7 +220,8 @@ def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list
     >>> [W.shape for W in coefs], [b.shape for b in intercepts]
     ([(4, 3), (3, 2)], [(3,), (2,)])
     """
-    layers = [pair for pair in _leaves(net, Sequential) if not isinstance(pair[1], Dropout)]
+    check_layer(net)
+    layers = [pair for pair in _leaves(net, Sequential) if type(pair[1]) is not Dropout]
     _check_sklearn([layer for _, layer in layers])
     check_params(net, params)
     prefixes = [prefix for prefix, layer in layers if isinstance(layer, Affine)]
@@ -228,12 +236,12 @@ def from_sklearn(
     device: Any = None,
     dtype: str | None = None,
 ) -> tuple[Sequential, Parameters]:
-    """Make a network of a fitted perceptron of scikit-learn.
+    """Make a network of a fitted perceptron of scikit-learn, or of an estimator of `anyprop.sklearn`.
 
     Parameters
     ----------
-    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
-        Fitted; its `coefs_`, `intercepts_` and `activation` are read.
+    estimator : MLPClassifier or MLPRegressor
+        Fitted, scikit-learn's or anyprop's.
     xp : namespace or str, optional
         Backend of the parameters; NumPy by default.
     device : str or device, optional
@@ -244,8 +252,10 @@ def from_sklearn(
     Returns
     -------
     net : Sequential
-        The network. It ends in logits: what scikit-learn applies to them (softmax for several
-        classes, the sigmoid for two) is part of the loss here.
+        The network, with the norms and the dropout of anyprop's estimators. It ends where the last
+        weights do: what ``estimator.out_activation_`` names (softmax for several classes, the sigmoid
+        for two classes or several labels, the exponential for ``loss="poisson"``) is part of the loss
+        here, of `SoftmaxCrossEntropy`, `SigmoidCrossEntropy` and `PoissonNLL`.
     params : Parameters
         Its parameters.
 
@@ -254,7 +264,8 @@ def from_sklearn(
     TypeError
         The estimator has no weights, because it is something else or not fitted.
     ValueError
-        Its activation is unknown here.
+        Its activation is unknown here, its arrays are not those of one network, or it saw one class
+        only, which it predicts whatever the network says.
 
     Examples
     --------
@@ -272,17 +283,70 @@ def from_sklearn(
         raise TypeError(
             f"{few([estimator])} is no fitted perceptron of scikit-learn; call fit first."
         )
-    coefs, intercepts, activation = estimator.coefs_, estimator.intercepts_, estimator.activation
-    if activation not in OF_SKLEARN:
-        raise ValueError(
-            f"activation is {few([activation])}, expected one of: {', '.join(OF_SKLEARN)}."
-        )
-    sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
-    net = MLP(sizes, OF_SKLEARN[activation])
-    arrays: dict[str, Any] = {}
-    for i, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
-        arrays |= {f"{2 * i}.W": W, f"{2 * i}.b": b}  # an activation stands between two of them
+    if np.shape(getattr(estimator, "classes_", (0, 1))) == (1,):
+        raise ValueError("the estimator saw one class only; there is no network that predicts it.")
+    coefs = list(map(to_host, estimator.coefs_))
+    intercepts = list(map(to_host, estimator.intercepts_))
+    norms = [{k: to_host(a) for k, a in norm.items()} for norm in getattr(estimator, "norms_", [])]
+    net = getattr(estimator, "network_", None)  # of anyprop's own estimators
+    if net is None:
+        if estimator.activation not in OF_SKLEARN:
+            raise ValueError(
+                f"activation is {few([estimator.activation])}, expected one of: "
+                f"{', '.join(OF_SKLEARN)}."
+            )
+        sizes = [coefs[0].shape[0], *(W.shape[1] for W in coefs)]
+        net = MLP(sizes, OF_SKLEARN[estimator.activation])
+    arrays = dict(in_order(Layout.of(net.specs()), coefs, intercepts, norms))
     return net, _parameters(net, arrays, xp, device, dtype)
+
+
+def in_order(
+    layout: Layout,
+    coefs: Sequence[Array],
+    intercepts: Sequence[Array],
+    norms: Sequence[Mapping[str, Array]],
+) -> Iterator[tuple[str, Array]]:
+    """List a network's arrays by name from what a perceptron of scikit-learn holds.
+
+    Parameters
+    ----------
+    layout : Layout
+        That of the network.
+    coefs, intercepts : sequence of arrays
+        Weight matrices and biases.
+    norms : sequence of dict of str to array
+        "gamma" and "beta" of each norm, and "mean" and "var" of a BatchNorm.
+
+    Yields
+    ------
+    (str, array)
+
+    Raises
+    ------
+    ValueError
+        An array is missing, has another shape, or is none of the network's.
+    """
+    arrays: dict[str, Iterator[Array]] = {"W": iter(coefs), "b": iter(intercepts)}
+    for kind in ("gamma", "beta", "mean", "var"):
+        arrays[kind] = iter([norm[kind] for norm in norms if kind in norm])
+    for entry in layout.entries:
+        array = next(arrays[entry.name.rpartition(".")[2]], None)
+        if array is None or tuple(array.shape) != entry.shape:
+            given = "nothing" if array is None else f"shape {tuple(array.shape)}"
+            raise ValueError(
+                f"the network that the estimator's parameters describe has {entry.name} of shape "
+                f"{entry.shape}, but the fitted one has {given} there; set warm_start=False and call "
+                "fit to start anew."
+            )
+        yield entry.name, array
+    for kind, left in arrays.items():
+        if (array := next(left, None)) is not None:
+            raise ValueError(
+                f"the network that the estimator's parameters describe has no place for {kind} of "
+                f"shape {tuple(array.shape)}, which the fitted one has; set warm_start=False and call "
+                "fit to start anew."
+            )
 
 
 def _torch_names(net: Layer) -> dict[str, str]:
@@ -313,7 +377,7 @@ def _leaves(net: Layer, *opened: type[Layer], prefix: str = "") -> Iterator[tupl
 def _check_sklearn(layers: list[Layer]) -> None:
     for i, layer in enumerate(layers):
         if i % 2 == 0:
-            fits = isinstance(layer, Affine) and layer.bias
+            fits = type(layer) is Affine and layer.bias
         else:
             known = type(layer) in {ACTIVATIONS[ours] for ours in OF_SKLEARN.values()}
             fits = known and type(layer) is type(layers[1]) and i < len(layers) - 1

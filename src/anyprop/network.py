@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
-from anyprop._checks import count, flag, fraction, kind, unknown
+from anyprop._checks import choice, count, flag, fraction, is_scalar_array, real
 from anyprop._typing import Array
 from anyprop.backend import (
     check_same_place,
@@ -17,17 +17,18 @@ from anyprop.backend import (
     dtype_name,
     from_host,
     namespace,
+    on_device_of,
 )
 from anyprop.layers.affine import Affine
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_layer
 from anyprop.layers.batch_norm import BatchNorm
 from anyprop.layers.dropout import Dropout
 from anyprop.layers.layer_norm import LayerNorm
 from anyprop.layers.registry import get_activation
 from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential, flat_pieces, joined
-from anyprop.losses.base import Loss
-from anyprop.parameters import Layout, Parameters
+from anyprop.losses.base import Loss, check_loss
+from anyprop.parameters import Layout, Parameters, check_kind
 
 _NORMS: dict[str, Callable[[int], Layer]] = {"batch": BatchNorm, "layer": LayerNorm}
 
@@ -78,13 +79,13 @@ def MLP(
     >>> list(MLP([4, 8, 8, 2], residual=True).init().named())
     ['0.W', '0.b', '2.0.W', '2.0.b', '3.W', '3.b']
     """
-    if not hasattr(sizes, "__iter__"):
+    if isinstance(sizes, (str, bytes, Mapping, Set)) or not hasattr(sizes, "__iter__"):
         raise TypeError(f"MLP: sizes must be a sequence such as [784, 200, 10], not {sizes!r}.")
     sizes = [count("MLP", "each of sizes", size) for size in sizes]
     if len(sizes) < 2:
         raise ValueError(f"MLP: sizes must hold numbers in and numbers out, not just {sizes}.")
-    if norm is not None and norm not in _NORMS:
-        raise unknown("norm", norm, _NORMS)
+    if norm is not None:
+        choice("norm", norm, _NORMS)
     act, rate = get_activation(activation), fraction("MLP", "dropout", dropout)
     residual = flag("MLP", "residual", residual)
 
@@ -146,7 +147,8 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
     Raises
     ------
     TypeError
-        When called: arrays of different namespaces, devices or floating dtypes.
+        `net` is no layer or `loss` no loss. When called: arrays of different namespaces, devices or
+        floating dtypes.
     ValueError
         When called: shapes that do not fit.
 
@@ -160,6 +162,8 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
     >>> round(float(value), 4), grads.b.round(2)
     (1.0986, array([-0.67,  0.33,  0.33]))
     """
+    check_layer(net)
+    check_loss(loss)
     return _ValueAndGrad(net, loss)
 
 
@@ -181,31 +185,36 @@ class _ValueAndGrad:
         dvalue: Any = 1.0,
     ) -> tuple[Array, Parameters]:
         check_batch(params, x, t)
-        y, residuals = self.net.forward_train(params, x, noise)
-        value, kept = self.loss.forward(y, t, sample_weight=sample_weight)
-        dy = self.loss.backward(kept, dvalue)
-        grads = self.net.backward_params(params, residuals, dy)
-        if not isinstance(grads, Parameters):
-            grads = joined(params, flat_pieces(params, grads))
-        if params.running is not None:
-            grads = grads.replace(running=_running(self.net, params, residuals))
-        return value, grads
+        if type(dvalue) is not float and not is_scalar_array(dvalue):
+            dvalue = real("value_and_grad", "dvalue", dvalue)
+        with on_device_of(params.flat):
+            y, residuals = self.net.forward_train(params, x, noise)
+            value, kept = self.loss.forward(y, t, sample_weight=sample_weight)
+            dy = self.loss.backward(kept, dvalue)
+            grads = self.net.backward_params(params, residuals, dy)
+            if not isinstance(grads, Parameters):
+                grads = joined(params, flat_pieces(params, grads))
+            if params.running is not None:
+                grads = grads.replace(running=_running(self.net, params, residuals))
+            return value, grads
 
 
 def check_batch(params: Parameters, x: Array, t: Array) -> None:
     """Raise unless parameters and a batch lie together and x has the parameters' dtype."""
+    check_kind(params)
     check_same_place([("params", params.flat), ("x", x), ("t", t)])
     if x.dtype != params.flat.dtype:
-        raise TypeError(
-            f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x, "
-            f"or make the parameters by net.init(dtype={dtype_name(x)!r})."
-        )
+        given, wanted = dtype_name(x), dtype_name(params.flat)
+        advice = f"cast x to {wanted}"
+        if "float" in given:  # and not ">f4": parameters have the machine's byte order
+            advice += f", or make the parameters by net.init(dtype={given!r})"
+        raise TypeError(f"x is {given}, but the parameters are {wanted}; {advice}.")
 
 
 def check_params(net: Layer, params: Parameters) -> None:
     """Raise unless the parameters are those of this network."""
-    if not isinstance(params, Parameters):
-        raise TypeError(f"params must be what net.init() returns, not {kind(params)}.")
+    check_kind(params)
+    check_layer(net)
     wanted = Layout.of(net.specs())
     if params.layout != wanted:
         ours, theirs = (

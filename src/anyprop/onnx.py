@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._checks import flag
 from anyprop._files import write_whole
 from anyprop.backend import dtype_name, to_host
 from anyprop.description import describe
@@ -99,7 +100,8 @@ def export_onnx(
     onnx = _onnx()
     check_params(net, params)
     dtype = dtype_name(params.flat) if dtype is None else dtype
-    if dtype not in _DTYPES:
+    softmax = flag("export_onnx", "softmax", softmax)
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of: {', '.join(_DTYPES)}, not {dtype!r}.")
     graph = _Graph(onnx, params, dtype)
     y = graph.layer(net, "", "x")
@@ -220,4 +222,5 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str, str], str]] = {
     Softplus: lambda graph, layer, prefix, x: graph.node("Softplus", x),
     Tanh: lambda graph, layer, prefix, x: graph.node("Tanh", x),
 }
-_NOT_IN_FLOAT64 = (ELU, LeakyReLU, Softplus)  # ONNX Runtime 1.32 has no kernels for these
+# ONNX Runtime 1.32 has no kernels for these, and of GELU one with constants in float32.
+_NOT_IN_FLOAT64 = (ELU, GELU, LeakyReLU, Softplus)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anyprop._checks import kind
 from anyprop._typing import Array, Namespace, Shape
 from anyprop.backend import concatenated, name_of, namespace
 
@@ -61,6 +62,18 @@ class Layout:
     """Which arrays a `Parameters` holds, in order; only equal layouts can be computed together."""
 
     entries: tuple[Entry, ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Kept, since each step of a compiled loop looks its arrays' layout up.
+        return hash(self.entries)
+
+    def __reduce__(self) -> Any:
+        # Without what is kept: another process hashes strings otherwise.
+        return Layout, (self.entries,)
 
     @classmethod
     def of(cls, specs: Mapping[str, Spec]) -> Layout:
@@ -231,6 +244,12 @@ class Parameters:
         xp = self.xp
         mapped = [function(self[e.name]) for e in self.layout.entries if e.trainable]
         return self.replace(flat=concatenated([xp.reshape(array, (-1,)) for array in mapped]))
+
+
+def check_kind(params: Any) -> None:
+    """Raise TypeError unless `params` are `Parameters`."""
+    if not isinstance(params, Parameters):
+        raise TypeError(f"params must be what net.init() returns, not {kind(params)}.")
 
 
 def map_vectors(params: Parameters, function: Callable[[Array], Array]) -> Parameters:

@@ -7,12 +7,12 @@ figure that is the last value of a cell, and `figure.savefig` writes it to a fil
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from anyprop._checks import count
+from anyprop._checks import count, flag
 from anyprop.training.history import History
 
 Curve: TypeAlias = History | Sequence[float]
@@ -59,6 +59,7 @@ def plot_history(
     runs = _named(histories)
     if smooth is None:
         smooth = max(max(len(run.losses) for run in runs.values()) // 50, 1)
+    log = flag("plot_history", "log", log)
     smooth = count("plot_history", "smooth", smooth)
     try:
         figures: Any = importlib.import_module("matplotlib.figure")
@@ -96,6 +97,8 @@ def _named(histories: Curve | Mapping[str, Curve]) -> dict[str, History]:
     for name, curve in histories.items():
         if not isinstance(curve, History):
             try:
+                if isinstance(curve, (str, bytes, Set)):
+                    raise TypeError
                 curve = History([float(value) for value in curve])
             except (TypeError, ValueError):
                 raise TypeError(

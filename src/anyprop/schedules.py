@@ -22,20 +22,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from anyprop._checks import (
+    choice,
     count,
     fields,
     fraction,
     is_scalar_array,
     non_negative,
     positive,
-    unknown,
+    real,
 )
 from anyprop._typing import Array, Namespace, Number
 from anyprop.backend import namespace
@@ -59,7 +60,7 @@ class Schedule:
             dtype of its namespace.
         """
         if not is_scalar_array(step):
-            t = np.asarray(float(step))
+            t = np.asarray(real(type(self).__name__, "step", step))
             return float(self.at(namespace(t), t))
         xp = namespace(step)
         widths = xp.__array_namespace_info__().dtypes(kind="real floating")
@@ -270,7 +271,9 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """Rise to a high learning rate, then fall far below the first one, each along half a cosine.
 
-    The highest is reached at step `rise` * `steps` - 1, the lowest at `steps` - 1.
+    The highest is reached at step `rise` * `steps` - 1, the lowest at `steps` - 1. Where that leaves no
+    step to rise in, with `rise` = 0 or very few steps, it begins at the highest; PyTorch's OneCycleLR
+    begins a little below it there, and is the same otherwise.
 
     Parameters
     ----------
@@ -435,7 +438,7 @@ def _each(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], An
     """Make a check of every member of a sequence, which it stores as a tuple."""
 
     def check_each(owner: str, name: str, values: Any) -> tuple[Any, ...]:
-        if isinstance(values, str) or not hasattr(values, "__iter__"):
+        if isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__iter__"):
             raise TypeError(f"{owner}: {name} must be a sequence, not {values!r}.")
         return tuple(check(owner, f"{name}[{i}]", value) for i, value in enumerate(values))
 
@@ -500,6 +503,5 @@ def schedule_by_name(name: str, lr: float, steps: int) -> Schedule:
     >>> schedule_by_name("cosine", 0.1, 1000)
     Cosine(lr=0.1, steps=1000, end=0.0)
     """
-    if name not in SCHEDULES:
-        raise unknown("schedule", name, SCHEDULES)
+    choice("schedule", name, SCHEDULES)
     return SCHEDULES[name](lr, count("schedule", "steps", steps))

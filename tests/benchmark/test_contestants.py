@@ -30,7 +30,7 @@ HERE = {
     "jax": ["anyprop-jax", "anyprop-jax-compiled", "anyprop-jax-loop", "jax-jit", "jax-scan"],
 }
 LATER = {"torch-compile", "torch-graph", "floor-streams", "anyprop-cupy", "anyprop-cupy-compiled"}
-LATER |= {"anyprop-torch-compiled", "anyprop-cupy-compiled-nvmath", "anyprop-cupy-loop"}
+LATER |= {"anyprop-torch-compiled", "anyprop-cupy-loop"}
 
 
 def problem(name, **changes):
@@ -199,6 +199,18 @@ def test_without_a_gpu_pytorch_does_not_take_part(name, problems, monkeypatch):
 def test_without_a_gpu_jax_does_not_take_part(problems, monkeypatch):
     monkeypatch.setattr("jax.default_backend", lambda: "cpu")
     assert not_run("jax-jit", problems[0]) == "JAX finds no GPU; install its CUDA plugin"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(f"anyprop-{library}{kind}", marks=pytest.mark.needs(library))
+        for library, kind in [("torch", ""), ("torch", "-compiled"), ("jax", ""), ("jax", "-loop")]
+    ],
+)
+def test_without_a_gpu_anyprop_does_not_compute_on_the_cpu_instead(name, problems, monkeypatch):
+    monkeypatch.setattr("anyprop.benchmark.contestants.ours.devices", lambda xp: ["cpu", "cpu:0"])
+    assert not_run(name, problems[0]) == f"{name.split('-')[1]} finds no GPU"
 
 
 def test_without_cupy_its_contestants_do_not_take_part(problems, monkeypatch):

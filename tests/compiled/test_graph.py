@@ -17,7 +17,7 @@ import pytest
 import anyprop as ap
 import cuda_on_host
 from anyprop.backend import namespace
-from anyprop.compiled.graph import GraphStep, graph_step
+from anyprop.compiled.graph_step import GraphStep, graph_step
 from anyprop.layers.base import Layer
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
@@ -136,7 +136,10 @@ def test_what_a_call_does(device):
     assert (
         device.log[begin - len(device.log[begin + 1 : end]) : begin] == device.log[begin + 1 : end]
     )
-    assert device.log[begin:end].count("product") == 2 + 2
+    assert (
+        device.log[begin:end].count("product") == 1 + 2
+    )  # one bias lies where cuBLASLt wants none
+    assert device.log[begin:end].count("summed") == 1
     assert device.log[begin:end].count("rectified") == 1
     assert device.log.count("begin capture") == 1
     device.log.clear()
@@ -173,13 +176,16 @@ def _captured(device, net, *, accumulate=1, dtype="float32", x=None):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("epilogue", "count"), [("keeps NaN", 2), ("drops NaN", 0), ("refused", 0)]
+    ("epilogue", "count", "summed"),
+    [("keeps NaN", 2, 3), ("drops NaN", 0, 3), ("no sums", 2, 0), ("refused", 0, 0)],
 )
-def test_products_take_bias_and_relu_with_them(epilogue, count, dtype, device):
+def test_products_take_bias_and_relu_and_sums_with_them(epilogue, count, summed, dtype, device):
     device.epilogue = epilogue
     captured, _ = _captured(device, ap.MLP([4, 8, 8, 2]), dtype=dtype)
     assert captured.count("rectified") == count
-    assert captured.count("product") == 3 + 2 + 3 - count
+    assert captured.count("summed") == summed
+    assert captured.count("sum") == 3 - summed
+    assert captured.count("product") == 3 + 2 + 3 - count - summed
 
 
 @pytest.mark.parametrize("epilogue", ["keeps NaN", "drops NaN"])
@@ -239,8 +245,7 @@ class Shifted(Layer):
     [
         (ap.MLP([64, 64, 64]), 0),
         (ap.MLP([64, 64, 64], residual=True), 0),
-        # the second matrix lies at 4 * 72 bytes, where no product is stored; its bias does not mind
-        (ap.MLP([8, 8, 2]), 1),
+        (ap.MLP([8, 8, 2]), 0),  # the second matrix lies at 4 * 72 bytes
         (ap.Sequential(ap.Affine(64, 64), Shifted(64)), 1),
     ],
     ids=str,
@@ -324,11 +329,10 @@ def test_a_dropped_step_gives_back_what_it_holds(device):
     step, params, state, ((x, t),) = _start(ap.SGD())
     graph = GraphStep(step)
     graph(put_params(params), put_state(state), put(x), put(t))
-    assert not any(product.freed for product in device.products)
+    assert device.products.living
     del graph
     gc.collect()
-    assert len(device.products) == 5
-    assert all(product.freed for product in device.products)
+    assert not device.products.living
 
 
 @dataclass(frozen=True)
@@ -423,17 +427,17 @@ def test_wrong_batches_raise_what_the_step_raises(device):
         graph(ours, our_state, x, put(t))
 
 
-def test_compile_takes_it_where_nvmath_is_installed(device):
+def test_compile_takes_it_where_cublaslt_is_installed(device):
     step, params, state, ((x, t),) = _start(ap.SGD())
     ap.compile(step)(put_params(params), put_state(state), put(x), put(t))
     assert "launch" in device.log
 
 
-def test_without_nvmath_the_extra_is_named_once():
-    with cuda_on_host.installed(nvmath=False) as device:
+def test_without_cublaslt_it_is_named_once():
+    with cuda_on_host.installed(products=False) as device:
         step = ap.make_step(NET, ap.MeanSquaredError(), ap.SGD())
         ((x, t, _),) = _batches(NET, 1, t=lambda rng, n, k: rng.random((n, k)))
-        with pytest.warns(RuntimeWarning, match=r"anyprop\[graph\]"):
+        with pytest.warns(RuntimeWarning, match="needs cuBLASLt"):
             run = graph_step(step)
         params = NET.init(8)
         state = ap.SGD().init(params)
@@ -442,3 +446,38 @@ def test_without_nvmath_the_extra_is_named_once():
             np.asarray(ours.flat), step(params, state, x, t)[0].flat, rtol=1e-5
         )
         assert device.log == ["anyprop_update"]
+
+
+@pytest.mark.parametrize(("spoiled", "what"), [("product", "loss"), ("summed", "gradient")])
+def test_a_graph_whose_first_step_is_wrong_is_not_used(spoiled, what, device):
+    """As if the library on some GPU computed something else than it says."""
+    step, params, state, ((x, t),) = _start(ap.Adam(lr=0.1))
+    wanted, _, expected = step(params, state, x, t)
+    device.spoiled = spoiled
+    graph = GraphStep(step)
+    with pytest.warns(RuntimeWarning, match=rf"the {what} of its first step is off by \d") as told:
+        ours, after, value = graph(put_params(params), put_state(state), put(x), put(t))
+    assert len(told) == 1
+    np.testing.assert_allclose(np.asarray(value), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(ours.flat), wanted.flat, rtol=1e-5)
+    assert after.step == 1
+
+
+def test_a_rule_that_is_wrong_on_the_device_is_found(device, monkeypatch):
+    step, params, state, ((x, t),) = _start(ap.RMSProp(lr=0.1))
+    update = ap.RMSProp.update
+
+    def other_rule(self, params, grads, state, **options):
+        params, state = update(self, params, grads, state, **options)
+        return params.replace(flat=params.flat * 1.1), state
+
+    monkeypatch.setattr(ap.RMSProp, "update", other_rule)
+    with pytest.warns(RuntimeWarning, match="the parameters of its first step is off by"):
+        GraphStep(step)(put_params(params), put_state(state), put(x), put(t))
+
+
+def test_a_mistake_in_what_makes_a_graph_is_no_reason_to_do_without(device, monkeypatch):
+    step, params, state, ((x, t),) = _start(ap.SGD())
+    monkeypatch.setattr("anyprop.compiled.graph.Launches", None)
+    with pytest.raises(TypeError, match="NoneType"):
+        GraphStep(step)(put_params(params), put_state(state), put(x), put(t))

@@ -9,10 +9,10 @@ import anyprop as ap
 import cuda_on_host
 from anyprop.backend import get_namespace
 from anyprop.compiled import traced
-from anyprop.compiled.graph import GraphStep
-from anyprop.compiled.launches import _units
+from anyprop.compiled.graph_step import GraphStep
 from anyprop.compiled.recording import Recording
 from anyprop.compiled.row_kernels import LONGEST, RowKernel
+from anyprop.compiled.units import units_of
 from cuda_on_host import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
@@ -37,11 +37,12 @@ def _captured(k, loss, hidden=50, n=40):
         return device.log[begin + 1 : end]
 
 
-def test_the_loss_of_a_classifier_takes_two():
+def test_the_loss_of_a_classifier_takes_one_and_its_mean_another():
     captured = _captured(LONGEST, ap.SoftmaxCrossEntropy(label_smoothing=0.1))
-    assert captured.count("anyprop_rows") == 2
-    # the mean of the losses, and the gradients of two biases
-    assert captured.count("sum") == 3
+    assert captured.count("anyprop_rows") == 1
+    assert captured.count("anyprop_total") == 1
+    # the gradients of two biases, if they are not their products'
+    assert captured.count("sum") + captured.count("summed") == 2
     assert "amax" not in captured
 
 
@@ -56,7 +57,7 @@ def _kernels(function, *arrays):
     with np.errstate(all="ignore"), Recording() as recording:
         given = [Recording.given(a) for a in arrays]
         result = function(traced, *given)
-    units = _units(recording.calls, [result.value])
+    units = units_of(recording.calls, [result.value])
     places = {g.value: a for g, a in zip(given, arrays, strict=True)}
     for unit in units:
         if not isinstance(unit, RowKernel):
@@ -118,3 +119,21 @@ def test_nan_is_the_largest():
 def test_what_needs_more_than_a_row(function, rng):
     units, _ = _kernels(function, rng.standard_normal((4, 4)))
     assert len(units) > 1
+
+
+def test_what_is_not_read_is_not_computed(rng):
+    """Neither amid a kernel nor as a product of its own."""
+
+    def function(xp, x, w):
+        sums = xp.sum(x * 2.0, axis=1, keepdims=True)
+        unread = xp.exp(x - sums)
+        _ = xp.matmul(unread, w) + xp.tanh(x)
+        return x + sums
+
+    x = rng.standard_normal((5, 3)).astype("float32")
+    with Recording() as recording:
+        result = function(traced, *map(Recording.given, (x, x[:3])))
+    (unit,) = units_of(recording.calls, [result.value])
+    assert isinstance(unit, RowKernel)
+    assert "exp" not in unit.operation
+    assert "tanh" not in unit.operation

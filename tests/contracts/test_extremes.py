@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.backend import dtype_name
 from anyprop.network import noise_beside
 from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
 from anyprop.testing.loss_cases import LOSS_CASES, K, LossCase
@@ -146,6 +147,165 @@ def test_a_label_out_of_range_makes_the_loss_nan_and_is_named(label, backend, rn
     assert np.isnan(float(loss.forward(y, t)[0]))
     with pytest.raises(ValueError, match=f"label {label} is out of range"):
         loss.check_targets(t, K)
+
+
+def _half(backend, host):
+    return backend.asarray(host, "float16")
+
+
+@pytest.mark.parametrize("mean", [0.0, 100.0, 1000.0])
+@pytest.mark.parametrize("std", [1.0, 10.0, 200.0])
+@pytest.mark.parametrize("norm", [ap.BatchNorm, ap.LayerNorm])
+def test_norms_of_many_numbers_in_float16(norm, mean, std, backend, rng):
+    """The oracle is NumPy in float64, of the numbers that float16 holds."""
+    if "float16" not in _narrow(backend):
+        return
+    axis = 0 if norm is ap.BatchNorm else 1
+    shape = (4000, 3) if axis == 0 else (3, 4000)
+    host = (mean + std * rng.standard_normal(shape)).astype("float16")
+    layer, wide = norm(shape[1]), host.astype("float64")
+    params = layer.init(dtype="float16", xp=backend.xp)
+    y, residuals = layer.forward_train(params, _half(backend, host), None)
+    centred = wide - wide.mean(axis=axis, keepdims=True)
+    expected = centred / np.sqrt(wide.var(axis=axis, keepdims=True) + layer.eps)
+    np.testing.assert_allclose(backend.to_numpy(y), expected, atol=1e-2)
+    dy = rng.uniform(0.0, 1.0, shape).astype("float16")
+    _, grads = layer.backward(params, residuals, _half(backend, dy))
+    for name, sums in (("beta", dy.astype("float64")), ("gamma", dy * expected)):
+        assert dtype_name(grads[name]) == "float16"
+        np.testing.assert_allclose(
+            backend.to_numpy(grads[name]), sums.sum(axis=0), rtol=2e-3, atol=0.1
+        )
+    if axis == 0:
+        updated = layer.updated_running(params, residuals)
+        with np.errstate(over="ignore"):
+            var = 0.9 + 0.1 * wide.var(axis=0, ddof=1)
+        np.testing.assert_allclose(backend.to_numpy(updated["var"]), var, rtol=2e-3)
+
+
+@pytest.mark.parametrize("norm", [ap.BatchNorm, ap.LayerNorm])
+def test_a_variance_near_the_largest_number(norm, backend, rng):
+    """Its sum over a thousand squares is above it, and so are single squares."""
+    shape = (1000, 2) if norm is ap.BatchNorm else (2, 1000)
+    axis = 0 if norm is ap.BatchNorm else 1
+    host = (1e19 * rng.standard_normal(shape)).astype("float32")
+    layer, wide = norm(shape[1]), host.astype("float64")
+    params = layer.init(xp=backend.xp, device=backend.device)
+    y, _ = layer.forward_train(params, backend.asarray(host), None)
+    expected = (wide - wide.mean(axis=axis, keepdims=True)) / wide.std(axis=axis, keepdims=True)
+    np.testing.assert_allclose(backend.to_numpy(y), expected, atol=1e-4)
+
+
+def test_the_bias_of_many_rows_in_float16(backend):
+    """Added up one by one in 16 bits, a sum of 0.01 ends at 32."""
+    if "float16" not in _narrow(backend):
+        return
+    layer, x = ap.Affine(1, 2), _half(backend, np.ones((5000, 1)))
+    params = layer.init(dtype="float16", xp=backend.xp)
+    _, residuals = layer.forward(params, x)
+    grads = layer.backward_params(params, residuals, _half(backend, np.full((5000, 2), 0.01)))
+    np.testing.assert_allclose(backend.to_numpy(grads["b"]), 50.0, rtol=2e-3)
+
+
+@every_loss
+def test_weights_whose_sum_overflows(case, backend, rng):
+    """The mean is that of weights of 1."""
+    for dtype, weight in (("float16", 60_000.0), ("float32", 1e38)):
+        if dtype not in _narrow(backend):
+            continue
+        y, t = rng.standard_normal((2000, K)).astype(dtype), case.t(rng, 2000, K)
+        t = t.astype(dtype).astype("float64") if t.dtype.kind == "f" else t
+        value, dy = _loss(case, backend, y, t, np.full(2000, weight), dtype)
+        expected, slope = _loss(case, NUMPY, y, t, None, "float64")
+        np.testing.assert_allclose(value, expected, rtol=2e-3)
+        np.testing.assert_allclose(2000 * dy, 2000 * slope, rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}], ids=["whole", "parts"])
+def test_steps_with_weights_whose_sum_overflows(dtype, options, backend, rng):
+    """float16 gives the loss of float64 to three digits, and parts give that of the whole."""
+    if dtype not in _narrow(backend):
+        return
+    x, t = rng.standard_normal((2000, 3)), rng.integers(0, 2, 2000)
+    net, opt = ap.MLP([3, 4, 2]), ap.SGD(lr=0.1)
+    loss = ap.SoftmaxCrossEntropy(class_weight=[50.0, 50.0])
+
+    def after(place, dtype, **options):
+        params = net.init(seed=8, dtype=dtype, xp=place.xp, device=place.device)
+        weights = place.asarray(np.full(2000, 50.0), dtype)
+        step = ap.make_step(net, loss, opt, **options)
+        new, _, value = step(
+            params,
+            opt.init(params),
+            place.asarray(x, dtype),
+            place.asarray(t),
+            sample_weight=weights,
+        )
+        moved = place.to_numpy(new.flat).astype("float64") - place.to_numpy(params.flat)
+        return float(value), moved
+
+    value, moved = after(backend, dtype, **options)
+    expected, wanted = after(NUMPY, "float64")
+    assert value == pytest.approx(expected, rel=2e-3)
+    np.testing.assert_allclose(moved, wanted, atol=1e-3)
+    assert np.abs(wanted).max() > 0.01
+
+
+def test_evaluate_counts_rows_that_float16_cannot(backend):
+    """65,535 of 70,001 are right, and float16 holds neither number."""
+    if "float16" not in _narrow(backend):
+        return
+    n = 70_001
+    net, labels = ap.Affine(1, 2), (np.arange(n) >= 65_535).astype("int64")
+    params = net.init(weights="zeros", dtype="float16", xp=backend.xp)
+    data = (_half(backend, np.ones((n, 1))), backend.asarray(labels))
+    result = ap.evaluate(net, params, data, loss=ap.SoftmaxCrossEntropy(), batch_size=n)
+    assert result.accuracy == 65_535 / n
+    assert result.loss == pytest.approx(np.log(2.0), rel=1e-3)
+
+
+INF = np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("loss", "y", "t", "value", "dy"),
+    [
+        (ap.SoftmaxCrossEntropy(), [-INF, 0, 0], 1, np.log(2), [0, -0.5, 0.5]),
+        (ap.SoftmaxCrossEntropy(), [-INF, 0, 0], [0, 1, 0], np.log(2), [0, -0.5, 0.5]),
+        (ap.SoftmaxCrossEntropy(), [-INF, 0, 0], [0, 0.5, 0.5], np.log(2), [0, 0, 0]),
+        (ap.SoftmaxCrossEntropy(), [-INF, 0, 0], 0, INF, [-1, 0.5, 0.5]),
+        (ap.SoftmaxCrossEntropy(0.3), [-INF, 0, 0], 1, INF, [-0.1, -0.3, 0.4]),
+        (ap.SoftmaxCrossEntropy(class_weight=[0, 1, 1]), [-INF, 0, 0], 0, 0, [0, 0, 0]),
+        (ap.SigmoidCrossEntropy(), [-INF, INF], [0, 1], 0, [0, 0]),
+        (ap.SigmoidCrossEntropy(), [INF, 0], [0, 1], INF, [0.5, -0.25]),
+        (ap.SigmoidCrossEntropy(), [INF, 0], [0.5, 1], INF, [0.25, -0.25]),
+        (ap.PoissonNLL(), [-INF, 0], [0, 0], 0.5, [0, 0.5]),
+        (ap.PoissonNLL(deviance=True), [-INF, 0], [0, 0], 0.5, [0, 0.5]),
+        (ap.PoissonNLL(), [-INF, 0], [1, 0], INF, [-0.5, 0.5]),
+        (ap.PoissonNLL(), [INF, 0], [1, 0], INF, [INF, 0.5]),
+    ],
+)
+def test_nothing_times_infinity_is_nothing(loss, y, t, value, dy, dtype, backend):
+    targets = backend.asarray([t], "int64" if isinstance(t, int) else dtype)
+    found, residuals = loss.forward(backend.asarray([y], dtype), targets)
+    np.testing.assert_allclose(backend.to_numpy(found), value, rtol=1e-6)
+    np.testing.assert_allclose(backend.to_numpy(loss.backward(residuals)), [dy], atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+@pytest.mark.parametrize("bad", [INF, -INF, np.nan])
+@every_loss
+def test_a_row_of_weight_0_is_not_there(case, bad, backend, rng):
+    y, t = rng.standard_normal((4, K)), case.t(rng, 4, K)
+    weights = np.asarray([1.0, 0.0, 2.0, 0.5])
+    expected, slope = _loss(case, NUMPY, y[[0, 2, 3]], t[[0, 2, 3]], weights[[0, 2, 3]], "float64")
+    y[1] = bad
+    value, dy = _loss(case, backend, y, t, weights, "float64")
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(dy[[0, 2, 3]], slope, rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(dy[1], 0.0)
 
 
 P = np.asarray([1.0, -2.0, 0.0, 3.0])

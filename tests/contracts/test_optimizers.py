@@ -660,12 +660,104 @@ def test_hyper_parameters_that_contradict_each_other_raise(make, options, words)
 def test_like_takes_options_and_names_the_nearest_library(make):
     assert set(make.presets) == {"torch", "keras", "optax", "chainer", "book"}
     for library in make.presets:
-        opt = make.like(library, 0.5, weight_decay=0.25)
+        opt = make.like(library, 0.5, weight_decay=0.25, decay_biases=False)
         assert (opt.lr, opt.weight_decay) == (0.5, 0.25)
         assert isinstance(opt, make)
     assert make.like("torch", eps=0.5).eps == 0.5
     with pytest.raises(ValueError, match="unknown library 'kears'; did you mean 'keras'"):
         make.like("kears")
+
+
+@pytest.mark.parametrize(
+    ("make", "library", "options", "words"),
+    [
+        (ap.RMSProp, "torch", {"eps_in_sqrt": True}, "eps_in_sqrt=True"),
+        (ap.RMSProp, "torch", {"clip_global_norm": 1.0}, "clip_global_norm=1.0"),
+        (ap.RMSProp, "torch", {"decoupled": True}, "decoupled=True"),
+        (ap.RMSProp, "keras", {"decoupled": False, "weight_decay": 0.1}, "decoupled=False"),
+        (ap.RMSProp, "keras", {"momentum": 0.9, "nesterov": True}, "nesterov=True"),
+        (ap.RMSProp, "keras", {"clip_norm": 1.0, "clip_value": 1.0}, "clip_norm and clip_value"),
+        (ap.RMSProp, "optax", {"clip_norm": 1.0}, "clip_norm=1.0"),
+        (ap.RMSProp, "chainer", {"momentum": 0.9}, "momentum=0.9"),
+        (ap.RMSProp, "book", {"eps": 1e-3}, "eps=0.001"),
+        (ap.RMSProp, "book", {"weight_decay": 0.1}, "decay_biases=False"),
+        (ap.AdaGrad, "keras", {"eps_in_sqrt": False}, "eps_in_sqrt=False"),
+        (ap.AdaGrad, "chainer", {"initial_accumulator": 0.1}, "initial_accumulator=0.1"),
+    ],
+)
+def test_like_refuses_what_the_library_does_not_do(make, library, options, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        make.like(library, **options)
+    own = {name: make.presets[library][name] for name in make.presets[library]}
+    assert make.like(library, **own) == make.like(library)
+
+
+@every_optimizer
+def test_a_refused_update_changes_nothing_that_was_donated(backend, opt):
+    """The second leaf is at fault, after one that is right."""
+    params = arrays(backend, {"a": B, "b": B})
+    state = opt.init(params)
+    good = backend.asarray(B)
+    for bad in (backend.asarray(B[:2]), backend.asarray(B, "float32")):
+        with pytest.raises((ValueError, TypeError)):
+            opt.update(params, {"a": good, "b": bad}, state, donate=True)
+    broken = (
+        dataclasses.replace(opt, lr=lambda step: -1.0) if not isinstance(opt, ap.Rprop) else opt
+    )
+    if broken is not opt:
+        with pytest.raises(ValueError, match="lr after 0 updates"):
+            broken.update(params, {"a": good, "b": good}, state, donate=True)
+    assert_trees_equal(backend, params, {"a": B, "b": B})
+    assert_trees_equal(backend, state.slots, opt.init(arrays(backend, {"a": B, "b": B})).slots)
+
+
+@every_optimizer
+def test_donated_leaves_may_share_memory(backend, opt):
+    """Each is updated by its own gradient, as without donation."""
+    p = backend.asarray(np.concatenate([B, B]))
+    params = {"a": p, "b": p, "c": p[1:4], "d": p[4:]}
+    grads = {
+        name: backend.asarray(rank + np.arange(array.shape[0]) - 1.0)
+        for rank, (name, array) in enumerate(params.items())
+    }
+    expected, _ = opt.update(params, grads, opt.init(params))
+    expected = _tree.map_leaves(lambda array: backend.to_numpy(array).copy(), expected)
+    updated, _ = opt.update(params, grads, opt.init(params), donate=True)
+    assert_trees_equal(backend, updated, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("kind", ["clip_norm", "clip_global_norm"])
+def test_norms_are_clipped_up_to_the_largest_numbers(backend, kind, dtype):
+    if dtype not in backends_dtypes(backend):
+        return
+    xp, opt = backend.xp, ap.SGD(lr=1.0, **{kind: 1.0})
+    for size in (100.0, float(xp.finfo(getattr(xp, dtype)).max) / 2, 0.01):
+        g = xp.astype(backend.asarray(np.full(100, size)), getattr(xp, dtype))
+        p = 0.0 * g
+        p, _ = opt.update(p, g, opt.init(p))
+        assert p.dtype == g.dtype
+        wide = backend.to_numpy(xp.astype(p, xp.float64))
+        np.testing.assert_allclose(wide, -min(size, 0.1), rtol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["clip_norm", "clip_global_norm"])
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_norm_that_is_infinite_makes_everything_nan(backend, kind, bad):
+    opt = ap.SGD(lr=1.0, **{kind: 1.0})
+    p, _ = opt.update(
+        backend.asarray(B), backend.asarray([1.0, bad, 0.0]), opt.init(backend.asarray(B))
+    )
+    assert np.isnan(backend.to_numpy(p)).all()
+
+
+def backends_dtypes(backend):
+    """List the floating dtypes of a backend."""
+    wide = {"float32", "float64"}
+    return {"numpy": wide | {"float16"}, "array_api_strict": wide}.get(
+        backend.name, wide | {"float16", "bfloat16"}
+    )
 
 
 def test_the_base_class_defines_no_rule():

@@ -378,7 +378,7 @@ def test_images_of_two_sizes(tmp_path):
         (0, PIXELS.reshape(5, 6)),
         (0, PIXELS.astype("i2")),
         (1, np.zeros((5, 1), "u1")),
-        (1, np.zeros(5, "i1")),
+        (1, np.zeros(5, "f4")),
         (2, np.zeros((0, 2, 3), "u1")),
         (3, np.zeros(0, "u1")),
     ],
@@ -400,3 +400,33 @@ def test_a_broken_part_is_named(tmp_path):
 def test_an_unknown_dtype(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'float32'"):
         load_idx(write_data_set(tmp_path), dtype="floot32")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4"])
+@pytest.mark.parametrize("columns", [None, 8])
+def test_labels_of_any_whole_dtype_and_those_of_qmnist(tmp_path, dtype, columns):
+    contents = list(CONTENTS)
+    for part in (1, 3):
+        labels = CONTENTS[part].astype(dtype)
+        if columns:
+            labels = np.stack([labels, *[np.full_like(labels, 99)] * 7], axis=1)
+        contents[part] = labels
+    (_, t), (_, tv) = load_idx(write_data_set(tmp_path, contents=contents))
+    assert (t.dtype, t.tolist()) == (np.int64, [0, 2, 1, 2, 0])
+    assert (tv.dtype, tv.tolist()) == (np.int64, [1, 3, 0])
+
+
+def test_a_negative_label_is_named(tmp_path):
+    contents = list(CONTENTS)
+    contents[1] = np.asarray([0, -3, 1, 2, 0], "i2")
+    with pytest.raises(ValueError, match=f"{MNIST[1]} holds the label -3"):
+        load_idx(write_data_set(tmp_path, contents=contents))
+
+
+@pytest.mark.parametrize("folder", ["raw", "MNIST/raw"])
+def test_the_folder_above_is_led_to_the_one_with_the_files(tmp_path, folder):
+    (tmp_path / folder).mkdir(parents=True)
+    write_data_set(tmp_path / folder)
+    with pytest.raises(FileNotFoundError, match=rf"did you mean .*{folder}\?"):
+        load_idx(tmp_path)
+    assert load_idx(tmp_path / folder)[0][0].shape == (5, 6)

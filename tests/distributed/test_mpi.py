@@ -105,6 +105,22 @@ def test_a_job_that_succeeds_says_so(tmp_path):
     assert (tmp_path / "result.json").read_text() == '"finished"'
 
 
+def test_errors_of_one_rank_that_are_caught_leave_nobody_waiting(tmp_path):
+    done = run_program(3, "agree", tmp_path / "result.json")
+    assert done.returncode == 0, done.stderr
+    own = [
+        "ValueError: fit: batch_size must be a whole number of at least 1, not 0.",
+        "LookupError: own",
+        5,
+    ]
+    others = [
+        f"ValueError: rank 1 refused its arguments: {own[0]}",
+        f"RuntimeError: rank 1 failed: {own[1]}",
+        5,
+    ]
+    assert json.loads((tmp_path / "result.json").read_text()) == [others, own, others]
+
+
 def test_a_gpus_array_waits_for_its_stream(tmp_path):
     done = run_program(1, "staging", tmp_path / "result.json")
     assert done.returncode == 0, done.stderr
@@ -119,7 +135,7 @@ def test_ctrl_c_on_one_rank_ends_all_after_the_same_step(tmp_path):
     assert done.returncode == 0, done.stderr
     first, second = (dict(np.load(tmp_path / f"result-{rank}.npz")) for rank in (0, 1))
     assert first["interrupted"]
-    assert len(first["losses"]) == 41  # the step during which the signal is noticed
+    assert len(first["losses"]) == 40  # all know of the signal before the next step
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import fake_cupy
+from anyprop.backend import BackendUnavailableError
 from anyprop.cli import main
 from anyprop.distributed import NCCLCommunicator, SerialCommunicator
 from parallel_cases import CASES
@@ -20,7 +26,7 @@ def cupy(monkeypatch):
 
 
 def communicator_on(host, cupy):
-    cupy.cuda.nccl.hosts[host.rank] = host
+    sys.modules["cupy.cuda.nccl"].hosts[host.rank] = host
     return NCCLCommunicator(host)
 
 
@@ -34,7 +40,7 @@ def test_arrays_of_the_gpu_are_added_up_by_nccl_in_the_current_stream(cupy, dtyp
 
     for values in on_ranks(3, work):
         np.testing.assert_array_equal(values, np.arange(5, dtype=dtype) * 6)
-    assert cupy.cuda.nccl.log == [("allReduce", 5, code, 77)] * 3
+    assert sys.modules["cupy.cuda.nccl"].log == [("allReduce", 5, code, 77)] * 3
     assert not {"get", "set", "synchronize"} & set(map(str, cupy.log))  # the host waits for nothing
 
 
@@ -46,7 +52,7 @@ def test_rank_0_gives_its_array_to_the_others(cupy):
 
     for values in on_ranks(2, work):
         np.testing.assert_array_equal(values, np.ones(4))
-    assert cupy.cuda.nccl.log == [("broadcast", 4, 8, 77)] * 2
+    assert sys.modules["cupy.cuda.nccl"].log == [("broadcast", 4, 8, 77)] * 2
 
 
 def test_what_lies_on_the_host_stays_there(cupy):
@@ -59,7 +65,7 @@ def test_what_lies_on_the_host_stays_there(cupy):
     results = on_ranks(2, work)
     np.testing.assert_array_equal(results[0][0], [2.0, 2.0])
     assert [gathered for _, _, gathered in results] == [[0, 1], None]
-    assert cupy.cuda.nccl.log == []
+    assert sys.modules["cupy.cuda.nccl"].log == []
 
 
 def test_each_rank_takes_a_gpu_of_its_own(cupy):
@@ -102,9 +108,77 @@ def test_the_command_says_it_in_a_sentence(monkeypatch, capsys):
 
 
 def test_a_cupy_without_nccl_is_told(cupy):
-    cupy.cuda.nccl.available = False
-    with pytest.raises(ImportError, match="this CuPy has no NCCL"):
+    sys.modules["cupy.cuda.nccl"].available = False
+    with pytest.raises(BackendUnavailableError, match="rank 0: this CuPy has no NCCL"):
         NCCLCommunicator(SerialCommunicator())
+
+
+def _told_to_all(size, cupy):
+    """What each rank is told; a rank that waited for another would fail the test."""
+
+    def work(host):
+        with pytest.raises(BackendUnavailableError) as caught:
+            communicator_on(host, cupy)
+        return str(caught.value)
+
+    return on_ranks(size, work)
+
+
+def test_an_id_that_cannot_be_made_is_told_to_all_ranks(cupy):
+    sys.modules["cupy.cuda.nccl"].uid = RuntimeError("NCCL_ERROR_SYSTEM_ERROR: no network")
+    assert _told_to_all(3, cupy) == ["rank 0: NCCL_ERROR_SYSTEM_ERROR: no network"] * 3
+
+
+def test_a_rank_without_cupy_is_told_to_all_ranks(cupy, monkeypatch):
+    """Each rank asks once; the second that does has none."""
+    asked = itertools.count()
+
+    def on_one(name):
+        if next(asked) == 1:
+            raise BackendUnavailableError("backend 'cupy' cannot be used here: no GPU is visible")
+
+    monkeypatch.setattr("anyprop.distributed.nccl.get_namespace", on_one)
+    (told,) = set(_told_to_all(3, cupy))
+    assert told[:5] == "rank "
+    assert told[6:] == ": backend 'cupy' cannot be used here: no GPU is visible"
+
+
+def test_nccl_is_left_when_the_communicator_goes_and_aborted_with_the_job(cupy):
+    class Host(SerialCommunicator):
+        def abort(self, code=1):
+            raise SystemExit(code)
+
+    ended = sys.modules["cupy.cuda.nccl"].ended
+    communicator = communicator_on(Host(), cupy)
+    with pytest.raises(SystemExit, match="3"):
+        communicator.abort(3)
+    assert ended == ["abort"]
+    del communicator
+    assert ended == ["abort", "destroy"]
+
+
+def test_nccl_is_left_before_the_process_ends():
+    """Before the interpreter ends, and so before MPI does, which mpi4py ends after that."""
+    program = (
+        "import anyprop.distributed.nccl as nccl, fake_cupy, sys\n"
+        "from anyprop.distributed import SerialCommunicator\n"
+        "nccl.get_namespace = lambda name: None\n"
+        "installed = fake_cupy.installed()\n"
+        "installed.__enter__()\n"
+        "ranks = sys.modules['cupy.cuda.nccl'].NcclCommunicator(1, bytes(range(128)), 0)\n"
+        "type(ranks).destroy = lambda self: print('left', flush=True)\n"
+        "kept = nccl.NCCLCommunicator(SerialCommunicator())\n"
+        "print('at the end', flush=True)"
+    )
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[:2] == ["at the end", "left"]
 
 
 def test_other_dtypes_are_refused(cupy):

@@ -44,7 +44,8 @@ def test_a_pipeline_and_cross_validation(iris):
 
 def test_a_grid_search_in_two_processes(iris):
     X, _, y, _ = iris
-    grid = {"hidden_layer_sizes": [(5,), (9,)], "solver": ["adam", ap.RMSProp(lr=0.01)]}
+    sizes = {"hidden_layer_sizes": [(5,), (9,)]}
+    grid = [sizes, sizes | {"solver": [ap.RMSProp(lr=0.01)], "learning_rate_init": [0.001]}]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         search = GridSearchCV(MLPClassifier(**OPTIONS), grid, n_jobs=2, cv=2, error_score="raise")
@@ -55,7 +56,8 @@ def test_a_grid_search_in_two_processes(iris):
 
 def test_clone_keeps_the_parameters_and_forgets_the_rest(iris):
     X, _, y, _ = iris
-    model = MLPClassifier(**OPTIONS, solver=ap.AdamW(lr=0.01), class_weight={0: 2.0}).fit(X, y)
+    options = {k: v for k, v in OPTIONS.items() if k != "learning_rate_init"}
+    model = MLPClassifier(**options, solver=ap.AdamW(lr=0.01), class_weight={0: 2.0}).fit(X, y)
     copy = clone(model)
     assert repr(copy) == repr(model)
     assert not hasattr(copy, "coefs_")

@@ -106,7 +106,10 @@ def test_class_weights_must_match_the_classes(backend):
         ({"class_weight": 2.0}, TypeError, "class_weight must be a sequence"),
         ({"class_weight": [1.0, -1.0]}, ValueError, "class_weight must be zero or a positive"),
         ({"class_weight": [1.0, float("nan")]}, ValueError, "class_weight must be"),
-        ({"class_weight": "12"}, TypeError, "class_weight must be a number"),
+        ({"class_weight": "12"}, TypeError, "class_weight must be a"),
+        ({"class_weight": [1.0, float("inf")]}, ValueError, "class_weight must be"),
+        ({"class_weight": [0.0, 0.0]}, ValueError, "class_weight holds no weight above 0"),
+        ({"class_weight": []}, ValueError, "class_weight holds no weight above 0"),
     ],
 )
 def test_impossible_settings_are_refused(options, error, message):

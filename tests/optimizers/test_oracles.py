@@ -410,6 +410,14 @@ KERAS = {
         ap.AdaGrad.like("keras", 0.1, eps=1e-4, initial_accumulator=0.5),
         lambda o: o.Adagrad(0.1, epsilon=1e-4, initial_accumulator_value=0.5),
     ),
+    "rmsprop-decay": (
+        ap.RMSProp.like("keras", weight_decay=0.1, momentum=0.8, clip_norm=2.0),
+        lambda o: o.RMSprop(weight_decay=0.1, momentum=0.8, clipnorm=2.0),
+    ),
+    "adagrad-decay": (
+        ap.AdaGrad.like("keras", 0.1, weight_decay=0.1, clip_global_norm=2.0),
+        lambda o: o.Adagrad(0.1, weight_decay=0.1, global_clipnorm=2.0),
+    ),
     "adadelta": (
         ap.AdaDelta(lr=1e-3, rho=0.95, eps=1e-7),
         lambda o: o.Adadelta(),
@@ -421,6 +429,19 @@ KERAS = {
     "nesterov": (
         ap.Nesterov(lr=1e-3, momentum=0.8, lr_in_velocity=True),
         lambda o: o.SGD(1e-3, momentum=0.8, nesterov=True),
+    ),
+    "adam": (ap.Adam(eps=1e-7, eps_before_correction=True), lambda o: o.Adam()),
+    "adam-options": (
+        ap.Adam(lr=0.01, beta1=0.8, beta2=0.95, eps=1e-2, eps_before_correction=True),
+        lambda o: o.Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-2),
+    ),
+    "adamw": (
+        ap.AdamW(lr=0.01, weight_decay=0.1, eps=2.0, eps_before_correction=True),
+        lambda o: o.AdamW(0.01, weight_decay=0.1, epsilon=2.0),
+    ),
+    "amsgrad": (
+        ap.AMSGrad(beta2=0.9, eps=1e-2, eps_before_correction=True),
+        lambda o: o.Adam(beta_2=0.9, epsilon=1e-2, amsgrad=True),
     ),
     "lion": (ap.Lion(lr=1e-3, weight_decay=0.0), lambda o: o.Lion()),
     "value": (ap.SGD(lr=1e-3, clip_value=2.0), lambda o: o.SGD(1e-3, clipvalue=2.0)),

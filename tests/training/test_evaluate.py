@@ -30,9 +30,11 @@ def test_a_loss_without_classes_tells_no_accuracy(problem):
     assert result.accuracy is None
 
 
-def test_weights_that_are_all_zero_give_zero(problem):
-    loss = ap.SoftmaxCrossEntropy(class_weight=[0.0, 0.0, 0.0])
-    assert ap.evaluate(problem.net, problem.params(), problem.data, loss=loss).loss == 0.0
+def test_examples_without_a_weight_cannot_be_measured(problem):
+    loss = ap.SoftmaxCrossEntropy(class_weight=[0.0, 1.0, 1.0])
+    t = problem.backend.asarray(np.zeros(30, dtype="int64"))
+    with pytest.raises(ValueError, match="data: no example has a weight above 0"):
+        ap.evaluate(problem.net, problem.params(), (problem.x, t), loss=loss)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])

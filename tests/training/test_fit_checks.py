@@ -19,8 +19,12 @@ def refused(problem, error, match, *, net=None, params=None, data=None, **option
             problem.net if net is None else net,
             problem.params() if params is None else params,
             problem.data if data is None else data,
-            **{"loss": problem.loss, "optimizer": problem.optimizer, **options},
-            callbacks=[NeverStarted()],
+            **{
+                "loss": problem.loss,
+                "optimizer": problem.optimizer,
+                "callbacks": [NeverStarted()],
+                **options,
+            },
         )
     assert "\n" not in str(caught.value)
 
@@ -89,6 +93,89 @@ def test_targets(problem):
     refused(problem, ValueError, "2 entries for 3 classes", loss=weights)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("own", [False, True])
+def test_numbers_in_t(problem, bad, own):
+    class Own(ap.MeanSquaredError):
+        """Looks at no targets, as the base of all losses."""
+
+        def check_targets(self, t, width):
+            pass
+
+    loss = Own() if own else ap.MeanSquaredError()
+    t = np.zeros((30, 3))
+    good = (problem.x, problem.backend.asarray(t.copy()))
+    t[5, 2] = bad
+    spoiled = (problem.x, problem.backend.asarray(t))
+    refused(problem, ValueError, r"data: .*t\[5, 2\] is", data=spoiled, loss=loss)
+    refused(
+        problem,
+        ValueError,
+        r"validation: .*t\[5, 2\] is",
+        data=good,
+        validation=spoiled,
+        loss=loss,
+    )
+    with pytest.raises(ValueError, match=r"data: .*t\[5, 2\] is"):
+        ap.evaluate(problem.net, problem.params(), spoiled, loss=loss)
+
+
+def test_examples_without_a_weight(problem):
+    first = ap.SoftmaxCrossEntropy(class_weight=[0.0, 1.0, 1.0])
+    t = problem.numpy(problem.t)
+    of_first = np.flatnonzero(t == 0)
+    x = problem.backend.asarray(problem.numpy(problem.x)[of_first])
+    weightless = (x, problem.backend.asarray(t[of_first]))
+    match = "no example has a weight above 0"
+    refused(problem, ValueError, f"data: {match}", data=weightless, loss=first)
+    refused(problem, ValueError, f"validation: {match}", validation=weightless, loss=first)
+    weights = problem.backend.asarray((t == 0) * 1.0)  # each has some, the products none
+    refused(problem, ValueError, f"data: {match}", sample_weight=weights, loss=first)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"callbacks": ap.EarlyStopping()}, "callbacks must be a sequence.*brackets"),
+        ({"callbacks": ap.EarlyStopping}, r"callbacks must be a sequence.*the class Early"),
+        ({"callbacks": None}, "callbacks must be a sequence.*NoneType"),
+        ({"callbacks": [ap.EarlyStopping]}, r"the class EarlyStopping; write EarlyStopping\("),
+        ({"callbacks": [print]}, "each of callbacks must be an object of a class"),
+        ({"callbacks": "abc"}, "each of callbacks must be an object of a class.*str"),
+        ({"loss": "mse"}, "loss must be one such as.*builtins.str"),
+        ({"loss": ap.MeanSquaredError}, r"the class MeanSquaredError; write"),
+        ({"optimizer": "adam"}, "optimizer must be one such as.*builtins.str"),
+        ({"optimizer": ap.Adam}, r"the class Adam; write Adam\("),
+        ({"net": ap.ReLU}, r"the class ReLU; write ReLU\("),
+        ({"net": "net"}, "net must be a layer"),
+        ({"validation": 0.1}, "validation must be a pair"),
+        ({"validation": True}, "validation must be a pair"),
+        ({"validation": {"x": 1, "t": 2}}, "validation must be a pair"),
+        ({"state": {}}, "state must be what optimizer.init"),
+        ({"progress": "yes"}, "progress must be True or False"),
+        ({"allow_changes": 1}, "allow_changes must be True or False"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(problem, options, match):
+    refused(problem, TypeError, match, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"allow_changes": True}, "allow_changes says how to resume"),
+        ({"epochs": 2, "steps": 3}, "not both"),
+    ],
+)
+def test_settings_that_would_have_no_effect(problem, options, match):
+    refused(problem, ValueError, match, **options)
+
+
+def test_a_state_beside_a_checkpoint(problem, tmp_path):
+    state = problem.optimizer.init(problem.params())
+    refused(problem, ValueError, "state or resume, not both", state=state, resume=tmp_path)
+
+
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_sample_weights_are_finite_and_not_negative(problem, value):
     w = problem.backend.asarray(np.where(np.arange(30) == 9, value, 1.0))
@@ -104,10 +191,6 @@ def test_counts(problem, name, value, error):
 def test_compile(problem):
     words = r"True, False or, for PyTorch arrays, a backend .* such as 'inductor', not 1\."
     refused(problem, TypeError, words, compile=1)
-
-
-def test_epochs_and_steps_together(problem):
-    refused(problem, ValueError, "not both", epochs=1, steps=1)
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, "a", True, None])

@@ -12,6 +12,12 @@
   // 1 - beta^t, exact to rounding where beta^t is close to 1
   const oneMinusPower = (beta, t) => (beta === 0 ? 1 : -expm1(t * log(beta)));
 
+  // what Adam multiplies sqrt(v) by, and its eps, which can be added before that
+  function corrected(t, { beta2, eps, eps_before_correction }) {
+    const correction = oneMinusPower(beta2, t) ** -0.5;
+    return { correction, eps: eps_before_correction ? eps * correction : eps };
+  }
+
   // p <- p - lr g
   function sgd(p, g, slots, t, { lr }) {
     return { p: p - lr * g };
@@ -80,22 +86,26 @@
 
   // m <- beta1 m + (1 - beta1) g         m^ = m / (1 - beta1^t)
   // v <- beta2 v + (1 - beta2) g^2       v^ = v / (1 - beta2^t)
-  // p <- p - lr m^ / (sqrt(v^) + eps)
-  function adam(p, g, { m, v }, t, { lr, beta1, beta2, eps }) {
+  // p <- p - lr m^ / (sqrt(v^) + eps)    eps_before_correction: eps / sqrt(1 - beta2^t) for eps
+  function adam(p, g, { m, v }, t, options) {
+    const { lr, beta1, beta2 } = options;
     m = beta1 * m + (1 - beta1) * g;
     v = beta2 * v + (1 - beta2) * g * g;
     const rate = lr / oneMinusPower(beta1, t);
-    return { p: p - (rate * m) / (sqrt(v) * oneMinusPower(beta2, t) ** -0.5 + eps), m, v };
+    const { correction, eps } = corrected(t, options);
+    return { p: p - (rate * m) / (sqrt(v) * correction + eps), m, v };
   }
 
   // m, v as Adam;  w <- max(w, v)        w^ = w / (1 - beta2^t)
   // p <- p - lr m^ / (sqrt(w^) + eps)
-  function amsgrad(p, g, { m, v, w }, t, { lr, beta1, beta2, eps }) {
+  function amsgrad(p, g, { m, v, w }, t, options) {
+    const { lr, beta1, beta2 } = options;
     m = beta1 * m + (1 - beta1) * g;
     v = beta2 * v + (1 - beta2) * g * g;
     w = max(w, v);
     const rate = lr / oneMinusPower(beta1, t);
-    return { p: p - (rate * m) / (sqrt(w) * oneMinusPower(beta2, t) ** -0.5 + eps), m, v, w };
+    const { correction, eps } = corrected(t, options);
+    return { p: p - (rate * m) / (sqrt(w) * correction + eps), m, v, w };
   }
 
   // p <- p - lr weight_decay p,  then Adam
@@ -170,6 +180,7 @@
   const flag = (value) => ({ kind: "flag", value });
 
   const means = { beta1: fraction(0.9), beta2: fraction(0.999), eps: positive(1e-8) };
+  const withFlag = { ...means, eps_before_correction: flag(false) };
   const moments = () => ({ m: 0, v: 0 });
 
   /* name       as in anyprop
@@ -245,21 +256,21 @@
     adam: {
       name: "Adam",
       rule: adam,
-      options: { lr: positive(1e-3), ...means },
+      options: { lr: positive(1e-3), ...withFlag },
       slots: moments,
       suggest: (rates) => ({ lr: rates.scaled }),
     },
     amsgrad: {
       name: "AMSGrad",
       rule: amsgrad,
-      options: { lr: positive(1e-3), ...means },
+      options: { lr: positive(1e-3), ...withFlag },
       slots: () => ({ m: 0, v: 0, w: 0 }),
       suggest: (rates) => ({ lr: rates.scaled }),
     },
     adamw: {
       name: "AdamW",
       rule: adamw,
-      options: { lr: positive(1e-3), ...means, weight_decay: atLeast0(1e-2) },
+      options: { lr: positive(1e-3), ...withFlag, weight_decay: atLeast0(1e-2) },
       slots: moments,
       suggest: (rates) => ({ lr: rates.scaled }),
     },

@@ -20,8 +20,8 @@
       label: "AdaGrad stalls",
       text:
         "The first gradients are steep, and AdaGrad's h keeps their squares for ever: on the flat floor its " +
-        "rate lr/√h is what the wall has left of it. RMSProp forgets the wall within some 1/(1 − ρ) = 10 " +
-        "steps and walks on. See h, and the rate per step.",
+        "rate lr/√h is what the wall has left of it. In RMSProp's h a square fades by ρ in each " +
+        "step; some sixty steps later the wall is forgotten, and it walks on. See h, and the rate per step.",
       surface: "ravine",
       steps: 500,
       measure: "rate",

@@ -24,7 +24,6 @@ _PACKAGES = (
     "scikit-learn",
     "cupy-cuda12x",
     "cupy-cuda13x",
-    "nvmath-python",
     "array-api-compat",
 )
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from anyprop._files import write_whole
 from anyprop.benchmark.contestants.registry import OURS
 from anyprop.benchmark.measuring import Timing
 
@@ -106,7 +107,7 @@ class Results(NamedTuple):
                 for outcome in self.outcomes
             ],
         }
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_whole(path, [(json.dumps(content, indent=1, allow_nan=False) + "\n").encode()])
 
     @classmethod
     def load(cls, path: Path) -> Results:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from anyprop._checks import unknown
 from anyprop.cli import backends, bench, check, compare, export, inspect, predict, train
-from anyprop.cli._parser import Parser, VersionAction, WrongCallError
+from anyprop.cli._parser import Parser, VersionAction, WrongCallError, os_error
+from anyprop.cli._printing import safe_printing
 from anyprop.cli._termination import EXIT_CODE, Terminated
 
 COMMANDS = {
@@ -20,6 +21,8 @@ COMMANDS = {
     "check": check,
     "bench": bench,
 }
+
+_SHOWS = ("inspect", "backends")  # what they print is all of their work
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    with safe_printing() as out:
+        code = _main(argv)
+        lost = bool(argv) and argv[0] in _SHOWS and out.refused()
+        return code or int(lost)
+
+
+def _main(argv: list[str]) -> int:
     try:
         if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
             raise WrongCallError(unknown("command", argv[0], COMMANDS))
@@ -53,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WrongCallError as error:
         print(f"anyprop: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # the disk is full, say
+        print(f"anyprop: {os_error(error)}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as error:
         print("anyprop: interrupted.", file=sys.stderr)
         return EXIT_CODE if isinstance(error, Terminated) else 130

@@ -59,8 +59,13 @@ def wrong_calls() -> Iterator[None]:
     except (ValueError, TypeError, ImportError, BackendUnavailableError) as error:
         raise WrongCallError(error) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise WrongCallError(f"{where}{error.strerror or error}") from error
+        raise WrongCallError(os_error(error)) from error
+
+
+def os_error(error: OSError) -> str:
+    """Say in words what the system refused, and for which file."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 def checked(check: Callable[[str], Any]) -> Callable[[str], Any]:

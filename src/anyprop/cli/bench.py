@@ -12,6 +12,7 @@ A contestant whose library is missing is listed with the reason. `ratio` is to t
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 
 from anyprop._checks import positive, unknown
 from anyprop._text import table, tell
@@ -68,10 +69,15 @@ def add_options(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables, write the files."""
+    with ExitStack() as held:
+        return _run(args, held)
+
+
+def _run(args: argparse.Namespace, held: ExitStack) -> int:
     with wrong_calls():
         require_extras("matplotlib")
         names = args.workloads or [w.name for w in WORKLOADS.values() if args.device in w.devices]
-        folder = make_folder(args.out)
+        folder = make_folder(args.out, held)
         results = Results(describe(_words(args), args.device), [])
     machine = results.about["machine"]
     if (machine["load_before"] or 0.0) > machine["cores"] / 2:

@@ -1,27 +1,31 @@
 """Run anyprop's contract on an array library, and compare it with NumPy.
 
-NAMESPACE is a backend's name or any module that follows the Array API standard, such as dask.array;
-anyprop need not know it. Every layer, loss and optimizer is run, networks are trained, and each call
-that they make is judged on its own. What fails is shown with the smallest program in plain Array API
-calls that fails.
+NAMESPACE is a backend's name or any module that follows the Array API standard, such as dask.array or
+marray.numpy; anyprop need not know it. Every layer, loss and optimizer is run, networks are trained,
+and each call that they make is judged on its own. What fails is shown with the smallest program in
+plain Array API calls that fails.
 
     anyprop check torch --device cuda --json torch.json
     anyprop check my_library --only 'layers/*'
 
-It ends with exit code 0 if all passed, and 1 if something failed.
+It computes in a process of its own: a library that ends it ends one check, and the others go on. Ctrl-C
+shows what was found until then.
+
+It ends with exit code 0 if all passed, 1 if something failed, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from anyprop._text import tell
-from anyprop.backend import get_device
+from anyprop.cli._outcome import check_writable, write_text
 from anyprop.cli._parser import Parser, wrong_calls
-from anyprop.testing.check import check_backend, choose
-from anyprop.testing.namespaces import namespace_named
+from anyprop.testing.apart import Apart
+from anyprop.testing.check import choose, report_on
 
 
 def add_options(parser: Parser) -> None:
@@ -40,7 +44,7 @@ def add_options(parser: Parser) -> None:
         "--only",
         default="*",
         metavar="PATTERN",
-        help="checks to run, such as 'optimizers/*' (default: all)",
+        help="checks to run, such as 'optimizers/sgd*' (default: all)",
     )
     parser.add_argument(
         "--list", action="store_true", help="list the checks that --only chooses, and run none"
@@ -56,20 +60,21 @@ def add_options(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, print the table, write the file."""
     with wrong_calls():
-        xp = namespace_named(args.namespace)
-        get_device(xp, args.device)
         chosen = choose(args.only)
-        if args.json is not None and not args.json.exists():
-            args.json.touch()  # to know now, and not after minutes, that it can be written
-            args.json.unlink()
+        if args.json is not None:
+            check_writable(args.json)
     if args.list:
         print(*(check.id for check in chosen), sep="\n")
         return 0
-    report = check_backend(
-        xp, device=args.device, only=args.only, speed=not args.no_speed, tell=tell
-    )
+    with wrong_calls():
+        runner = Apart(args.namespace, args.device)
+    with runner:
+        report = report_on(runner, only=args.only, speed=not args.no_speed, tell=tell)
     tell("")
     print(report)
     if args.json is not None:
-        args.json.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_text(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
+    if report.interrupted:
+        print("anyprop: interrupted.", file=sys.stderr)
+        return 130
     return 0 if report.passed else 1

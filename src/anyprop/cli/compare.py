@@ -11,7 +11,11 @@ one curve for each optimizer, and compare.json, their losses. Learning rates can
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +25,15 @@ from anyprop._text import table
 from anyprop._typing import Array, Residuals
 from anyprop.backend import namespace
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training
-from anyprop.cli._outcome import INTERRUPTED, Result, make_folder, measure, train, write_json
+from anyprop.cli._outcome import (
+    FAILED,
+    INTERRUPTED,
+    Result,
+    make_folder,
+    measure,
+    train,
+    write_json,
+)
 from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras, wrong_calls
 from anyprop.cli._task import Task, default_lr, make_optimizer, make_task, settings, total_steps
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
@@ -35,13 +47,18 @@ _ARTICLE_WEIGHTS = "normal:0.01"
 _LAST = 50  # steps whose mean loss the table shows
 _HEADER = ("optimizer", "lr", f"loss of last {_LAST}", "test accuracy", "test loss", "ended")
 
-_WHY_IT_JUMPS = """
-Why the loss of RMSProp jumps to about 15: its running mean h of squared gradients starts at 0, so
-after the first batch h = (1 - rho) g^2, and the first step is lr g / sqrt(h) = lr / sqrt(1 - rho),
-10 lr in every weight, whatever its gradient. At lr 0.1 each weight, which started near 0.01, moves
-by 1. The network is then sure of wrong answers. The article takes log(p + 1e-7), so that a wrong one
-costs 16.1 and no more, and about nine in ten are wrong. `anyprop compare rmsprop adagrad` has
-learning rates that work."""
+_WHY_IT_JUMPS = (
+    "Why the loss of RMSProp jumps to about 15: its running mean h of squared gradients starts "
+    "at 0, so after the first batch h = (1 - rho) g^2, and the first step is lr g / sqrt(h) = "
+    "lr / sqrt(1 - rho), 10 lr in every weight that has a gradient, however small. At lr 0.1 "
+    "each of them, which started near 0.01, moves by 1. The network is then sure of wrong "
+    "answers. The article takes log(p + 1e-7), so that a wrong one costs 16.1 and no more, and "
+    "about nine in ten are wrong.",
+    "Why it does not come back: the later steps stay near lr, and each can push hidden units "
+    "below 0 for every image; a ReLU there has no gradient and stays so. AdaGrad's loss jumps "
+    "too, but its steps shrink at once, and the units that are left learn. `anyprop compare "
+    "rmsprop adagrad` has learning rates that work.",
+)
 
 
 class Entry(NamedTuple):
@@ -68,9 +85,10 @@ class ArticleLoss(SoftmaxCrossEntropy):
     def forward(
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
-        _, (p, target, scale) = super().forward(y, t, sample_weight=sample_weight)
+        _, residuals = super().forward(y, t, sample_weight=sample_weight)
+        p, target = residuals[:2]
         xp = namespace(p)
-        return -xp.sum(target * xp.log(p + 1e-7)) / p.shape[0], (p, target, scale)
+        return -xp.sum(target * xp.log(p + 1e-7)) / p.shape[0], residuals
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
         p = residuals[0]
@@ -102,6 +120,11 @@ def add_options(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train with each optimizer, write the files, print the table."""
+    with ExitStack() as held:
+        return _run(args, held)
+
+
+def _run(args: argparse.Namespace, held: ExitStack) -> int:
     with wrong_calls():
         require_extras("matplotlib", "tqdm")
         if args.article and args.epochs:
@@ -117,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
                 raise WrongCallError(f"{label} is named twice")
             optimizers[label] = make_optimizer(args, name, lr, steps)
         _start(args, task)
-        folder = make_folder(args.out)
+        folder = make_folder(args.out, held)
 
     print(f"{task.describe()}: {steps} steps with each optimizer", flush=True)
     loss = ArticleLoss() if args.article else SoftmaxCrossEntropy()
@@ -128,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
             args, task, params, task.train, optimizer, steps, loss=loss, batches=batches
         )
         results[label] = measure(task, outcome, loss)
-        if outcome.ended == INTERRUPTED:
+        if outcome.ended in (INTERRUPTED, FAILED):
             break
 
     runs = {label: result.to_dict() for label, result in results.items()}
@@ -140,9 +163,13 @@ def run(args: argparse.Namespace) -> int:
 
     print(table(_HEADER, [_row(label, result) for label, result in results.items()]))
     if args.article and any(label.startswith("rmsprop") for label in results):
-        print(_WHY_IT_JUMPS)
+        width = min(shutil.get_terminal_size().columns, 100)
+        for paragraph in _WHY_IT_JUMPS:
+            print("\n" + textwrap.fill(paragraph, width))
     print(f"wrote compare.json{', compare.png' if drawn else ''} into {folder}")
-    return 130 if outcome.ended == INTERRUPTED else 0
+    if outcome.ended == FAILED:
+        print(f"anyprop: {outcome.problem}", file=sys.stderr)
+    return outcome.exit_code if outcome.ended in (INTERRUPTED, FAILED) else 0
 
 
 def _start(args: argparse.Namespace, task: Task) -> tuple[Parameters, Batches | None]:
@@ -170,7 +197,11 @@ def _row(label: str, result: Result) -> list[str]:
         name,
         lr,
         mean,
-        f"{result.test_accuracy:.4f}",
-        f"{result.test_loss:.4f}",
+        _number(result.test_accuracy),
+        _number(result.test_loss),
         result.outcome.ended,
     ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from anyprop._typing import Array, Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.checkpoint import load
 from anyprop.cli._options import add_place
+from anyprop.cli._outcome import check_writable, write_text
 from anyprop.cli._parser import Parser, WrongCallError, wrong_calls
 from anyprop.cli._task import get_place, load_data
 from anyprop.data.idx import read_idx
@@ -56,11 +58,14 @@ def run(args: argparse.Namespace) -> int:
                 f"{x.shape[1]} pixels"
             )
         if args.out is not None:
-            Path(args.out).touch()
+            check_writable(Path(args.out))
     p = to_host(Softmax().forward(params, predict(net, params, x))[0])
     labels = None if t is None else to_host(t)
     if args.out is not None:
-        _write(Path(args.out), p, labels)
+        try:
+            write_text(Path(args.out), _table(p, labels))
+        except OSError as error:
+            raise WrongCallError(f"cannot write {args.out}: {error.strerror}") from None
     print(_summary(p, labels))
     return 0
 
@@ -78,14 +83,16 @@ def _load(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Array, 
     return from_host(rows, xp, device=device), None
 
 
-def _write(path: Path, p: Any, labels: Any) -> None:
+def _table(p: Any, labels: Any) -> str:
+    """Write a row for each image as CSV."""
     columns = {"index": range(len(p)), "predicted": p.argmax(axis=1), "probability": p.max(axis=1)}
     if labels is not None:
         columns["label"] = labels
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return file.getvalue()
 
 
 def _summary(p: Any, labels: Any) -> str:

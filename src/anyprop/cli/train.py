@@ -13,6 +13,7 @@ was killed goes on with --resume as if it had never ended.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._outcome import make_folder, measure, train, write_json
-from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras
+from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
 from anyprop.cli._task import Examples, default_lr, make_optimizer, make_task, settings, total_steps
 from anyprop.cli._termination import EXIT_CODE, sigterm_interrupts
@@ -107,22 +108,21 @@ def run(args: argparse.Namespace) -> int:
     """Train, write the files, print the result."""
     communicator = connect(args)
     try:
-        with sigterm_interrupts() as came:
-            code = _run(args, communicator)
+        with sigterm_interrupts() as came, contextlib.ExitStack() as held:
+            code = _run(args, communicator, held)
         return EXIT_CODE if came else code
     except WrongCallError:
         if communicator.rank != 0:  # one of them says it
             return 2
         raise
     except OSError as error:  # the disk is full, say
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"anyprop: {where}{error.strerror or error}.", file=sys.stderr)
-        if communicator.size > 1:  # the others wait for this one
-            communicator.abort(1)
-        return 1
+        if communicator.size == 1:
+            raise
+        print(f"anyprop: {os_error(error)}.", file=sys.stderr)
+        communicator.abort(1)  # the others wait for this one
 
 
-def _run(args: argparse.Namespace, communicator: Communicator) -> int:
+def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.ExitStack) -> int:
     first = communicator.rank == 0  # the only one that reads and writes files
     with wrong_calls_on(communicator):
         require_extras("matplotlib", "tqdm")
@@ -139,9 +139,14 @@ def _run(args: argparse.Namespace, communicator: Communicator) -> int:
             args.seed, xp=task.xp, dtype=args.dtype, device=task.device, weights=args.weights
         )
         folder = Path(args.out)
-        resume = _resume(args) if first else None
+        resume = None
         if first:
-            make_folder(args.out)
+            there = folder.is_dir()
+            if there:  # before another run's checkpoints are looked at
+                make_folder(args.out, held)
+            resume = _resume(args)
+            if not there:
+                make_folder(args.out, held)
             remove_parts(folder)
         if args.checkpoint_every is not None:
             callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
@@ -159,8 +164,10 @@ def _run(args: argparse.Namespace, communicator: Communicator) -> int:
         callbacks=callbacks,
         communicator=communicator,
         resume=resume,
-        allow_changes=args.allow_changes,
+        allow_changes=args.allow_changes and resume is not None,
     )
+    if first and outcome.problem:
+        print(f"anyprop: {outcome.problem}", file=sys.stderr)
     # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
     model = partial(
         save, folder / "model.safetensors", outcome.params, net=task.net, optimizer=optimizer
@@ -170,21 +177,22 @@ def _run(args: argparse.Namespace, communicator: Communicator) -> int:
     result = measure(task, outcome, loss, communicator)
     if not first:
         return outcome.exit_code
-    final = {"test_accuracy": result.test_accuracy, "ended": outcome.ended}
-    model(step=len(outcome.history.losses), config={"settings": settings(args), "final": final})
+    losses, measured = outcome.history.losses, result.test_accuracy is not None
+    if measured:
+        final = {"test_accuracy": result.test_accuracy, "ended": outcome.ended}
+        model(step=len(losses), config={"settings": settings(args), "final": final})
     write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})
-    losses = outcome.history.losses
-    if losses:
+    drawn = bool(losses) and measured
+    if drawn:
         plot_history({args.optimizer: outcome.history}).savefig(folder / "loss.png")
 
     if losses:
         line = curve(losses, characters=block_characters(sys.stdout.encoding))
         print(f"loss {losses[0]:.3g} {line} {losses[-1]:.3g}")
     print(f"{outcome.ended} after {len(losses)} steps in {outcome.seconds:.1f} s")
-    print(f"test accuracy {result.test_accuracy:.4f}, test loss {result.test_loss:.4f}")
-    print(f"wrote history.json, model.safetensors{', loss.png' if losses else ''} into {folder}")
-    if outcome.problem:
-        print(f"anyprop: {outcome.problem}", file=sys.stderr)
+    if measured:
+        print(f"test accuracy {result.test_accuracy:.4f}, test loss {result.test_loss:.4f}")
+    print(f"wrote history.json, model.safetensors{', loss.png' if drawn else ''} into {folder}")
     return outcome.exit_code
 
 

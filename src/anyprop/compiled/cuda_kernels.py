@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anyprop._typing import Array
 from anyprop.compiled.loops import COMPARISONS
 from anyprop.compiled.recording import OUT, Call, Value
 from anyprop.compiled.traced import choose, convert
@@ -33,6 +34,7 @@ _FORMS: dict[Any, str] = COMPARISONS | {
     np.log: "log({0})",
     np.log1p: "log1p({0})",
     np.tanh: "tanh({0})",
+    np.isfinite: "isfinite({0})",
     np.sign: "{0} > 0 ? 1 : {0} < 0 ? -1 : {0}",
     np.maximum: "{0} >= {1} || {0} != {0} ? {0} : {1}",
     np.minimum: "{0} <= {1} || {0} != {0} ? {0} : {1}",
@@ -152,8 +154,8 @@ def larger_of(a: str, b: str) -> str:
     return _FORMS[np.maximum].format(a, b)
 
 
-def type_of(value: Value) -> str:
-    """Give the C++ type of a value's numbers."""
+def type_of(value: Value | Array) -> str:
+    """Return the C++ type of the numbers of a value or an array."""
     return _TYPES[str(value.dtype)]
 
 
@@ -163,6 +165,8 @@ def _operands(call: Call, names: dict[Value, str]) -> list[str]:
     kind = call.output.dtype
     if call.function in COMPARISONS:
         kind = np.result_type(*(value.dtype for value in call.inputs))
+    elif call.function is np.isfinite:
+        kind = np.result_type(np.float32, *(value.dtype for value in call.inputs))
     written = [
         names[x] if isinstance(x, Value) and x.dtype == kind else
         f"({_TYPES[str(kind)]})({names[x] if isinstance(x, Value) else _number(x)})"
@@ -174,6 +178,7 @@ def _operands(call: Call, names: dict[Value, str]) -> list[str]:
 
 
 def _number(x: float) -> str:
+    """Write a constant; a quotient that is one would be computed at run time, in double precision."""
     if math.isnan(x):
-        return "0.0 / 0.0"
-    return repr(float(x)) if math.isfinite(x) else f"{math.copysign(1.0, x)} / 0.0"
+        return "__int_as_float(0x7fc00000)"
+    return repr(float(x)) if math.isfinite(x) else "-" * (x < 0) + "__int_as_float(0x7f800000)"

@@ -4,7 +4,7 @@ NumPy     the first call is recorded; later ones repeat it into the same buffers
           elementwise calls and sums that follow each other in one loop if numba is installed
           (`fusion.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
-CuPy      a CUDA graph if nvmath-python is installed (`graph.py`; in `fit` one that takes its batches by
+CuPy      a CUDA graph if cuBLASLt is installed (`graph_step.py`; in `fit` one that takes its batches by
           itself, `graph_loop.py`); else each operation as it comes, with the optimizer's update in one
           kernel (`fused_update.py`)
 PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
@@ -22,10 +22,11 @@ from collections.abc import Callable
 from typing import Any
 
 from anyprop._typing import Array, Namespace
-from anyprop.backend import name_of, namespace
+from anyprop.backend import name_of, namespace, on_device_of
+from anyprop.compiled import cublaslt
 from anyprop.compiled.fused_update import FusedUpdateStep
-from anyprop.compiled.graph import graph_step, has_products
 from anyprop.compiled.graph_loop import GraphLoop
+from anyprop.compiled.graph_step import graph_step
 from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep
@@ -33,7 +34,7 @@ from anyprop.compiled.recording import TraceError
 from anyprop.compiled.torch_compiled import TorchCompiledStep, check_torch_backend
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Parameters, check_kind
 from anyprop.training.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
@@ -92,6 +93,8 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     """
     if not isinstance(step, (Step, DataParallelStep)):
         raise TypeError(f"compile takes a step from make_step, not {step!r}.")
+    if torch_backend is not None and not isinstance(torch_backend, str):
+        raise TypeError(f"torch_backend must be a name such as 'inductor', not {torch_backend!r}.")
     if torch_backend is not None and isinstance(step, DataParallelStep):
         raise TypeError(
             f"torch_backend={torch_backend!r} is for a step of one process; leave it out."
@@ -101,7 +104,11 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     def compiled(
         params: Parameters, state: OptimizerState, *batch: Any, **options: Any
     ) -> tuple[Parameters, OptimizerState, Array]:
-        xp = namespace(params.flat)
+        try:
+            xp = namespace(params.flat)
+        except (AttributeError, TypeError):
+            check_kind(params)
+            raise
         run = runs.get(xp)
         if run is None:
             run = runs[xp] = _compiled_for(xp, step, torch_backend)
@@ -132,12 +139,12 @@ def compiled_loop(
     Returns
     -------
     JittedLoop, GraphLoop or None
-        On JAX, and on CuPy with nvmath-python, for a step of one process.
+        On JAX, and on CuPy with cuBLASLt, for a step of one process.
     """
     if not isinstance(step, Step):
         return None
     backend = name_of(xp)
-    if backend == "cupy" and has_products():
+    if backend == "cupy" and cublaslt.is_available():
         return GraphLoop(step, most)
     return JittedLoop(step, most) if backend == "jax" else None
 
@@ -177,4 +184,13 @@ def _compiled_for(xp: Namespace, step: Step | DataParallelStep, torch_backend: s
     if kinds is None:
         return step
     of_one, of_several = kinds
-    return of_several(step) if isinstance(step, DataParallelStep) else of_one(step)
+    run = of_several(step) if isinstance(step, DataParallelStep) else of_one(step)
+    return _on_its_device(run) if backend == "cupy" else run
+
+
+def _on_its_device(run: Run) -> Run:
+    def on_device(params: Parameters, *others: Any, **options: Any) -> Any:
+        with on_device_of(params.flat):
+            return run(params, *others, **options)
+
+    return on_device

@@ -1,19 +1,15 @@
-"""The step on CuPy as one CUDA graph: everything between the batch and the new parameters is one launch.
+"""A step on CuPy as one CUDA graph: everything between the batch and the new parameters is one launch.
 
-The first call with arrays of new shapes records the step and turns it into kernels on buffers of its own
-(`launches.py`). They are launched once, so that all is compiled, and once more while the stream is
-capturing; parameters and state are put back. From then on a call copies the batch into its buffers,
-writes the numbers of the step into theirs, and launches the graph. Parameters and state are donated:
-they are updated where they lie. `graph_loop.py` has the graph take the batch by itself.
+The step is recorded and turned into kernels on buffers of its own (`launches.py`). They are launched
+once, so that all is compiled, and once more while the stream is capturing; parameters and state are put
+back. `graph_step.py` fills in a batch for each step; with `graph_loop.py` the graph takes it by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -24,8 +20,8 @@ from anyprop import _tree
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
 from anyprop.compiled.cuda_kernels import kernel_source
-from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.compiled.launches import Launches
+from anyprop.compiled.proof import Compared, difference
 from anyprop.compiled.recorded_step import Places, RecordedStep, numbers_of_step, record_step
 from anyprop.compiled.recording import Recording, Traced, TraceError
 from anyprop.network import check_batch
@@ -33,96 +29,24 @@ from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
 from anyprop.training.step import Step
 
-Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
+# Some releases of cuBLASLt choose no product while another thread is capturing.
+_capturing = threading.RLock()
+
+AT_ONCE = 16
+"""How many steps are captured in one graph where many are done in a row."""
+
+Around = Callable[[Callable[[], None], Array, Array], Callable[[], None]]
 
 
-def graph_step(step: Step) -> Run:
-    """Make the compiled form of a step on CuPy arrays, with the means that are installed.
-
-    Parameters
-    ----------
-    step : Step
-        What to compile.
-
-    Returns
-    -------
-    callable
-        A `GraphStep`; a `FusedUpdateStep` where nvmath-python is missing.
-
-    Warns
-    -----
-    RuntimeWarning
-        It is missing.
-    """
-    if not has_products():
-        _warn('it needs nvmath-python; install the extra "anyprop[graph]"', stacklevel=5)
-        return FusedUpdateStep(step)
-    return GraphStep(step)
+def refusals() -> tuple[type[Exception], ...]:
+    """List what is raised if a step cannot be captured; all else is a mistake, and goes through."""
+    compiler = importlib.import_module("cupy").cuda.compiler
+    return TraceError, RuntimeError, MemoryError, compiler.CompileException
 
 
-def has_products() -> bool:
-    """Tell whether nvmath-python is installed, whose products can be captured."""
-    return importlib.util.find_spec("nvmath") is not None
-
-
-class GraphStep:
-    """A step on CuPy arrays, captured anew for each set of shapes and dtypes.
-
-    Parameters
-    ----------
-    step : Step
-        What to capture.
-    """
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._uncaptured = FusedUpdateStep(step)
-        self._of_thread = threading.local()
-
-    def __call__(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        x: Array,
-        t: Array,
-        *,
-        noise: Any = None,
-        sample_weight: Array | None = None,
-    ) -> tuple[Parameters, OptimizerState, Array]:
-        graphs: dict[Any, Graph | None] = self._of_thread.__dict__
-        batch = [x, t, sample_weight, *_tree.leaves(noise)]
-        key = (params.layout, params.flat.dtype, *map(kind_of, batch))
-        reason = ""
-        if key not in graphs:
-            try:
-                check_together(params, batch)
-                empty = namespace(params.flat).empty
-                places = [
-                    leaf if leaf is None else empty(leaf.shape, dtype=leaf.dtype) for leaf in batch
-                ]
-                graphs[key] = Graph(self._step, params, state, places, noise)
-            except TraceError as error:
-                reason = str(error)
-            except Exception as error:  # CuPy, CUDA and nvmath-python each raise their own
-                reason = f"{type(error).__name__}: {error}"
-        graph = graphs.get(key)
-        if graph is not None:
-            graph.fill(params, state)
-            for place, leaf in zip(graph.batch, batch, strict=True):
-                if place is not None:
-                    place[...] = leaf
-            return graph.params, graph.launch(state), graph.value.copy()
-        # This raises what is wrong with a batch, if that was the reason.
-        done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
-        if reason:
-            graphs[key] = None
-            _warn(reason.rstrip("."), stacklevel=4)
-        return done
-
-
-def _warn(reason: str, stacklevel: int) -> None:
-    text = f"the step runs without a CUDA graph: {reason}."
-    warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
+def reason_of(error: Exception) -> str:
+    """Say why a step cannot be captured."""
+    return str(error) if isinstance(error, TraceError) else f"{type(error).__name__}: {error}"
 
 
 def kind_of(leaf: Array | None) -> Any:
@@ -156,8 +80,8 @@ class Graph:
     noise : tree
         The structure of the noise; None is a leaf.
     around : callable, optional
-        ``around(launches, value)`` gives what is captured: it calls `launches`, and may launch more
-        before, which fills the batch, and after, which reads the value.
+        ``around(launches, value, numbers)`` gives what is captured: it calls `launches`, and may
+        launch more before, which fills the batch and the numbers, and after, which reads the value.
 
     Attributes
     ----------
@@ -165,6 +89,8 @@ class Graph:
         As given.
     value : array, shape ()
         Where it puts the loss.
+    numbers : array, shape (K,)
+        Where it finds the learning rate and the scalars of the rule.
     """
 
     def __init__(
@@ -174,10 +100,11 @@ class Graph:
         state: OptimizerState,
         batch: list[Array | None],
         noise: Any,
-        around: Callable[[Callable[[], None], Array], Callable[[], None]] | None = None,
+        around: Around | None = None,
     ) -> None:
         self.batch = batch
-        self._opt, self._around = step.opt, around
+        self._opt = step.opt
+        self._several: Any = None
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         mask = None if state.decay_mask is None else _owned(state.decay_mask)
         self._places = Places(_owned(params), slots, mask)
@@ -185,8 +112,8 @@ class Graph:
 
         xp = namespace(params.flat)
         names = ["lr", *self._opt.scalars(1, 1.0)]
-        vector = xp.empty(len(names), dtype=params.flat.dtype)
-        self._numbers = [vector[k, ...] for k in range(len(names))]
+        self.numbers = xp.empty(len(names), dtype=params.flat.dtype)
+        self._numbers = [self.numbers[k, ...] for k in range(len(names))]
         numbers = [self._stand_in(number) for number in self._numbers]
         self._write_numbers = kernel_source([], [n.value for n in numbers]).kernel(
             "anyprop_numbers"
@@ -197,7 +124,9 @@ class Graph:
         before = OptimizerState(0, 1.0, traced_slots, None if mask is None else self._traced(mask))
         scalars = dict(zip(names[1:], numbers[1:], strict=True))
         traced = self._traced(self._places.params)
-        self._capture(record_step(step, traced, before, leaves, noise, numbers[0], scalars))
+        with _capturing:
+            recorded = record_step(step, traced, before, leaves, noise, numbers[0], scalars)
+            self._prepare(recorded, around)
         self._given.clear()
 
     def _stand_in(self, array: Any) -> Traced:
@@ -208,30 +137,48 @@ class Graph:
     def _traced(self, params: Parameters) -> Parameters:
         return map_vectors(params, self._stand_in)
 
-    def _capture(self, recorded: RecordedStep) -> None:
+    def _prepare(self, recorded: RecordedStep, around: Around | None) -> None:
         """Turn the recording into a graph; parameters and state are the same afterwards."""
         cupy = importlib.import_module("cupy")
         written = [p.flat for p in (self._places.params, *self._places.slots.values())]
         written += [] if self._places.params.running is None else [self._places.params.running]
-        stream = cupy.cuda.Stream(non_blocking=True)
+        self._stream = stream = cupy.cuda.Stream(non_blocking=True)
         # What a kernel of the graph uses while it runs must stay its own, so it comes from here.
         self._memory = cupy.cuda.MemoryPool()
         before = [array.copy() for array in written]
         cupy.cuda.get_current_stream().synchronize()
         with cupy.cuda.using_allocator(self._memory.malloc), stream:
+            recording, outputs, targets, gradient = recorded
             arguments = {traced.value: array for traced, array in self._given}
-            self._launches = launches = Launches(*recorded, arguments, stream)
+            launches = Launches(
+                recording, [*outputs, gradient], [*targets, None], arguments, stream
+            )
             weakref.finalize(self, launches.close).atexit = False
-            self.value = launches.outputs[0]
-            work = launches if self._around is None else self._around(launches, self.value)
+            self.value, self._gradient = launches.outputs[0], launches.outputs[-1]
+            self._work = launches if around is None else around(launches, self.value, self.numbers)
+            self._launches = launches  # whose buffers are the graph's
             try:
-                work()
-                self._graph = _captured(stream, work)
+                self._work()
+                self._graph = self._captured(1)
             finally:
                 for array, values in zip(written, before, strict=True):
                     array[...] = values
-                launches.after_capture()
                 stream.synchronize()
+
+    def _captured(self, steps: int) -> Any:
+        """Make the graph of some steps."""
+        cupy, stream = importlib.import_module("cupy"), self._stream
+        with _capturing, cupy.cuda.using_allocator(self._memory.malloc), stream:
+            stream.begin_capture()
+            try:
+                for _ in range(steps):
+                    self._work()
+            except BaseException:
+                # A capture that failed cannot be ended without an error.
+                with contextlib.suppress(Exception):
+                    stream.end_capture()
+                raise
+            return stream.end_capture()
 
     @property
     def params(self) -> Parameters:
@@ -242,26 +189,95 @@ class Graph:
         """Copy in parameters and state, unless they lie there already."""
         self._places.fill(params, state)
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory it holds, in bytes."""
+        vectors = (1 + len(self._places.slots)) * self.params.flat.nbytes
+        return int(vectors + self._memory.total_bytes())
+
     def launch(self, state: OptimizerState) -> OptimizerState:
-        """Do a step, on what was filled in; give the state that follows."""
+        """Do a step, on what was filled in; return the state that follows."""
         lr = self._opt.learning_rate(state)
         numbers = numbers_of_step(self._opt, state, lr, self.params.flat.dtype)
         self._write_numbers(*numbers, *self._numbers)
         self._graph.launch()
         return self._places.after(state)
 
+    def make_ready(self, steps: int) -> None:
+        """Capture several steps in one graph, if so many will be launched."""
+        if steps >= AT_ONCE and self._several is None:
+            self._several = self._captured(AT_ONCE)
 
-def _captured(stream: Any, launches: Callable[[], None]) -> Any:
-    """Make the graph of what is launched on a stream."""
-    stream.begin_capture()
-    try:
-        launches()
-    except BaseException:
-        # A capture that failed cannot be ended without an error.
-        with contextlib.suppress(Exception):
-            stream.end_capture()
-        raise
-    return stream.end_capture()
+    def launch_many(self, steps: int) -> None:
+        """Do steps for which what is captured with them puts the batch and the numbers there."""
+        several, single = divmod(steps, AT_ONCE)
+        for _ in range(several):
+            self._several.launch()
+        for _ in range(single):
+            self._graph.launch()
+
+    def copy_out(
+        self, params: Parameters, state: OptimizerState, steps: int
+    ) -> tuple[Parameters, OptimizerState]:
+        """Copy what was updated to where the caller's own lie, which are donated.
+
+        Parameters
+        ----------
+        params, state
+            What was filled in.
+        steps : int
+            How many were done since.
+
+        Returns
+        -------
+        params, state
+            Those that follow, which no later step changes.
+        """
+        slots = {name: _owned(slot) for name, slot in state.slots.items()}
+        places = Places(_owned(params), slots, state.decay_mask)
+        places.fill(self.params, state._replace(slots=self._places.slots))
+        return places.params, state._replace(step=state.step + steps, slots=slots)
+
+    def difference(
+        self,
+        step: Step,
+        params: Parameters,
+        state: OptimizerState,
+        batch: list[Array | None],
+        noise: Any,
+    ) -> str:
+        """Say how the last step differs from the eager one beyond rounding; "" if it does not.
+
+        The loss and the gradient are compared with the eager ones, and what was updated with what the
+        eager rule makes of the graph's gradient: a rule such as Adam's turns the sign of a gradient
+        that is nothing but rounding into a whole update.
+
+        Parameters
+        ----------
+        step : Step
+            What the graph was made of.
+        params, state, batch, noise
+            What the launch began with.
+
+        Returns
+        -------
+        str
+        """
+        x, t, sample_weight, *drawn = batch
+        value, grads = step.gradient(
+            params, x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight
+        )
+        updated, after = step.opt.update(params, grads.replace(flat=self._gradient), state)
+        compared = [
+            Compared("loss", self.value, value),
+            Compared("gradient", self._gradient, grads.flat),
+            Compared("parameters", self.params.flat, updated.flat, params.flat),
+        ]
+        for name, slot in self._places.slots.items():
+            compared.append(Compared(f'slot "{name}"', slot.flat, after.slots[name].flat))
+        if self.params.running is not None:
+            compared.append(Compared("running statistics", self.params.running, grads.running))
+        return difference(compared)
 
 
 def _owned(params: Parameters) -> Parameters:

@@ -126,9 +126,7 @@ class JittedLoop:
 
 def _jitted(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[..., Any]:
     """Jit the function that `kind` makes of a step; for an equal step, it is the one made before."""
-    # Of two functions nobody can tell whether they are equal.
-    known = not isinstance(step.gradient, FunctionType) and _is_constant(step)
-    return (_jit_once if known else _jit)(kind, step)
+    return (_jit_once if is_constant(step) else _jit)(kind, step)
 
 
 def _jit(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[..., Any]:
@@ -139,6 +137,23 @@ def _jit(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[...
 
 
 _jit_once = lru_cache(maxsize=16)(_jit)
+
+
+def is_constant(step: Step) -> bool:
+    """Return whether a step, and what is equal to it, computes the same for ever.
+
+    Parameters
+    ----------
+    step : Step
+        Any.
+
+    Returns
+    -------
+    bool
+        If so, what is compiled for it serves all steps that are equal to it.
+    """
+    # Of two functions nobody can tell whether they are equal.
+    return not isinstance(step.gradient, FunctionType) and _is_constant(step)
 
 
 def _is_constant(value: object) -> bool:

@@ -12,53 +12,15 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeGuard
+from typing import Any
 
 import numpy as np
 
-from anyprop.compiled.cublaslt import RESULT_ALIGNMENT, Products
-from anyprop.compiled.cuda_kernels import KernelSource, can_be_written, kernel_source
-from anyprop.compiled.fusion import grouped
+from anyprop.compiled.cublaslt import Products
+from anyprop.compiled.cuda_kernels import KernelSource, kernel_source
 from anyprop.compiled.recording import OUT, Call, Recording, Traced, TraceError, Value
-from anyprop.compiled.row_kernels import (
-    RowKernel,
-    can_stand_in_rows,
-    fits_in_rows,
-    goes_through_rows,
-    row_kernel,
-)
-from anyprop.compiled.traced import join
-
-
-class Rectified(NamedTuple):
-    """A product, and the kernel that adds a bias to it and takes the maximum with 0.
-
-    Parameters
-    ----------
-    product : Call
-        Its result is read by the kernel alone.
-    kernel : KernelSource
-        What follows it.
-    bias : Value
-        What the kernel adds, a vector.
-    """
-
-    product: Call
-    kernel: KernelSource
-    bias: Value
-
-    @property
-    def inputs(self) -> list[Value]:
-        """What it reads."""
-        return [*self.product.inputs, self.bias]
-
-    @property
-    def outputs(self) -> list[Value]:
-        """What it computes."""
-        return self.kernel.outputs
-
-
-Unit: TypeAlias = Call | KernelSource | RowKernel | Rectified
+from anyprop.compiled.row_kernels import RowKernel
+from anyprop.compiled.units import Rectified, Summed, Unit, is_join, last_uses, units_of
 
 
 class Launches:
@@ -101,7 +63,7 @@ class Launches:
         self._free: dict[tuple[int, str], list[Any]] = {}
         self._launches: list[Callable[[], Any]] = []
         self._products = Products(stream)
-        self.after_capture, self.close = self._products.after_capture, self._products.close
+        self.close = self._products.close
         try:
             self.outputs = self._bind_all(recording.calls, outputs, targets)
         except BaseException:
@@ -113,8 +75,8 @@ class Launches:
     ) -> list[Any]:
         """Bind all calls to buffers; give the places of the outputs."""
         results = [output.value for output in outputs]
-        units = _units(calls, results)
-        last = _last_uses(units, results)
+        units = units_of(calls, results)
+        last = last_uses(units, results)
         self._place_joined(units, results, last)
         late = self._take_targets(units, results, targets, last)
         for i, unit in enumerate(units):
@@ -136,11 +98,11 @@ class Launches:
     ) -> None:
         """Let vectors that are joined be computed in their places, as far as that is possible."""
         makers = {value: unit for unit in units for value in unit.outputs}
-        times = Counter(vector.base for unit in units if _is_join(unit) for vector in unit.inputs)
+        times = Counter(vector.base for unit in units if is_join(unit) for vector in unit.inputs)
         times.update(result.base for result in results)
         whole: dict[Value, Value] = {}  # what a vector is computed in
         # From the last, so that what is joined may be joined with others in turn.
-        for unit in filter(_is_join, reversed(units)):
+        for unit in filter(is_join, reversed(units)):
             for vector, place in _pieces(unit, self._array(unit.output)):
                 source = vector.base
                 maker = makers.get(source)
@@ -150,10 +112,6 @@ class Launches:
                     or vector.dtype != unit.output.dtype
                     or vector.size != source.size
                     or not vector.stand_in().flags.c_contiguous
-                    or (
-                        (_is_product(maker) or isinstance(maker, Rectified))
-                        and place.data.ptr % RESULT_ALIGNMENT
-                    )
                 ):
                     continue
                 self._arrays[source] = place.reshape(source.shape)
@@ -198,14 +156,23 @@ class Launches:
     def _bind(self, unit: Unit, places: list[Any]) -> None:
         if isinstance(unit, (KernelSource, RowKernel)):
             given = [self._array(value) for value in unit.inputs]
-            kind = "anyprop_fused" if isinstance(unit, KernelSource) else "anyprop_rows"
-            self._launches.append(partial(unit.kernel(kind), *given, *places))
+            kernel = unit.kernel() if isinstance(unit, RowKernel) else unit.kernel("anyprop_fused")
+            self._launches.append(partial(kernel, *given, *places))
+            return
+        if isinstance(unit, Summed):
+            a, b = map(self._array, unit.inputs)
+            launch = self._products.summed(a, b, *places)
+            if launch is not None:
+                self._launches.append(launch)
+                return
+            for call, place in zip(unit[:2], places, strict=True):
+                self._bind(call, [place])
             return
         (out,) = places
         if isinstance(unit, Rectified):
             self._bind_rectified(unit, out)
             return
-        if _is_join(unit):
+        if is_join(unit):
             for vector, place in _pieces(unit, out):
                 if self._array(vector).data.ptr != place.data.ptr:
                     self._copy(vector, place)
@@ -271,75 +238,7 @@ class Launches:
         )
 
 
-def _units(calls: list[Call], results: list[Value]) -> list[Unit]:
-    """Put calls into kernels and products; those whose results nobody reads are left out."""
-    found = grouped(calls, results, can_stand_in_rows, fits_in_rows, _kernel)
-    units = [
-        kernel_source([unit], [unit.output])
-        if isinstance(unit, Call) and can_be_written(unit)
-        else unit
-        for unit in found
-        if unit.outputs
-    ]
-    return _rectified(units, results)
-
-
-def _kernel(calls: list[Call], outputs: list[Value]) -> KernelSource | RowKernel:
-    return (row_kernel if goes_through_rows(calls) else kernel_source)(calls, outputs)
-
-
-def _rectified(units: list[Call | KernelSource | RowKernel], results: list[Value]) -> list[Unit]:
-    """Put products together with the kernels that do nothing but add a bias and take max(., 0)."""
-    reads = Counter(value.base for unit in units for value in unit.inputs)
-    reads.update(result.base for result in results)
-    products: dict[Value, Call] = {}
-    found: list[Unit] = []
-    for unit in units:
-        found.append(unit)
-        if isinstance(unit, KernelSource):
-            product = products.get(unit.inputs[0])
-            if product is not None and _rectifies(unit, product.output):
-                found.remove(product)
-                found[-1] = Rectified(product, unit, unit.inputs[1])
-        elif _is_product(unit) and reads[unit.output] == 1:
-            products[unit.output] = unit
-    return found
-
-
-def _rectifies(kernel: KernelSource, product: Value) -> bool:
-    """Tell whether a kernel stores max(product + bias, 0) and nothing else."""
-    if len(kernel.calls) != 2 or len(kernel.inputs) != 2 or len(product.shape) != 2:
-        return False
-    add, maximum = kernel.calls
-    bias = kernel.inputs[1]
-    return (
-        add.function is np.add
-        and set(add.inputs) == {product, bias}
-        and bias.shape == product.shape[1:]
-        and bias.dtype == product.dtype == add.output.dtype
-        and maximum.function is np.maximum
-        and maximum.arguments[:2] == (add.output, 0.0)
-        and kernel.outputs == [maximum.output]
-    )
-
-
-def _is_join(unit: Unit) -> TypeGuard[Call]:
-    return isinstance(unit, Call) and unit.function is join
-
-
-def _is_product(unit: Unit) -> TypeGuard[Call]:
-    return isinstance(unit, Call) and unit.function is np.matmul
-
-
 def _pieces(unit: Call, whole: Any) -> list[tuple[Value, Any]]:
     """List the vectors that are joined, each with its place."""
     stops = np.cumsum([vector.size for vector in unit.inputs]).tolist()
     return [(v, whole[stop - v.size : stop]) for v, stop in zip(unit.inputs, stops, strict=True)]
-
-
-def _last_uses(units: list[Unit], results: list[Value]) -> dict[Value, float]:
-    """Tell after which unit nothing reads a value's memory any more."""
-    last: dict[Value, float] = {}
-    for i, unit in enumerate(units):
-        last |= {value.base: i for value in (*unit.inputs, *unit.outputs)}
-    return last | {result.base: np.inf for result in results}

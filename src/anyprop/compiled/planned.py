@@ -13,7 +13,7 @@ from typing import Any
 
 from anyprop import _tree
 from anyprop._typing import Array, Number, Tree
-from anyprop.backend import namespace
+from anyprop.backend import check_array, namespace
 from anyprop.compiled.plan import make_plan
 from anyprop.compiled.recorded_step import Places, numbers_of_step, record_step
 from anyprop.compiled.recording import Recording, Traced, TracedNumber
@@ -52,7 +52,15 @@ class PlannedStep:
         plans: dict[Any, _Planned] = self._of_thread.__dict__
         batch = [x, t, sample_weight, *_tree.leaves(noise)]
         lr = self._step.opt.learning_rate(state)
-        key = (params.layout, params.flat.dtype, type(lr), *map(_kind, batch))
+        try:
+            key = (params.layout, params.flat.dtype, type(lr), *map(_kind, batch))
+        except AttributeError:
+            named = [("x", x), ("t", t), ("sample_weight", sample_weight)]
+            named += [("noise", leaf) for leaf in _tree.leaves(noise)]
+            for name, array in named:
+                if array is not None:
+                    check_array(name, array)
+            raise
         planned = plans.get(key)
         if planned is None:
             for leaf in batch:
@@ -101,7 +109,7 @@ class _Planned:
             step, _traced(self._places.params), before, leaves, noise, given_lr, named
         )
         arguments = [*(leaf for leaf in leaves if leaf is not None), *numbers]
-        plan = make_plan(*recorded, arguments, small_too=small_too)
+        plan = make_plan(*recorded[:3], arguments, small_too=small_too)
         self._run, self._value = plan.run, plan.outputs[0]
         self.steps_left = math.inf if plan.complete else PATIENCE
 

@@ -30,11 +30,14 @@ class RecordedStep(NamedTuple):
         there are any.
     targets : list of Traced or None
         For each output the array in whose memory it shall end up; None for the loss.
+    gradient : Traced
+        The gradient that the rule is given.
     """
 
     recording: Recording
     outputs: list[Traced]
     targets: list[Traced | None]
+    gradient: Traced
 
 
 def record_step(
@@ -101,7 +104,7 @@ def _recorded(
     targets = [None, params.flat, *(slot.flat for slot in state.slots.values())]
     if params.running is not None:
         outputs, targets = [*outputs, updated.running], [*targets, params.running]
-    return RecordedStep(recording, outputs, targets)
+    return RecordedStep(recording, outputs, targets, grads.flat)
 
 
 def in_recording(state: OptimizerState, time: int) -> OptimizerState:

@@ -54,9 +54,12 @@ def find_files(directory: Path) -> DataFiles:
 
     for role, paths in candidates.items():
         if not paths:
+            inside = [path.parent for path in sorted(directory.glob(f"*/{_example(role)}*"))]
+            inside += [path.parent for path in sorted(directory.glob(f"*/*/{_example(role)}*"))]
+            hint = f"; did you mean {inside[0]}?" if inside else "."
             raise FileNotFoundError(
                 f"{directory} holds no {role.replace('_', ' ')}; expected a file named such as "
-                f"{_example(role)}, perhaps with .gz."
+                f"{_example(role)}, perhaps with .gz{hint}"
             )
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop._checks import unknown
+from anyprop._checks import choice, flag
 from anyprop._typing import Array
 from anyprop.backend import from_host
 
@@ -26,12 +26,12 @@ class Stored(NamedTuple):
     ----------
     images : numpy.ndarray of uint8, (N, H, W)
         Pixels, 0 to 255.
-    labels : numpy.ndarray of uint8, (N,)
+    labels : numpy.ndarray of whole numbers >= 0, (N,)
         Class numbers.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    labels: NDArray[Any]
 
 
 def prepare(
@@ -78,8 +78,9 @@ def prepare(
     ValueError
         The dtype is none of those above.
     """
-    if dtype not in _FLOATS:
-        raise unknown("floating-point dtype", dtype, _FLOATS)
+    choice("floating-point dtype", dtype, _FLOATS)
+    normalize, flatten = flag("data", "normalize", normalize), flag("data", "flatten", flatten)
+    one_hot_label = flag("data", "one_hot_label", one_hot_label)
 
     def convert(part: Stored) -> Examples:
         pixels = part.images

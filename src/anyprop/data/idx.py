@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anyprop._files import as_path
 from anyprop._typing import Array
 from anyprop.backend import from_host
 from anyprop.data._directory import find_files
@@ -140,7 +141,7 @@ def read_idx(file: str | os.PathLike[str]) -> NDArray[Any]:
     >>> read_idx(path)
     array([[10, 20, 30]], dtype=uint8)
     """
-    path = Path(file)
+    path = as_path(file)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}; expected an IDX file.")
     if not path.is_file():
@@ -246,7 +247,7 @@ def load_idx(
     .. [2] G. Cohen, S. Afshar, J. Tapson, A. van Schaik, "EMNIST: an extension of MNIST to
        handwritten letters", 2017, arXiv:1702.05373.
     """
-    path = Path(directory_or_file)
+    path = as_path(directory_or_file)
     if not path.is_dir():
         return from_host(read_idx(path), xp, device=device)
     files = find_files(path)
@@ -272,13 +273,29 @@ def load_idx(
 
 def _read_part(images_file: Path, labels_file: Path) -> Stored:
     images = _read_bytes(images_file, 3)
-    labels = _read_bytes(labels_file, 1)
+    labels = _read_labels(labels_file)
     if len(images) != len(labels):
         raise ValueError(
             f"{images_file} holds {len(images)} images, but {labels_file} holds {len(labels)} "
             "labels; expected one label for each image."
         )
     return Stored(images, labels)
+
+
+def _read_labels(file: Path) -> NDArray[Any]:
+    labels = read_idx(file)
+    if labels.ndim == 2 and labels.shape[1] == 8:
+        labels = labels[:, 0]  # QMNIST tells more of each digit in seven further columns
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.size == 0:
+        raise ValueError(
+            f"{file} holds {labels.shape} {labels.dtype}; expected a nonempty array of whole "
+            "numbers with 1 dimension, as its name says (or 8 columns, as in QMNIST)."
+        )
+    if labels.min() < 0:
+        raise ValueError(
+            f"{file} holds the label {labels.min()}; expected class numbers of at least 0."
+        )
+    return labels
 
 
 def _read_bytes(file: Path, dimensions: int) -> NDArray[np.uint8]:

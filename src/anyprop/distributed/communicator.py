@@ -7,7 +7,9 @@ too: what is agreed on the host does not pass through a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+from collections.abc import Iterator
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -107,3 +109,42 @@ def share(communicator: Communicator, value: Any) -> Any:
     message = np.zeros(int(size[0]), dtype=np.uint8)
     message[: pickled.size] = pickled[: message.size]
     return pickle.loads(communicator.broadcast(message).tobytes())
+
+
+@contextlib.contextmanager
+def agreeing(communicator: Communicator, *, refusing: bool = False) -> Iterator[None]:
+    """Raise on all ranks what is raised within on at least one of them.
+
+    A rank that ended alone would leave the others waiting. Nothing within may be collective.
+
+    Parameters
+    ----------
+    communicator : Communicator
+        The ranks.
+    refusing : bool
+        Whether arguments are looked at within; the ranks whose own are in order get a ValueError
+        then, and a RuntimeError otherwise.
+    """
+    if communicator.size == 1:
+        yield
+        return
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as raised:  # whatever it is, the others would wait for this rank
+        error = raised
+    if any_rank(communicator, error is not None):
+        end_together(communicator, error, refusing=refusing)
+
+
+def end_together(
+    communicator: Communicator, error: Exception | None, *, refusing: bool = False
+) -> NoReturn:
+    """Raise this rank's error, or one that names the first rank that has any and what it is."""
+    told = communicator.gather(error and f"{type(error).__name__}: {error}")
+    rank, what = share(communicator, next(((r, w) for r, w in enumerate(told or ()) if w), None))
+    if error is not None:
+        raise error
+    if refusing:
+        raise ValueError(f"rank {rank} refused its arguments: {what}")
+    raise RuntimeError(f"rank {rank} failed: {what}")

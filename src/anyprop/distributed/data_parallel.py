@@ -7,6 +7,7 @@
 w are the weights that the loss gives its rows, 1 if there are none. Sums are what add up: the quotient
 at the end is exact for shares of any sizes and weights, and for empty ones; a mean of the ranks' means
 is not. The parts that a batch is split into to save memory add up likewise, before the all-reduce.
+Of parameters in 16 bits, whose sums may overflow where their means do not, messages are in float32.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import _tree
+from anyprop._numerics import wide_dtype, widened
 from anyprop._typing import Array
 from anyprop.backend import concatenated, create, namespace
 from anyprop.distributed.communicator import Communicator, all_reduce
@@ -94,7 +96,7 @@ class DataParallelStep:
         xp = namespace(message)
         total = message[-1:]
         total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
-        means = message[:-1] / total
+        means = xp.astype(message[:-1] / total, params.flat.dtype, copy=False)
         return xp.reshape(means[-1:], ()), Parameters(params.layout, means[:-1])
 
 
@@ -151,15 +153,23 @@ def make_data_parallel_step(
         noise: Any = None,
         sample_weight: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        total = loss.total_weight(t, sample_weight, dtype=params.flat.dtype)
+        xp = params.xp
+        dtype = wide_dtype(xp, params.flat.dtype)
+        narrow = dtype != params.flat.dtype
+        total = loss.total_weight(t, sample_weight, dtype=dtype)
         value, grads = gradient(
-            params, x, t, noise=noise, sample_weight=sample_weight, dvalue=total
+            params,
+            x,
+            t,
+            noise=noise,
+            sample_weight=sample_weight,
+            dvalue=1.0 if narrow else total,
         )
-        xp = namespace(value)
         if not hasattr(total, "dtype"):
-            total = create(xp.full, (), total, like=value, dtype=value.dtype)
-        sums = [xp.reshape(number, (1,)) for number in (value * total, total)]
-        return concatenated([grads.flat, *sums]), grads.running
+            total = create(xp.full, (), total, like=value, dtype=dtype)
+        flat = widened(xp, grads.flat) * total if narrow else grads.flat
+        sums = [xp.reshape(number, (1,)) for number in (widened(xp, value) * total, total)]
+        return concatenated([flat, *sums]), grads.running
 
     return DataParallelStep(local, opt, communicator, observe)
 

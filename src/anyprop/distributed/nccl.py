@@ -7,11 +7,13 @@ from rank 0 to the others, takes arrays of NumPy, gathers, and ends the job.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import platform
-from typing import Any, NoReturn
-
-import numpy as np
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar, cast
 
 from anyprop._typing import Array
 from anyprop.backend import (
@@ -23,6 +25,8 @@ from anyprop.backend import (
 )
 from anyprop.distributed.communicator import Communicator, share
 from anyprop.distributed.mpi import MPICommunicator
+
+_T = TypeVar("_T")
 
 
 class NCCLCommunicator:
@@ -37,31 +41,27 @@ class NCCLCommunicator:
     Raises
     ------
     BackendUnavailableError
-        CuPy cannot be used here; or two ranks have the same GPU, or there are more ranks on a machine
-        than GPUs, which every rank is told.
+        On every rank, if one cannot take part: CuPy cannot be used there, or has no NCCL; two ranks have
+        the same GPU, or there are more ranks on a machine than GPUs; or NCCL cannot begin.
     ImportError
-        This CuPy has no NCCL, or mpi4py is not installed.
+        mpi4py or an MPI library is not installed.
 
     Notes
     -----
     It makes the GPU of `local_rank` the current device of the process; where Slurm shows each rank only
-    its own GPU, that one.
+    its own GPU, that one. When the process ends, it leaves NCCL before MPI does.
     """
 
     def __init__(self, host: Communicator | None = None) -> None:
-        get_namespace("cupy")
-        self._cupy = importlib.import_module("cupy")
-        self._nccl = self._cupy.cuda.nccl
-        if not self._nccl.available:
-            raise ImportError("this CuPy has no NCCL; pip install nvidia-nccl-cu13 (or -cu12).")
         self._host: Communicator = host or MPICommunicator()
         self.rank, self.size = self._host.rank, self._host.size
         self.local_rank = self._host.local_rank
+        self._cupy, self._nccl = self._together(_libraries)
         self._use_own_gpu()
-        # The id is a tuple of signed bytes; what rank 0 made replaces what the others put up for it.
-        uid = self._nccl.get_unique_id() if self.rank == 0 else (0,) * _ID_BYTES
-        uid = tuple(self._host.broadcast(np.asarray(uid, dtype=np.int64)).tolist())
-        self._ranks = self._nccl.NcclCommunicator(self.size, uid, self.rank)
+        made = self._together(lambda: self._nccl.get_unique_id() if self.rank == 0 else None)
+        self._ranks = self._nccl.NcclCommunicator(self.size, share(self._host, made), self.rank)
+        # Not when the object goes: that may be after MPI's end, and then NCCL may wait for ever.
+        weakref.finalize(self, self._ranks.destroy)
 
     def all_reduce(self, array: Array) -> Array:
         """Add up the arrays of all ranks."""
@@ -91,7 +91,23 @@ class NCCLCommunicator:
 
     def abort(self, code: int = 1) -> NoReturn:
         """End the processes of all ranks."""
+        with contextlib.suppress(Exception):
+            self._ranks.abort()
         self._host.abort(code)
+
+    def _together(self, work: Callable[[], _T]) -> _T:
+        """Do what may fail; where it does on one rank, all give up, so that none waits for that one."""
+        done, problem = None, None
+        try:
+            done = work()
+        except Exception as error:
+            problem = str(error) or type(error).__name__
+        problems = self._host.gather(problem)
+        told = [f"rank {rank}: {what}" for rank, what in enumerate(problems or []) if what]
+        if told := share(self._host, told[:1]):
+            raise BackendUnavailableError(told[0])
+        assert problem is None
+        return cast("_T", done)
 
     def _ready(self, array: Array) -> tuple[Array, int, int]:
         """Give the array in one piece, its dtype for NCCL, and the stream that it is computed in."""
@@ -116,6 +132,17 @@ class NCCLCommunicator:
             raise BackendUnavailableError(f"{problem}; start one rank for each GPU.")
 
 
+def _libraries() -> tuple[Any, Any]:
+    get_namespace("cupy")
+    with warnings.catch_warnings():
+        # Without NCCL it warns; what is raised here says it better.
+        warnings.simplefilter("ignore")
+        nccl = importlib.import_module("cupy.cuda.nccl")
+    if not nccl.available:
+        raise ImportError("this CuPy has no NCCL; pip install nvidia-nccl-cu13 (or -cu12).")
+    return importlib.import_module("cupy"), nccl
+
+
 def _problem(gpus_of_ranks: list[tuple[str, int, str | None]]) -> str | None:
     """Say which rank has no GPU, or not one of its own."""
     owners: dict[tuple[str, str], int] = {}
@@ -128,5 +155,4 @@ def _problem(gpus_of_ranks: list[tuple[str, int, str | None]]) -> str | None:
     return None
 
 
-_ID_BYTES = 128
 _DTYPES = {"float32": "NCCL_FLOAT32", "float64": "NCCL_FLOAT64", "float16": "NCCL_FLOAT16"}

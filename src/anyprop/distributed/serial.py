@@ -5,7 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any, NoReturn
 
+from anyprop._checks import has, kind
 from anyprop._typing import Array
+from anyprop.distributed.communicator import Communicator
+
+
+def chosen(communicator: Communicator | None) -> Communicator:
+    """Return a communicator, that of one rank for None; raise TypeError if it is none."""
+    if communicator is None:
+        return SerialCommunicator()
+    if not has(communicator, "rank", "size", "all_reduce"):
+        raise TypeError(
+            "communicator must be one such as anyprop.distributed.MPICommunicator(), "
+            f"not {kind(communicator)}."
+        )
+    return communicator
 
 
 class SerialCommunicator:

@@ -47,6 +47,11 @@ class SyncBatchNorm(BatchNorm):
         means = sums / xp.maximum(n, 1.0)
         return [means[i * self.d : (i + 1) * self.d] for i in range(len(arrays))], n
 
+    def _batch_variance(self, centred: Array, n: Any) -> Array:
+        xp = namespace(centred)
+        scaled = centred / xp.sqrt(xp.maximum(n, 1.0))
+        return all_reduce(self.communicator, xp.sum(scaled * scaled, axis=0))
+
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
         if residuals.batch is None:
             return super().updated_running(params, residuals)
@@ -54,10 +59,7 @@ class SyncBatchNorm(BatchNorm):
         xp = namespace(mu)
         # What BatchNorm decides by an if; here the number of rows is an array, and stays unread.
         new = self.momentum * xp.astype(n >= 2.0, mu.dtype)
-        return {
-            "mean": (1.0 - new) * params.mean + new * mu,
-            "var": (1.0 - new) * params.var + (new * n / xp.maximum(n - 1.0, 1.0)) * v,
-        }
+        return self._mixed(params, new, mu, (n / xp.maximum(n - 1.0, 1.0)) * v)
 
 
 def synchronized(net: Layer, communicator: Communicator) -> Layer:

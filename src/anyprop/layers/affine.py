@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anyprop._checks import check_rows, check_shape, count, fields, flag
+from anyprop._numerics import summed
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -74,7 +75,6 @@ class Affine(Layer):
         x = residuals
         check_shape("dy", dy, (x.shape[0], self.m))
         xp = namespace(x, dy)
-        db = (
-            {"b": xp.sum(dy, axis=0)} if self.bias else {}
-        )  # first: one loop can make dy and its sum
+        # First: one loop can make dy and its sum.
+        db = {"b": summed(xp, dy, axis=0)} if self.bias else {}
         return {"W": xp.matmul(x.T, dy)} | db

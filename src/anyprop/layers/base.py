@@ -27,15 +27,22 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import check_shape
+from anyprop._autograd import unrecorded_methods
+from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
-from anyprop.backend import from_host
+from anyprop.backend import check_floating, from_host
 from anyprop.initializers import get_initializer
 from anyprop.parameters import Entry, Layout, Parameters, Spec, filled, map_vectors
+
+_UNRECORDED = ("forward", "forward_train", "backward", "backward_params", "updated_running")
 
 
 class Layer:
     """Base of all layers; see the module's text for the contract."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        unrecorded_methods(cls, _UNRECORDED)
 
     def specs(self) -> Mapping[str, Spec]:
         """Describe the layer's arrays by name, in the order of the flat vector."""
@@ -113,15 +120,22 @@ class Layer:
         >>> ap.Affine(3, 2).init(seed=8).W.shape
         (3, 2)
         """
+        check_floating(dtype)
         specs = self.specs()
         initializer = get_initializer(weights)
-        rng: Any = seed if hasattr(seed, "standard_normal") else _generator(seed)
+        rng: Any = seed
+        if not has(seed, "standard_normal"):
+            rng = np.random.default_rng(whole("seed", seed))
 
         def initial(entry: Entry) -> Any:
             constant = specs[entry.name].initial
             if constant is not None:
                 return np.full(entry.shape, constant)
             drawn = np.asarray(initializer(rng, entry.shape))
+            if drawn.dtype.kind not in "fiu":
+                raise TypeError(
+                    f"the initial {entry.name} is {drawn.dtype}, expected real numbers."
+                )
             check_shape(f"the initial {entry.name}", drawn, entry.shape)
             return drawn
 
@@ -129,8 +143,7 @@ class Layer:
         return map_vectors(drawn, partial(from_host, xp=xp, dtype=dtype, device=device))
 
 
-def _generator(seed: Any) -> np.random.Generator:
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.") from None
+def check_layer(net: Any) -> None:
+    """Raise TypeError unless `net` is a layer or network, or acts as one."""
+    if not has(net, "specs"):
+        raise TypeError(f"net must be a layer or network such as anyprop.MLP, not {kind(net)}.")

@@ -11,6 +11,9 @@
     running     mean <- (1 - momentum) mean + momentum mu
                 var  <- (1 - momentum) var  + momentum v N / (N - 1)
 
+v is summed up of squares of (x - mu) / sqrt(N), which do not overflow where v does not. In 16 bits all
+is computed in float32, and y, the gradients and the running statistics are rounded.
+
 Saved: z and 1 / sqrt(v + eps); while training mu and v too, for the running statistics.
 """
 
@@ -21,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from anyprop._checks import check_rows, check_shape, count, fields, fraction, positive
+from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -85,22 +89,32 @@ class BatchNorm(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        namespace(x, params.gamma)
-        return self._standardized(params, x - params.mean, params.var, None)
+        xp = namespace(x, params.gamma)
+        y, residuals = self._standardized(
+            params, widened(xp, x) - params.mean, widened(xp, params.var), None
+        )
+        return xp.astype(y, x.dtype, copy=False), residuals
 
     def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        namespace(x, params.gamma)
-        (mu,), n = self._batch_means(x)
-        centred = x - mu
-        (v,), _ = self._batch_means(centred * centred)
-        return self._standardized(params, centred, v, (mu, v, n))
+        xp = namespace(x, params.gamma)
+        wide = widened(xp, x)
+        (mu,), n = self._batch_means(wide)
+        centred = wide - mu
+        v = self._batch_variance(centred, n)
+        y, residuals = self._standardized(params, centred, v, (mu, v, n))
+        return xp.astype(y, x.dtype, copy=False), residuals
 
     def _batch_means(self, *arrays: Array) -> tuple[list[Array], Any]:
         """Take the mean of each array over the rows of the batch, and count them, N."""
         n = arrays[0].shape[0]
         xp = namespace(*arrays)
         return [xp.sum(a, axis=0) / max(n, 1) for a in arrays], n
+
+    def _batch_variance(self, centred: Array, n: Any) -> Array:
+        """Take the mean of the squares of `centred` over the N rows of the batch."""
+        scaled = centred * max(n, 1) ** -0.5
+        return namespace(centred).sum(scaled * scaled, axis=0)
 
     def _standardized(
         self, params: Parameters, centred: Array, v: Array, batch: tuple[Array, Array, Any] | None
@@ -113,19 +127,26 @@ class BatchNorm(Layer):
         z, inverse_std, batch = residuals
         check_shape("dy", dy, z.shape)
         xp = namespace(z, dy)
-        grads = {"gamma": xp.sum(dy * z, axis=0), "beta": xp.sum(dy, axis=0)}
-        dz = dy * params.gamma
+        wide = widened(xp, dy)
+        grads = {"gamma": xp.sum(wide * z, axis=0), "beta": xp.sum(wide, axis=0)}
+        grads = {name: xp.astype(g, dy.dtype, copy=False) for name, g in grads.items()}
+        dz = wide * params.gamma
         if batch is not None:
             (mean_dz, mean_dz_z), _ = self._batch_means(dz, dz * z)
             dz = dz - mean_dz - z * mean_dz_z
-        return dz * inverse_std, grads
+        return xp.astype(dz * inverse_std, dy.dtype, copy=False), grads
 
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
         if residuals.batch is None or residuals.batch[2] < 2:
             return {"mean": params.mean, "var": params.var}
         mu, v, n = residuals.batch
-        keep, new = 1.0 - self.momentum, self.momentum
+        return self._mixed(params, self.momentum, mu, (n / (n - 1)) * v)
+
+    def _mixed(self, params: Parameters, new: Any, mu: Array, v: Array) -> Mapping[str, Array]:
+        """Move the running statistics by the share `new` of the way to others."""
+        xp = namespace(mu)
+        dtype, mean, var = params.mean.dtype, widened(xp, params.mean), widened(xp, params.var)
         return {
-            "mean": keep * params.mean + new * mu,
-            "var": keep * params.var + (new * n / (n - 1)) * v,
+            "mean": xp.astype((1.0 - new) * mean + new * mu, dtype, copy=False),
+            "var": xp.astype((1.0 - new) * var + new * v, dtype, copy=False),
         }

@@ -6,7 +6,8 @@
     backward   dgamma = sum_n dy_n z_n,  dbeta = sum_n dy_n,  dz = dy gamma
                dx = (dz - mean_d dz_d - z mean_d (dz_d z_d)) / sqrt(v + eps)
 
-Saved: z and 1 / sqrt(v + eps).
+v is summed up of squares of (x - mu) / sqrt(D), which do not overflow where v does not. In 16 bits all
+is computed in float32, and y and the gradients are rounded. Saved: z and 1 / sqrt(v + eps).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anyprop._checks import check_rows, check_shape, count, fields, positive
+from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -57,17 +59,23 @@ class LayerNorm(Layer):
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
         xp = namespace(x, params.gamma)
-        centred = x - xp.mean(x, axis=1, keepdims=True)
-        v = xp.mean(centred * centred, axis=1, keepdims=True)
+        wide = widened(xp, x)
+        centred = wide - xp.mean(wide, axis=1, keepdims=True)
+        scaled = centred * self.d**-0.5
+        v = xp.sum(scaled * scaled, axis=1, keepdims=True)
         inverse_std = 1.0 / xp.sqrt(v + self.eps)
         z = centred * inverse_std
-        return params.gamma * z + params.beta, (z, inverse_std)
+        y = params.gamma * z + params.beta
+        return xp.astype(y, x.dtype, copy=False), (z, inverse_std)
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         z, inverse_std = residuals
         check_shape("dy", dy, z.shape)
         xp = namespace(z, dy)
-        dz = dy * params.gamma
+        wide = widened(xp, dy)
+        dz = wide * params.gamma
         mean_dz = xp.mean(dz, axis=1, keepdims=True)
         dx = (dz - mean_dz - z * xp.mean(dz * z, axis=1, keepdims=True)) * inverse_std
-        return dx, {"gamma": xp.sum(dy * z, axis=0), "beta": xp.sum(dy, axis=0)}
+        grads = {"gamma": xp.sum(wide * z, axis=0), "beta": xp.sum(wide, axis=0)}
+        grads = {name: xp.astype(g, dy.dtype, copy=False) for name, g in grads.items()}
+        return xp.astype(dx, dy.dtype, copy=False), grads

@@ -61,12 +61,16 @@ def get_activation(name: str) -> type[Layer]:
     ------
     ValueError
         The name is unknown; the message shows the nearest one.
+    TypeError
+        It is no name.
 
     Examples
     --------
     >>> get_activation("relu")()
     ReLU()
     """
+    if not isinstance(name, str):
+        raise TypeError(f"activation must be a name such as 'relu', not {name!r}.")
     if name not in ACTIVATIONS:
         raise unknown("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

@@ -19,7 +19,7 @@ from anyprop._checks import check_shape
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import concatenated, namespace
 from anyprop.layers.base import Layer
-from anyprop.parameters import Parameters, Spec
+from anyprop.parameters import Parameters, Spec, check_kind
 
 
 class Sequential(Layer):
@@ -94,6 +94,7 @@ class Sequential(Layer):
         return shape
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
+        check_kind(params)
         residuals = []
         for i, layer in enumerate(self.layers):
             x, kept = layer.forward(params[i], x)

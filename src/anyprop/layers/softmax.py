@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anyprop._checks import check_shape
+from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -40,12 +41,16 @@ class Softmax(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         xp = namespace(x)
-        exp_z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+        wide = widened(xp, x)
+        exp_z = xp.exp(wide - xp.max(wide, axis=-1, keepdims=True))
         y = exp_z / xp.sum(exp_z, axis=-1, keepdims=True)
+        y = xp.astype(y, x.dtype, copy=False)
         return y, y
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         y = residuals
         check_shape("dy", dy, y.shape)
         xp = namespace(y, dy)
-        return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True)), {}
+        wide, y = widened(xp, dy), widened(xp, y)
+        dx = y * (wide - xp.sum(wide * y, axis=-1, keepdims=True))
+        return xp.astype(dx, dy.dtype, copy=False), {}

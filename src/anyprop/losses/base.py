@@ -23,13 +23,21 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import check_rows, check_shape
+from anyprop._autograd import unrecorded, unrecorded_methods
+from anyprop._checks import check_rows, check_shape, has, kind
+from anyprop._numerics import product, widened
 from anyprop._typing import Array, Namespace, Residuals
-from anyprop.backend import namespace, to_host
+from anyprop.backend import check_array, namespace, to_host
+
+_UNRECORDED = ("forward", "backward", "total_weight", "correct")
 
 
 class Loss:
     """Base of all losses; see the module's text for the contract."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        unrecorded_methods(cls, _UNRECORDED)
 
     def forward(
         self, y: Array, t: Array, *, sample_weight: Array | None = None
@@ -41,6 +49,7 @@ class Loss:
         """Compute the gradient of the loss with respect to y."""
         raise NotImplementedError
 
+    @unrecorded
     def total_weight(
         self, t: Array, sample_weight: Array | None = None, *, dtype: Any = None
     ) -> Any:
@@ -70,6 +79,14 @@ class Loss:
     def correct(self, y: Array, t: Array) -> Array | None:
         """Tell for each row whether the prediction is right; None where that has no meaning."""
         return None
+
+
+def check_loss(loss: Any) -> None:
+    """Raise TypeError unless `loss` is a loss, or acts as one."""
+    if not has(loss, "forward", "backward", "check_targets"):
+        raise TypeError(
+            f"loss must be one such as anyprop.SoftmaxCrossEntropy(), not {kind(loss)}."
+        )
 
 
 def check_predictions(y: Array) -> None:
@@ -110,16 +127,17 @@ def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
 
 
 def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
-    """Check the weights of the rows of y and give them its dtype; None stands for ones."""
+    """Check the weights of the rows of y and return them in its dtype; None stands for ones."""
     if sample_weight is None:
         return None
+    check_array("sample_weight", sample_weight)
     xp = namespace(y, sample_weight)
     check_shape("sample_weight", sample_weight, (y.shape[0],))
     return xp.astype(sample_weight, y.dtype, copy=False)
 
 
 def mean_over_entries(
-    xp: Namespace, entries: Array, sample_weight: Array | None
+    xp: Namespace, entries: Array, sample_weight: Array | None, *, dtype: Any = None
 ) -> tuple[Array, Any]:
     """Take the weighted mean of the losses of single numbers.
 
@@ -131,21 +149,31 @@ def mean_over_entries(
         Losses of the numbers; l_n is the mean of row n.
     sample_weight : array, shape (N,), optional
         Weights w of the rows.
+    dtype : dtype, optional
+        Dtype of `value`; that of `entries` by default.
 
     Returns
     -------
     value : array, shape ()
         sum_n w_n l_n / sum_n w_n.
     scale : float or array, shape (N, 1)
-        Derivative of `value` with respect to each entry.
+        Derivative of `value` with respect to each entry, of the dtype of `entries`.
     """
-    weights = row_weights(entries, sample_weight)
-    value, scale = mean_over_rows(xp, xp.mean(entries, axis=1), weights)
-    return value, scale / entries.shape[1]
+    wide = widened(xp, entries)
+    weights = row_weights(wide, sample_weight)
+    dtype = entries.dtype if dtype is None else dtype
+    value, scale = mean_over_rows(xp, xp.mean(wide, axis=1), weights, dtype=dtype)
+    scale = scale / entries.shape[1]
+    return value, scale if weights is None else xp.astype(scale, entries.dtype, copy=False)
 
 
 def mean_over_rows(
-    xp: Namespace, rows: Array, weights: Array | None, normalizer: Array | None = None
+    xp: Namespace,
+    rows: Array,
+    weights: Array | None,
+    normalizer: Array | None = None,
+    *,
+    dtype: Any,
 ) -> tuple[Array, Any]:
     """Take the weighted mean of the losses of the rows.
 
@@ -154,29 +182,71 @@ def mean_over_rows(
     xp : namespace
         Where the arrays belong.
     rows : array, shape (N,)
-        Losses l of the rows.
+        Losses l of the rows; of float32 or wider, as the other arrays.
     weights : array, shape (N,), optional
         Weights w of the rows.
     normalizer : array, shape (N,), optional
         What to divide by, summed; the weights by default.
+    dtype : dtype
+        Dtype of `value`.
 
     Returns
     -------
     value : array, shape ()
-        sum_n w_n l_n / sum_n normalizer_n.
+        sum_n w_n l_n / sum_n normalizer_n. A row of weight 0 is not there, whatever its loss.
     scale : float or array, shape (N, 1)
-        Derivative of `value` with respect to each l_n, shaped to multiply rows of predictions.
+        Derivative of `value` with respect to each l_n, for `gradient_of_rows`.
     """
     if normalizer is None:
         normalizer = weights
     if normalizer is None:
         scale: Any = 1.0 / max(rows.shape[0], 1)
-        if xp.finfo(rows.dtype).bits >= 32:
-            return xp.sum(rows) * scale, scale
+        value = xp.sum(rows) * scale
     else:
-        total = xp.sum(normalizer)
-        total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
-        scale = (1.0 if weights is None else weights) / total
-    # scaled before they are summed: in float16 the sum of a batch soon overflows, its mean does not
-    value = xp.sum(rows * scale)
+        scale = _shares(xp, weights, normalizer)
+        value = xp.sum(rows * scale if weights is None else product(xp, scale, rows))
+    value = value if value.dtype == dtype else xp.astype(value, dtype)
     return value, scale if weights is None else xp.expand_dims(scale, axis=1)
+
+
+def _shares(xp: Namespace, weights: Array | None, normalizer: Array) -> Array:
+    """Compute w_n / sum_n normalizer_n."""
+    # Where weights are large they are divided by the largest: the sum of many 1e38 overflows float32,
+    # their shares do not. JAX multiplies by its reciprocal, and takes subnormal numbers for 0.
+    largest: Any = 1.0
+    if normalizer.shape[0]:
+        limits = xp.finfo(normalizer.dtype)
+        top = xp.minimum(xp.max(normalizer), 1.0 / float(limits.smallest_normal))
+        largest = xp.where(top > float(limits.max) ** 0.5, top, 1.0)
+    total = _or_one(xp, xp.sum(normalizer / largest))
+    return ((1.0 if weights is None else weights) / largest) / total
+
+
+def _or_one(xp: Namespace, x: Array) -> Array:
+    """Return x, or 1 in place of 0: what has no weight at all is divided by 1, not 0 by 0."""
+    return x + xp.astype(x == 0.0, x.dtype)
+
+
+def gradient_of_rows(slope: Array, scale: Any, dvalue: Any, like: Array) -> Array:
+    """Compute the gradient with respect to predictions, slope * scale * dvalue.
+
+    Parameters
+    ----------
+    slope : array, shape (N, K)
+        Derivative of each entry (of each row's loss) with respect to its prediction.
+    scale : float or array, shape (N, 1)
+        What `mean_over_entries` or `mean_over_rows` returned.
+    dvalue : float or array, shape ()
+        Gradient of whatever follows with respect to the value.
+    like : array, float
+        An array of the dtype that the gradient has.
+
+    Returns
+    -------
+    array, shape (N, K)
+        The gradient; 0 in rows of weight 0, whatever their slope.
+    """
+    xp = namespace(slope)
+    scale = scale * dvalue
+    scaled = product(xp, scale, slope) if hasattr(scale, "shape") and scale.shape else slope * scale
+    return xp.astype(scaled, like.dtype, copy=False)

@@ -4,7 +4,7 @@
                l = mean_k c_k (d_k - c_k / 2)                      d^2 / 2, or delta (|d| - delta / 2)
     backward   dy_k = c_k s                                        s = dvalue w_n / (K sum w)
 
-Saved: c and the scale s of each row.
+Saved: c, the scale s of each row, and y for its dtype.
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyprop._checks import fields, positive
+from anyprop._numerics import widened
 from anyprop._typing import Array, Residuals
-from anyprop.losses.base import Loss, check_rows_of_targets, matched, mean_over_entries
+from anyprop.losses.base import (
+    Loss,
+    check_rows_of_targets,
+    gradient_of_rows,
+    matched,
+    mean_over_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -52,15 +59,15 @@ class Huber(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        difference = y - t
-        clipped = xp.clip(difference, -self.delta, self.delta)
+        difference = widened(xp, y) - widened(xp, t)
+        clipped = xp.minimum(xp.maximum(difference, -self.delta), self.delta)
         entries = clipped * (difference - 0.5 * clipped)
-        value, scale = mean_over_entries(xp, entries, sample_weight)
-        return value, (clipped, scale)
+        value, scale = mean_over_entries(xp, entries, sample_weight, dtype=y.dtype)
+        return value, (clipped, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
-        clipped, scale = residuals
-        return clipped * (scale * dvalue)
+        clipped, scale, y = residuals
+        return gradient_of_rows(clipped, scale, dvalue, like=y)
 
     def check_targets(self, t: Array, width: int) -> None:
         """Raise ValueError unless all of t, of shape (N, `width`), is finite."""

@@ -3,7 +3,8 @@
     forward    l = mean_k |y_k - t_k|
     backward   dy_k = sign(y_k - t_k) s                            s = dvalue w_n / (K sum w)
 
-Saved: y - t and the scale s of each row. At y = t, where there is no derivative, 0 is used.
+Saved: y - t, the scale s of each row, and y for its dtype. At y = t, where there is no derivative, 0
+is used.
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from anyprop._numerics import widened
 from anyprop._typing import Array, Residuals
 from anyprop.backend import namespace
-from anyprop.losses.base import Loss, check_rows_of_targets, matched, mean_over_entries
+from anyprop.losses.base import (
+    Loss,
+    check_rows_of_targets,
+    gradient_of_rows,
+    matched,
+    mean_over_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +50,14 @@ class MeanAbsoluteError(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        difference = y - t
-        value, scale = mean_over_entries(xp, xp.abs(difference), sample_weight)
-        return value, (difference, scale)
+        difference = widened(xp, y) - widened(xp, t)
+        value, scale = mean_over_entries(xp, xp.abs(difference), sample_weight, dtype=y.dtype)
+        return value, (difference, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
-        difference, scale = residuals
-        return namespace(difference).sign(difference) * (scale * dvalue)
+        difference, scale, y = residuals
+        sign = namespace(difference).sign(difference)
+        return gradient_of_rows(sign, scale, dvalue, like=y)
 
     def check_targets(self, t: Array, width: int) -> None:
         """Raise ValueError unless all of t, of shape (N, `width`), is finite."""

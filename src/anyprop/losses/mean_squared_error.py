@@ -3,7 +3,7 @@
     forward    l = mean_k (y_k - t_k)^2
     backward   dy_k = 2 (y_k - t_k) s                              s = dvalue w_n / (K sum w)
 
-Saved: y - t and the scale s of each row.
+Saved: y - t, the scale s of each row, and y for its dtype.
 """
 
 from __future__ import annotations
@@ -11,8 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from anyprop._numerics import widened
 from anyprop._typing import Array, Residuals
-from anyprop.losses.base import Loss, check_rows_of_targets, matched, mean_over_entries
+from anyprop.losses.base import (
+    Loss,
+    check_rows_of_targets,
+    gradient_of_rows,
+    matched,
+    mean_over_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,14 @@ class MeanSquaredError(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        difference = y - t
-        value, scale = mean_over_entries(xp, difference * difference, sample_weight)
-        return value, (difference, scale)
+        difference = widened(xp, y) - widened(xp, t)
+        squares = difference * difference
+        value, scale = mean_over_entries(xp, squares, sample_weight, dtype=y.dtype)
+        return value, (difference, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
-        difference, scale = residuals
-        return difference * (2.0 * scale * dvalue)
+        difference, scale, y = residuals
+        return gradient_of_rows(difference, 2.0 * scale, dvalue, like=y)
 
     def check_targets(self, t: Array, width: int) -> None:
         """Raise ValueError unless all of t, of shape (N, `width`), is finite."""

@@ -5,7 +5,8 @@
     backward   dy_k = (exp(y_k) - t_k) s                           s = dvalue w_n / (K sum w)
 
 y are logarithms of rates, so every real number is a valid prediction. log t! depends on the targets
-alone and is left out. Saved: exp(y) - t and the scale s of each row.
+alone and is left out. Saved: exp(y) - t, the scale s of each row, and y
+for its dtype. A target of 0 leaves exp(y) alone, also where y is -inf.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyprop._checks import fields, flag
+from anyprop._numerics import product, widened
 from anyprop._typing import Array, Namespace, Residuals
-from anyprop.losses.base import Loss, check_rows_of_targets, matched, mean_over_entries
+from anyprop.losses.base import (
+    Loss,
+    check_rows_of_targets,
+    gradient_of_rows,
+    matched,
+    mean_over_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,8 @@ class PoissonNLL(Loss):
     Notes
     -----
     Targets are counts (N, K), the shape of the predictions; fractions are allowed. A log rate above
-    log(largest number / 1e6), 74.9 in float32 and 696.0 in float64, makes the value infinite; in
-    float16 the limit is 8.3.
+    log(largest number / 1e6), 74.9 in float32 and below and 696.0 in float64, makes the value
+    infinite.
 
     References
     ----------
@@ -56,27 +64,28 @@ class PoissonNLL(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        rate = _exp(xp, y)
-        entries = rate - t * y
+        wide, t = widened(xp, y), widened(xp, t)
+        largest = _largest(xp, wide)
+        held = xp.minimum(wide, largest)
+        rate = xp.where(wide > largest, math.inf, xp.exp(held))
+        entries = rate - product(xp, t, held)
         if self.deviance:
             # t log t is 0 where t is: log of the tiniest number keeps that product from NaN.
             entries = entries + (
                 t * xp.log(xp.maximum(t, float(xp.finfo(t.dtype).smallest_normal))) - t
             )
-        value, scale = mean_over_entries(xp, entries, sample_weight)
-        return value, (rate - t, scale)
+        value, scale = mean_over_entries(xp, entries, sample_weight, dtype=y.dtype)
+        return value, (rate - t, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
-        difference, scale = residuals
-        return difference * (scale * dvalue)
+        difference, scale, y = residuals
+        return gradient_of_rows(difference, scale, dvalue, like=y)
 
     def check_targets(self, t: Array, width: int) -> None:
         """Raise ValueError unless all of t, of shape (N, `width`), is finite and at least 0."""
         check_rows_of_targets(t, width, low=0.0)
 
 
-def _exp(xp: Namespace, y: Array) -> Array:
-    # An overflow inside exp, or in the sum of a row, would be infinite as well, but NumPy warns.
-    log_max = math.log(float(xp.finfo(y.dtype).max))
-    largest = log_max - min(math.log(1e6), 0.25 * log_max)
-    return xp.where(y > largest, math.inf, xp.exp(xp.minimum(y, largest)))
+def _largest(xp: Namespace, y: Array) -> float:
+    """Return the largest log rate; an overflow of exp would be infinite as well, but NumPy warns."""
+    return math.log(float(xp.finfo(y.dtype).max)) - math.log(1e6)

@@ -2,11 +2,12 @@
 
     forward    p = 1 / (1 + exp(-y))
                l = mean_k (- t_k log p_k - (1 - t_k) log(1 - p_k))
-                 = mean_k (max(y_k, 0) - t_k y_k + log(1 + exp(-|y_k|)))
+                 = mean_k (|y_k| q_k + log(1 + exp(-|y_k|))),   q_k = 1 - t_k if y_k > 0 else t_k
     backward   dy_k = (p_k - t_k) s                                s = dvalue w_n / (K sum w)
 
 y are logits (N, K), one for each label. The second form takes no logarithm of a probability and no
-exponential of a positive number, and stays exact where p is close to t.
+exponential of a positive number, and stays exact where p is close to t. Where q is 0, an infinite
+logit costs nothing.
 
 Saved: y, t and the scale s of each row.
 """
@@ -16,10 +17,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from anyprop._numerics import sigmoid
+from anyprop._numerics import product, sigmoid, widened
 from anyprop._typing import Array, Residuals
 from anyprop.backend import namespace
-from anyprop.losses.base import Loss, check_rows_of_targets, matched, mean_over_entries
+from anyprop.losses.base import (
+    Loss,
+    check_rows_of_targets,
+    gradient_of_rows,
+    matched,
+    mean_over_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,18 @@ class SigmoidCrossEntropy(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        entries = xp.maximum(y, 0.0) - t * y + xp.log1p(xp.exp(-xp.abs(y)))
-        value, scale = mean_over_entries(xp, entries, sample_weight)
+        wide = widened(xp, y)
+        size, wrong = xp.abs(wide), widened(xp, t)
+        wrong = xp.where(wide > 0.0, 1.0 - wrong, wrong)
+        entries = product(xp, wrong, size) + xp.log1p(xp.exp(-size))
+        value, scale = mean_over_entries(xp, entries, sample_weight, dtype=y.dtype)
         return value, (y, t, scale)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
         y, t, scale = residuals
-        return (sigmoid(namespace(y), y) - t) * (scale * dvalue)
+        xp = namespace(y)
+        slope = sigmoid(xp, widened(xp, y)) - widened(xp, t)
+        return gradient_of_rows(slope, scale, dvalue, like=y)
 
     def check_targets(self, t: Array, width: int) -> None:
         """Raise ValueError unless all of t, of shape (N, `width`), lies in [0, 1]."""

@@ -7,21 +7,28 @@
 y are logits (N, K). T is the target distribution: the one-hot row of an integer label, or t itself if
 it has shape (N, K), mixed with the uniform distribution for label smoothing, T <- (1 - a) T + a / K.
 c are class weights. Subtracting m keeps exp from overflowing; taking the log of the quotient by hand
-keeps a probability that underflows from becoming log 0.
+keeps a probability that underflows from becoming log 0. Where c T is 0, a logit of -inf costs nothing.
 
-Saved: p, c T and the scale s of each row.
+Saved: p, c T, the scale s of each row, and y for its dtype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from anyprop._checks import check_shape, fields, fraction, non_negative
+from anyprop._numerics import product, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import create, dtype_name, namespace, to_host
-from anyprop.losses.base import Loss, check_predictions, mean_over_rows, row_weights
+from anyprop.losses.base import (
+    Loss,
+    check_predictions,
+    gradient_of_rows,
+    mean_over_rows,
+    row_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,8 @@ class SoftmaxCrossEntropy(Loss):
     label_smoothing : float in [0, 1)
         Share a of the uniform distribution mixed into the targets.
     class_weight : sequence of float >= 0, length K, optional
-        Weights c of the classes. The mean then divides by the weights of the targets' classes,
-        sum_n w_n sum_k c_k T_nk with T before smoothing.
+        Weights c of the classes, one of them above 0. The mean then divides by the weights of the
+        targets' classes, sum_n w_n sum_k c_k T_nk with T before smoothing.
 
     Notes
     -----
@@ -65,12 +72,18 @@ class SoftmaxCrossEntropy(Loss):
         fields(self, label_smoothing=fraction)
         if self.class_weight is not None:
             owner = type(self).__name__
-            if isinstance(self.class_weight, Mapping) or not hasattr(self.class_weight, "__iter__"):
+            refused = (Mapping, Set, str, bytes)
+            if isinstance(self.class_weight, refused) or not hasattr(self.class_weight, "__iter__"):
                 raise TypeError(
                     f"{owner}: class_weight must be a sequence of one number for each class, "
                     f"not {self.class_weight!r}."
                 )
             weights = tuple(non_negative(owner, "class_weight", c) for c in self.class_weight)
+            if not any(weights):
+                raise ValueError(
+                    f"{owner}: class_weight holds no weight above 0, so nothing could be learnt: "
+                    f"{self.class_weight!r}; give at least one class a weight."
+                )
             object.__setattr__(self, "class_weight", weights)
 
     def forward(
@@ -78,25 +91,33 @@ class SoftmaxCrossEntropy(Loss):
     ) -> tuple[Array, Residuals]:
         xp = namespace(y, t)
         check_predictions(y)
-        weights = row_weights(y, sample_weight)
-        target, c, normalizer = self._target(xp, t, weights, like=y)
+        wide = widened(xp, y)
+        weights = row_weights(wide, sample_weight)
+        # The mean stays the same where all weights are divided by one number, and nothing overflows.
+        unit = 1.0 if self.class_weight is None else max(self.class_weight)
+        target, chosen, c, normalizer = self._target(xp, t, weights, like=wide, unit=unit)
         if self.label_smoothing:
             a = self.label_smoothing
             target = target * (1.0 - a) + a / y.shape[1]
         if c is not None:
             target = target * c
 
-        z = y - xp.max(y, axis=1, keepdims=True)
+        z = wide - xp.max(wide, axis=1, keepdims=True)
         exp_z = xp.exp(z)
         sum_exp = xp.sum(exp_z, axis=1, keepdims=True)
         log_p = z - xp.log(sum_exp)
-        value, scale = mean_over_rows(xp, -xp.sum(target * log_p, axis=1), weights, normalizer)
-        return value, (exp_z / sum_exp, target, scale)
+        if chosen is None or c is not None or self.label_smoothing:
+            terms = product(xp, target, log_p)
+        else:  # T is 1 or 0, so nothing needs to be multiplied; a label out of range has T = NaN
+            terms = xp.where(chosen, log_p, target)
+        rows = -xp.sum(terms, axis=1)
+        value, scale = mean_over_rows(xp, rows, weights, normalizer, dtype=y.dtype)
+        return value, (exp_z / sum_exp, target, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
-        p, target, scale = residuals
-        xp = namespace(p)
-        return (p * xp.sum(target, axis=1, keepdims=True) - target) * (scale * dvalue)
+        p, target, scale, y = residuals
+        slope = p * namespace(p).sum(target, axis=1, keepdims=True) - target
+        return gradient_of_rows(slope, scale, dvalue, like=y)
 
     def total_weight(
         self, t: Array, sample_weight: Array | None = None, *, dtype: Any = None
@@ -105,20 +126,22 @@ class SoftmaxCrossEntropy(Loss):
             return super().total_weight(t, sample_weight, dtype=dtype)
         xp = namespace(t)
         rows = create(xp.zeros, (t.shape[0], len(self.class_weight)), like=t, dtype=dtype)
-        _, _, normalizer = self._target(xp, t, row_weights(rows, sample_weight), like=rows)
+        weights = row_weights(rows, sample_weight)
+        *_, normalizer = self._target(xp, t, weights, like=rows, unit=1.0)
         return xp.sum(normalizer)
 
     def _target(
-        self, xp: Namespace, t: Array, weights: Array | None, like: Array
-    ) -> tuple[Array, Array | None, Array | None]:
-        """Give T before smoothing, c, and what each row adds to the divisor where c is given."""
-        target = _distribution(xp, t, like)
+        self, xp: Namespace, t: Array, weights: Array | None, like: Array, unit: float
+    ) -> tuple[Array, Array | None, Array | None, Array | None]:
+        """Return T before smoothing, where labels stand, c over `unit`, and rows' shares of Z by c."""
+        target, chosen = _distribution(xp, t, like)
         if self.class_weight is None:
-            return target, None, None
+            return target, chosen, None, None
         self._check_classes(like.shape[1])
-        c = create(xp.asarray, self.class_weight, like=like, dtype=like.dtype)
+        class_weight = [weight / unit for weight in self.class_weight]
+        c = create(xp.asarray, class_weight, like=like, dtype=like.dtype)
         of_rows = xp.sum(target * c, axis=1)
-        return target, c, of_rows if weights is None else of_rows * weights
+        return target, chosen, c, of_rows if weights is None else product(xp, weights, of_rows)
 
     def _check_classes(self, k: int) -> None:
         if self.class_weight is not None and len(self.class_weight) != k:
@@ -181,19 +204,20 @@ class SoftmaxCrossEntropy(Loss):
         return predicted == xp.astype(right, predicted.dtype, copy=False)
 
 
-def _distribution(xp: Namespace, t: Array, like: Array) -> Array:
-    """Give the targets as distributions, in the shape and dtype of `like`."""
+def _distribution(xp: Namespace, t: Array, like: Array) -> tuple[Array, Array | None]:
+    """Return the targets as distributions, like `like`, and for labels where they stand, (N, K) bool."""
     if t.ndim != 1:
         check_shape("t", t, like.shape)
-        return xp.astype(t, like.dtype, copy=False)
+        return xp.astype(t, like.dtype, copy=False), None
     n, k = like.shape
     if t.shape[0] != n:
         raise ValueError(f"{t.shape[0]} labels for {n} rows of predictions.")
     _check_integers(t)
     classes = create(xp.arange, k, like=like)
     labels = xp.expand_dims(xp.astype(t, classes.dtype, copy=False), axis=1)
-    one_hot = xp.astype(labels == classes, like.dtype)
-    return xp.where((labels >= 0) & (labels < k), one_hot, xp.nan)
+    chosen = labels == classes
+    one_hot = xp.astype(chosen, like.dtype)
+    return xp.where((labels >= 0) & (labels < k), one_hot, xp.nan), chosen
 
 
 def _check_integers(labels: Array) -> None:

@@ -31,6 +31,8 @@ class AdaGrad(HasPresets, Optimizer):
         Whether eps stands inside the square root. There 1e-7 acts as 3e-4 does outside.
     initial_accumulator : float >= 0
         What h starts from.
+    decoupled : bool
+        Whether weight decay shrinks p itself, as AdamW has it, instead of adding to the gradient.
     **common
         `weight_decay`, `decay_biases`, `clip_value`, `clip_norm`, `clip_global_norm`: see
         `Optimizer`.
@@ -54,18 +56,33 @@ class AdaGrad(HasPresets, Optimizer):
     eps: float = 1e-7
     eps_in_sqrt: bool = False
     initial_accumulator: float = 0.0
+    decoupled: bool = False  # type: ignore[misc]
 
     presets: ClassVar = {
         "torch": {"lr": 1e-2, "eps": 1e-10},
-        "keras": {"lr": 1e-3, "eps": 1e-7, "eps_in_sqrt": True, "initial_accumulator": 0.1},
+        "keras": {
+            "lr": 1e-3,
+            "eps": 1e-7,
+            "eps_in_sqrt": True,
+            "initial_accumulator": 0.1,
+            "decoupled": True,
+        },
         "optax": {"lr": 1e-3, "eps": 1e-7, "eps_in_sqrt": True, "initial_accumulator": 0.1},
         "chainer": {"lr": 1e-3, "eps": 1e-8},
         "book": {"lr": 1e-2, "eps": 1e-7},
     }
+    options: ClassVar = {
+        "torch": {"eps", "initial_accumulator"},
+        "keras": {"eps", "initial_accumulator"},
+        "optax": {"eps", "initial_accumulator"},
+        "chainer": {"eps"},
+        "book": set(),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fields(self, eps=positive, eps_in_sqrt=flag, initial_accumulator=non_negative)
+        fields(self, eps=positive, eps_in_sqrt=flag, decoupled=flag)
+        fields(self, initial_accumulator=non_negative)
 
     def slots(self) -> dict[str, float | None]:
         return {"h": self.initial_accumulator}

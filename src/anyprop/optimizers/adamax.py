@@ -14,11 +14,11 @@ from typing import Any
 
 from anyprop._numerics import one_minus_power
 from anyprop._typing import Namespace, Number, Rule
-from anyprop.optimizers.adam import Adam
+from anyprop.optimizers.adam import Moments
 
 
 @dataclass(frozen=True)
-class Adamax(Adam):
+class Adamax(Moments):
     """Adamax, the variant of Adam with the infinity norm.
 
     Parameters

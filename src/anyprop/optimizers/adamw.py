@@ -33,6 +33,8 @@ class AdamW(Adam):
         Decay of the running mean v.
     eps : float > 0
         Keeps the division from 0.
+    eps_before_correction : bool
+        Whether eps is added before the correction, see `Adam`.
     **common
         `decay_biases`, `clip_value`, `clip_norm`, `clip_global_norm`: see `Optimizer`.
 

@@ -24,15 +24,33 @@ The order of one update is: clip the gradient, add weight decay, apply the rule.
 
 from __future__ import annotations
 
+import math
+from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, ClassVar, NamedTuple
 
 from anyprop import _tree
-from anyprop._checks import fields, flag, is_scalar_array, non_negative, positive
+from anyprop._autograd import detached, unrecorded
+from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive
+from anyprop._numerics import widened
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
-from anyprop.backend import check_same_place, create, dtype_name, namespace
+from anyprop.backend import (
+    check_array,
+    check_same_place,
+    create,
+    dtype_name,
+    memory_range,
+    namespace,
+    on_device_of,
+)
 from anyprop.parameters import Parameters
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise TypeError unless `optimizer` is an optimizer, or acts as one."""
+    if not has(optimizer, "init", "update", "learning_rate"):
+        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
 
 
 class OptimizerState(NamedTuple):
@@ -96,7 +114,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         if is_scalar_array(self.lr):
             _check_lr_array(type(self).__name__, self.lr)
-        elif not callable(self.lr):
+        elif isinstance(self.lr, type) or not callable(self.lr):
             fields(self, lr=positive)
         fields(self, weight_decay=non_negative, decay_biases=flag)
         for name in ("clip_value", "clip_norm", "clip_global_norm"):
@@ -135,19 +153,22 @@ class Optimizer:
         ValueError
             `eps` is too small for the dtype: float16 rounds 1e-8 to 0.
         """
+        for leaf in _tree.leaves(params):
+            check_array("params", leaf)
         if isinstance(params, Parameters):  # its running statistics are none of ours
             params = Parameters(params.layout, params.flat)
         for leaf in _tree.leaves(params):
             self._check_dtype(leaf)
-        slots = {
-            name: _tree.map_leaves(partial(_beside, value=initial), params)
-            for name, initial in self.slots().items()
-            if initial is not None
-        }
-        mask = None
-        if self._masks:
-            mask = _tree.map_arrays(lambda p: _beside(p, 1.0 if p.ndim >= 2 else 0.0), params)
-        return OptimizerState(0, 1.0, slots, mask)
+        with _on_device_of(params):
+            slots = {
+                name: _tree.map_leaves(partial(_beside, value=initial), params)
+                for name, initial in self.slots().items()
+                if initial is not None
+            }
+            mask = None
+            if self._masks:
+                mask = _tree.map_arrays(lambda p: _beside(p, 1.0 if p.ndim >= 2 else 0.0), params)
+            return OptimizerState(0, 1.0, slots, mask)
 
     def update(
         self, params: Tree, grads: Tree, state: OptimizerState, *, donate: bool = False
@@ -177,13 +198,16 @@ class Optimizer:
         ------
         ValueError
             Structures or shapes differ, and the message shows both; the state comes from another
-            optimizer; or a schedule gave a negative or infinite learning rate, or NaN.
+            optimizer; or a schedule gave a negative or infinite learning rate, or NaN. Nothing has
+            changed then, donated buffers included.
         TypeError
             Namespaces, devices or dtypes differ.
         """
-        lr = self.learning_rate(state)
-        return self.update_with(params, grads, state, lr, donate=donate)
+        with _on_device_of(params):
+            lr = self.learning_rate(state)
+            return self.update_with(params, grads, state, lr, donate=donate)
 
+    @unrecorded
     def update_with(
         self,
         params: Tree,
@@ -236,10 +260,11 @@ class Optimizer:
         if scalars is None and not is_scalar_array(lr) and not is_scalar_array(t):
             scalars = self.scalars(int(t), lr)
 
+        # All results are there before the first is stored: what fails leaves the arguments as they were.
         new_ps = []
         new_slots: dict[str, list[Array]] = {name: [] for name in slots}
         for i, (p, g, mask) in enumerate(zip(ps, gs, masks, strict=True)):
-            p_before, eta = p, _scalar_beside(p, lr, "lr")
+            eta = _scalar_beside(p, lr, "lr")
             if self.weight_decay and self.decoupled:
                 p = p * (1.0 - (eta * self.weight_decay) * mask)
             elif self.weight_decay:
@@ -247,11 +272,17 @@ class Optimizer:
             given = [slots[name][i] if kept else 0.0 for name, kept in places]
             numbers = scalars or self.scalars(_scalar_beside(p, t, "state.step"), eta)
             p, *returned = rule(p, g, *given, **numbers)
-            new_ps.append(_stored(p_before, p) if donate else p)
+            new_ps.append(p)
             for (name, kept), new in zip(places, returned, strict=True):
                 if kept:
-                    new_slots[name].append(_stored(slots[name][i], new) if donate else new)
+                    new_slots[name].append(new)
 
+        if donate:
+            buffers = [*ps, *(array for slot in slots.values() for array in slot)]
+            results = [*new_ps, *(array for new in new_slots.values() for array in new)]
+            news = iter(_donated(buffers, results, several=len(ps) > 1))
+            new_ps = [next(news) for _ in ps]
+            new_slots = {name: [next(news) for _ in new] for name, new in new_slots.items()}
         updated = _tree.rebuild(params, new_ps)
         running = getattr(grads, "running", None)
         if running is not None:
@@ -295,8 +326,13 @@ class Optimizer:
     def _clips(self) -> bool:
         return (self.clip_value, self.clip_norm, self.clip_global_norm) != (None, None, None)
 
+    @unrecorded
     def learning_rate(self, state: OptimizerState) -> Number:
         """Give the learning rate of the update that starts from `state`."""
+        if not isinstance(state, OptimizerState):
+            raise TypeError(
+                f"state must be what {type(self).__name__}.init() returns, not {kind(state)}."
+            )
         lr = self.lr(state.step) if callable(self.lr) else self.lr
         if callable(self.lr) and not is_scalar_array(lr):
             lr = non_negative(type(self).__name__, f"lr after {state.step} updates", lr)
@@ -304,6 +340,7 @@ class Optimizer:
         # NumPy makes a scalar of an array of rank 0, and its dtype would count in type promotion.
         return lr if is_scalar_array(lr) else float(lr)
 
+    @unrecorded
     def clip_norms(self, grads: Tree) -> Tree:
         """Do the part of clipping that needs norms, which no elementwise formula can.
 
@@ -315,21 +352,21 @@ class Optimizer:
         Returns
         -------
         tree of arrays
-            g, shrunk to `clip_norm` and then to `clip_global_norm`.
+            g, shrunk to `clip_norm` and then to `clip_global_norm`. Where an entry is infinite or NaN,
+            all that its norm covers becomes NaN.
         """
         if self.clip_norm is not None:
             c = self.clip_norm
-            grads = _tree.map_arrays(lambda g: g * _shrink(c, [g]), grads)
+            grads = _tree.map_arrays(lambda g: _shrunk(c, [g])[0], grads)
         if self.clip_global_norm is not None:
-            scale = _shrink(self.clip_global_norm, _tree.leaves(grads))
-            grads = _tree.map_leaves(lambda g: g * _scalar_beside(g, scale, "norm"), grads)
+            grads = _tree.rebuild(grads, _shrunk(self.clip_global_norm, _tree.leaves(grads)))
         return grads
 
     def _clipped(self, grads: Tree) -> Tree:
         grads = self.clip_norms(grads)
         if self.clip_value is not None:
             v = self.clip_value
-            grads = _tree.map_leaves(lambda g: namespace(g).clip(g, -v, v), grads)
+            grads = _tree.map_leaves(partial(_held, largest=v), grads)
         return grads
 
 
@@ -355,19 +392,73 @@ def _scalar_beside(p: Array, value: Number, name: str) -> Number:
     return check_same_place([("params", p), (name, value)]).astype(value, p.dtype, copy=False)
 
 
-def _shrink(largest: float, gs: list[Array]) -> Array:
-    """Factor, at most 1, that brings the joint Euclidean norm of `gs` down to `largest`."""
+def _held(g: Array, largest: float) -> Array:
+    """Bring every entry into [-largest, largest]."""
+    xp = namespace(g)
+    return xp.minimum(xp.maximum(g, -largest), largest)
+
+
+def _shrunk(largest: float, gs: list[Array]) -> list[Array]:
+    """Bring the joint Euclidean norm of `gs` down to `largest`, where it is above."""
     xp = namespace(*gs)
-    norm = xp.sqrt(sum(xp.sum(g * g) for g in gs))
-    return largest / xp.maximum(norm, largest)
+    wide = [widened(xp, g) for g in gs]
+    tops = [xp.max(xp.abs(g)) for g in wide if math.prod(g.shape)]
+    if not tops:
+        return gs
+    # Squares of large entries overflow where what comes of the norm does not. The unit has a reciprocal
+    # that is no subnormal number, which JAX would take for 0.
+    top = reduce(xp.maximum, tops)
+    limits = xp.finfo(top.dtype)
+    unit = xp.minimum(top, 1.0 / float(limits.smallest_normal))
+    unit = unit + xp.astype(unit == 0.0, unit.dtype)
+    squares = []
+    for g in wide:
+        scaled = g / _scalar_beside(g, unit, "norm")
+        squares.append(xp.sum(scaled * scaled))
+    limit = largest / xp.maximum(xp.sqrt(sum(squares)), 1.0)
+    limit = xp.where(top <= float(limits.max), limit, xp.nan)  # the run stops, as for NaN
+    fits = unit <= limit
+    unit, limit = xp.where(fits, 1.0, unit), xp.where(fits, 1.0, limit)
+    return [
+        xp.astype(
+            w / _scalar_beside(w, unit, "norm") * _scalar_beside(w, limit, "norm"),
+            g.dtype,
+            copy=False,
+        )
+        for g, w in zip(gs, wide, strict=True)
+    ]
 
 
 def _copied(array: Array) -> Array:
     return namespace(array).asarray(array, copy=True)
 
 
+def _on_device_of(params: Tree) -> AbstractContextManager[Any]:
+    """Return a context in which all is computed where the first array of a tree lies."""
+    if isinstance(params, Parameters):
+        return on_device_of(params.flat)
+    return on_device_of(next(iter(_tree.leaves(params)), None))
+
+
 def _beside(p: Array, value: float) -> Array:
     return create(namespace(p).full, p.shape, value, like=p, dtype=p.dtype)
+
+
+def _donated(buffers: list[Array], news: list[Array], *, several: bool) -> list[Array]:
+    """Put results into donated buffers; of several leaves, not where these may share memory."""
+    ranges = [memory_range(buffer) for buffer in buffers] if several else []
+    order = sorted((r, i) for i, r in enumerate(ranges) if r is not None)
+    shared: set[int] = set()
+    stop, last = -1, -1
+    for (start, end), i in order:
+        if start < stop:
+            shared |= {i, last}
+        if end > stop:
+            stop, last = end, i
+    return [
+        new if i in shared else _stored(buffer, new)
+        for i, (buffer, new) in enumerate(zip(buffers, news, strict=True))
+    ]
 
 
 def _stored(buffer: Array, new: Array) -> Array:
@@ -377,4 +468,4 @@ def _stored(buffer: Array, new: Array) -> Array:
     except (TypeError, ValueError, RuntimeError):
         # JAX arrays and NumPy scalars; read-only memory; tensors whose entries share memory
         return new
-    return buffer
+    return detached(buffer)

@@ -27,11 +27,11 @@ from anyprop._checks import fields, is_scalar_array, non_negative
 from anyprop._numerics import one_minus_power
 from anyprop._typing import Array, Namespace, Number, Rule
 from anyprop.backend import device_of, dtype_name, from_host, namespace
-from anyprop.optimizers.adam import Adam
+from anyprop.optimizers.adam import Moments
 
 
 @dataclass(frozen=True)
-class NAdam(Adam):
+class NAdam(Moments):
     """Adam with Nesterov momentum whose strength rises from beta1 / 2 to beta1.
 
     Parameters

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from anyprop._checks import unknown
+
+# What each library has besides the optimizer's own parameters, and does as it is done here: PyTorch's
+# clip_grad_norm_ adds 1e-6 to the norm, Optax and Chainer take no norms of single arrays, and in the
+# book only weights decay.
+_COMMON = {
+    "torch": {"weight_decay", "decay_biases", "clip_value"},
+    "keras": {"weight_decay", "decay_biases", "clip_value", "clip_norm", "clip_global_norm"},
+    "optax": {"weight_decay", "decay_biases", "clip_value", "clip_global_norm"},
+    "chainer": {"weight_decay", "decay_biases", "clip_value", "clip_global_norm"},
+    "book": {"weight_decay", "decay_biases"},
+}
 
 
 class HasPresets:
@@ -13,6 +25,9 @@ class HasPresets:
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Library -> the parameters by which this optimizer is that library's."""
+
+    options: ClassVar[Mapping[str, set[str]]]
+    """Library -> the optimizer's own parameters that it has, too."""
 
     @classmethod
     def like(cls, library: str, lr: Any = None, **options: Any) -> Self:
@@ -25,12 +40,13 @@ class HasPresets:
         lr : float > 0, schedule, or array of shape (), optional
             Learning rate; by default the library's own (1e-3 for optax, which has none).
         **options
-            Any other parameter of the class, to change a default.
+            Other parameters of the class that the library has as well, to change a default.
 
         Raises
         ------
         ValueError
-            The library is unknown; the message shows the nearest one.
+            The library is unknown, and the message shows the nearest one; or it has no such
+            parameter, or does something else by it.
 
         Examples
         --------
@@ -40,7 +56,29 @@ class HasPresets:
         """
         if library not in cls.presets:
             raise unknown("library", library, cls.presets)
-        settings = {**cls.presets[library], **options}
+        preset = cls.presets[library]
+        own = cls.options[library] | _COMMON[library]
+        defaults = {f.name: f.default for f in dataclasses.fields(cls)} | dict(preset)  # type: ignore[arg-type]
+        for name, value in options.items():
+            if name in defaults and name not in own and value != defaults[name]:
+                raise ValueError(
+                    f"{cls.__name__} of {library!r} has no {name}={value!r} that does what it does "
+                    f"here; make {cls.__name__}(...) itself with the parameters you want."
+                )
+        _check_combination(cls.__name__, library, options)
+        settings = {**preset, **options}
         if lr is not None:
             settings["lr"] = lr
         return cls(**settings)
+
+
+def _check_combination(owner: str, library: str, options: Mapping[str, Any]) -> None:
+    clips = [
+        name for name, value in options.items() if name.startswith("clip_") and value is not None
+    ]
+    if library == "keras" and len(clips) > 1:
+        raise ValueError(f"{owner} of 'keras' clips in one way only, not by {' and '.join(clips)}.")
+    if library == "book" and options.get("weight_decay") and options.get("decay_biases", True):
+        raise ValueError(
+            f"{owner}: in the book only weights decay; give decay_biases=False beside weight_decay."
+        )

@@ -19,11 +19,11 @@ from anyprop._checks import is_scalar_array
 from anyprop._numerics import one_minus_power
 from anyprop._typing import Namespace, Number, Rule
 from anyprop.backend import namespace
-from anyprop.optimizers.adam import Adam
+from anyprop.optimizers.adam import Moments
 
 
 @dataclass(frozen=True)
-class RAdam(Adam):
+class RAdam(Moments):
     """Rectified Adam: momentum at first, then Adam with a factor that rises to 1.
 
     Parameters

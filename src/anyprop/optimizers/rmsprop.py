@@ -51,6 +51,8 @@ class RMSProp(HasPresets, Optimizer):
         What h starts from.
     lr_in_velocity : bool
         Whether the velocity collects lr u instead of u; that matters only when lr changes.
+    decoupled : bool
+        Whether weight decay shrinks p itself, as AdamW has it, instead of adding to the gradient.
     **common
         `weight_decay`, `decay_biases`, `clip_value`, `clip_norm`, `clip_global_norm`: see
         `Optimizer`.
@@ -80,20 +82,44 @@ class RMSProp(HasPresets, Optimizer):
     bias_correction: bool = False
     initial_scale: float = 0.0
     lr_in_velocity: bool = False
+    decoupled: bool = False  # type: ignore[misc]
 
     presets: ClassVar = {
         "torch": {"lr": 1e-2, "rho": 0.99, "eps": 1e-8},
-        "keras": {"lr": 1e-3, "rho": 0.9, "eps": 1e-7, "eps_in_sqrt": True, "lr_in_velocity": True},
+        "keras": {
+            "lr": 1e-3,
+            "rho": 0.9,
+            "eps": 1e-7,
+            "eps_in_sqrt": True,
+            "lr_in_velocity": True,
+            "decoupled": True,
+        },
         "optax": {"lr": 1e-3, "rho": 0.9, "eps": 1e-8, "eps_in_sqrt": True, "lr_in_velocity": True},
         "chainer": {"lr": 1e-2, "rho": 0.99, "eps": 1e-8},
         "book": {"lr": 1e-2, "rho": 0.99, "eps": 1e-7},
+    }
+    options: ClassVar = {
+        "torch": {"rho", "eps", "momentum", "centered"},
+        "keras": {"rho", "eps", "momentum", "centered"},
+        "optax": {
+            "rho",
+            "eps",
+            "eps_in_sqrt",
+            "momentum",
+            "nesterov",
+            "centered",
+            "bias_correction",
+            "initial_scale",
+        },
+        "chainer": {"rho", "eps", "eps_in_sqrt"},
+        "book": {"rho"},
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         fields(self, rho=fraction, eps=positive, momentum=fraction, initial_scale=non_negative)
         fields(self, eps_in_sqrt=flag, nesterov=flag, centered=flag)
-        fields(self, bias_correction=flag, lr_in_velocity=flag)
+        fields(self, bias_correction=flag, lr_in_velocity=flag, decoupled=flag)
         if self.nesterov and not self.momentum:
             raise ValueError("RMSProp: nesterov=True needs a momentum above 0.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -13,45 +14,39 @@ import scipy.sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from anyprop._typing import Array
+from anyprop.backend import name_of, to_host
 from anyprop.layers.registry import ACTIVATIONS
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.parameters import Layout, Parameters
 from anyprop.schedules import SCHEDULES
-from anyprop.sklearn._inputs import Place, check_same_place, float_dtypes, readable
+from anyprop.sklearn._diverged import diverged
+from anyprop.sklearn._inputs import (
+    Place,
+    check_same_place,
+    check_some_weight,
+    checked_weights,
+    float_dtypes,
+    host,
+    readable,
+)
 from anyprop.sklearn._lbfgs import loss_of, minimize
-from anyprop.sklearn._network import draw_parameters, make_network, packed, unpacked
-from anyprop.sklearn._optimizer import LEARNING_RATES, make_optimizer
-from anyprop.sklearn._rows import Data, outputs
-from anyprop.sklearn._stochastic import Trainer, clipped_batch_size, diverged, held_out, train
+from anyprop.sklearn._network import all_finite, draw_parameters, make_network, packed, unpacked
+from anyprop.sklearn._optimizer import (
+    LEARNING_RATES,
+    OptimizerMemory,
+    make_optimizer,
+    state_to_go_on_from,
+)
+from anyprop.sklearn._rows import Data, dense, outputs
+from anyprop.sklearn._settings import check_settings
+from anyprop.sklearn._stochastic import Trainer, clipped_batch_size, held_out, train
 from anyprop.training.callbacks.base import Callback
-
-
-class OptimizerMemory:
-    """What an optimizer remembers from one `partial_fit` to the next; moves with the estimator.
-
-    Parameters
-    ----------
-    state : OptimizerState
-        The state.
-    """
-
-    def __init__(self, state: OptimizerState) -> None:
-        self.state = state
-
-    def __sklearn_array_api_convert__(self, converter: Any) -> OptimizerMemory:
-        def moved(params: Parameters) -> Parameters:
-            return params.replace(flat=converter(params.flat))
-
-        state = self.state
-        slots = {name: moved(slot) for name, slot in state.slots.items()}
-        mask = None if state.decay_mask is None else moved(state.decay_mask)
-        return OptimizerMemory(state._replace(slots=slots, decay_mask=mask))
 
 
 class BaseMLP(BaseEstimator, metaclass=ABCMeta):
@@ -91,6 +86,9 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         "callbacks": [list, tuple, None],
     }
 
+    n_outputs_: int
+    _optimizer: OptimizerMemory
+
     # What a subclass defines.
 
     @abstractmethod
@@ -117,7 +115,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         """Raise ValueError if validation targets are none that the training targets allow."""
 
     def _weights_of_classes(
-        self, y: Any, sample_weight: Array | None, place: Place
+        self, y: Any, sample_weight: Array | None, place: Place, *, incremental: bool
     ) -> Array | None:
         """Multiply the weights of rows by those of their classes."""
         return sample_weight
@@ -135,39 +133,47 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         y_val: Any = None,
     ) -> None:
         hidden = self._hidden_sizes()
-        X, y, sample_weight = readable(X), readable(y), readable(sample_weight)
-        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        check_settings(self, hidden, validated=X_val is not None)
+        self._check_callbacks()
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        X, y = readable(X, "X"), readable(y, "y")
+        first = not self._goes_on(incremental=incremental)
         if not first:
             method = "partial_fit" if incremental else "fit"
             check_same_place(X, self.coefs_[0], type(self).__name__, method)
         X, y = self._checked(X, y, reset=first)
         place = Place.of(X)
         self._learn_targets(y, place, incremental=incremental)
+        self._check_output(first=first)
         t = self._encoded(y, place)
-        if sample_weight is not None:
-            sample_weight = place.put(_check_sample_weight(sample_weight, X))
-        data = Data(X, t, self._weights_of_classes(y, sample_weight, place))
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
+        weight = checked_weights(sample_weight, X, place)
+        data = Data(X, t, self._weights_of_classes(y, weight, place, incremental=incremental))
+        check_some_weight(data.weight, "no row has a weight above 0")
         validation = self._validation_data(X_val, y_val, place)
 
-        self._check_callbacks()
         self._random_state = check_random_state(self.random_state)
         sizes = [X.shape[1], *hidden, self.n_outputs_]
         net = make_network(sizes, self.activation, norm=self.norm, dropout=float(self.dropout))
         params = self._initialized(net, place) if first else self._current_parameters(net)
-        self._network = net
+        self.network_, self._activation = net, self.activation
         if self.solver == "lbfgs":
             params = self._minimized(params, data)
         else:
             params = self._trained(params, data, validation, incremental=incremental)
-        if not bool(params.xp.all(params.xp.isfinite(params.flat))):
-            raise diverged("they did after the last iteration", self)
+        if not all_finite(params):
+            raise diverged("they did after the last iteration", self, data)
         self._publish(params)
+
+    def _goes_on(self, *, incremental: bool) -> bool:
+        """Return whether a call of `fit` or `partial_fit` trains on from the parameters there are."""
+        return hasattr(self, "coefs_") and (incremental or self.warm_start)
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if not all(isinstance(size, Integral) for size in sizes):
+            raise TypeError(f"hidden_layer_sizes must hold whole numbers, got {sizes}.")
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
@@ -179,8 +185,21 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         if self.callbacks and self.solver == "lbfgs":
             raise ValueError("solver='lbfgs' has no epochs to call after; leave out callbacks.")
 
+    def _check_output(self, *, first: bool) -> None:
+        """Raise ValueError if the outputs of the network would from now on mean something else."""
+        if not first and self.out_activation_ != self._output_activation():
+            raise ValueError(
+                f"a network trained for outputs with {self.out_activation_!r} cannot go on with "
+                f"{self._output_activation()!r}; set warm_start=False and call fit to start anew."
+            )
+
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         dtype = self.dtype if reset else Place.of(self.coefs_[0]).dtype
+        if self.dtype not in (None, dtype):
+            raise ValueError(
+                f"the model was fitted in {dtype} and cannot go on in dtype={self.dtype!r}; set "
+                "warm_start=False and call fit to start anew."
+            )
         X, y = validate_data(
             self,
             X,
@@ -200,6 +219,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             raise ValueError("X_val and y_val must be given together.")
         if self.solver == "lbfgs":
             raise ValueError("solver='lbfgs' has no epochs to validate after; leave out X_val.")
+        X_val, y_val = readable(X_val, "X_val"), readable(y_val, "y_val")
         X, y = validate_data(
             self,
             X_val,
@@ -210,8 +230,8 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             dtype=float_dtypes(X_val, place.dtype),
             reset=False,
         )
-        if not scipy.sparse.issparse(X):
-            X = place.put(X)
+        if not scipy.sparse.issparse(X) or name_of(place.xp) != "numpy":
+            X = place.put(dense(X))
         self._check_known(y)
         return Data(X, self._encoded(y, place), None)
 
@@ -246,10 +266,10 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
                 f"solver='lbfgs' needs a loss that is the same whenever it is computed, which {what} "
                 "does not allow; choose solver='adam'."
             )
-        params = minimize(self, self._network, self._loss(exact=True), params, data)
-        self.loss_ = loss_of(self._network, self._loss(), self.alpha, params, data)
+        params = minimize(self, self.network_, self._loss(exact=True), params, data)
+        self.loss_ = loss_of(self.network_, self._loss(), self.alpha, params, data)
         if not math.isfinite(self.loss_):
-            raise diverged(f"the loss became {self.loss_}", self)
+            raise diverged(f"the loss became {self.loss_}", self, data)
         return params
 
     def _trained(
@@ -262,15 +282,24 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
                 n, self.validation_fraction, self._stratification(data.t), self._random_state
             )
             validation, n = data.rows(held), rows.shape[0]
+            check_some_weight(validation.weight, "no row that is held out has a weight above 0")
+            if data.weight is not None:
+                left = to_host(data.weight)[rows]
+                check_some_weight(left, "no row that is not held out has a weight above 0")
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
         batch_size = clipped_batch_size(self.batch_size, n)
         opt = make_optimizer(self, steps=self.max_iter * -(-n // batch_size))
         loss = self._loss()
         trainer = getattr(self, "_trainer", None) if incremental else None
-        if trainer is None or trainer.key != (self._network, loss, opt, self.alpha):
-            trainer = Trainer(self._network, loss, opt, self.alpha, params)
-        state = self._optimizer_state(opt, params) if incremental else opt.init(params)
+        if trainer is None or trainer.key != (self.network_, loss, opt, self.alpha):
+            trainer = Trainer(self.network_, loss, opt, self.alpha, params)
+            memory = getattr(self, "_optimizer", None) if incremental else None
+            state = state_to_go_on_from(memory, opt, params)
+        else:
+            state = self._optimizer.state
+        if name_of(params.xp) == "jax":  # which deletes what a step is given
+            params, state = params.copy(), state.copy()
         params, state = train(
             self,
             trainer,
@@ -282,23 +311,11 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             batch_size=batch_size,
             incremental=incremental,
         )
+        if not all(map(all_finite, state.slots.values())):  # then nothing moves any more
+            raise diverged("the squares of gradients overflowed", self, data, at_once=True)
         self._optimizer = OptimizerMemory(state)
         self._trainer = trainer if incremental else None
         return params
-
-    def _optimizer_state(self, opt: Optimizer, params: Parameters) -> OptimizerState:
-        """Give the state to go on from; a new one where the optimizer or the network changed."""
-        memory, fresh = getattr(self, "_optimizer", None), opt.init(params)
-        if memory is None:
-            return fresh
-        old: OptimizerState = memory.state
-        if (
-            old.slots.keys() != fresh.slots.keys()
-            or (old.decay_mask is None) != (fresh.decay_mask is None)
-            or any(slot.layout != params.layout for slot in old.slots.values())
-        ):
-            return fresh
-        return old
 
     def _stratification(self, t: Array) -> Any:
         """Tell what a held-out part must have the same share of; nothing by default."""
@@ -330,14 +347,20 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         # A pickle holds each number once, and no compiled step.
-        return {k: v for k, v in state.items() if k not in ("_parameters", "_shown", "_trainer")}
+        again = ("_parameters", "_shown", "_trainer", "_copies")
+        return {k: v for k, v in state.items() if k not in again}
 
     # Predicting.
 
     def _raw_outputs(self, X: Any, method: str) -> Array:
         """Compute the network's outputs, before what `out_activation_` names."""
         check_is_fitted(self, "coefs_")
-        X = readable(X)
+        if self.activation != self._activation:
+            raise ValueError(
+                f"activation={self.activation!r} was set after fit, but the weights were trained with "
+                f"{self._activation!r}; set that again, or call fit."
+            )
+        X = readable(X, "X")
         like = self.coefs_[0]
         check_same_place(X, like, type(self).__name__, method)
         place = Place.of(like)
@@ -348,8 +371,30 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
             dtype=float_dtypes(X, place.dtype),
             reset=False,
         )
+        params = self._current_parameters(self.network_)
+        if not all_finite(params):
+            raise ValueError(
+                f"the weights of this {type(self).__name__} are not finite; set others in coefs_ and "
+                "intercepts_, or call fit."
+            )
         with np.errstate(all="ignore"):
-            return outputs(self._network, self._current_parameters(self._network), X)
+            y = outputs(self.network_, params, X)
+        if not bool(params.xp.all(params.xp.isfinite(y))):
+            raise ValueError(
+                f"the outputs of this {type(self).__name__} overflow {place.dtype}; X holds numbers far "
+                "from those that it was trained on, so scale it alike."
+            )
+        return y
+
+    def _measured(self, metric: Callable[..., float], X: Any, y: Any, sample_weight: Any) -> float:
+        """Compute a metric of predictions on the host, where all dtypes have all operations."""
+        y, weight = readable(y, "y"), readable(sample_weight, "sample_weight")
+        weight = None if weight is None else np.asarray(host(weight))
+        check_some_weight(weight, "no row has a weight above 0")
+        if weight is not None and (weight < 0.0).any():
+            raise ValueError("sample_weight must not be negative.")
+        predicted = self.predict(X)
+        return float(metric(host(y), host(predicted), sample_weight=weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -6,12 +6,14 @@ and targets and weights move to it. Labels are looked at on the host, in NumPy.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import array_api_compat
 import numpy as np
 import scipy.sparse
 from sklearn import get_config
+from sklearn.utils.validation import _check_sample_weight
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import (
@@ -42,9 +44,10 @@ class Place(NamedTuple):
     def put(self, array: Any, *, dtype: str | None = None) -> Array:
         """Bring an array here, and to the floating dtype unless another is given."""
         dtype = self.dtype if dtype is None else dtype
-        if namespace(array) is self.xp and device_of(array) == self.device:
-            return self.xp.astype(array, getattr(self.xp, dtype), copy=False)
-        return from_host(to_host(array), self.xp, dtype=dtype, device=self.device)
+        with np.errstate(over="ignore"):  # whoever must know looks at the result
+            if namespace(array) is self.xp and device_of(array) == self.device:
+                return self.xp.astype(array, getattr(self.xp, dtype), copy=False)
+            return from_host(to_host(array), self.xp, dtype=dtype, device=self.device)
 
 
 def dispatches() -> bool:
@@ -64,20 +67,65 @@ def float_dtypes(X: Any, dtype: str | None) -> list[Any]:
         return [np.dtype(name) for name in names]
     xp, device = namespace(X), device_of(X)
     known = xp.__array_namespace_info__().dtypes(kind="real floating", device=device)
+    if dtype is not None and dtype not in known:
+        raise ValueError(f"{name_of(xp)} has no {dtype} on {device}; leave out dtype={dtype!r}.")
     return [known[name] for name in names if name in known] or [known["float32"]]
 
 
-def readable(array: Any) -> Any:
-    """Give what can become an array as a NumPy array, where dispatch would not look at it."""
+def readable(array: Any, name: str) -> Any:
+    """Return an input in a form that every backend can take.
+
+    NumPy arrays of the other byte order become those of the machine's. With dispatch, what is no array
+    but can become one is a NumPy array, and one that runs backwards is copied.
+
+    Parameters
+    ----------
+    array : array-like
+        What a caller gave.
+    name : str
+        The name of the argument, for the error.
+
+    Returns
+    -------
+    array-like
+
+    Raises
+    ------
+    TypeError
+        It is a masked array, of which every library would read what the mask hides.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill or drop what is masked.")
     strange = hasattr(array, "__array__") and not hasattr(array, "columns")
-    if not dispatches() or not strange or array_api_compat.is_array_api_obj(array):
-        return array
-    return np.asarray(array)
+    if dispatches() and strange and not array_api_compat.is_array_api_obj(array):
+        array = np.asarray(array)
+    if isinstance(array, np.ndarray):
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        if dispatches() and min(array.strides, default=0) < 0:
+            array = array.copy()
+    return array
 
 
 def host(y: Any) -> Any:
     """Give targets as what scikit-learn's functions of labels take: in NumPy, or sparse."""
-    return to_host(y) if is_foreign(y) else y
+    if not is_foreign(y):
+        return y
+    if dtype_name(y) == "bfloat16":  # which NumPy lacks, and float32 includes
+        y = namespace(y).astype(y, namespace(y).float32)
+    return to_host(y)
+
+
+def check_labels(labels: Any, name: str) -> None:
+    """Raise TypeError if labels are of kinds that no order puts together, such as None and strings."""
+    if getattr(getattr(labels, "dtype", None), "kind", "") != "O":
+        return
+    kinds = sorted({type(label).__name__ for label in np.ravel(np.asarray(labels))})
+    if ("str" in kinds and len(kinds) > 1) or "NoneType" in kinds:
+        raise TypeError(
+            f"{name} holds labels of several types, {', '.join(kinds)}; make them strings by "
+            f"{name}.astype(str)."
+        )
 
 
 def check_same_place(X: Any, params: Array, owner: str, method: str) -> None:
@@ -95,3 +143,55 @@ def check_same_place(X: Any, params: Array, owner: str, method: str) -> None:
         f"passed to fit(). It was fitted with {name_of(xp)} on {device}, but X belongs to {where}; "
         "move X with anyprop.to_namespace(X, xp, device=...)."
     )
+
+
+def checked_weights(sample_weight: Any, X: Any, place: Place) -> Array | None:
+    """Return the weights of the rows of X, one number for all included, beside X.
+
+    Raises
+    ------
+    ValueError
+        They are not as many as the rows, or one is negative or not finite.
+    """
+    if sample_weight is None:
+        return None
+    sample_weight = readable(sample_weight, "sample_weight")
+    if is_foreign(X) and not isinstance(sample_weight, Real):
+        is_array = array_api_compat.is_array_api_obj(sample_weight)
+        sample_weight = place.put(sample_weight if is_array else np.asarray(sample_weight))
+    weight = place.put(_check_sample_weight(sample_weight, X, ensure_non_negative=True))
+    if not bool(place.xp.all(place.xp.isfinite(weight))):
+        raise ValueError(f"sample_weight holds numbers too large for {place.dtype}; divide them.")
+    return weight
+
+
+def check_some_weight(weight: Array | None, otherwise: str) -> None:
+    """Raise ValueError, saying what is `otherwise`, if there are weights and none is above 0."""
+    if weight is not None and not bool(namespace(weight).any(weight > 0.0)):
+        raise ValueError(f"{otherwise}; look at the weights that were given.")
+
+
+def beside(classes: Any, place: Place) -> Any:
+    """Bring classes to where X is, unless they are no numbers.
+
+    Raises
+    ------
+    ValueError
+        The backend has no dtype that holds them all.
+    """
+    if classes.dtype.kind not in "biuf":
+        return classes
+    if name_of(place.xp) == "numpy":
+        return classes
+    known = place.xp.__array_namespace_info__().dtypes(device=place.device)
+    dtype = classes.dtype.name
+    if dtype not in known:
+        dtype = "float64" if classes.dtype.kind == "f" else "int64"
+        with np.errstate(all="ignore"):
+            same = classes.astype(dtype) == classes
+        if not same.all() or (classes.dtype.kind == "u" and classes.max() > np.iinfo("int64").max):
+            raise ValueError(
+                f"y holds labels of {classes.dtype} that {name_of(place.xp)} cannot hold, such as "
+                f"{classes[-1]}; number the classes anew, or turn them into strings."
+            )
+    return from_host(classes, place.xp, dtype=dtype, device=place.device)

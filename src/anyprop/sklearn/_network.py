@@ -7,7 +7,7 @@ made, that vector is used as it is; otherwise it is put together from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import from_host, namespace
-from anyprop.interchange import OF_SKLEARN
+from anyprop.interchange import OF_SKLEARN, in_order
 from anyprop.layers.affine import Affine
 from anyprop.layers.sequential import Sequential
 from anyprop.network import MLP
@@ -73,6 +73,13 @@ def draw_parameters(
     return map_vectors(params, partial(from_host, xp=xp, dtype=dtype, device=device))
 
 
+def all_finite(params: Parameters) -> bool:
+    """Return whether all numbers of vectors are finite, running statistics included."""
+    xp = params.xp
+    vectors = [v for v in (params.flat, params.running) if v is not None]
+    return all(bool(xp.all(xp.isfinite(vector))) for vector in vectors)
+
+
 def unpacked(params: Parameters) -> tuple[list[Array], list[Array], list[dict[str, Array]]]:
     """List the weight matrices, the biases, and what each norm holds."""
     coefs, intercepts = [], []
@@ -101,19 +108,9 @@ def packed(
     ValueError
         The arrays are not those of a network of this layout.
     """
-    arrays: dict[str, Iterator[Array]] = {"W": iter(coefs), "b": iter(intercepts)}
-    for kind in ("gamma", "beta", "mean", "var"):
-        arrays[kind] = iter([norm[kind] for norm in norms if kind in norm])
     vectors: dict[bool, list[Array]] = {True: [], False: []}
-    for entry in layout.entries:
-        array = next(arrays[entry.name.rpartition(".")[2]], None)
-        if array is None or tuple(array.shape) != entry.shape:
-            given = "nothing" if array is None else f"shape {tuple(array.shape)}"
-            raise ValueError(
-                f"the network that the estimator's parameters describe has {entry.name} of shape "
-                f"{entry.shape}, but the fitted one has {given} there; set warm_start=False and call "
-                "fit to start anew."
-            )
+    arrays = in_order(layout, coefs, intercepts, norms)
+    for entry, (_, array) in zip(layout.entries, arrays, strict=True):
         vectors[entry.trainable].append(namespace(array).reshape(array, (-1,)))
     flat, running = (
         namespace(*pieces).concat(pieces) if pieces else None for pieces in vectors.values()

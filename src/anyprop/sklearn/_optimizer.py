@@ -1,37 +1,24 @@
-"""The optimizer that an estimator's parameters describe, and its learning rate from epoch to epoch.
-
-    Adam of scikit-learn    p <- p - lr sqrt(1 - beta2^t) / (1 - beta1^t)  m / (sqrt(v) + eps)
-
-Its eps is Kingma and Ba's "epsilon hat": it is added before the correction of v, not after it.
-"""
+"""The optimizer that an estimator's parameters describe, and its learning rate from epoch to epoch."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from anyprop._typing import Number
 from anyprop.optimizers.adam import Adam
-from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.nesterov import Nesterov
 from anyprop.optimizers.registry import get_optimizer
+from anyprop.parameters import Parameters
 from anyprop.schedules import schedule_by_name
 from anyprop.training._host import read_number
 from anyprop.training.run import Run
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 """The modes of scikit-learn; any other name is one of our schedules."""
-
-
-@dataclass(frozen=True)
-class EpsilonHatAdam(Adam):
-    """Adam with eps inside the correction of v."""
-
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        scalars = super().scalars(t, lr)
-        return scalars | {"eps": scalars["eps"] * scalars["root_correction"]}
+SOLVERS = ("lbfgs", "sgd", "adam")
+"""The solvers of scikit-learn; any other name is one of our optimizers."""
 
 
 def make_optimizer(estimator: Any, steps: int) -> Optimizer:
@@ -58,10 +45,47 @@ def make_optimizer(estimator: Any, steps: int) -> Optimizer:
         momentum = min(float(estimator.momentum), math.nextafter(1.0, 0.0))
         return kind(lr, momentum=momentum, lr_in_velocity=True)
     if solver == "adam":
-        return EpsilonHatAdam(
-            lr, beta1=estimator.beta_1, beta2=estimator.beta_2, eps=estimator.epsilon
-        )
+        betas = {"beta1": estimator.beta_1, "beta2": estimator.beta_2}
+        return Adam(lr, **betas, eps=estimator.epsilon, eps_before_correction=True)
     return get_optimizer(solver)(lr=lr)
+
+
+class OptimizerMemory:
+    """What an optimizer remembers from one `partial_fit` to the next; moves with the estimator.
+
+    Parameters
+    ----------
+    state : OptimizerState
+        The state.
+    """
+
+    def __init__(self, state: OptimizerState) -> None:
+        self.state = state
+
+    def __sklearn_array_api_convert__(self, converter: Any) -> OptimizerMemory:
+        def moved(params: Parameters) -> Parameters:
+            return params.replace(flat=converter(params.flat))
+
+        state = self.state
+        slots = {name: moved(slot) for name, slot in state.slots.items()}
+        mask = None if state.decay_mask is None else moved(state.decay_mask)
+        return OptimizerMemory(state._replace(slots=slots, decay_mask=mask))
+
+
+def state_to_go_on_from(
+    memory: OptimizerMemory | None, opt: Optimizer, params: Parameters
+) -> OptimizerState:
+    """Return the state that is remembered; a new one where the optimizer or the network changed."""
+    fresh = opt.init(params)
+    if memory is None:
+        return fresh
+    old = memory.state
+    same = (
+        old.slots.keys() == fresh.slots.keys()
+        and (old.decay_mask is None) == (fresh.decay_mask is None)
+        and all(slot.layout == params.layout for slot in old.slots.values())
+    )
+    return old if same else fresh
 
 
 class LearningRate:

@@ -5,8 +5,8 @@
         read the losses, once for all batches
         measure on the validation rows, count epochs without improvement, adapt the learning rate
 
-The numbers of an epoch enter the estimator's attributes as they are known, so an error or Ctrl-C leaves
-those of the epochs before.
+The numbers of an epoch enter the estimator's attributes as they are known. Ctrl-C ends `fit` with those
+of the epochs before and the parameters of the last step; after an error the caller undoes all of it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from anyprop.losses.base import Loss
 from anyprop.network import noise_beside
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.sklearn._diverged import diverged
 from anyprop.sklearn._objective import Objective
 from anyprop.sklearn._optimizer import LearningRate
 from anyprop.sklearn._rows import Batches, Data, outputs
@@ -169,14 +170,14 @@ def train(
                     print(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
                 if validation is not None:
                     measure(est, trainer, run.params, validation)
+                if _improved(est) and est.early_stopping:
+                    best = run.params.copy()
                 if callbacks:
                     record(est, run, time.perf_counter() - began, measured=validation is not None)
                     for callback in callbacks:
                         callback.on_report(run)
                     for callback in callbacks:
                         callback.on_epoch(run)
-                if _improved(est) and est.early_stopping:
-                    best = run.params.copy()
                 rate.after_epoch(run, est.t_)
                 if est._no_improvement_count > est.n_iter_no_change:
                     stops, decision = rate.after_plateau(run)
@@ -196,13 +197,26 @@ def train(
                     )
         except TrainingDivergedError as error:
             what = f"the loss or a parameter became infinite or NaN in iteration {est.n_iter_ + 1}"
-            raise diverged(what, est) from error
+            failure = diverged(what, est, data, at_once=error.step == 1)
+            if best is None or not math.isfinite(est.best_validation_score_):
+                raise failure from error
+            _enter_failed_epoch(est)
+            run.state = trainer.opt.init(best)  # the one of the run is of no use
+            message = f"The weights are those of the best validation score. {failure}"
+            warnings.warn(message, ConvergenceWarning, stacklevel=5)
         except KeyboardInterrupt:
-            if signals.holding:  # amid a step, whose parameters nobody can use
+            # Amid a step there are no parameters that anybody could use. Part of the first epoch is no
+            # model, and a call of partial_fit that counts half is none that can be gone on from.
+            if signals.holding or incremental or not est.n_iter_:
                 raise
             warnings.warn("Training interrupted by user.", stacklevel=5)
         for callback in callbacks:
             callback.on_end(run)
+    if best is not None and not math.isfinite(est.best_validation_score_):
+        raise ValueError(
+            "no epoch had a finite score on the validation rows; they hold numbers far from those that "
+            "are trained on, so scale them alike."
+        )
     return (run.params if best is None else best), run.state
 
 
@@ -243,18 +257,13 @@ def clipped_batch_size(batch_size: Any, n: int) -> int:
     return min(int(batch_size), n)
 
 
-def diverged(what: str, estimator: Any) -> ValueError:
-    """Make the error for numbers that are no longer finite."""
-    if estimator.solver == "lbfgs":
-        remedy = "Raise alpha, or"
-    elif hasattr(estimator.solver, "lr"):
-        remedy = f"Lower the lr of solver={estimator.solver!r}, or"
-    else:
-        remedy = f"Lower learning_rate_init={estimator.learning_rate_init}, or"
-    return ValueError(
-        "Solver produced non-finite parameter weights. The input data may contain large values and need "
-        f"to be preprocessed. ({what}. {remedy} scale X, for example by StandardScaler.)"
-    )
+def _enter_failed_epoch(est: Any) -> None:
+    """Enter an epoch whose loss was not finite into the curves, as scikit-learn does."""
+    est.n_iter_ += 1
+    est.loss_ = math.nan
+    est.loss_curve_.append(math.nan)
+    est.validation_loss_curve_.append(math.nan)
+    est.validation_scores_.append(math.nan)
 
 
 def measure(est: Any, trainer: Trainer, params: Parameters, validation: Data) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,19 +12,20 @@ from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from anyprop._numerics import sigmoid
 from anyprop._typing import Array
-from anyprop.backend import from_host, to_host
+from anyprop.backend import from_host, on_device_of, to_host
 from anyprop.losses.base import Loss
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._inputs import Place, host
+from anyprop.sklearn._inputs import Place, beside, check_labels, host, readable
 from anyprop.sklearn._objective import Scaled
+from anyprop.sklearn._unchanged import unchanged_on_error
 
 
 class Labels:
@@ -55,7 +57,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     solver : {"lbfgs", "sgd", "adam"}, another name or an optimizer, default="adam"
         How the loss is made smaller. "sgd" and "adam" are scikit-learn's; any other name that
         `anyprop.optimizers.registry.OPTIMIZERS` has, such as "rmsprop", is that optimizer with
-        ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is.
+        ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is. With
+        either, settings that belong to "sgd", "adam" or "lbfgs" must keep their defaults, and with an
+        object `learning_rate_init` too.
     alpha : float >= 0, default=0.0001
         Strength of the L2 term, alpha ||W||^2 / (2 n) for a batch of n rows (or of total weight n).
     batch_size : int >= 1 or "auto", default="auto"
@@ -89,9 +93,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Whether "sgd" takes Nesterov's form of momentum.
     early_stopping : bool, default=False
         Whether to stop when the score on validation rows no longer improves, and to go back to the
-        weights that had the best. The rows are `X_val`, or are held out of X.
+        weights that had the best, also if the loss becomes infinite or NaN later. The rows are `X_val`,
+        or are held out of X. Not used by "lbfgs".
     validation_fraction : float in [0, 1), default=0.1
-        Share of X that early stopping holds out.
+        Share of X that early stopping holds out; must keep its default where `X_val` is given.
     beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
         Decays of "adam".
     epsilon : float > 0, default=1e-8
@@ -101,7 +106,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     max_fun : int >= 1, default=15000
         Largest number of evaluations of "lbfgs".
     dropout : float in [0, 1), default=0.0
-        Probability that a hidden unit is dropped while training.
+        Probability that a hidden unit is dropped while training; needs a hidden layer, as does `norm`.
     norm : {"batch", "layer"} or None, default=None
         BatchNorm or LayerNorm between each hidden layer's matrix and its activation.
     initializer : str, callable or None, default=None
@@ -113,10 +118,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Called as `anyprop.fit` does; a report comes at the end of each epoch. Not with "lbfgs".
     class_weight : dict, "balanced", list of dict or None, default=None
         Weights of the classes, as `sklearn.utils.class_weight.compute_sample_weight` takes them; they
-        multiply `sample_weight`.
+        multiply `sample_weight`. None is negative; `partial_fit` takes no "balanced".
 
     Attributes
     ----------
+    loss : {"log_loss"}
+        What is made smaller; no parameter, as in scikit-learn.
     classes_ : array, shape (K,)
         Classes, beside X if they are numbers.
     coefs_ : list of arrays, shapes (D, M)
@@ -147,11 +154,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Outputs of the network.
     out_activation_ : {"softmax", "logistic"}
         What follows the last layer.
+    network_ : Sequential
+        The network without its numbers; what `out_activation_` names follows it.
     n_features_in_, feature_names_in_
         As scikit-learn defines them.
 
     Notes
     -----
+    `fit` and `partial_fit` change nothing if they raise an error: the weights, the attributes, what the
+    optimizer remembers and the random state are those before the call. Ctrl-C in `fit` ends it after the
+    step that runs, with a warning and with what was trained, as in scikit-learn; in the first epoch,
+    with ``solver="lbfgs"`` and in `partial_fit` it is an error like any other.
+
     Without scikit-learn's array API dispatch, inputs become NumPy arrays. With
     ``sklearn.set_config(array_api_dispatch=True)`` everything follows X: targets and weights move to
     its namespace and device, and fitted attributes and predictions live there.
@@ -170,6 +184,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     >>> bool(model.score(X, y) > 0.95)
     True
     """
+
+    loss: ClassVar[str] = "log_loss"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
@@ -252,7 +268,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : array, shape (N,), or (N, K) for several labels
             Classes; for several labels 0 and 1.
         sample_weight : array, shape (N,), optional
-            Weights of the examples.
+            Weights of the examples, 0 or more, and one above 0.
         X_val, y_val : like X and y, optional
             Examples to measure on after each epoch.
 
@@ -262,12 +278,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Raises
         ------
+        TypeError
+            An array is masked, or a callback is none.
         ValueError
-            Inputs or parameters do not fit, or the loss became infinite or NaN; the message says which
-            parameter to lower.
+            Inputs or parameters do not fit, a parameter that was changed has no effect beside the
+            others, or the loss became infinite or NaN; the message says what to lower or to scale.
         """
         self._validate_params()
-        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self
 
     @available_if(lambda self: self._check_solver())
@@ -283,33 +302,42 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : array, shape (N,), or (N, K) for several labels
             Classes; for several labels 0 and 1.
         sample_weight : array, shape (N,), optional
-            Weights of the examples.
+            Weights of the examples, 0 or more, and one above 0.
         classes : array, shape (K,)
             All classes of all calls; needed in the first one.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`; also if `class_weight` is "balanced", which no part of the data can be.
         """
         self._validate_params()
-        if _check_partial_fit_first_call(self, None if classes is None else host(classes)):
-            targets = host(y)
-            several = type_of_target(targets).startswith("multilabel")
-            known = LabelBinarizer().fit(targets if several else host(classes))
-            self._labels = Labels(known)
-        self._fit(X, y, sample_weight, incremental=True)
+        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
+            classes = None if classes is None else host(readable(classes, "classes"))
+            check_labels(classes, "classes")
+            check_labels(y, "y")
+            if _check_partial_fit_first_call(self, classes):
+                targets = host(readable(y, "y"))
+                several = type_of_target(targets).startswith("multilabel")
+                self._labels = Labels(LabelBinarizer().fit(targets if several else classes))
+            self._fit(X, y, sample_weight, incremental=True)
         return self
 
     # Targets.
 
     def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
+        check_labels(y, "y")
         y = _column(host(y))
         if hasattr(self, "classes_") and (self.warm_start or incremental):
             self._check_classes(y, incremental=incremental)
         elif not incremental:
             self._labels = Labels(LabelBinarizer().fit(y))
         labels = self._labels.binarizer
-        self.classes_ = _beside(labels.classes_, place)
+        self.classes_ = beside(labels.classes_, place)
         one = labels.y_type_ == "binary"
         self.n_outputs_ = 1 if one else labels.classes_.shape[0]
 
@@ -325,6 +353,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _check_classes(self, y: Any, *, incremental: bool) -> None:
         classes, known = unique_labels(y), self._labels.binarizer.classes_
+        several = self._labels.binarizer.y_type_.startswith("multilabel")
+        if (y.ndim == 2) != several:
+            expected = (
+                f"{known.shape[0]} labels for each row" if several else "a class for each row"
+            )
+            raise ValueError(f"y must hold {expected}, as in the first call.")
         if self.warm_start and not incremental:
             if set(classes) != set(known):
                 raise ValueError(
@@ -338,13 +372,39 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
 
     def _weights_of_classes(
-        self, y: Any, sample_weight: Array | None, place: Place
+        self, y: Any, sample_weight: Array | None, place: Place, *, incremental: bool
     ) -> Array | None:
         if self.class_weight is None:
             return sample_weight
-        weight = compute_sample_weight(self.class_weight, host(y))
+        self._check_class_weight(place)
+        weight = self._row_weights(host(y), incremental=incremental)
         moved = from_host(weight, place.xp, dtype=place.dtype, device=place.device)
         return moved if sample_weight is None else moved * sample_weight
+
+    def _check_class_weight(self, place: Place) -> None:
+        """Raise ValueError if one of the weights is none."""
+        given = self.class_weight
+        tables = [given] if isinstance(given, dict) else given if isinstance(given, list) else []
+        largest = float(np.finfo(place.dtype).max)
+        for weight in (w for table in tables if isinstance(table, dict) for w in table.values()):
+            if not (isinstance(weight, Real) and 0.0 <= float(weight) <= largest):
+                raise ValueError(
+                    f"class_weight must hold finite weights of 0 or more, got {given!r}."
+                )
+
+    def _row_weights(self, y: Any, *, incremental: bool) -> Any:
+        """Compute the weight of each row from its class, or from its labels."""
+        weight, known = self.class_weight, self._labels.binarizer
+        if incremental and weight == "balanced":
+            raise ValueError(
+                "partial_fit cannot balance classes that it has not all seen; pass class_weight as a "
+                "dict, or weigh rows by sample_weight."
+            )
+        if not isinstance(weight, dict) or known.y_type_.startswith("multilabel"):
+            return compute_sample_weight(weight, y)
+        # Of all classes, as a part of the data for partial_fit may lack some.
+        of_classes = compute_class_weight(weight, classes=known.classes_, y=known.classes_)
+        return of_classes[np.searchsorted(known.classes_, np.ravel(y))]
 
     def _output_activation(self) -> str:
         return "softmax" if self._labels.binarizer.y_type_ == "multiclass" else "logistic"
@@ -356,7 +416,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return Scaled(SigmoidCrossEntropy(), value=k, gradient=k)
 
     def _stratification(self, t: Array) -> Any:
-        return to_host(t)[:, 0] if self.n_outputs_ == 1 else None
+        if self.n_outputs_ != 1:
+            return None
+        # The user's labels, which the error names if a class has too few rows; their order is that of t.
+        classes = self._labels.binarizer.classes_
+        return classes[to_host(t)[:, 0].astype(int) * (classes.shape[0] - 1)]
 
     def _score_outputs(self, y: Any, t: Any, weight: Any) -> float:
         predicted = y.argmax(axis=1) if self.out_activation_ == "softmax" else y > 0.0
@@ -376,20 +440,48 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         array, shape (N,) or (N, K)
             Classes, beside X if they are numbers.
+
+        Raises
+        ------
+        TypeError
+            X is masked.
+        ValueError
+            X does not fit, weights or outputs are not finite, or `activation` was changed after `fit`.
         """
-        y = self._raw_outputs(X, "predict")
-        place, labels = Place.of(y), self._labels.binarizer
-        xp = place.xp
-        if self.out_activation_ == "softmax":
-            indices = xp.argmax(y, axis=1)
-        else:
-            indices = xp.astype(y > 0.0, xp.int64)
-            if labels.y_type_.startswith("multilabel"):
-                return scipy.sparse.csr_array(indices) if labels.sparse_input_ else indices
-            indices = indices[:, 0] * (labels.classes_.shape[0] - 1)
-        if labels.classes_.dtype.kind in _NUMERIC:
-            return xp.take(_beside(labels.classes_, place), indices, axis=0)
-        return labels.classes_[to_host(indices)]
+        with on_device_of(X):
+            y = self._raw_outputs(X, "predict")
+            place, labels = Place.of(y), self._labels.binarizer
+            xp = place.xp
+            if self.out_activation_ == "softmax":
+                indices = xp.argmax(y, axis=1)
+            else:
+                indices = xp.astype(y > 0.0, xp.int64)
+                if labels.y_type_.startswith("multilabel"):
+                    return scipy.sparse.csr_array(indices) if labels.sparse_input_ else indices
+                indices = indices[:, 0] * (labels.classes_.shape[0] - 1)
+            classes = beside(labels.classes_, place)
+            if classes is labels.classes_:
+                return classes[to_host(indices)]
+            return xp.take(classes, indices, axis=0)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of predictions.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples, where those lay that `fit` was given.
+        y : array, shape (N,) or (N, K)
+            Classes; for several labels 0 and 1.
+        sample_weight : array, shape (N,), optional
+            Weights of the examples.
+
+        Returns
+        -------
+        float
+            Share of rows, by weight, of which every label is right.
+        """
+        return self._measured(accuracy_score, X, y, sample_weight)
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of each class, or of each label.
@@ -402,12 +494,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         array, shape (N, K), float
-            Probabilities, in the order of `classes_`.
+            Probabilities, in the order of `classes_`; 1 for the only class, if `fit` saw one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict`.
         """
-        return self._probabilities(self._raw_outputs(X, "predict_proba"))
+        with on_device_of(X):
+            return self._probabilities(self._raw_outputs(X, "predict_proba"))
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Predict the logarithms of `predict_proba`, exact also where a probability underflows.
+        """Predict the logarithms of `predict_proba`, exact also where a probability rounds to 0 or 1.
+
+        They can therefore order classes or labels whose probabilities are the same to the last digit.
 
         Parameters
         ----------
@@ -417,15 +517,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         array, shape (N, K), float
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict`.
         """
-        y = self._raw_outputs(X, "predict_log_proba")
-        xp = Place.of(y).xp
-        if self.out_activation_ == "softmax":
-            z = y - xp.max(y, axis=1, keepdims=True)
-            return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
-        if self.n_outputs_ == 1:
-            y = xp.concat([-y, y], axis=1)
-        return xp.minimum(y, 0.0) - xp.log1p(xp.exp(-xp.abs(y)))
+        with on_device_of(X):
+            y = self._raw_outputs(X, "predict_log_proba")
+            xp = Place.of(y).xp
+            if self.out_activation_ == "softmax":
+                z = y - xp.max(y, axis=1, keepdims=True)
+                return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
+            if self._has_one_class():
+                return xp.zeros_like(y)
+            if self.n_outputs_ == 1:
+                y = xp.concat([-y, y], axis=1)
+            return xp.minimum(y, 0.0) - xp.log1p(xp.exp(-xp.abs(y)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -438,19 +546,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             exp_z = xp.exp(y - xp.max(y, axis=1, keepdims=True))
             return exp_z / xp.sum(exp_z, axis=1, keepdims=True)
         p = sigmoid(xp, y)
+        if self._has_one_class():
+            return xp.ones_like(p)
         return xp.concat([sigmoid(xp, -y), p], axis=1) if self.n_outputs_ == 1 else p
 
-
-_NUMERIC = "biuf"
+    def _has_one_class(self) -> bool:
+        """Return whether all rows had the same class, which is then certain."""
+        labels = self._labels.binarizer
+        return bool(labels.y_type_ == "binary" and labels.classes_.shape[0] == 1)
 
 
 def _column(y: Any) -> Any:
     """Give labels (N, 1) as (N,), with scikit-learn's warning."""
     return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-
-
-def _beside(classes: Any, place: Place) -> Any:
-    """Bring classes to where X lies, unless they are no numbers."""
-    if classes.dtype.kind not in _NUMERIC:
-        return classes
-    return from_host(classes, place.xp, device=place.device)

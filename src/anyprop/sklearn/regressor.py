@@ -12,12 +12,14 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from anyprop._typing import Array
+from anyprop.backend import on_device_of
 from anyprop.losses.base import Loss
 from anyprop.losses.mean_squared_error import MeanSquaredError
 from anyprop.losses.poisson_nll import PoissonNLL
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._inputs import Place
+from anyprop.sklearn._inputs import Place, host
 from anyprop.sklearn._objective import Scaled
+from anyprop.sklearn._unchanged import unchanged_on_error
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -39,7 +41,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     solver : {"lbfgs", "sgd", "adam"}, another name or an optimizer, default="adam"
         How the loss is made smaller. "sgd" and "adam" are scikit-learn's; any other name that
         `anyprop.optimizers.registry.OPTIMIZERS` has, such as "rmsprop", is that optimizer with
-        ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is.
+        ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is. With
+        either, settings that belong to "sgd", "adam" or "lbfgs" must keep their defaults, and with an
+        object `learning_rate_init` too.
     alpha : float >= 0, default=0.0001
         Strength of the L2 term, alpha ||W||^2 / (2 n) for a batch of n rows (or of total weight n).
     batch_size : int >= 1 or "auto", default="auto"
@@ -73,9 +77,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Whether "sgd" takes Nesterov's form of momentum.
     early_stopping : bool, default=False
         Whether to stop when the score on validation rows no longer improves, and to go back to the
-        weights that had the best. The rows are `X_val`, or are held out of X.
+        weights that had the best, also if the loss becomes infinite or NaN later. The rows are `X_val`,
+        or are held out of X. Not used by "lbfgs".
     validation_fraction : float in [0, 1), default=0.1
-        Share of X that early stopping holds out.
+        Share of X that early stopping holds out; must keep its default where `X_val` is given.
     beta_1, beta_2 : float in [0, 1), default=0.9, 0.999
         Decays of "adam".
     epsilon : float > 0, default=1e-8
@@ -85,7 +90,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     max_fun : int >= 1, default=15000
         Largest number of evaluations of "lbfgs".
     dropout : float in [0, 1), default=0.0
-        Probability that a hidden unit is dropped while training.
+        Probability that a hidden unit is dropped while training; needs a hidden layer, as does `norm`.
     norm : {"batch", "layer"} or None, default=None
         BatchNorm or LayerNorm between each hidden layer's matrix and its activation.
     initializer : str, callable or None, default=None
@@ -126,11 +131,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Outputs of the network.
     out_activation_ : {"identity", "exp"}
         What follows the last layer.
+    network_ : Sequential
+        The network without its numbers; what `out_activation_` names follows it.
     n_features_in_, feature_names_in_
         As scikit-learn defines them.
 
     Notes
     -----
+    `fit` and `partial_fit` change nothing if they raise an error: the weights, the attributes, what the
+    optimizer remembers and the random state are those before the call. Ctrl-C in `fit` ends it after the
+    step that runs, with a warning and with what was trained, as in scikit-learn; in the first epoch,
+    with ``solver="lbfgs"`` and in `partial_fit` it is an error like any other.
+
     Of a squared error of several outputs, `loss_` reports half the mean over the outputs, while the
     gradient is that of half their sum; scikit-learn does the same.
 
@@ -234,7 +246,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : array, shape (N,) or (N, K)
             Real numbers.
         sample_weight : array, shape (N,), optional
-            Weights of the examples.
+            Weights of the examples, 0 or more, and one above 0.
         X_val, y_val : like X and y, optional
             Examples to measure on after each epoch.
 
@@ -244,12 +256,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Raises
         ------
+        TypeError
+            An array is masked, or a callback is none.
         ValueError
-            Inputs or parameters do not fit, or the loss became infinite or NaN; the message says which
-            parameter to lower.
+            Inputs or parameters do not fit, a parameter that was changed has no effect beside the
+            others, or the loss became infinite or NaN; the message says what to lower or to scale.
         """
         self._validate_params()
-        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self
 
     @available_if(lambda self: self._check_solver())
@@ -263,14 +278,20 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : array, shape (N,) or (N, K)
             Real numbers.
         sample_weight : array, shape (N,), optional
-            Weights of the examples.
+            Weights of the examples, 0 or more, and one above 0.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`.
         """
         self._validate_params()
-        self._fit(X, y, sample_weight, incremental=True)
+        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
+            self._fit(X, y, sample_weight, incremental=True)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -284,15 +305,52 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Returns
         -------
         array, shape (N,) or (N, K), float
+
+        Raises
+        ------
+        TypeError
+            X is masked.
+        ValueError
+            X does not fit, weights or outputs are not finite, or `activation` was changed after `fit`.
         """
-        y = self._real_numbers(self._raw_outputs(X, "predict"))
-        return y[:, 0] if self.n_outputs_ == 1 else y
+        with on_device_of(X):
+            y = self._real_numbers(self._raw_outputs(X, "predict"))
+            return y[:, 0] if self.n_outputs_ == 1 else y
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the R^2 of predictions.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples, where those lay that `fit` was given.
+        y : array, shape (N,) or (N, K)
+            Real numbers.
+        sample_weight : array, shape (N,), optional
+            Weights of the examples.
+
+        Returns
+        -------
+        float
+            1 - sum (t - y)^2 / sum (t - mean t)^2, averaged over the outputs.
+        """
+        return self._measured(r2_score, X, y, sample_weight)
 
     def _real_numbers(self, y: Array) -> Array:
         return Place.of(y).xp.exp(y) if self.out_activation_ == "exp" else y
 
     def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
-        self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+        if getattr(y.dtype, "kind", "f") in "Mm":
+            raise ValueError(
+                "y holds dates or times; divide differences by a unit, such as "
+                "numpy.timedelta64(1, 'D')."
+            )
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        if self._goes_on(incremental=incremental) and n_outputs != self.n_outputs_:
+            raise ValueError(
+                f"y has {n_outputs} outputs, but the model was fitted to {self.n_outputs_}."
+            )
+        self.n_outputs_ = n_outputs
 
     def _encoded(self, y: Any, place: Place) -> Array:
         if y.ndim == 2 and y.shape[1] == 1 and isinstance(y, np.ndarray):
@@ -302,6 +360,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             t = xp.expand_dims(t, axis=1)
         if t.shape[1] != self.n_outputs_:
             raise ValueError(f"y has {t.shape[1]} outputs, but {self.n_outputs_} are expected.")
+        if not bool(xp.all(xp.isfinite(t))):
+            largest = np.max(np.abs(np.asarray(host(y), dtype="float64")))
+            raise ValueError(
+                f"y holds numbers up to {largest:.3g}, too large for {place.dtype}; train on "
+                f"y / {largest:.3g}, and multiply what is predicted."
+            )
         if self.loss == "poisson" and bool(xp.any(t < 0.0)):
             raise ValueError("loss='poisson' requires non-negative y.")
         return t

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._checks import said
 from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, name_of, namespace, to_host
 from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Call
@@ -46,6 +47,8 @@ class Fault:
         What NumPy gives: a number, a shape, or a dtype's name.
     tolerance : float
         By how much the number may be off, absolutely.
+    error : str
+        The type of the exception, for RAISES.
     """
 
     kind: str
@@ -53,6 +56,7 @@ class Fault:
     index: tuple[int, ...] = ()
     expected: Any = None
     tolerance: float = 0.0
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,14 @@ def on_numpy(call: Call) -> Any:
         return call.perform(NUMPY.xp, *call.at(NUMPY))
 
 
-def judge_error(call: Call, error: Exception, kind: str = RAISES) -> Verdict:
+def judge_error(call: Call, error: Exception) -> Verdict:
     """Judge an exception: a fault if NumPy raises none."""
     try:
         on_numpy(call)
     except Exception:
         return Verdict(None)
-    said = (str(error).strip().splitlines() or [""])[0][:120]
-    return Verdict(Fault(kind, f"{call.label} raises {type(error).__name__}: {said}"))
+    text = f"{call.label} raises {said(error)}"
+    return Verdict(Fault(RAISES, text, error=type(error).__name__))
 
 
 def is_array(value: Any) -> bool:
@@ -159,7 +163,8 @@ def _judge_array(call: Call, place: Place, result: Any, expected: Any) -> Verdic
     try:
         host = np.asarray(to_host(result))
     except Exception as error:
-        return judge_error(call, error, UNREADABLE)
+        text = f"what {call.label} gives cannot be read: {said(error.__cause__ or error)}."
+        return Verdict(Fault(UNREADABLE, text))
     magnitude = _magnitude(call, expected)
     found = distances(host, expected, magnitude)
     furthest, limit = largest(found), LIMITS.get(call.name, 0.0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
+import sys
+from typing import Any
 
-from anyprop._checks import unknown
+from anyprop._checks import kind, unknown
 from anyprop._typing import Namespace
 from anyprop.backend import BACKENDS, get_namespace, name_of
 
@@ -17,7 +18,8 @@ def namespace_named(name: str) -> Namespace:
     Parameters
     ----------
     name : str
-        A name that `get_namespace` takes, or that of any module, such as ``"dask.array"``.
+        A name that `get_namespace` takes, or that of any module, such as ``"dask.array"``, or of
+        what stands in one, such as ``"marray.numpy"``.
 
     Returns
     -------
@@ -36,14 +38,33 @@ def namespace_named(name: str) -> Namespace:
     if name in BACKENDS:
         return get_namespace(name)
     try:
-        module = importlib.import_module(name)
+        module = _imported(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+        if _part_of(error, name):
             raise unknown("array library", name, [*BACKENDS, "dask.array", "ndonnx"]) from None
         raise ValueError(f"importing {name} failed: {error}.") from error
     except Exception as error:  # a broken installation can raise anything
         raise ValueError(f"importing {name} failed: {type(error).__name__}: {error}.") from error
     return get_namespace(module)
+
+
+def _imported(name: str) -> Any:
+    """Import a module, or what another module makes under a name of its own."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        parent, _, attribute = name.rpartition(".")
+        if not parent or not _part_of(error, name):
+            raise
+        try:
+            return getattr(_imported(parent), attribute)
+        except AttributeError:
+            raise error from None
+
+
+def _part_of(error: ModuleNotFoundError, name: str) -> bool:
+    """Return whether what was not found is the module itself, and not what it imports."""
+    return error.name is not None and f"{name}.".startswith(f"{error.name}.")
 
 
 def version_of(xp: Namespace) -> str:
@@ -58,3 +79,16 @@ def version_of(xp: Namespace) -> str:
 def short_name(xp: Namespace) -> str:
     """Give the name under which `namespace_named` finds a namespace."""
     return name_of(xp).removeprefix("array_api_compat.")
+
+
+def header(xp: Namespace) -> list[str]:
+    """Write the import of a namespace, if it is one that can be imported."""
+    name = getattr(xp, "__name__", "")
+    parent, _, attribute = name.rpartition(".")
+    if parent and getattr(xp, "__spec__", None) is None:  # no file: its parent makes it, maybe anew
+        made = getattr(sys.modules.get(parent), attribute, None)
+        if getattr(made, "__name__", None) == name:
+            return [f"from {parent} import {attribute} as xp"]
+    if sys.modules.get(name) is xp:
+        return [f"import {name} as xp"]
+    return [f"# xp is {name or kind(xp)}"]

@@ -32,6 +32,7 @@ from anyprop.testing.judging import MISSING, NUMPY, Fault, Verdict, is_array, ju
 from anyprop.testing.place import Place
 
 Tell = Callable[[Call, Verdict], None]
+Begin = Callable[[Call], None]
 
 # What is asked for and computes nothing.
 _PLAIN = {*DTYPES, "e", "pi", "inf", "nan", "newaxis", "finfo", "iinfo", "isdtype", "Device"}
@@ -108,12 +109,15 @@ class ObservedNamespace:
         What is observed.
     tell : callable
         Is given each call and the verdict on it.
+    begin : callable
+        Is given each call before it is made.
     """
 
-    def __init__(self, place: Place, tell: Tell) -> None:
+    def __init__(self, place: Place, tell: Tell, begin: Begin = lambda call: None) -> None:
         # The library goes by names, and takes an array of NumPy for NumPy's without asking.
-        self.__name__ = "observed NumPy" if place.name == "numpy" else place.xp.__name__
-        self._place, self._tell = place, tell
+        name = getattr(place.xp, "__name__", place.name)
+        self.__name__ = "observed NumPy" if place.name == "numpy" else name
+        self._place, self._tell, self._begin = place, tell, begin
         self._type = type("ObservedArray", (ObservedArray,), {"_observer": self, "__slots__": ()})
 
     def __getattr__(self, name: str) -> Any:
@@ -133,6 +137,7 @@ class ObservedNamespace:
         call = Call(form, name, mapped(self._neutral, args), mapped(self._neutral, kwargs))
         if "device" in call.kwargs:
             call.kwargs["device"] = Somewhere()
+        self._begin(call)
         inner_args, inner_kwargs = mapped(self._bare, args), mapped(self._bare, kwargs)
         try:
             result = call.perform(self._place.xp, inner_args, inner_kwargs)

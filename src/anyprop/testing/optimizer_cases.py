@@ -39,11 +39,14 @@ OPTIMIZER_CASES: dict[str, Optimizer] = {
     "adadelta-options": AdaDelta(lr=0.5, rho=0.8, eps=1e-4),
     "adam": Adam(),
     "adam-options": Adam(beta1=0.8, beta2=0.95, eps=1e-6),
+    "adam-eps_before_correction": Adam(eps=1e-3, eps_before_correction=True),
     "adam-no-memory": Adam(beta1=0.0, beta2=0.0),
     "amsgrad": AMSGrad(),
     "amsgrad-options": AMSGrad(beta1=0.8, beta2=0.7, eps=1e-6),
+    "amsgrad-eps_before_correction": AMSGrad(eps=1e-3, eps_before_correction=True),
     "adamw": AdamW(),
     "adamw-options": AdamW(weight_decay=0.2, beta1=0.8, beta2=0.95, eps=1e-6),
+    "adamw-eps_before_correction": AdamW(eps=1e-3, eps_before_correction=True),
     "nadam": NAdam(),
     "nadam-options": NAdam(momentum_decay=0.5, beta1=0.8, beta2=0.95, eps=1e-6),
     "nadam-constant-momentum": NAdam(momentum_decay=0.0),
@@ -58,5 +61,5 @@ OPTIMIZER_CASES: dict[str, Optimizer] = {
     "rprop-options": Rprop(eta_minus=0.4, eta_plus=1.5, step_min=1e-3, step_max=0.012),
 }
 
-COMMON = {field.name for field in fields(Optimizer)} - {"lr"}
+COMMON = {field.name for field in fields(Optimizer)} - {"lr"} | {"decoupled"}
 """Fields that the base class handles for all optimizers."""

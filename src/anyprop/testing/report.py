@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from anyprop._text import printable, table
-from anyprop.testing.running import FAILED, LACKING, PASSED, Outcome
+from anyprop.testing.running import FAILED, LACKING, NOT_RUN, PASSED, Outcome
 
 _WIDTH = 100
+INTERRUPTED = "it was interrupted."
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,13 @@ class BackendReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
-        return not self.of(FAILED)
+        """Whether all checks were run and none failed."""
+        return not self.of(FAILED) and not self.of(NOT_RUN)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the checks."""
+        return any(outcome.text == INTERRUPTED for outcome in self.of(NOT_RUN))
 
     def of(self, status: str) -> list[Outcome]:
         """List the outcomes of one status."""
@@ -61,10 +68,10 @@ class BackendReport:
         return groups
 
     def faults(self) -> list[list[Outcome]]:
-        """List what failed, together where the same call is at fault."""
+        """List what failed, together where the same call is at fault or the same is wrong."""
         same: dict[tuple[str, str], list[Outcome]] = {}
         for outcome in self.of(FAILED):
-            key = (outcome.call, _kind(outcome)) if outcome.call else (outcome.id, "")
+            key = (outcome.call, _kind(outcome)) if outcome.call else ("", _cause(outcome))
             same.setdefault(key, []).append(outcome)
         return list(same.values())
 
@@ -104,8 +111,13 @@ class BackendReport:
             lacks = outcome.id.partition("/")[2]
             parts.append(_wrapped(f"lacking, but not needed: arrays that {lacks}. {outcome.text}"))
         parts += [_fault(outcomes) for outcomes in self.faults()]
-        failed, passed = len(self.of(FAILED)), len(self.of(PASSED))
-        parts.append(f"{passed} checks passed, {failed} failed")
+        for status, head in ((NOT_RUN, "not run"), (PASSED, "passed, but")):
+            texts = Counter(_cause(outcome) for outcome in self.of(status) if outcome.text)
+            parts += [_wrapped(f"{head} ({n} checks): {text}") for text, n in texts.items()]
+        failed, passed, left = (len(self.of(status)) for status in (FAILED, PASSED, NOT_RUN))
+        parts.append(
+            f"{passed} checks passed, {failed} failed" + (f", {left} not run" if left else "")
+        )
         return parts
 
 
@@ -113,6 +125,11 @@ def _kind(outcome: Outcome) -> str:
     """Give what a fault's sentence begins with: which way a call fails, without its numbers."""
     words = outcome.text.removeprefix(outcome.call).split()
     return " ".join(words[:2])
+
+
+def _cause(outcome: Outcome) -> str:
+    """Return what is wrong, in whatever dtype it was met first."""
+    return outcome.text.removeprefix("float32: ").removeprefix("float64: ")
 
 
 def _count(status: str, outcomes: list[Outcome]) -> int:
@@ -128,11 +145,12 @@ def _furthest(outcomes: list[Outcome], dtypes: list[str]) -> list[str]:
 
 
 def _fault(outcomes: list[Outcome]) -> str:
-    first = outcomes[0]
+    first = next((outcome for outcome in outcomes if outcome.reproducer), outcomes[0])
     ids = ", ".join(outcome.id for outcome in outcomes[:3])
     more = f" and {len(outcomes) - 3} more" if len(outcomes) > 3 else ""
     lines = [f"FAILED {ids}{more}", first.text]
-    return "\n".join([*map(_wrapped, lines), textwrap.indent(first.reproducer, "    ")])
+    lines = [*map(_wrapped, lines), textwrap.indent(first.reproducer, "    ")]
+    return "\n".join(line for line in lines if line)
 
 
 def _wrapped(text: str) -> str:

@@ -6,14 +6,12 @@ same way; what is left is written out with its numbers.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from anyprop._typing import Namespace
 from anyprop.backend import to_host
 from anyprop.testing.calls import (
     CONVERSION,
@@ -38,9 +36,11 @@ from anyprop.testing.judging import (
     judge,
     judge_error,
 )
+from anyprop.testing.namespaces import header
 from anyprop.testing.place import Place
 
 _NAMES = "xyzuvw"
+_READ = "np.asarray({0})"
 
 
 def repeated(call: Call, place: Place) -> Fault | None:
@@ -108,7 +108,15 @@ def _rounded(host: Any, *, digits: int) -> Any:
     return np.asarray([float(f"{v:.{digits}g}") for v in host.flat], host.dtype).reshape(host.shape)
 
 
-def write(call: Call, fault: Fault, place: Place) -> str:
+def written(call: Call, fault: Fault, place: Place) -> list[str]:
+    """Write a call as the programs that may show what is wrong, the likeliest first."""
+    if fault.kind != UNREADABLE:
+        return [write(call, fault, place)]
+    # What a lazy library cannot compute at all, and what it cannot hand to NumPy.
+    return [write(call, fault, place, read=read) for read in ("bool(xp.all({0} == {0}))", _READ)]
+
+
+def write(call: Call, fault: Fault, place: Place, read: str = _READ) -> str:
     """Write a call and what it should give as a program.
 
     Parameters
@@ -119,11 +127,14 @@ def write(call: Call, fault: Fault, place: Place) -> str:
         What is wrong.
     place : Place
         Where it fails.
+    read : str
+        How an array is read, for UNREADABLE.
 
     Returns
     -------
     str
-        Lines that raise when they are run, on the namespace at fault.
+        Lines whose last one raises when they are run on the namespace at fault, if the call alone is
+        what fails.
     """
     lines = header(place.xp)
     if fault.kind == MISSING:
@@ -133,7 +144,7 @@ def write(call: Call, fault: Fault, place: Place) -> str:
         lines = ["import jax", 'jax.config.update("jax_enable_x64", True)', *lines]
     device = ""
     if place.device is not None:
-        lines.append(f"device = {_device(place)}")
+        lines.append(f"device = {device_source(place)}")
         device = ", device=device"
     names = iter(_NAMES)
     arrays: list[str] = []
@@ -162,21 +173,13 @@ def write(call: Call, fault: Fault, place: Place) -> str:
         lines += [expression, *_wrong(fault, written)]
     elif fault.kind == UNREADABLE:
         result = next(names)
-        lines += [f"{result} = {expression}", f"bool(xp.all({result} == {result}))  # {fault.text}"]
+        lines += [f"{result} = {expression}", f"{read.format(result)}  # {fault.text}"]
     else:
         result = next(names)
         lines += [f"{result} = {expression}", *_wrong(fault, result)]
-    if any("np." in line for line in lines):
+    if any("np." in line.partition("#")[0] for line in lines):
         lines.insert(0, "import numpy as np")
     return "\n".join(lines)
-
-
-def header(xp: Namespace) -> list[str]:
-    """Write the imports: NumPy and the namespace, if it is a module that can be imported."""
-    name = getattr(xp, "__name__", "")
-    if name in sys.modules:
-        return [f"import {name} as xp"]
-    return [f"# xp is {name or repr(xp)}"]
 
 
 class _Source(str):
@@ -188,8 +191,7 @@ class _Source(str):
 
 def _expression(call: Call, args: Any, kwargs: Any) -> str:
     if call.form == FUNCTION:
-        given = {key: value for key, value in kwargs.items() if value != "None"}
-        inside = [repr(a) for a in args] + [f"{key}={value!r}" for key, value in given.items()]
+        inside = [repr(a) for a in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
         return f"xp.{call.name}({', '.join(inside)})"
     if call.form == CONVERSION:
         return f"{call.name}({args[0]})"
@@ -253,7 +255,8 @@ def _numbers(host: Any) -> str:
     return str(host[()])
 
 
-def _device(place: Place) -> str:
+def device_source(place: Place) -> str:
+    """Write the device of a place."""
     info = getattr(place.xp, "__array_namespace_info__", None)
     listed = list(info().devices()) if info is not None else []
     if place.device in listed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from anyprop._checks import said
 from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, name_of, namespace
 from anyprop.testing.calls import Call
@@ -15,11 +17,11 @@ from anyprop.testing.checks import Check, Results
 from anyprop.testing.judging import NUMPY, Fault, Verdict
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.place import Place
-from anyprop.testing.reproducer import header, smallest, write
-from anyprop.testing.snippets import Snippet
+from anyprop.testing.programs import run_program, shown, whole_program
+from anyprop.testing.snippets import READ_BY_NUMPY, Snippet
 from anyprop.testing.ulps import distances, largest
 
-PASSED, FAILED, LACKING = "passed", "failed", "lacking"
+PASSED, FAILED, LACKING, NOT_RUN = "passed", "failed", "lacking", "not run"
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,12 @@ class Outcome:
         For each dtype, the largest distance from NumPy's results, in units in the last place of the
         largest number of the array, or of 1 where that is larger.
     text : str
-        What is wrong, in a sentence; empty if nothing is.
+        What is wrong, or why it was not run, in a sentence; empty if nothing is.
     call : str
         The function or operator that is wrong; empty if no single one is.
     reproducer : str
-        Lines of Python that show it.
+        Lines of Python that raise for this reason, as they did when they were run; empty if nothing
+        fails on its own.
     """
 
     id: str
@@ -57,15 +60,28 @@ Furthest = dict[str, dict[str, float]]
 
 def run_snippet(snippet: Snippet, place: Place) -> Outcome:
     """Run a check that is its own reproducer."""
-    program = "\n".join(["import numpy as np", *header(place.xp), snippet.code.strip()])
+    program = snippet.program(place.xp)
+    error, line = run_program(program, place)
+    if error is None:
+        return Outcome(snippet.id, PASSED)
+    text = said(error)
+    if snippet.name == READ_BY_NUMPY and _reads(place):
+        return Outcome(snippet.id, PASSED)
+    if snippet.name == READ_BY_NUMPY:
+        if isinstance(error, AssertionError):
+            text = f"arrays cannot be read by NumPy ({error})"
+        elif "np.asarray(x)" in program.splitlines()[line - 1]:
+            text = f"arrays cannot be read by NumPy (np.asarray raises {text})"
+    status = FAILED if snippet.needed or isinstance(error, AssertionError) else LACKING
+    return Outcome(snippet.id, status, {}, f"{text}.", "", program)
+
+
+def _reads(place: Place) -> bool:
+    """Return whether arrays are read in another way than by `np.asarray`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exec(snippet.code, {"xp": place.xp, "np": np})
-    except Exception as error:
-        status = FAILED if snippet.needed or isinstance(error, AssertionError) else LACKING
-        return Outcome(snippet.id, status, {}, _said(error), "", program)
-    return Outcome(snippet.id, PASSED)
+        return bool(place.to_numpy(place.asarray([1.0, 2.0], "float32")).tolist() == [1.0, 2.0])
+    except Exception:
+        return False
 
 
 def run_check(check: Check, place: Place, dtypes: list[str], furthest: Furthest) -> Outcome:
@@ -88,41 +104,84 @@ def run_check(check: Check, place: Place, dtypes: list[str], furthest: Furthest)
         If a call is at fault, that call and its reproducer.
     """
     ulps: dict[str, float] = {}
-    wrong, fault = "", None
+    unwatched = ""
     for dtype in dtypes:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            try:
-                results = check.run(place, dtype)
-                ulps[dtype] = _compare(check, results, check.run(NUMPY, dtype), place, dtype)
-            except Exception as error:
-                wrong = f"{dtype}: {_said(error)}"
-            if check.observable and (check.watched or wrong):
-                try:
-                    fault = _watch(check, place, dtype, furthest)
-                except Exception as error:
-                    wrong = (
-                        wrong or f"{dtype}: it fails while its calls are watched: {_said(error)}"
-                    )
-        if wrong or fault is not None:
-            break
-    if fault is not None:
-        call, least = smallest(*fault, place)
-        return Outcome(check.id, FAILED, ulps, least.text, call.label, write(call, least, place))
-    if wrong:
-        program = "\n".join(
-            [
-                "import anyprop as ap",
-                *header(place.xp),
-                f"print(ap.check_backend(xp, only={check.id!r}))",
-            ]
-        )
-        return Outcome(check.id, FAILED, ulps, wrong, "", program)
-    return Outcome(check.id, PASSED, ulps)
+        wrong, fault, unwatched = _run(check, place, dtype, ulps, furthest)
+        if fault is not None:
+            call, _ = fault
+            found, program = shown(*fault, place)
+            text = found.text
+            if not program:
+                program = _whole(check, place, dtype)
+                text += (
+                    f" This call alone does not fail{', but its check does' if program else ''}."
+                )
+            return Outcome(check.id, FAILED, ulps, text, call.label, program)
+        if wrong:
+            program = _whole(check, place, dtype)
+            text = wrong if program else f"{wrong} When it was run again, it did not fail."
+            return Outcome(check.id, FAILED, ulps, text, "", program)
+    return Outcome(check.id, PASSED, ulps, unwatched)
 
 
-def _watch(check: Check, place: Place, dtype: str, furthest: Furthest) -> tuple[Call, Fault] | None:
-    """Run a check while each call is judged; give the first that is wrong."""
+def _run(
+    check: Check, place: Place, dtype: str, ulps: dict[str, float], furthest: Furthest
+) -> tuple[str, tuple[Call, Fault] | None, str]:
+    """Run a check in one dtype; return what is wrong, the call at fault, and why none was judged."""
+    wrong = _compared(check, place, dtype, ulps)
+    if check.observable and (check.watched or wrong):
+        try:
+            return wrong, watch(check, place, dtype, furthest), ""
+        except Exception as error:  # no call is wrong: it is not the library that fails
+            return wrong, None, f"its calls could not be watched: {dtype}: {said(error)}."
+    return wrong, None, ""
+
+
+def _compared(check: Check, place: Place, dtype: str, ulps: dict[str, float]) -> str:
+    """Run a check beside NumPy and say what is wrong with its results; empty if nothing is."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            results = check.run(place, dtype)
+            ulps[dtype] = _compare(check, results, check.run(NUMPY, dtype), place, dtype)
+        except Exception as error:
+            return f"{dtype}: {said(error)}."
+    return ""
+
+
+def _whole(check: Check, place: Place, dtype: str) -> str:
+    """Write a whole check as a program that fails; empty if it does not fail again."""
+    wrong, fault, _ = _run(check, place, dtype, {}, {})
+    return whole_program(check.id, place) if wrong or fault is not None else ""
+
+
+def watch(
+    check: Check,
+    place: Place,
+    dtype: str,
+    furthest: Furthest,
+    begin: Callable[[Call], None] = lambda call: None,
+) -> tuple[Call, Fault] | None:
+    """Run a check while each call is judged.
+
+    Parameters
+    ----------
+    check : Check
+        What to run.
+    place : Place
+        Where.
+    dtype : str
+        In which dtype.
+    furthest : dict of str to dict
+        Function or operator -> dtype -> largest distance; brought up to date.
+    begin : callable
+        Is given each call before it is made.
+
+    Returns
+    -------
+    (Call, Fault) or None
+        The first call that is wrong.
+    """
     wrong: list[tuple[Call, Fault]] = []
 
     def tell(call: Call, verdict: Verdict) -> None:
@@ -132,11 +191,13 @@ def _watch(check: Check, place: Place, dtype: str, furthest: Furthest) -> tuple[
         if verdict.fault is not None:
             wrong.append((call, verdict.fault))
 
-    try:
-        check.run(Place(ObservedNamespace(place, tell), place.device), dtype)
-    except Exception:
-        if not wrong:
-            raise
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            check.run(Place(ObservedNamespace(place, tell, begin), place.device), dtype)
+        except Exception:
+            if not wrong:
+                raise
     return wrong[0] if wrong else None
 
 
@@ -174,8 +235,3 @@ def _check_place(name: str, result: Array, place: Place) -> None:
         raise WrongResultError(f"{name} belongs to {name_of(found)}, expected {place.name}.")
     if place.device is not None and device_of(result) != place.device:
         raise WrongResultError(f"{name} is on {device_of(result)}, expected {place.device}.")
-
-
-def _said(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:160]}".rstrip(": ")

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anyprop._typing import Namespace
+from anyprop.testing.namespaces import header
+
 
 @dataclass(frozen=True)
 class Snippet:
@@ -21,11 +24,14 @@ class Snippet:
         Lines that raise where it fails.
     needed : bool
         Whether training needs it; JAX's arrays cannot be assigned to, for one.
+    fundamental : bool
+        Whether everything needs it, so that nothing else has to be tried where it fails.
     """
 
     name: str
     code: str
     needed: bool = True
+    fundamental: bool = False
 
     group = "arrays"
 
@@ -34,23 +40,41 @@ class Snippet:
         """The group and the name, as `--only` takes them."""
         return f"{self.group}/{self.name}"
 
+    def program(self, xp: Namespace) -> str:
+        """Write it as a program."""
+        return "\n".join(["import numpy as np", *header(xp), self.code.strip()])
+
+
+READ_BY_NUMPY = "can be read by NumPy"
 
 SNIPPETS = [
+    Snippet(
+        "come from NumPy",
+        """
+x = xp.asarray(np.asarray([[1.0, 2.0]], dtype=np.float32), device=None)
+assert tuple(x.shape) == (1, 2), x.shape
+assert x.dtype == xp.float32, x.dtype
+""",
+        fundamental=True,
+    ),
     Snippet(
         "know their namespace",
         """
 from array_api_compat import array_namespace
-x = xp.asarray([1.0, 2.0], dtype=xp.float32)
-assert array_namespace(x) is xp, array_namespace(x)
+x = xp.asarray(np.asarray([1.0, 2.0], dtype=np.float32))
+assert array_namespace(x) is xp, f"the array belongs to {array_namespace(x).__name__}"
 """,
+        fundamental=True,
     ),
     Snippet(
-        "come from NumPy",
+        READ_BY_NUMPY,
         """
-x = xp.asarray(np.asarray([[1.0, 2.0]], dtype=np.float32))
-assert tuple(x.shape) == (1, 2), x.shape
-assert x.dtype == xp.float32, x.dtype
+x = xp.asarray(np.asarray([1.0, 2.0], dtype=np.float32))
+y = np.asarray(x)
+assert y.dtype == np.float32, f"np.asarray gives {y.dtype}"
+assert y.tolist() == [1.0, 2.0], f"np.asarray gives {y}"
 """,
+        fundamental=True,
     ),
     Snippet(
         "are read as numbers",

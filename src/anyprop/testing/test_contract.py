@@ -10,10 +10,8 @@ import os
 from functools import cache
 from typing import Any
 
-from anyprop.testing.check import choose, missing_dtypes, run
+from anyprop.testing.check import Here, choose, outcomes_of
 from anyprop.testing.checks import Check
-from anyprop.testing.namespaces import namespace_named
-from anyprop.testing.place import Place
 from anyprop.testing.running import FAILED
 from anyprop.testing.snippets import Snippet
 
@@ -24,16 +22,13 @@ def pytest_generate_tests(metafunc: Any) -> None:
 
 
 @cache
-def _place() -> Place:
+def _library() -> Here:
     name = os.environ.get("ANYPROP_BACKEND") or "numpy"
-    return Place(namespace_named(name), os.environ.get("ANYPROP_DEVICE") or None)
+    return Here(name, os.environ.get("ANYPROP_DEVICE") or None)
 
 
 def test_contract(check: Check | Snippet) -> None:
     """Run a check; a failure shows the reproducer."""
-    place = _place()
-    missing = missing_dtypes(place)
-    dtypes = [dtype for dtype in ("float32", "float64") if dtype not in missing]
-    outcome = run(check, place, dtypes, {})
+    outcome, *_ = outcomes_of([check], _library(), lambda name: None)
     if outcome.status == FAILED:
         raise AssertionError(f"{outcome.text}\n\n{outcome.reproducer}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from anyprop import _tree
 from anyprop._typing import Array, Shape
-from anyprop.backend import device_of, from_host, namespace
+from anyprop.backend import device_of, from_host, name_of, namespace
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.parameters import Parameters
@@ -55,6 +55,9 @@ class Inputs:
     ) -> None:
         self.data = {"x": x, "t": t, "sample_weight": sample_weight}
         self._net, self._seed, self._reuse, self._parts = net, seed, reuse, parts
+        # JAX has no wider whole numbers without its 64-bit mode, and would look at each whether it fits.
+        narrow = name_of(namespace(x)) == "jax" and x.shape[0] < 1 << 31
+        self._index = np.dtype("int32" if narrow else "int64")
         self.noisy = self._noise((1, *x.shape[1:]), 0, 0) is not None
         self._buffers: dict[tuple[str, int, int], Array] = {}
 
@@ -68,7 +71,7 @@ class Inputs:
         return {"parts": [self._part(i, rows[p], _of_rows(p, noise), params) for i, p in cuts]}
 
     def checked(self, rows: Any) -> Any:
-        """Give the row indices of a batch as NumPy's int64; raise ValueError if they are none."""
+        """Give the row indices of a batch in NumPy; raise ValueError if they are none."""
         rows, n = np.asarray(rows), self.data["x"].shape[0]
         if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
             raise ValueError(
@@ -78,7 +81,7 @@ class Inputs:
         # JAX would not complain, but make up the missing rows.
         if rows.min() < 0 or rows.max() >= n:
             raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
-        return rows.astype(np.int64, copy=False)
+        return rows.astype(self._index, copy=False)
 
     def _noise(self, shape: Shape, epoch: int, k: int) -> Any:
         return self._net.noise(stream(self._seed, epoch, k), shape)

@@ -12,9 +12,11 @@ Ctrl-C waits for its end, so it always finds whole parameters.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,8 +53,10 @@ class Loop:
         The processes that train together.
     states : mapping, optional
         What the callbacks of a resumed run knew.
-    bar, signals
-        The progress bar, and the signals that wait for the end of a step; both open.
+    open_bar : callable
+        Opens the progress bar.
+    signals : HeldSignals
+        The signals that wait for the end of a step; open.
     """
 
     run: Run
@@ -64,7 +68,7 @@ class Loop:
     report_every: int
     ranks: Ranks
     states: Mapping[str, Any] | None
-    bar: Any
+    open_bar: Callable[[], Any]
     signals: HeldSignals
 
     def __post_init__(self) -> None:
@@ -74,7 +78,24 @@ class Loop:
         self._settles = self.ranks.any(bool(self._settling))
 
     def go(self) -> bool:
-        """Train, and let the callbacks finish; tell whether a signal ended it."""
+        """Train; return whether a signal ended it. An error carries what was trained until then."""
+        with contextlib.ExitStack() as opened:
+            try:
+                with self.ranks.agreeing():
+                    self._bar = self.open_bar()
+                    opened.callback(_quietly, self._bar.close)
+                    opened.callback(self.run.close)
+                interrupted = self._go()
+                with self.ranks.agreeing():
+                    self._bar.close()
+                    self.run.close()
+            except Exception as error:
+                self.run.hand_over(error)
+                raise
+        return interrupted
+
+    def _go(self) -> bool:
+        """Train, and call the callbacks a last time; return whether a signal ended it."""
         run, interrupted = self.run, False
         try:
             self.train()
@@ -137,7 +158,7 @@ class Loop:
         """Do the batches that are left; give the sizes of all, and whether the epoch is whole."""
         run, done, sizes, whole = self.run, self.run.batch, [], True
         waiting: list[Any] = []
-        for k, rows in enumerate(self.draw(run.epoch)):
+        for k, rows in enumerate(self._drawn()):
             if k >= done:
                 if waiting and np.size(rows) != np.size(waiting[0]):
                     self._take(waiting)
@@ -159,6 +180,36 @@ class Loop:
             )
         return sizes, whole
 
+    def _drawn(self) -> Iterable[Any]:
+        """Draw the batches of the present epoch; several ranks agree on each before they take it."""
+        if not self.ranks.several:
+            return self.draw(self.run.epoch)
+        return self._drawn_by_all()
+
+    def _drawn_by_all(self) -> Iterator[Any]:
+        run = self.run
+        batches: Iterator[Any] | None = None
+
+        def draw() -> tuple[Any, bytes]:
+            nonlocal batches
+            if batches is None:
+                batches = iter(self.draw(run.epoch))
+            rows = next(batches, None)
+            if rows is None or run.stopped or self._complete:
+                return rows, str(rows is None).encode()
+            lr = run.optimizer.learning_rate(run.state)
+            told = repr(lr).encode() if isinstance(lr, float) else b""
+            return rows, self.steps.inputs.checked(rows).tobytes() + told
+
+        while True:
+            rows, came = self.ranks.alike(draw, self.signals.came)
+            if came:  # to one of them, and all stop after the same step
+                self.signals.release()  # which raises where it came to
+                raise KeyboardInterrupt
+            if rows is None:
+                return
+            yield rows
+
     def _take(self, batches: list[Any]) -> None:
         """Do a step with each of the batches, and empty the list."""
         run = self.run
@@ -166,7 +217,8 @@ class Loop:
         with np.errstate(all="ignore"):  # what overflows is found when losses are read
             self.steps.take(run, batches)
         batches.clear()
-        self._release()
+        if not self.ranks.several:
+            self.signals.release()
         if run.step % self.report_every == 0:
             self._report()
         self._settle()
@@ -189,14 +241,19 @@ class Loop:
         losses = self.run.history.losses[self._reported :]
         if losses:
             self._reported = self.run.step
-            self.bar.set_postfix(loss=f"{sum(losses) / len(losses):.4g}", refresh=False)
-            self.bar.update(len(losses))
-            self._call("on_report")
+            self._call(
+                "on_report", before=partial(self._bar.show, len(losses), sum(losses) / len(losses))
+            )
 
     def _settle(self, *, ending: bool = False) -> None:
         """Show the run, which can be resumed from here, to those who want to see it."""
+
+        def call() -> None:
+            for callback in self._settling:
+                callback.on_settled(self.run, ending=ending)
+
         if self._settles:
-            self.ranks.call(self._settling, "on_settled", self.run, ending=ending)
+            self.ranks.call(call, self.run)
 
     def _release(self) -> None:
         """Let a signal take effect that came since `hold`."""
@@ -206,5 +263,17 @@ class Loop:
             self.signals.release()  # which raises where it came to
             raise KeyboardInterrupt
 
-    def _call(self, event: str) -> None:
-        self.ranks.call(self.run.callbacks, event, self.run)
+    def _call(self, event: str, before: Callable[[], object] | None = None) -> None:
+        def call() -> None:
+            if before is not None:
+                before()
+            for callback in self.run.callbacks:
+                getattr(callback, event)(self.run)
+
+        self.ranks.call(call, self.run)
+
+
+def _quietly(close: Callable[[], object]) -> None:
+    """Close something after an error, which is the one to be told."""
+    with contextlib.suppress(Exception):
+        close()

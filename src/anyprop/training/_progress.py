@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import time
 from typing import Any
 
 
-@contextlib.contextmanager
-def progress_bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
+def progress_bar(total: int | None, done: int, *, shown: bool) -> Any:
     """Open a progress bar, or something that shows nothing in its place.
 
     Parameters
@@ -19,19 +17,41 @@ def progress_bar(total: int | None, done: int, *, shown: bool) -> Iterator[Any]:
         Steps done before.
     shown : bool
         Whether there is a bar.
-    """
-    if not shown:
-        yield _NoBar()
-        return
-    from tqdm.auto import tqdm
 
-    with tqdm(total=total, initial=done, unit="step") as bar:
-        yield bar
+    Returns
+    -------
+    object
+        With `show` and `close`, which may be called twice.
+    """
+    return _Bar(total, done) if shown else _NoBar()
+
+
+class _Bar:
+    """A bar that is drawn with the first steps: what `on_start` prints has a line of its own."""
+
+    def __init__(self, total: int | None, done: int) -> None:
+        self._total, self._done = total, done
+        self._began = time.time()
+        self._bar: Any = None
+
+    def show(self, steps: int, loss: float) -> None:
+        """Move on by some steps, whose mean loss is `loss`."""
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self._total, initial=self._done, unit="step")
+            self._bar.start_t = self._bar.last_print_t = self._began
+        self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        self._bar.update(steps)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 class _NoBar:
-    def set_postfix(self, **values: object) -> None:
+    def show(self, steps: int, loss: float) -> None:
         pass
 
-    def update(self, steps: int) -> None:
+    def close(self) -> None:
         pass

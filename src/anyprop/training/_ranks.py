@@ -1,26 +1,34 @@
 """What `fit` does beside training when there are several ranks.
 
 They start from the same arguments, parameters and state; they stop at the same step; rank 0 alone calls
-the callbacks, and what these change reaches all; and where one rank's rows spoil the loss, its number is
-told. With one rank nothing of this costs anything.
+the callbacks, and what these change reaches all; what fails on one rank between two steps ends all; and
+where one rank's rows spoil the loss, its number is told. With one rank nothing of this costs anything.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.backend import to_host
 from anyprop.checkpoint import Checkpoint
-from anyprop.distributed.communicator import Communicator, any_rank, share
+from anyprop.distributed.communicator import (
+    Communicator,
+    agreeing,
+    any_rank,
+    end_together,
+    share,
+)
 from anyprop.distributed.data_parallel import broadcast_parameters
 from anyprop.parameters import Parameters
 from anyprop.training._host import read_number
-from anyprop.training.callbacks.base import Callback
 from anyprop.training.run import Run, TrainingDivergedError
 
 
@@ -39,8 +47,14 @@ class Ranks:
         self._seen: list[Array] = []
         self._seen_from = 0
 
-    def check_same(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError on all ranks if they were given different `settings`."""
+    def agreeing(self, *, refusing: bool = False) -> AbstractContextManager[None]:
+        """Raise on all ranks what is raised within on at least one of them."""
+        return agreeing(self.communicator, refusing=refusing)
+
+    def check_same(self, function: str, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError on all ranks if they called `function` with different `settings`."""
+        if not self.several:
+            return
         # Without the addresses of objects, which differ from process to process.
         told = {name: re.sub(r" at 0x[0-9a-f]+", "", repr(v)) for name, v in settings.items()}
         gathered = self.communicator.gather(told)
@@ -51,8 +65,8 @@ class Ranks:
         names = [name for name, bad in zip(settings, differs, strict=True) if bad]
         if names:
             raise ValueError(
-                f"the ranks were given different {', '.join(names)}; all must call fit alike, and "
-                "each takes its own rows."
+                f"the ranks were given different {', '.join(names)}; all must call {function} "
+                "alike, and each takes its own rows."
             )
 
     def read(self, load: Callable[[], Checkpoint], params: Parameters) -> Checkpoint:
@@ -76,28 +90,69 @@ class Ranks:
         step, history, run = told
         return Checkpoint(None, params, step=step, history=history, run=run)
 
-    def call(self, callbacks: Sequence[Callback], event: str, run: Run, **options: Any) -> None:
-        """Call a method of all callbacks on rank 0, and give what it did to the run to the others."""
+    def call(self, work: Callable[[], object], run: Run) -> None:
+        """Do what rank 0 does beside training; what that does to the run holds for the others too."""
         if not self.several:
-            for callback in callbacks:
-                getattr(callback, event)(run, **options)
+            work()
             return
         params, state, diverged = run.params, run.state, False
+        failure: Exception | None = None
         if self.communicator.rank == 0:
             try:
-                for callback in callbacks:
-                    getattr(callback, event)(run, **options)
-            except TrainingDivergedError:  # a checkpoint has read the losses
-                diverged = True
+                work()
+            except Exception as error:  # whatever it is, the others wait for it
+                # A checkpoint has read the losses, say.
+                diverged = getattr(error, "history", None) is run.history
+                failure = None if diverged else error
         changed = params is not run.params or state is not run.state
-        flags = np.asarray([run.stopped, changed, diverged], dtype="float64")
-        stopped, changed, diverged = self.communicator.broadcast(flags).astype(bool).tolist()
+        flags = np.asarray([run.stopped, changed, diverged, failure is not None], dtype="float64")
+        stopped, changed, diverged, failed = (
+            self.communicator.broadcast(flags).astype(bool).tolist()
+        )
+        if failed:
+            end_together(self.communicator, failure)
         if diverged:
             self.read_losses(run)
         if stopped:
             run.stop()
         if changed:
             run.params, run.state = broadcast_parameters(run.params, run.state, self.communicator)
+
+    def alike(self, work: Callable[[], tuple[Any, bytes]], flag: bool) -> tuple[Any, bool]:
+        """Do on every rank what must come out the same, as their next step depends on it.
+
+        Parameters
+        ----------
+        work : callable
+            Returns a value, and bytes that are the same where the values are.
+        flag : bool
+            Something else that one rank may have to tell the others.
+
+        Returns
+        -------
+        value, flag
+            This rank's value, and whether any rank's flag is true.
+        """
+        value: Any = None
+        error: Exception | None = None
+        told = b""
+        try:
+            value, told = work()
+        except Exception as raised:  # whatever it is, the others would wait for this rank
+            error = raised
+        number = zlib.crc32(told) >> 12  # 20 bits, whose squares add up exactly
+        sent = [error is not None, flag, number, number**2]
+        failed, flags, total, squares = self.communicator.all_reduce(
+            np.asarray(sent, dtype="float64")
+        ).tolist()
+        if failed:
+            end_together(self.communicator, error)
+        if self.communicator.size * squares != total**2:  # equal for equal numbers only
+            raise ValueError(
+                "the ranks drew different batches or learning rates; both must follow from the "
+                "arguments of the function alone, so seed what is random by the epoch or the step."
+            )
+        return value, flags > 0
 
     def any(self, flag: bool) -> bool:
         """Tell every rank whether `flag` is true on at least one."""
@@ -130,3 +185,10 @@ class Ranks:
             if len(ranks) == 1
             else (f" It came from the rows of ranks {named}.")
         )
+
+
+def ends(array: Array) -> tuple[int, ...]:
+    """Return numbers that are the same for arrays with the same first and last rows."""
+    return tuple(
+        zlib.crc32(to_host(array[r, ...]).tobytes()) for r in (slice(0, 1), slice(-1, None))
+    )

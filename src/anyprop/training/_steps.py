@@ -25,12 +25,12 @@ class OneByOne:
     at_once = 1
 
     def __init__(self, step: Callable[..., Any], inputs: Inputs) -> None:
-        self._step, self._inputs = step, inputs
+        self._step, self.inputs = step, inputs
 
     def take(self, run: Run, batches: Sequence[Any]) -> None:
         """Do a step with each batch of rows."""
         for rows in batches:
-            batch = self._inputs.of(rows, run.params, run.epoch, run.batch)
+            batch = self.inputs.of(rows, run.params, run.epoch, run.batch)
             run.advance(self._step, batch)
 
 
@@ -40,7 +40,8 @@ class ManyAtOnce:
     Parameters
     ----------
     loop : callable
-        ``(params, state, data, batches) -> (params, state, values)``; a `JittedLoop` or `GraphLoop`.
+        ``(params, state, data, batches) -> (params, state, values)``; a `JittedLoop` or `GraphLoop`. The
+        values are a list of floats, or an array of shape (K,).
     most : int >= 1
         How many batches `loop` takes at most.
     inputs : Inputs
@@ -55,7 +56,7 @@ class ManyAtOnce:
     def __init__(
         self, loop: Callable[..., Any], most: int, inputs: Inputs, instead: OneByOne
     ) -> None:
-        self._loop, self._most, self._inputs, self._instead = loop, most, inputs, instead
+        self._loop, self._most, self.inputs, self._instead = loop, most, inputs, instead
         self._fails = False
         self.at_once = 1
 
@@ -64,10 +65,10 @@ class ManyAtOnce:
         if self._fails:
             self._instead.take(run, batches)
             return
-        rows = [self._inputs.checked(batch) for batch in batches]
+        rows = [self.inputs.checked(batch) for batch in batches]
         began = time.perf_counter()
         try:
-            run.advance_by(self._loop, self._inputs.data, rows)
+            run.advance_by(self._loop, self.inputs.data, rows)
         except TraceError:
             self._fails, self.at_once = True, 1
             self._instead.take(run, batches)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from anyprop._checks import count
+from anyprop._checks import count, flag, whole
 
 Batches: TypeAlias = Callable[[int, int, int], Iterable[Any]]
 """``batches(n, batch_size, epoch)`` gives the row indices of each batch of an epoch, 0 the first."""
@@ -56,7 +56,9 @@ def batch_indices(
     [[0, 1], [2, 3], [4]]
     """
     n, batch_size = count("batch_indices", "n", n), count("batch_indices", "batch_size", batch_size)
-    rng = stream(seed, epoch)
+    shuffle = flag("batch_indices", "shuffle", shuffle)
+    replacement = flag("batch_indices", "replacement", replacement)
+    rng = stream(whole("seed", seed), whole("epoch", epoch))
     starts = range(0, n, batch_size)
     if replacement:
         return (rng.integers(n, size=batch_size) for _ in starts)

@@ -3,8 +3,9 @@
     loss     = sum_i W_i value_i / sum_i W_i        batch i has the total weight W_i
     accuracy = (rows predicted right) / N
 
-so the results do not depend on the batches, which only bound the memory. The network computes as it
-does after training: no dropout, and running statistics instead of a batch's own.
+so the results do not depend on the batches, which only bound the memory. Rows are counted in whole
+numbers, and sums over batches are taken on the host, in float64. The network computes as it does after
+training: no dropout, and running statistics instead of a batch's own.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anyprop._checks import count, is_scalar_array
+from anyprop._checks import count
+from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, create, dtype_name
-from anyprop.distributed.communicator import Communicator
-from anyprop.distributed.serial import SerialCommunicator
+from anyprop.backend import check_same_place, dtype_name, on_device_of
+from anyprop.description import settings_of
+from anyprop.distributed.communicator import Communicator, agreeing
+from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
@@ -25,6 +28,7 @@ from anyprop.network import check_params
 from anyprop.parameters import Parameters
 from anyprop.training._data import check_data
 from anyprop.training._host import read
+from anyprop.training._ranks import Ranks, ends
 
 
 class Evaluation(NamedTuple):
@@ -71,15 +75,18 @@ def evaluate(
     Returns
     -------
     Evaluation
-        ``(loss, accuracy)``, read from the device once.
+        ``(loss, accuracy)``, read from the device once, at the end.
 
     Raises
     ------
     TypeError
         Arrays of different namespaces, devices or floating dtypes, or `params` is something else.
     ValueError
-        The parameters are not those of the network, there are no examples, or shapes or targets do not
-        fit.
+        The parameters are not those of the network, there are no examples or none of them has a
+        weight, x or t holds a NaN or an infinity, or shapes or targets do not fit. What one rank
+        refuses all refuse, also where they were given different arguments.
+    RuntimeError
+        Another rank failed; the message names it and its error.
 
     Examples
     --------
@@ -90,10 +97,17 @@ def evaluate(
     >>> evaluate(net, params, (x, t), loss=ap.SoftmaxCrossEntropy()).accuracy
     0.5
     """
-    check_params(net, params)
-    x, t = check_data("data", data, net, params, loss)
-    batch_size = count("evaluate", "batch_size", batch_size)
-    return measured(net, params, x, t, loss, batch_size, communicator or SerialCommunicator())
+    communicator = chosen(communicator)
+    ranks = Ranks(communicator)
+    with on_device_of(getattr(params, "flat", None)):
+        with ranks.agreeing(refusing=True):
+            check_params(net, params)
+            x, t = check_data("data", data, net, params, loss)
+            batch_size = count("evaluate", "batch_size", batch_size)
+        if ranks.several:
+            given = {"layout": params.layout, "loss": settings_of(loss), "examples": x.shape[0]}
+            ranks.check_same("evaluate", given | {"rows at the ends of data": (ends(x), ends(t))})
+        return measured(net, params, x, t, loss, batch_size, communicator)
 
 
 def measured(
@@ -106,6 +120,22 @@ def measured(
     communicator: Communicator,
 ) -> Evaluation:
     """Compute `evaluate` on examples that were checked before."""
+    with agreeing(communicator):
+        sums = _sums(net, params, x, t, loss, batch_size, communicator)
+    weighted, total, hits, known = communicator.all_reduce(sums).tolist()
+    return Evaluation(weighted / (total or 1.0), hits / x.shape[0] if known else None)
+
+
+def _sums(
+    net: Layer,
+    params: Parameters,
+    x: Array,
+    t: Array,
+    loss: Loss,
+    batch_size: int,
+    communicator: Communicator,
+) -> Any:
+    """Add up weighted losses, weights and hits over this rank's rows; the last: are there hits."""
     xp = params.xp
     values, totals, right = [], [], []
     n = x.shape[0]
@@ -113,22 +143,17 @@ def measured(
     for rows in _slices(mine.start, mine.stop, batch_size):
         y, t_rows = net.forward(params, x[rows, ...])[0], t[rows, ...]
         value = loss.forward(y, t_rows)[0]
-        total = loss.total_weight(t_rows, dtype=value.dtype)
+        total = loss.total_weight(t_rows, dtype=wide_dtype(xp, value.dtype))
         correct = loss.correct(y, t_rows)
         values.append(value)
-        if not is_scalar_array(total):
-            total = create(xp.full, (), total, like=value, dtype=value.dtype)
         totals.append(total)
         if correct is not None:
-            right.append(xp.sum(xp.astype(correct, value.dtype)))
-    # Sums over many batches are taken on the host, in float64.
+            right.append(xp.sum(xp.astype(correct, xp.int32)))
     numbers = read(values + totals + right)
     k = len(values)
     values, totals, right = numbers[:k], numbers[k : 2 * k], numbers[2 * k :]
     weighted = [v * w for v, w in zip(values, totals, strict=True)]
-    sums = np.asarray([sum(weighted), sum(totals), sum(right)], dtype="float64")
-    weighted_sum, total, hits = communicator.all_reduce(sums).tolist()
-    return Evaluation(weighted_sum / (total or 1.0), hits / n if right else None)
+    return np.asarray([sum(weighted), sum(totals), sum(right), bool(right)], dtype="float64")
 
 
 def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) -> Array:
@@ -141,7 +166,8 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
     params : Parameters
         Its parameters.
     x : array, shape (N, D)
-        Examples, beside the parameters and of their dtype.
+        Examples, beside the parameters and of their dtype. A NaN in a row makes that row's outputs
+        NaN where the network's arithmetic does; `predict` does not look for it.
     batch_size : int >= 1
         Rows in one forward pass.
 
@@ -171,8 +197,11 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
         raise TypeError(
             f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x."
         )
-    ys: list[Any] = [net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)]
-    return ys[0] if len(ys) == 1 else params.xp.concat(ys)
+    with on_device_of(params.flat):
+        ys: list[Any] = [
+            net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)
+        ]
+        return ys[0] if len(ys) == 1 else params.xp.concat(ys)
 
 
 def _slices(start: int, stop: int, size: int) -> list[slice]:

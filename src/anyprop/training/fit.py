@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import signal
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
-from anyprop import _tree
-from anyprop._checks import count
+from anyprop._checks import count, whole
 from anyprop._typing import Array
-from anyprop.backend import name_of, to_host
+from anyprop.backend import name_of, on_device_of
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
-from anyprop.compiled.torch_compiled import check_torch_backend
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.data_parallel import (
     DataParallelStep,
     broadcast_parameters,
     make_data_parallel_step,
 )
-from anyprop.distributed.serial import SerialCommunicator
+from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters
-from anyprop.training._data import check_data, check_finite, check_sample_weight
+from anyprop.training._arguments import (
+    check_batches,
+    check_callbacks,
+    check_compile,
+    check_length,
+    check_progress,
+    check_start,
+    check_state,
+    monitors,
+)
+from anyprop.training._data import check_data
 from anyprop.training._inputs import Inputs
 from anyprop.training._loop import Loop
 from anyprop.training._progress import progress_bar
-from anyprop.training._ranks import Ranks
+from anyprop.training._ranks import Ranks, ends
 from anyprop.training._signals import HeldSignals
 from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.batches import Batches, batch_indices
@@ -70,6 +77,22 @@ class FitResult(NamedTuple):
     interrupted: bool
 
 
+_P = ParamSpec("_P")
+
+
+def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitResult]:
+    """Let a function compute where its argument `params`, the second, lies."""
+
+    @functools.wraps(function)
+    def on_device(*args: _P.args, **kwargs: _P.kwargs) -> FitResult:
+        params: Any = args[1] if len(args) > 1 else kwargs.get("params")
+        with on_device_of(getattr(params, "flat", None)):
+            return function(*args, **kwargs)
+
+    return on_device
+
+
+@_on_device_of_params
 def fit(
     net: Layer,
     params: Parameters,
@@ -142,7 +165,9 @@ def fit(
     resume : str or path, optional
         A checkpoint that `Checkpoints` wrote, or a folder of them, of which the newest is taken. The
         run goes on from there as if it had not ended: the same numbers bit for bit on the same
-        backend, to rounding on another. `epochs` and `steps` count from its beginning.
+        backend, to rounding on another. `epochs` and `steps` count from its beginning. Settings are
+        compared, a learning rate of your own by its values at some steps; of `batches` only whether
+        there are any, since to call it could change what it gives.
     allow_changes : bool
         Whether the resumed run may have other settings than the one that wrote the checkpoint.
     callbacks : sequence of Callback
@@ -180,6 +205,12 @@ def fit(
         which the message names.
     ImportError
         Before any work: `progress` without tqdm.
+    Exception
+        Whatever a callback, a schedule, `batches` or the network raises, as it was raised. Once the
+        training has begun, the error carries `params`, `state` and `history` as
+        TrainingDivergedError does, as far as they are known to be whole. Where a callback, a schedule,
+        `batches`, the validation or the progress bar fails on one rank alone, the others end with a
+        RuntimeError that names the rank and its error.
 
     Examples
     --------
@@ -199,88 +230,85 @@ def fit(
     >>> len(result.history.losses), result.history.epochs[-1].train_loss < 0.2
     (500, True)
     """
-    check_params(net, params)
-    x, t = check_data("data", data, net, params, loss)
-    check_finite("data", x)
-    n = x.shape[0]
-    if sample_weight is not None:
-        check_sample_weight(sample_weight, params, n)
-    if validation is not None:
-        validation = check_data("validation", validation, net, params, loss)
-        check_finite("validation", validation[0])
-    if epochs is not None and steps is not None:
-        raise ValueError("fit takes epochs or steps, not both.")
-    if steps is None:
-        epochs = count("fit", "epochs", 1 if epochs is None else epochs)
-    else:
-        steps = count("fit", "steps", steps)
-    batch_size = count("fit", "batch_size", batch_size)
-    report_every = count("fit", "report_every", report_every)
-    seed = _seed(seed)
-    settings = settings_of_run(
-        net,
-        loss,
-        optimizer,
-        params,
-        callbacks,
-        examples=n,
-        validation=None if validation is None else validation[0].shape[0],
-        weighted=sample_weight is not None,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        seed=seed,
-        own_batches=batches is not None,
-    )
-    communicator = communicator or SerialCommunicator()
+    communicator = chosen(communicator)
     ranks = Ranks(communicator)
+    with ranks.agreeing(refusing=True):
+        check_params(net, params)
+        check_optimizer(optimizer)
+        callbacks = check_callbacks(callbacks)
+        x, t = check_data("data", data, net, params, loss, sample_weight)
+        n = x.shape[0]
+        if validation is not None:
+            validation = check_data("validation", validation, net, params, loss)
+        epochs, steps = check_length(epochs, steps)
+        batch_size = count("fit", "batch_size", batch_size)
+        accumulate = count("fit", "accumulate", accumulate)
+        report_every = count("fit", "report_every", report_every)
+        seed = whole("seed", seed)
+        check_batches(batches)
+        check_start(state, resume, allow_changes)
+        check_progress(progress)
+        check_compile(compile, params, several=ranks.several)
+        state = check_state(optimizer, params, state)
+        settings = settings_of_run(
+            net,
+            loss,
+            optimizer,
+            params,
+            callbacks,
+            examples=n,
+            validation=None if validation is None else validation[0].shape[0],
+            weighted=sample_weight is not None,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            seed=seed,
+            own_batches=batches is not None,
+        )
     if ranks.several:
         place = {"backend": name_of(params.xp), "layout": params.layout}
         length = {"epochs": epochs, "steps": steps, "report_every": report_every}
-        ends = {"rows at the ends of data": (_ends(x), _ends(t))}
+        start = {"resume": resume is not None, "allow_changes": allow_changes}
+        rows = {"rows at the ends of data": (ends(x), ends(t))}
         others = {name: value for name, value in settings.items() if name != "callbacks"}
-        ranks.check_same(place | others | length | ends)
+        ranks.check_same("fit", place | others | length | start | rows)
     found = None
     if resume is not None:
-        if state is not None:
-            raise ValueError("fit takes state or resume, not both.")
         load = partial(load_run, resume, params, settings, allow_changes=allow_changes)
         found = ranks.read(load, params)
-        params, state = found.params, found.state
-    state = _state(optimizer, params, state)
-    if progress and importlib.util.find_spec("tqdm") is None:
-        raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
-    if isinstance(compile, str):
-        check_torch_backend(compile, params.xp)
-        if ranks.several:
-            raise ValueError(f"compile={compile!r} is for one process; leave it out.")
-    elif not isinstance(compile, (bool, np.bool_)):
-        raise TypeError(
-            "fit: compile must be True, False or, for PyTorch arrays, a backend of torch.compile such "
-            f"as 'inductor', not {compile!r}."
-        )
-    eager: Step | DataParallelStep
-    parts = None
+        params = found.params
+        with ranks.agreeing(refusing=True):
+            state = check_state(optimizer, params, found.state)
     if ranks.several:
         params, state = broadcast_parameters(params, state, communicator)
-        eager = make_data_parallel_step(net, loss, optimizer, communicator, observe=ranks.observe)
-        parts = partial(shares, communicator=communicator, parts=accumulate)
-    else:
-        eager = make_step(net, loss, optimizer, accumulate=accumulate)
 
     in_place = bool(compile) and donates(params.xp)
-    run = Run(
-        *(net, loss, optimizer, params, state, _monitors(net, params, loss, validation)),
-        in_place=in_place,
-        settings=settings,
-        callbacks=callbacks,
-    )
-    if found is not None:
-        run.go_on(found, forget_stop=allow_changes)
-    if (steps or run.step) < run.step or (epochs or run.epoch) < run.epoch:
-        raise ResumeError(
-            f"the run in {resume} has done {run.step} steps in {run.epoch} epochs already, more than "
-            "it is asked for."
+    with ranks.agreeing(refusing=True):
+        eager: Step | DataParallelStep
+        parts = None
+        if ranks.several:
+            eager = make_data_parallel_step(
+                net, loss, optimizer, communicator, observe=ranks.observe
+            )
+            parts = partial(shares, communicator=communicator, parts=accumulate)
+        else:
+            eager = make_step(net, loss, optimizer, accumulate=accumulate)
+        run = Run(
+            *(net, loss, optimizer, params, state, monitors(net, params, loss, validation)),
+            in_place=in_place,
+            settings=settings,
+            callbacks=callbacks,
         )
+        if found is not None:
+            run.go_on(found, forget_stop=allow_changes)
+        if (steps or run.step) < run.step or (epochs or run.epoch) < run.epoch:
+            raise ResumeError(
+                f"the run in {resume} has done {run.step} steps in {run.epoch} epochs already, more "
+                "than it is asked for."
+            )
+        # NumPy gathers every batch into the same memory, which the compiled step copies from.
+        reuse = in_place and name_of(params.xp) == "numpy"
+        inputs = Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts)
+        how = _steps(eager, inputs, params, compile=compile, most=min(report_every, _MOST_AT_ONCE))
 
     def validate() -> Evaluation | None:
         if validation is None:
@@ -292,20 +320,12 @@ def fit(
     states = None
     if found is not None and found.run is not None and communicator.rank == 0:
         states = found.run["callbacks"]
-    # NumPy gathers every batch into the same memory, which the compiled step copies from.
-    reuse = in_place and name_of(params.xp) == "numpy"
-    inputs = Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts)
     total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
     shown = progress and communicator.rank == 0
-    with (
-        progress_bar(total, run.step, shown=shown) as bar,
-        HeldSignals(signal.SIGINT, signal.SIGTERM) as signals,
-    ):
+    with HeldSignals(signal.SIGINT, signal.SIGTERM) as signals:
         loop = Loop(
             run,
-            steps=_steps(
-                eager, inputs, params, compile=compile, most=min(report_every, _MOST_AT_ONCE)
-            ),
+            steps=how,
             draw=partial(batches or partial(_batches, seed), n, batch_size),
             validate=validate,
             last_epoch=epochs,
@@ -313,7 +333,7 @@ def fit(
             report_every=report_every,
             ranks=ranks,
             states=states,
-            bar=bar,
+            open_bar=partial(progress_bar, total, run.step, shown=shown),
             signals=signals,
         )
         interrupted = loop.go()
@@ -338,46 +358,5 @@ def _steps(
     return one_by_one if loop is None else ManyAtOnce(loop, most, inputs, instead=one_by_one)
 
 
-def _ends(array: Array) -> tuple[int, ...]:
-    """Give numbers that tell whether two arrays begin and end with the same rows."""
-    return tuple(
-        zlib.crc32(to_host(array[r, ...]).tobytes()) for r in (slice(0, 1), slice(-1, None))
-    )
-
-
 def _batches(seed: int, n: int, batch_size: int, epoch: int) -> Iterator[Any]:
     return batch_indices(n, batch_size, seed=seed, epoch=epoch)
-
-
-def _seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed.__index__() < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.")
-    return int(seed)
-
-
-def _state(
-    optimizer: Optimizer, params: Parameters, state: OptimizerState | None
-) -> OptimizerState:
-    """Make the optimizer's state, or check the given one against it."""
-    fresh = optimizer.init(params)
-    if state is None:
-        return fresh
-    if state.slots.keys() != fresh.slots.keys():
-        raise ValueError(
-            f"state has the slots {sorted(state.slots)}, but {type(optimizer).__name__} keeps "
-            f"{sorted(fresh.slots)}; it comes from another optimizer."
-        )
-    _tree.leaves_like(state.slots, fresh.slots, names=("state.slots", "those of the optimizer"))
-    return state
-
-
-def _monitors(
-    net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
-) -> tuple[str, ...]:
-    """Tell which fields of `EpochRecord` a run will measure."""
-    if validation is None:
-        return ("train_loss",)
-    x, t = (array[:1, ...] for array in validation)
-    if loss.correct(net.forward(params, x)[0], t) is None:
-        return ("train_loss", "validation_loss")
-    return ("train_loss", "validation_loss", "validation_accuracy")

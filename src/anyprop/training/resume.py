@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anyprop._checks import few
+from anyprop._files import as_path
 from anyprop.backend import device_of, dtype_name
 from anyprop.checkpoint import Checkpoint, load, save_checkpoint
 from anyprop.description import describe, settings_of
@@ -143,7 +144,7 @@ def load_run(
     ResumeError
         There is no checkpoint, it is none of a run, or the settings differ; the message names those.
     """
-    found = _newest(Path(path), params)
+    found = _newest(as_path(path, "resume"), params)
     if found.run is None or found.state is None or found.history is None:
         raise ResumeError(
             f"{path} holds no training run, only a network; resume from a checkpoint."
@@ -168,7 +169,7 @@ def _newest(path: Path, params: Parameters) -> Checkpoint:
         try:
             return load(file, xp=params.xp, **options)
         except ValueError as error:
-            warnings.warn(f"{error} The one before it is taken.", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{error} The one before it is taken.", RuntimeWarning, stacklevel=5)
     raise ResumeError(f"there is no checkpoint in {path}.")
 
 
@@ -201,7 +202,7 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
         for key in {**before, **now}:
             inner = f"{name}.{key}" if name else str(key)
             yield from _differences(before.get(key), now.get(key), inner)
-    elif before != now:
+    elif before != now and not (before is None and now is False):  # an option younger than the file
         yield f"{name} was {few([before])} and is {few([now])}"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -105,6 +107,7 @@ class Run:
         self._must_keep = False
         self._unread: list[Array | float] = []
         self._stopped = False
+        self._held = contextlib.ExitStack()
 
     @property
     def params(self) -> Parameters:
@@ -162,12 +165,20 @@ class Run:
         """Whether somebody called `stop`."""
         return self._stopped
 
+    def hold(self, context: AbstractContextManager[Any]) -> None:
+        """Enter a context, which is left when the run ends, however it does."""
+        self._held.enter_context(context)
+
+    def close(self) -> None:
+        """Leave the contexts that were entered by `hold`."""
+        self._held.close()
+
     def advance(self, step: Callable[..., Any], batch: dict[str, Any]) -> None:
         """Do a step with a batch."""
         self._begin()
         self._before = self._state
         self._params, self._state, value = step(self._params, self._state, **batch)
-        self._end([value])
+        self._end([value], 1)
 
     def advance_by(
         self, steps: Callable[..., Any], data: Mapping[str, Any], batches: Sequence[Any]
@@ -176,7 +187,8 @@ class Run:
         self._begin()
         self._params, self._state, values = steps(self._params, self._state, data, batches)
         self._before = self._state._replace(step=self._state.step - 1)
-        self._end(values)
+        # On CuPy all losses are one vector.
+        self._end([values] if hasattr(values, "dtype") else values, len(batches))
 
     def _begin(self) -> None:
         if self._must_keep:
@@ -185,9 +197,9 @@ class Run:
         self._last_lr = None
         self.amid_step = True
 
-    def _end(self, values: Sequence[Any]) -> None:
-        self.step += len(values)
-        self.batch += len(values)
+    def _end(self, values: Sequence[Any], count: int) -> None:
+        self.step += count
+        self.batch += count
         self._unread.extend(values)
         self.amid_step = False
 
@@ -199,13 +211,14 @@ class Run:
         TrainingDivergedError
             One of them is NaN or infinite, or a parameter is.
         """
-        # Those that are in the history already are there because Ctrl-C ended this function before.
-        values = self._unread[len(self._unread) - (self.step - len(self.history.losses)) :]
-        if not values:
+        new = self.step - len(self.history.losses)
+        if not new:
             return []
         xp = self.params.xp
         with np.errstate(all="ignore"):
-            *losses, largest = read([*values, xp.max(xp.abs(self.params.flat))])
+            *losses, largest = read([*self._unread, xp.max(xp.abs(self.params.flat))])
+        # Those before them are in the history, where Ctrl-C left them when it ended this function.
+        losses = losses[-new:]
         for value in losses:
             if not math.isfinite(value):
                 raise self._diverged(f"the loss is {value}", len(self.history.losses) + 1)
@@ -215,6 +228,28 @@ class Run:
         self._unread = []
         self._must_keep = True
         return losses
+
+    def hand_over(self, error: Exception) -> None:
+        """Set on an error that ends the run what was trained until then, and say so in a note."""
+        if getattr(error, "history", None) is self.history:  # this run diverged
+            return
+        params, state = self.snapshot()
+        try:
+            self.read_losses()
+        except TrainingDivergedError as diverged:
+            params, state = diverged.params, diverged.state
+        except Exception:  # the device may be what failed
+            params, state = self._last
+        if self.amid_step and self._in_place:  # half of an update may be there
+            params, state = self._last
+        # An exception's class may refuse attributes; the base class sets them all the same.
+        with contextlib.suppress(AttributeError, TypeError):
+            for name, value in (("params", params), ("state", state), ("history", self.history)):
+                BaseException.__setattr__(error, name, value)
+            error.add_note(
+                f"This error ended fit after {self.step} steps; what was trained until then is in its "
+                "attributes params, state and history."
+            )
 
     def _diverged(self, what: str, step: int) -> TrainingDivergedError:
         past = self.history.losses

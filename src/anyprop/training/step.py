@@ -4,7 +4,7 @@
     g     = sum_i W_i g_i / sum_i W_i
 
 A loss is a weighted mean over rows, so the parts put together give the batch's own loss and gradient,
-whatever the sizes of the parts and the weights of their rows.
+whatever the sizes of the parts and the weights of their rows. Sums of 16 bits are taken in float32.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
-from anyprop._checks import count
+from anyprop._checks import count, flag
+from anyprop._numerics import wide_dtype, widened
 from anyprop._typing import Array
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_batch, value_and_grad
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters
 
 
@@ -100,10 +101,11 @@ def make_step(
     True
     """
     gradient = value_and_grad(net, loss)
+    check_optimizer(opt)
     if count("make_step", "accumulate", accumulate) > 1:
         gradient = _Accumulated(gradient, loss, accumulate)
 
-    return Step(gradient, opt, donate)
+    return Step(gradient, opt, flag("make_step", "donate", donate))
 
 
 @dataclass(frozen=True)
@@ -129,20 +131,26 @@ class _Accumulated:
         rows = [slice(a, b) for a, b in pairwise(edges)]
         ts = [t[r, ...] for r in rows]
         weights = [None if sample_weight is None else sample_weight[r] for r in rows]
+        xp, dtype = params.xp, params.flat.dtype
         totals = [
-            self.loss.total_weight(part, weight, dtype=params.flat.dtype)
+            self.loss.total_weight(part, weight, dtype=wide_dtype(xp, dtype))
             for part, weight in zip(ts, weights, strict=True)
         ]
-        value, flat, grads = 0.0, 0.0, None
+        value: Any = 0.0
+        flat: Any = 0.0
+        grads = None
         for r, part, weight, share in zip(rows, ts, weights, _shares(totals), strict=True):
             drawn = None if noise is None else _tree.map_leaves(_of_rows(r), noise)
             value_i, grads = self.gradient(
                 params, x[r, ...], part, noise=drawn, sample_weight=weight
             )
-            value, flat = value + share * value_i, flat + share * grads.flat
+            value = value + share * widened(xp, value_i)
+            flat = flat + share * widened(xp, grads.flat)
             if grads.running is not None:
                 params = params.replace(running=grads.running)
         assert grads is not None
+        if flat.dtype != dtype:
+            value, flat = xp.astype(value, dtype), xp.astype(flat, dtype)
         return value, grads.replace(flat=flat)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from anyprop._typing import Array, Namespace
 from anyprop.backend import (
     BackendUnavailableError,
+    devices,
     from_host,
     get_device,
     get_namespace,
@@ -232,6 +233,9 @@ def _placer(backend: str, device: str) -> Callable[[Any], Array]:
         xp: Namespace = get_namespace(backend)
     except BackendUnavailableError as error:
         raise NotRunError(str(error).partition(": ")[2]) from None
+    # As the other contestants of these libraries: on the CPU it would be another measurement.
+    if device == "cuda" and not {"cuda:0", "gpu:0"} & set(devices(xp)):
+        raise NotRunError(f"{backend} finds no GPU")
     where = get_device(xp, "cuda:0") if name_of(xp) == "torch" and device == "cuda" else None
     return lambda array: from_host(array, xp, device=where)
 

@@ -64,7 +64,7 @@ def _ours(
         f"anyprop {how}, {_TITLES[backend]}" + f" and {extra}" * bool(extra),
         makers,
         needs=(backend, extra) if extra else (backend,),
-        without=tuple(package for package in ("numba", "nvmath") if package != extra),
+        without=tuple(package for package in ("numba",) if package != extra),
         devices=devices,
         side=OURS,
     )
@@ -92,8 +92,7 @@ CONTESTANTS = {
         _ours("numpy", _CPU, compiled=True, extra="numba"),
         _ours("cupy", _CUDA),
         _ours("cupy", _CUDA, compiled=True),
-        _ours("cupy", _CUDA, compiled=True, extra="nvmath"),
-        _our_loop("cupy", _CUDA, ("cupy", "nvmath")),
+        _our_loop("cupy", _CUDA, ("cupy",)),
         _ours("jax", _BOTH),
         _ours("jax", _BOTH, compiled=True),
         _our_loop("jax", _BOTH, ("jax",)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from anyprop._checks import count, unknown
-from anyprop._files import remove_parts
+from anyprop._checks import choice, count
+from anyprop._files import as_path, remove_parts
+from anyprop._locks import locked
+from anyprop.checkpoint import check_dtypes
+from anyprop.training.callbacks._files import naming
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import MONITORS, Monitor
 from anyprop.training.resume import checkpoint_name, checkpoints_in, save_model, save_run
@@ -35,9 +37,13 @@ class Checkpoints(Callback):
     Raises
     ------
     ValueError
-        Options out of range; at the start of a run that is not resumed, the folder has checkpoints.
+        Options out of range; at the start of a run that is not resumed, the folder has checkpoints;
+        another run that has not ended writes into the folder.
+    TypeError
+        At the start of a run: the parameters are of a dtype that no file holds, such as bfloat16.
     OSError
-        The folder or a checkpoint cannot be written. The ones before it are still there, whole.
+        The folder or a checkpoint cannot be written; the error names it. The ones before it are still
+        there, whole.
 
     Examples
     --------
@@ -52,11 +58,11 @@ class Checkpoints(Callback):
         keep: int = 3,
         monitor: str | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "folder")
         self.every = None if every is None else count("Checkpoints", "every", every)
         self.keep = count("Checkpoints", "keep", keep)
-        if monitor is not None and monitor not in MONITORS:
-            raise unknown("monitor", monitor, MONITORS)
+        if monitor is not None:
+            choice("monitor", monitor, MONITORS)
         self.monitor = monitor
 
     def get_state(self) -> dict[str, Any]:
@@ -66,17 +72,20 @@ class Checkpoints(Callback):
         self._monitor.set_state(state)
 
     def on_start(self, run: Run) -> None:
+        check_dtypes(run.params)
         measured = "validation_loss" if "validation_loss" in run.monitors else "train_loss"
         self._monitor = Monitor(self.monitor or measured, 0.0)
         self._monitor.start(run)
         self._saved = run.step if run.resumed else None
+        with naming(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            run.hold(locked(self.folder))
+            remove_parts(self.folder)
         found = checkpoints_in(self.folder)
         if found and not run.resumed:
             raise ValueError(
                 f"{self.folder} has checkpoints of an earlier run: resume it, or take another folder."
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        remove_parts(self.folder)
         for step, path in found:
             if step > run.step:  # it would be taken for the newest of this run
                 path.replace(path.with_name(f"{path.name}.old"))

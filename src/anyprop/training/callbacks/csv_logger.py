@@ -6,9 +6,10 @@ import csv
 from collections.abc import Iterable
 from dataclasses import fields
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
+from anyprop._files import as_path, check_folder
+from anyprop.training.callbacks._files import naming
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.history import EpochRecord, record_dict
 from anyprop.training.run import Run
@@ -34,9 +35,10 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
 
     def on_start(self, run: Run) -> None:
+        check_folder(self.path)
         names = [field.name for field in fields(EpochRecord)]
         self._write("w", [names, *map(_row, run.history.epochs)])
 
@@ -44,7 +46,7 @@ class CSVLogger(Callback):
         self._write("a", [_row(run.history.epochs[-1])])
 
     def _write(self, mode: str, rows: Iterable[Iterable[Any]]) -> None:
-        with self.path.open(mode, newline="", encoding="utf-8") as file:
+        with naming(self.path), self.path.open(mode, newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
 
 

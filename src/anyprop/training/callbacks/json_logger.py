@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from os import PathLike
-from pathlib import Path
 
+from anyprop._files import as_path, check_folder
+from anyprop.training.callbacks._files import naming
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.history import EpochRecord, record_dict
 from anyprop.training.run import Run
@@ -31,14 +32,16 @@ class JSONLogger(Callback):
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
 
     def on_start(self, run: Run) -> None:
+        check_folder(self.path)
         lines = "".join(map(_line, run.history.epochs))
-        self.path.write_text(lines, encoding="utf-8")
+        with naming(self.path):
+            self.path.write_text(lines, encoding="utf-8")
 
     def on_epoch(self, run: Run) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(_line(run.history.epochs[-1]))
 
 

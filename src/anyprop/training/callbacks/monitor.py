@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from anyprop._checks import unknown
+from anyprop._checks import choice
 from anyprop.training.run import Run
 
 MONITORS = ("train_loss", "validation_loss", "validation_accuracy")
@@ -33,8 +33,7 @@ class Monitor:
     """
 
     def __init__(self, name: str, min_delta: float) -> None:
-        if name not in MONITORS:
-            raise unknown("monitor", name, MONITORS)
+        choice("monitor", name, MONITORS)
         self.name, self.min_delta = name, min_delta
         self.best: float | None = None
         self.waited = 0

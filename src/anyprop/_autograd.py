@@ -1,0 +1,52 @@
+"""Public functions compute without PyTorch's autograd: gradients are the library's own matter.
+
+A tensor that requires gradients may come in as parameters, data or gradients. Nothing that is done
+with it is recorded, so its `grad` stays as it is, and what comes out requires none.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
+    """Have PyTorch record nothing of what a function does; without PyTorch it is called as it is."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        torch = sys.modules.get("torch")
+        if torch is None or not hasattr(torch, "no_grad"):
+            return function(*args, **options)
+        if not torch.is_grad_enabled():
+            return cast("R", _detached(function(*args, **options)))
+        with torch.no_grad():
+            return cast("R", _detached(function(*args, **options)))
+
+    return call
+
+
+def _detached(result: Any) -> Any:
+    if type(result) is tuple:
+        return tuple(map(_detached, result))
+    if isinstance(result, dict):
+        return {name: _detached(value) for name, value in result.items()}
+    return detached(result)
+
+
+def detached(array: Any) -> Any:
+    """Return a tensor that requires gradients as one that does not, in the same memory."""
+    # An identity returns what it was given, and an update in place the parameters themselves.
+    return array.detach() if getattr(array, "requires_grad", False) is True else array
+
+
+def unrecorded_methods(cls: type, names: tuple[str, ...]) -> None:
+    """Make those of the methods that a class defines itself unrecorded."""
+    for name in names:
+        if name in vars(cls):
+            setattr(cls, name, unrecorded(vars(cls)[name]))

@@ -1,0 +1,198 @@
+"""What the book's networks have in common: parameters, and layers that look them up."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import count, few
+from anyprop._typing import Array, Device, Initializer, Namespace
+from anyprop.backend import from_host, namespace
+from anyprop.book.activations import ReLU, Sigmoid
+from anyprop.book.affine import Affine
+from anyprop.book.batch_normalization import BatchNormalization
+from anyprop.book.dropout import Dropout
+from anyprop.book.gradient import numerical_gradient
+from anyprop.book.holding import HoldsArrays
+from anyprop.book.losses import SoftmaxWithLoss
+from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
+from anyprop.xp import xp as chosen_xp
+
+
+class Network:
+    """Affine layers with an activation between them, softmax and cross entropy at the end.
+
+    A subclass draws the parameters by `_draw` and makes the layers by `_make_layers`.
+    """
+
+    layers: Any
+    """The layers in order, under their names."""
+    last_layer: SoftmaxWithLoss
+    _params: dict[str, Array]
+    _holding: list[HoldsArrays]
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """``W1, b1, W2, b2, ...``; the layers look their arrays up here at every call."""
+        return self._params
+
+    @params.setter
+    def params(self, params: dict[str, Array]) -> None:
+        if missing := self._params.keys() - params.keys():
+            raise ValueError(f"{type(self).__name__}: params lacks {few(sorted(missing))}.")
+        self._params = params
+        for layer in self._holding:
+            layer.look_up_in(params, layer.suffix)
+
+    def _draw(
+        self,
+        sizes: Sequence[Any],
+        weights: Initializer,
+        xp: Namespace | str | None,
+        device: str | Device | None,
+        dtype: str,
+        seed: int | None,
+        norms: bool = False,
+    ) -> None:
+        widths = [count(type(self).__name__, "size", size) for size in sizes]
+        rng: Any = np.random if seed is None else np.random.RandomState(seed)
+        host: dict[str, Any] = {}
+        for i, shape in enumerate(itertools.pairwise(widths), start=1):
+            host |= {f"W{i}": weights(rng, shape), f"b{i}": np.zeros(shape[1])}
+            if norms and i < len(widths) - 1:
+                host |= {f"gamma{i}": np.ones(shape[1]), f"beta{i}": np.zeros(shape[1])}
+        target = chosen_xp if xp is None else xp
+        self._params = {
+            name: from_host(array, target, dtype=dtype, device=device)
+            for name, array in host.items()
+        }
+        self._holding = []
+
+    def _make_layers(
+        self,
+        activation: type[ReLU | Sigmoid],
+        name: str,
+        norms: bool = False,
+        dropout_ratio: float | None = None,
+    ) -> dict[str, Any]:
+        layers: dict[str, Any] = {}
+        depth = sum(key.startswith("W") for key in self._params)
+        for i in range(1, depth + 1):
+            W, b = self._params[f"W{i}"], self._params[f"b{i}"]
+            layers[f"Affine{i}"] = self._at_home(Affine(W, b), i)
+            if i == depth:
+                break
+            if norms:
+                gamma, beta = self._params[f"gamma{i}"], self._params[f"beta{i}"]
+                norm = BatchNormalization(gamma, beta)
+                layers[f"BatchNorm{i}"] = self._at_home(norm, i)
+            layers[f"{name}{i}"] = activation()
+            if dropout_ratio is not None:
+                layers[f"Dropout{i}"] = Dropout(dropout_ratio)
+        return layers
+
+    def _at_home(self, layer: HoldsArrays, i: int) -> HoldsArrays:
+        layer.look_up_in(self._params, str(i))
+        self._holding.append(layer)
+        return layer
+
+    def predict(self, x: Array) -> Array:
+        """Compute the logits, (N, output_size), of x, (N, input_size)."""
+        return self._through(self._in_order(), x)
+
+    def loss(self, x: Array, t: Array) -> float:
+        """Compute the mean loss over a batch, in nats.
+
+        Parameters
+        ----------
+        x : array, shape (N, input_size)
+            Inputs, of any dtype of the network's namespace.
+        t : array, shape (N,) int or (N, output_size)
+            Labels, or one-hot rows.
+
+        Returns
+        -------
+        float
+            The loss, read from the device so that a plot or a format can take it.
+        """
+        return float(self.last_layer.forward(self.predict(x), t))
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        """Compute the share of right predictions; a `backward` that is still to come is kept apart.
+
+        Parameters
+        ----------
+        x : array, shape (N, input_size)
+            Inputs.
+        t : array, shape (N,) int or (N, output_size)
+            Labels, or one-hot rows.
+        """
+        y = self._through([copy.copy(layer) for layer in self._in_order()], x)
+        xp = namespace(y)
+        right = SoftmaxCrossEntropy().correct(y, t)
+        return float(xp.sum(xp.astype(right, y.dtype))) / max(int(y.shape[0]), 1)
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Compute the gradients of the loss by backpropagation.
+
+        Parameters
+        ----------
+        x, t : array
+            A batch, as `loss` takes it.
+
+        Returns
+        -------
+        dict of str to array
+            Gradients under the names of `params`.
+        """
+        self._training_loss(x, t)
+        return self._backward(self.last_layer.backward())
+
+    def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Compute the gradients of the loss by central differences, one parameter at a time.
+
+        Parameters
+        ----------
+        x, t : array
+            A batch, as `loss` takes it.
+
+        Returns
+        -------
+        dict of str to array
+            Gradients under the names of `params`, as exact as the dtype lets them be: make the
+            network with ``dtype="float64"`` to check a gradient.
+        """
+
+        def value(array: Array) -> float:
+            return self._training_loss(x, t)
+
+        return {name: numerical_gradient(value, p) for name, p in list(self.params.items())}
+
+    def _training_loss(self, x: Array, t: Array) -> float:
+        return self.loss(x, t)
+
+    def _backward(self, dout: Array) -> dict[str, Array]:
+        for layer in reversed(self._in_order()):
+            dout = layer.backward(dout)
+        return {
+            f"{name}{layer.suffix}": getattr(layer, f"d{name}")
+            for layer in self._holding
+            for name in layer.held_names()
+        }
+
+    def _in_order(self) -> list[Any]:
+        return list(self.layers.values())
+
+    def _through(self, layers: Iterable[Any], x: Array, train_flg: bool = False) -> Array:
+        W = self.params["W1"]
+        x = namespace(x, W).astype(x, W.dtype, copy=False)
+        for layer in layers:
+            if isinstance(layer, (BatchNormalization, Dropout)):
+                x = layer.forward(x, train_flg)
+            else:
+                x = layer.forward(x)
+        return x

@@ -1,0 +1,139 @@
+"""The article's network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from anyprop._typing import Array, Device, Namespace
+from anyprop.book.activations import ReLU
+from anyprop.book.losses import SoftmaxCrossEntropy, SoftmaxWithLoss
+from anyprop.book.network import Network
+from anyprop.initializers import Normal
+
+
+class NeuralNetwork(Network):
+    """Affine and ReLU in turn, ended by Affine and softmax with cross entropy: the article's network.
+
+    Parameters
+    ----------
+    input_size : int >= 1
+        Numbers in.
+    hidden_size : int >= 1 or sequence of int >= 1
+        Units of the hidden layers. A single number stands for two layers of that width, as in the
+        article: 200 for ``[200, 200]``.
+    output_size : int >= 1
+        Classes.
+    weight_init_std : float > 0
+        Standard deviation of the weights at the start; biases start at 0.
+    xp : namespace or str, optional
+        Backend of the parameters; by default the one that ``ANYPROP_BACKEND`` names.
+    device : str or device, optional
+        Device of the parameters; the backend's default by default.
+    dtype : {"float32", "float64"}
+        Dtype of the parameters, in which everything is computed.
+    seed : int >= 0, optional
+        Seed of the weights, which are then those that follow ``np.random.seed(seed)``; by default
+        they are drawn from NumPy's global generator, as the book's are.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        ``W1, b1, W2, b2, ...``; the layers look their arrays up here at every call.
+    grads : dict of str to array
+        Gradients under the same names; empty before the first `backward`.
+    layers : list
+        Affine, ReLU, Affine, ...; their W, b, dW and db belong to `params` and `grads`.
+    loss_layer : SoftmaxCrossEntropy
+        The last layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A size is no whole number of at least 1, or `weight_init_std` is not positive.
+
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 5.7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anyprop.book import AdaGrad
+    >>> net, optimizer = NeuralNetwork(2, [8], 2, 0.5, xp="numpy", seed=8), AdaGrad(lr=0.1)
+    >>> x, t = np.asarray([[0.0, 1.0], [1.0, 0.0]]), np.asarray([0, 1])
+    >>> for _ in range(50):
+    ...     loss = net.compute_loss(x, t)
+    ...     net.backward(t)
+    ...     optimizer.update(net.params, net.grads)
+    >>> list(net.params), net.accuracy(x, t)
+    (['W1', 'b1', 'W2', 'b2'], 1.0)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        output_size: int,
+        weight_init_std: float = 0.01,
+        *,
+        xp: Namespace | str | None = None,
+        device: str | Device | None = None,
+        dtype: str = "float32",
+        seed: int | None = None,
+    ) -> None:
+        is_list = hasattr(hidden_size, "__iter__")
+        hidden: Any = hidden_size if is_list else [hidden_size, hidden_size]
+        sizes = [input_size, *hidden, output_size]
+        self._draw(sizes, Normal(weight_init_std), xp, device, dtype, seed)
+        self.layers = list(self._make_layers(ReLU, "ReLU").values())
+        self.last_layer = SoftmaxWithLoss()
+        self.loss_layer = SoftmaxCrossEntropy()
+        self.grads: dict[str, Array] = {}
+
+    def predict(self, x: Array) -> Array:
+        """Compute the logits, (N, output_size), of x, (N, input_size)."""
+        y = super().predict(x)
+        self.loss_layer.forward(y)
+        return y
+
+    def compute_loss(self, x: Array, t: Array) -> float:
+        """Compute `loss`, under the article's name."""
+        return self.loss(x, t)
+
+    def backward(self, t: Array) -> None:
+        """Compute `grads`: the gradients of the loss summed, not averaged, over the batch.
+
+        Parameters
+        ----------
+        t : array, shape (N,) int or (N, output_size)
+            Targets of the batch that `compute_loss` or `predict` saw last.
+
+        Raises
+        ------
+        RuntimeError
+            Neither of them was called before.
+        """
+        if self.loss_layer.y is None:
+            raise RuntimeError("NeuralNetwork: call compute_loss(x, t) before backward(t).")
+        self.grads = self._backward(self.loss_layer.backward(t))
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Compute `grads` and return them.
+
+        Parameters
+        ----------
+        x, t : array
+            A batch, as `compute_loss` takes it.
+
+        Returns
+        -------
+        dict of str to array
+            Gradients of the loss summed over the batch, under the names of `params`.
+        """
+        self.predict(x)
+        self.backward(t)
+        return self.grads
+
+    def _in_order(self) -> list[Any]:
+        return list(self.layers)

@@ -1,0 +1,301 @@
+"""Optimizers that remember their state and update a dict of parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import check_shape, few
+from anyprop._typing import Array
+from anyprop.backend import (
+    check_same_place,
+    device_of,
+    dtype_name,
+    from_host,
+    namespace,
+    to_host,
+)
+from anyprop.book.holding import replace
+from anyprop.optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
+from anyprop.optimizers.base import Optimizer, OptimizerState
+
+
+@dataclass
+class BookOptimizer:
+    """An optimizer that remembers its state; its settings may be changed between updates."""
+
+    _states: dict[str, OptimizerState] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        self._optimizer()
+
+    def _optimizer(self) -> Optimizer:
+        raise NotImplementedError
+
+    def update(self, params: dict[str, Any], grads: dict[str, Any]) -> None:
+        """Do one update.
+
+        Parameters
+        ----------
+        params : dict of str to array or float
+            Parameters; they change in place where arrays can be written to. Elsewhere the dict gets
+            new ones, and so does every layer of `anyprop.book` that held one of the old.
+        grads : dict of str to array or float
+            Gradients under the same names, and of any dtype; other names are not read.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A gradient is missing, or its shape or namespace is another than the parameter's. Nothing
+            has changed then.
+        """
+        optimizer, old = self._optimizer(), dict(params)
+        if missing := old.keys() - grads.keys():
+            raise ValueError(
+                f"grads and params differ: there is no gradient of {few(sorted(missing))}."
+            )
+        checked = {name: _beside(name, p, grads[name]) for name, p in old.items()}
+        states = {
+            name: self._states.get(name) or optimizer.init(p) for name, (p, _) in checked.items()
+        }
+        for name, (p, _) in checked.items():
+            _check_state(name, p, states[name])
+
+        new: dict[int, Array] = {}
+        for name, (p, g) in checked.items():
+            p = new.get(id(p), p)  # one array may stand under two names
+            updated, self._states[name] = optimizer.update(p, g, states[name], donate=True)
+            if checked[name][0] is not old[name]:
+                params[name] = _like(old[name], updated)
+            elif updated is not old[name]:
+                new[id(old[name])] = updated
+        replace(new, params)
+
+    def _slot(self, name: str, factor: float | None = None) -> dict[str, Array] | None:
+        slots = {key: state.slots[name] for key, state in self._states.items()}
+        if factor is not None:
+            slots = {key: factor * slot for key, slot in slots.items()}
+        return slots or None
+
+
+def _beside(name: str, p: Any, g: Any) -> tuple[Array, Array]:
+    """Make arrays of a parameter and its gradient, of the parameter's shape, dtype and place."""
+    p_name, g_name = f"params[{name!r}]", f"grads[{name!r}]"
+    if g is None:
+        raise TypeError(f"{g_name} is None; call backward before update.")
+    if _is_number(p):
+        p = np.array(p, dtype=p.dtype if isinstance(p, np.floating) else np.float64)
+        g = np.asarray(g if _is_number(g) else to_host(g))
+    elif _is_number(g):
+        g = from_host(g, namespace(p), dtype=dtype_name(p), device=device_of(p))
+    xp = check_same_place([(p_name, p), (g_name, g)])
+    check_shape(g_name, g, p.shape)
+    if not xp.isdtype(p.dtype, "real floating"):
+        raise TypeError(f"{p_name} must be of a floating dtype, not {dtype_name(p)}.")
+    if not xp.isdtype(g.dtype, ("real floating", "integral")):
+        raise TypeError(f"{g_name} must be of a real dtype, not {dtype_name(g)}.")
+    return p, xp.astype(g, p.dtype, copy=False)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.generic))
+
+
+def _like(number: Any, updated: Array) -> Any:
+    return type(number)(updated) if isinstance(number, (float, np.floating)) else float(updated)
+
+
+def _check_state(name: str, p: Array, state: OptimizerState) -> None:
+    for slot in state.slots.values():
+        same = namespace(slot) is namespace(p) and device_of(slot) == device_of(p)
+        if not same or slot.shape != p.shape or slot.dtype != p.dtype:
+            raise ValueError(
+                f"this optimizer knows {name!r} as {_described(slot)}, and now it is "
+                f"{_described(p)}; make an optimizer for each network."
+            )
+
+
+def _described(array: Array) -> str:
+    kind = type(array)
+    return f"{dtype_name(array)} of shape {tuple(array.shape)} ({kind.__module__}.{kind.__name__})"
+
+
+@dataclass
+class SGD(BookOptimizer):
+    """Stochastic gradient descent, p <- p - lr g.
+
+    Parameters
+    ----------
+    lr : float > 0
+        Learning rate.
+
+    Examples
+    --------
+    >>> params = {"x": -7.0, "y": 2.0}
+    >>> SGD(lr=0.5).update(params, {"x": -0.5, "y": 4.0})
+    >>> params
+    {'x': -6.75, 'y': 0.0}
+    """
+
+    lr: float = 0.01
+
+    def _optimizer(self) -> Optimizer:
+        return sgd.SGD(self.lr)
+
+
+@dataclass
+class Momentum(BookOptimizer):
+    """Gradient descent with momentum, v <- momentum v - lr g, p <- p + v.
+
+    Parameters
+    ----------
+    lr : float > 0
+        Learning rate.
+    momentum : float in [0, 1)
+        Share of the velocity that stays.
+
+    Attributes
+    ----------
+    v : dict of str to array, or None
+        Velocities; None before the first update.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.9
+
+    @property
+    def v(self) -> dict[str, Array] | None:
+        return self._slot("v", -1.0)  # the core's velocity is what is subtracted
+
+    def _optimizer(self) -> Optimizer:
+        return momentum.Momentum(self.lr, momentum=self.momentum, lr_in_velocity=True)
+
+
+@dataclass
+class Nesterov(BookOptimizer):
+    """Nesterov's accelerated gradient, v <- momentum v - lr g, p <- p + momentum v - lr g.
+
+    Parameters
+    ----------
+    lr : float > 0
+        Learning rate.
+    momentum : float in [0, 1)
+        Share of the velocity that stays.
+
+    Attributes
+    ----------
+    v : dict of str to array, or None
+        Velocities; None before the first update.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.9
+
+    @property
+    def v(self) -> dict[str, Array] | None:
+        return self._slot("v", -1.0)
+
+    def _optimizer(self) -> Optimizer:
+        return nesterov.Nesterov(self.lr, momentum=self.momentum, lr_in_velocity=True)
+
+
+@dataclass
+class AdaGrad(BookOptimizer):
+    """AdaGrad, h <- h + g^2, p <- p - lr g / (sqrt(h) + 1e-7).
+
+    Parameters
+    ----------
+    lr : float > 0
+        Learning rate.
+
+    Attributes
+    ----------
+    h : dict of str to array, or None
+        Sums of squared gradients; None before the first update.
+    """
+
+    lr: float = 0.01
+
+    @property
+    def h(self) -> dict[str, Array] | None:
+        return self._slot("h")
+
+    def _optimizer(self) -> Optimizer:
+        return adagrad.AdaGrad.like("book", self.lr)
+
+
+@dataclass
+class RMSProp(BookOptimizer):
+    """RMSProp, h <- rho h + (1 - rho) g^2, p <- p - lr g / (sqrt(h) + 1e-7); the book's `RMSprop`.
+
+    Parameters
+    ----------
+    lr : float > 0
+        Learning rate. At 0.1 the first step moves every weight by 1 and the network hardly
+        recovers; 0.001 works.
+    decay_rate : float in [0, 1)
+        rho, the share of h that stays.
+
+    Attributes
+    ----------
+    h : dict of str to array, or None
+        Running means of squared gradients; None before the first update.
+    """
+
+    lr: float = 0.01
+    decay_rate: float = 0.99
+
+    @property
+    def h(self) -> dict[str, Array] | None:
+        return self._slot("h")
+
+    def _optimizer(self) -> Optimizer:
+        return rmsprop.RMSProp.like("book", self.lr, rho=self.decay_rate)
+
+
+RMSprop = RMSProp
+
+
+@dataclass
+class Adam(BookOptimizer):
+    """Adam, whose 1e-7 is added to sqrt(v) before v is corrected for its start at 0.
+
+    Parameters
+    ----------
+    lr : float > 0
+        Learning rate.
+    beta1, beta2 : float in [0, 1)
+        Shares of m and of v that stay.
+
+    Attributes
+    ----------
+    m, v : dict of str to array, or None
+        Running means of gradients and of their squares; None before the first update.
+    iter : int
+        Updates done so far.
+    """
+
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    @property
+    def m(self) -> dict[str, Array] | None:
+        return self._slot("m")
+
+    @property
+    def v(self) -> dict[str, Array] | None:
+        return self._slot("v")
+
+    @property
+    def iter(self) -> int:
+        return max((int(state.step) for state in self._states.values()), default=0)
+
+    def _optimizer(self) -> Optimizer:
+        return adam.Adam(
+            self.lr, beta1=self.beta1, beta2=self.beta2, eps=1e-7, eps_before_correction=True
+        )

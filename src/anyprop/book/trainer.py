@@ -1,0 +1,138 @@
+"""The book's training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from anyprop._checks import count, unknown
+from anyprop._typing import Array
+from anyprop.book.network import Network
+from anyprop.book.optimizers import SGD, AdaGrad, Adam, BookOptimizer, Momentum, Nesterov, RMSProp
+from anyprop.book.util import take_rows
+
+_OPTIMIZERS: dict[str, type[BookOptimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": AdaGrad,
+    "rmsprop": RMSProp,
+    "adam": Adam,
+}
+
+
+class Trainer:
+    """Train a network on batches that are drawn with replacement by NumPy's global generator.
+
+    Parameters
+    ----------
+    network : TwoLayerNet, MultiLayerNet, MultiLayerNetExtend
+        Or anything else with `params`, `gradient`, `loss` and `accuracy`.
+    x_train, t_train, x_test, t_test : array
+        Inputs and targets for training and for testing.
+    epochs : int >= 1
+        Times as many examples are drawn as there are.
+    mini_batch_size : int >= 1
+        Examples in a batch.
+    optimizer : {"SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"}
+        In any case of letters.
+    optimizer_param : mapping of str to float, optional
+        Its settings; a learning rate of 0.01 by default.
+    evaluate_sample_num_per_epoch : int >= 1, optional
+        Accuracies of an epoch are those of the first so many examples; of all by default.
+    verbose : bool
+        Whether losses and accuracies are printed.
+
+    Attributes
+    ----------
+    train_loss_list : list of float
+        The loss of each batch, after its update.
+    train_acc_list, test_acc_list : list of float
+        Accuracies at the start of each epoch.
+    current_iter, current_epoch : int
+        Batches and epochs so far.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The optimizer or one of its settings is unknown, or a number is no whole one of at least 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anyprop.book import MultiLayerNet
+    >>> x, t = np.eye(4), np.asarray([0, 1, 0, 1])
+    >>> net = MultiLayerNet(4, [8], 2, xp="numpy", seed=8)
+    >>> trainer = Trainer(net, x, t, x, t, 50, 2, "adam", {"lr": 0.05}, verbose=False)
+    >>> trainer.train()
+    >>> len(trainer.train_loss_list), trainer.test_acc_list[-1]
+    (100, 1.0)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        x_train: Array,
+        t_train: Array,
+        x_test: Array,
+        t_test: Array,
+        epochs: int = 20,
+        mini_batch_size: int = 100,
+        optimizer: str = "SGD",
+        optimizer_param: Mapping[str, float] | None = None,
+        evaluate_sample_num_per_epoch: int | None = None,
+        verbose: bool = True,
+    ) -> None:
+        if optimizer.lower() not in _OPTIMIZERS:
+            raise unknown("optimizer", optimizer, _OPTIMIZERS)
+        settings = {"lr": 0.01} if optimizer_param is None else dict(optimizer_param)
+        self.network, self.verbose = network, verbose
+        self.x_train, self.t_train = x_train, t_train
+        self.x_test, self.t_test = x_test, t_test
+        self.epochs = count("Trainer", "epochs", epochs)
+        self.batch_size = count("Trainer", "mini_batch_size", mini_batch_size)
+        self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
+        self.optimizer = _OPTIMIZERS[optimizer.lower()](**settings)
+
+        self.train_size = int(x_train.shape[0])
+        self.iter_per_epoch = max(self.train_size / self.batch_size, 1)
+        self.max_iter = int(self.epochs * self.iter_per_epoch)
+        self.current_iter, self.current_epoch = 0, 0
+        self.train_loss_list: list[float] = []
+        self.train_acc_list: list[float] = []
+        self.test_acc_list: list[float] = []
+
+    def train_step(self) -> None:
+        """Train on one batch; at the start of an epoch measure the accuracies too."""
+        rows = np.random.choice(self.train_size, self.batch_size)
+        x, t = take_rows(self.x_train, rows), take_rows(self.t_train, rows)
+        self.optimizer.update(self.network.params, self.network.gradient(x, t))
+        self.train_loss_list.append(self.network.loss(x, t))
+        self._say(f"train loss: {self.train_loss_list[-1]}")
+        if self.current_iter % self.iter_per_epoch == 0:
+            self.current_epoch += 1
+            self._measure()
+        self.current_iter += 1
+
+    def train(self) -> None:
+        """Train to the last batch, and measure the accuracy on all test examples."""
+        while self.current_iter < self.max_iter:
+            self.train_step()
+        accuracy = self.network.accuracy(self.x_test, self.t_test)
+        self._say(f"final test accuracy: {accuracy}")
+
+    def _measure(self) -> None:
+        n, accuracies = self.evaluate_sample_num_per_epoch, []
+        for x, t in ((self.x_train, self.t_train), (self.x_test, self.t_test)):
+            sample = (x, t) if n is None else (x[:n, ...], t[:n, ...])
+            accuracies.append(float(self.network.accuracy(*sample)))
+        self.train_acc_list.append(accuracies[0])
+        self.test_acc_list.append(accuracies[1])
+        self._say(
+            f"epoch {self.current_epoch}: train acc {accuracies[0]}, test acc {accuracies[1]}"
+        )
+
+    def _say(self, line: str) -> None:
+        if self.verbose:
+            print(line)

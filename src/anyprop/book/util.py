@@ -1,0 +1,80 @@
+"""The book's helpers: rows of a data set, a smooth curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from anyprop._typing import Array
+from anyprop.backend import device_of, from_host, namespace
+
+
+def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
+    """Put the examples in a random order, drawn from NumPy's global generator.
+
+    Parameters
+    ----------
+    x, t : array, shape (N, ...)
+        Inputs and targets.
+
+    Returns
+    -------
+    x, t : array
+        The same rows, both in the new order.
+
+    Raises
+    ------
+    ValueError
+        They have different numbers of rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, t = shuffle_dataset(np.asarray([[1], [2], [3]]), np.asarray([1, 2, 3]))
+    >>> bool((x[:, 0] == t).all())
+    True
+    """
+    if x.shape[0] != t.shape[0]:
+        raise ValueError(f"x has {x.shape[0]} rows, but t has {t.shape[0]}.")
+    order = np.random.permutation(x.shape[0])
+    return take_rows(x, order), take_rows(t, order)
+
+
+def take_rows(x: Array, rows: Any) -> Array:
+    """Take rows of an array by their indices, a NumPy array."""
+    xp = namespace(x)
+    return xp.take(x, from_host(rows, xp, device=device_of(x)), axis=0)
+
+
+def smooth_curve(x: Sequence[float]) -> Any:
+    """Smooth a curve, each value averaged with its ten neighbours under a Kaiser window.
+
+    Parameters
+    ----------
+    x : sequence of float, length N >= 1
+        Values, such as the losses of the steps.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N,), float64
+        Weighted means. Beyond its ends the curve is continued as in the book: mirrored at the first
+        value, and at the last, which counts twice.
+
+    Raises
+    ------
+    ValueError
+        There is no value.
+
+    Examples
+    --------
+    >>> smooth_curve([1.0] * 20).round(6).tolist() == [1.0] * 20
+    True
+    """
+    values = np.asarray(x, dtype=np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"smooth_curve takes one row of values, not shape {values.shape}.")
+    window = np.kaiser(11, 2)
+    continued = np.pad(np.pad(values, (5, 0), "reflect"), (0, 5), "symmetric")
+    return np.convolve(continued, window / window.sum(), "valid")

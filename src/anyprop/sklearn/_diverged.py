@@ -1,0 +1,69 @@
+"""The error of a fit whose numbers are no longer finite, and advice that helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import scipy.sparse
+from sklearn.base import is_regressor
+
+from anyprop.backend import namespace
+from anyprop.sklearn._rows import Data
+
+# Above it, inputs and targets are called large; standardized ones stay well below.
+LARGE = 100.0
+
+
+def diverged(what: str, estimator: Any, data: Data, *, at_once: bool = False) -> ValueError:
+    """Make the error for numbers that are no longer finite.
+
+    Parameters
+    ----------
+    what : str
+        What became infinite or NaN, and when.
+    estimator : MLPClassifier or MLPRegressor
+        Whose fit it was.
+    data : Data
+        What it was trained on.
+    at_once : bool
+        Whether it was so before the first update, which no other learning rate would have changed.
+
+    Returns
+    -------
+    ValueError
+        Its message names what to scale: X, or y where that is what is large.
+    """
+    y_is_large = is_regressor(estimator) and _largest(data.t) > LARGE
+    x_is_large = _largest(data.x) > LARGE
+    ways = []
+    if not (at_once and (x_is_large or y_is_large)):
+        ways.append(_less(estimator))
+    if x_is_large or not y_is_large:
+        ways.append("scale X, for example by MaxAbsScaler")
+    if y_is_large:
+        scaled = "TransformedTargetRegressor(model, transformer=MaxAbsScaler())"
+        ways.append(f"scale y, for example by {scaled}")
+    joint = " and " if x_is_large and y_is_large else ", or "
+    advice = joint.join(ways)
+    return ValueError(
+        "Solver produced non-finite parameter weights. The input data may contain large values and need "
+        f"to be preprocessed. ({what}. {advice[0].upper()}{advice[1:]}.)"
+    )
+
+
+def _less(estimator: Any) -> str:
+    """Name the parameter that makes a fit calmer."""
+    if estimator.solver == "lbfgs":
+        return "raise alpha"
+    if hasattr(estimator.solver, "lr"):
+        return f"lower the lr of solver={estimator.solver!r}"
+    if callable(estimator.learning_rate):
+        return f"lower learning_rate={estimator.learning_rate!r}"
+    return f"lower learning_rate_init={estimator.learning_rate_init}"
+
+
+def _largest(array: Any) -> float:
+    if scipy.sparse.issparse(array):
+        return float(abs(array).max())
+    xp = namespace(array)
+    return float(xp.max(xp.abs(array)))

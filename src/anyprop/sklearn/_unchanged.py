@@ -1,0 +1,70 @@
+"""A call that fails leaves an estimator as it was.
+
+Attributes are put back by name, lists that have grown are cut, and the generator of random numbers goes
+back to where it stood. A step may write over the parameters and the optimizer's memory that it starts
+from, so a call that goes on from them keeps a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
+
+from sklearn.utils import check_random_state
+
+from anyprop._typing import Array
+from anyprop.backend import name_of, namespace
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any, *, goes_on: bool) -> Iterator[None]:
+    """Put an estimator back to where it stood if the body raises anything, Ctrl-C included.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        With a valid `random_state`.
+    goes_on : bool
+        Whether the body trains on from the parameters that are there.
+    """
+    written = _written_over(estimator) if goes_on else []
+    if written:
+        # The memory stays for the next call: to ask for it takes longer than to copy.
+        estimator._copies = _copied(written, getattr(estimator, "_copies", []))
+    attributes = dict(vars(estimator))
+    lengths = [(value, len(value)) for value in attributes.values() if isinstance(value, list)]
+    rng = estimator.random_state
+    rng = None if isinstance(rng, Integral) else check_random_state(rng)
+    drawn = None if rng is None else rng.get_state(legacy=False)
+    try:
+        yield
+    except BaseException:
+        for array, copy in zip(written, attributes.get("_copies", []), strict=False):
+            array[...] = copy
+        for grown, length in lengths:
+            del grown[length:]
+        vars(estimator).clear()
+        vars(estimator).update(attributes)
+        if rng is not None:
+            rng.set_state(drawn)
+        raise
+
+
+def _written_over(estimator: Any) -> list[Array]:
+    """List the vectors that a compiled step may write over."""
+    memory = getattr(estimator, "_optimizer", None)
+    slots = [] if memory is None else memory.state.slots.values()
+    owned = [p for p in (getattr(estimator, "_parameters", None), *slots) if p is not None]
+    vectors = [v for p in owned for v in (p.flat, p.running) if v is not None]
+    return [vector for vector in vectors if name_of(namespace(vector)) in ("numpy", "cupy")]
+
+
+def _copied(arrays: list[Array], into: list[Array]) -> list[Array]:
+    """Copy arrays, into others if those are of the same shapes and dtypes."""
+    if [(a.shape, a.dtype) for a in arrays] != [(a.shape, a.dtype) for a in into]:
+        return [array.copy() for array in arrays]
+    for copy, array in zip(into, arrays, strict=True):
+        copy[...] = array
+    return into

@@ -1,0 +1,159 @@
+"""A training that something beside it ends leaves its model; two never share a folder."""
+
+import argparse
+import contextlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import anyprop as ap
+from anyprop._locks import locked
+from anyprop.cli import predict, train
+from anyprop.cli._main import make_parser
+from ranks import on_ranks
+
+
+def test_the_model_of_a_failed_training_is_written(run, images, monkeypatch):
+    def fail(self, of):
+        raise OSError(28, "No space left on device", "log.csv")
+
+    monkeypatch.setattr(train._Announce, "on_end", fail)
+    code, out, err = run("train", "--data", images, "--steps", "5", "--hidden", "3")
+    assert code == 1
+    assert "failed after 5 steps" in out
+    assert err.count("\n") == 1
+    assert "what was trained is kept" in err
+    assert "log.csv" in err
+    assert ap.load("runs/train/model.safetensors").step == 5
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_full_disk_leaves_the_older_predictions_or_none(
+    older, run, images, monkeypatch, tmp_path
+):
+    run("train", "--data", images, "--steps", "2", "--hidden", "3")
+    if older:
+        (tmp_path / "p.csv").write_text("older")
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    args = ("predict", "runs/train/model.safetensors", "--data", images, "--out", "p.csv")
+    assert run(*args) == (2, "", "anyprop: cannot write p.csv: No space left on device.\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "runs"][not older :]
+    if older:
+        assert (tmp_path / "p.csv").read_text() == "older"
+
+
+def test_predictions_that_fail_leave_no_file(run, images, monkeypatch, tmp_path):
+    run("train", "--data", images, "--steps", "2", "--hidden", "3")
+
+    def none(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(predict, "predict", none)
+    with pytest.raises(MemoryError):
+        run("predict", "runs/train/model.safetensors", "--data", images, "--out", "p.csv")
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("train --hidden 3 --steps 2", "history.json|model.safetensors"),
+        ("compare sgd --hidden 3 --steps 2", "compare.json"),
+        ("check --only losses/huber --no-speed --json found.json", "found.json"),
+        ("bench tiny --only anyprop-numpy --seconds 0.01", "results.json"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(words, name, run, images, monkeypatch):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    data = ("--data", images) if "hidden" in words else ()
+    code, _, err = run(*words.split(), *data)
+    assert code == 1
+    assert re.fullmatch(rf"anyprop: .*({name}): No space left on device\.\n", err)
+
+
+def fail(self, run):
+    raise OSError(28, "No space left on device", "log.csv")
+
+
+def test_nothing_is_measured_after_a_failure(run, images, monkeypatch):
+    monkeypatch.setattr(train._Announce, "on_end", fail)
+    monkeypatch.setattr("anyprop.cli._outcome.evaluate", lambda *a, **k: pytest.fail("needless"))
+    monkeypatch.setattr(train, "plot_history", lambda *a, **k: pytest.fail("needless"))
+    code, out, _ = run("train", "--data", images, "--steps", "5", "--hidden", "3")
+    assert code == 1
+    assert "test accuracy" not in out
+    history = json.loads(Path("runs/train/history.json").read_text())
+    assert history["final"]["ended"] == "failed"
+    assert history["final"]["test_accuracy"] is None
+    assert len(history["losses"]) == 5
+
+
+def test_what_fails_before_the_first_step_leaves_an_older_model(run, images, monkeypatch):
+    args = ("train", "--data", images, "--steps", "5", "--hidden", "3")
+    run(*args)
+    monkeypatch.setattr(train._Announce, "on_start", fail)
+    code, out, err = run(*args)
+    assert (code, out) == (1, "")
+    assert err == "anyprop: log.csv: No space left on device.\n"
+    assert ap.load("runs/train/model.safetensors").step == 5
+
+
+def test_compare_ends_at_a_failure_with_what_it_has(run, images, monkeypatch):
+    original = ap.RMSProp.update
+
+    def update(self, params, grads, state, **options):
+        if state.step == 3:
+            raise LookupError("own")
+        return original(self, params, grads, state, **options)
+
+    monkeypatch.setattr(ap.RMSProp, "update", update)
+    monkeypatch.setattr("anyprop.training.fit.compile_step", lambda step, **options: step)
+    args = ("--data", images, "--steps", "5", "--hidden", "3")
+    code, out, err = run("compare", "sgd", "rmsprop", "adagrad", *args)
+    assert code == 1
+    assert "what was trained is kept: LookupError: own.\n" in err
+    runs = json.loads(Path("runs/compare/compare.json").read_text())["runs"]
+    assert [result["final"]["ended"] for result in runs.values()] == ["finished", "failed"]
+    assert "adagrad" not in out
+
+
+def test_ranks_end_in_order_when_rank_0_fails(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(train._Announce, "on_report", fail)
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--data", str(images), "--steps", "5", "--hidden", "3"]
+    args = vars(make_parser().parse_args(words))
+
+    def rank(communicator):
+        with contextlib.ExitStack() as held:
+            return train._run(argparse.Namespace(**args), communicator, held)
+
+    assert on_ranks(3, rank) == [1, 1, 1]
+    assert ap.load("runs/train/model.safetensors").step > 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["train --hidden 3", "train --resume --checkpoint-every 2", "compare sgd", "bench tiny"],
+)
+def test_a_folder_in_which_a_run_is_writing_is_refused(words, run, images, tmp_path):
+    pytest.importorskip("fcntl")
+    folder = tmp_path / "out"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "step-00000005.safetensors").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    data = () if words.startswith("bench") else ("--data", images)
+    with locked(folder):
+        code, out, err = run(*words.split(), *data, "--out", folder)
+    assert (code, out) == (2, "")
+    assert f"another run is writing into {folder} (process " in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
