@@ -169,9 +169,14 @@ def _same_bits(a: Any, b: Any) -> bool:
     if tuple(a.shape) != tuple(b.shape) or a.dtype != b.dtype:
         return False
     try:
-        return bool(to_host(a).tobytes() == to_host(b).tobytes())
+        return _bits(a) == _bits(b)
     except Exception:  # what cannot be compared is not known to be the same
         return False
+
+
+def _bits(a: Any) -> bytes:
+    # JAX's literals are a subclass of NumPy's arrays, which `to_host` refuses
+    return (np.asarray(a) if isinstance(a, np.ndarray) else to_host(a)).tobytes()
 
 
 def _equal(a: Any, b: Any) -> bool:
