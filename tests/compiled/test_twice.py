@@ -497,3 +497,20 @@ def test_ours_are_traced_to_the_same_by_jax(net, loss, opt, t, rng):
         *(params, opt.init(params), *given),
         noise=noise_beside(params, net.noise(rng, x.shape)),
     )
+
+
+@pytest.mark.needs("jax")
+@pytest.mark.parametrize("kind", ["array", "key"])
+def test_constants_that_jax_makes_anew_are_the_same(kind):
+    import jax
+
+    class Fixed(Scaling):
+        def factor(self):
+            if kind == "array":
+                return jax.numpy.asarray(np.full(K, np.nan, "float32"))
+            return jax.random.uniform(jax.random.key(3), (K,), "float32")
+
+    net, opt = ap.Sequential(ap.Affine(4, K), Fixed()), ap.SGD()
+    params = net.init(8, xp="jax")
+    x, t = (ap.from_host(a, "jax") for a in (np.ones((5, 4), "float32"), np.zeros(5, "int64")))
+    ap.compile(ap.make_step(net, ap.SoftmaxCrossEntropy(), opt))(params, opt.init(params), x, t)

@@ -66,11 +66,11 @@ def _difference(first: Any, second: Any, pairs: dict[Any, Any]) -> str | None:
         known, other = value(a, constants), value(b, others)
         if known is a or other is b:
             return pairs.get(a) is b if known is a and other is b else False
-        return str(a.aval) == str(b.aval) and same(known, other)
+        return str(a.aval) == str(b.aval) and same(_on_host(known), _on_host(other))
 
     def words(atom: Any, known: dict[Any, Any]) -> str:
         found = value(atom, known)
-        return f"{atom.aval}" if found is atom else f"the constant {shown(np.asarray(found))}"
+        return f"{atom.aval}" if found is atom else f"the constant {shown(_on_host(found))}"
 
     for k, (call, other) in enumerate(zip(first.jaxpr.eqns, second.jaxpr.eqns, strict=False)):
         where = f"call {k + 1} of {count}"
@@ -95,6 +95,14 @@ def _difference(first: Any, second: Any, pairs: dict[Any, Any]) -> str | None:
     ):
         return "its results are those of other calls the second time"
     return None
+
+
+def _on_host(constant: Any) -> Any:
+    """Return a constant of a jaxpr in NumPy: an array, a literal of a kind of its own, or a key."""
+    dtypes, dtype = importlib.import_module("jax").dtypes, getattr(constant, "dtype", None)
+    if dtype is not None and dtypes.issubdtype(dtype, dtypes.extended):
+        constant = importlib.import_module("jax").random.key_data(constant)
+    return np.asarray(constant)
 
 
 def _of_parameters(first: dict[str, Any], second: dict[str, Any]) -> str | None:
