@@ -175,7 +175,7 @@ def _same_bits(a: Any, b: Any) -> bool:
 
 
 def _bits(a: Any) -> bytes:
-    # JAX's literals are a subclass of NumPy's arrays, which `to_host` refuses
+    # a layer may keep a subclass of NumPy's arrays, which `to_host` refuses
     return (np.asarray(a) if isinstance(a, np.ndarray) else to_host(a)).tobytes()
 
 
