@@ -156,4 +156,7 @@ class Objective:
         ones = np.ones(like.flat.shape, dtype_name(like.flat))
         for e in self._vectors:
             ones[e.start : e.stop] = 0.0
-        return from_host(ones, like.xp, device=device_of(like.flat))
+        moved = from_host(ones, like.xp, device=device_of(like.flat))
+        if isinstance(moved, np.ndarray):
+            moved.flags.writeable = False  # a constant: a compiled step need not keep a copy to compare
+        return moved
