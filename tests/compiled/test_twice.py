@@ -14,6 +14,7 @@ import pytest
 
 import anyprop as ap
 from anyprop.backend import namespace
+from anyprop.compiled.hidden_state import is_ours
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.testing.layer_cases import LAYER_CASES
@@ -453,6 +454,40 @@ def test_nothing_changes_when_a_step_cannot_be_recorded(backend):
     _assert_equal(backend, *results)
 
 
+@pytest.mark.parametrize("case", [*LAYER_CASES, *LOSS_CASES], ids=str)
+def test_a_layer_or_loss_of_ours_hides_nothing(case):
+    net = case.layer if hasattr(case, "layer") else ap.MLP([4, K])
+    loss = case.loss if hasattr(case, "loss") else ap.SoftmaxCrossEntropy()
+    assert is_ours(ap.make_step(net, loss, ap.SGD()))
+
+
+@pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)
+def test_an_optimizer_of_ours_hides_nothing(opt):
+    assert is_ours(ap.make_step(ap.MLP([4, K]), ap.SoftmaxCrossEntropy(), opt))
+
+
+def test_whatever_is_the_user_s_is_looked_at():
+    class Loss(ap.SoftmaxCrossEntropy):
+        pass
+
+    class Rate(ap.schedules.Schedule):
+        pass
+
+    net, loss = ap.MLP([4, K]), ap.SoftmaxCrossEntropy()
+    warm = ap.schedules.Warmup(3, ap.schedules.Constant(0.1))
+    assert is_ours(ap.make_step(net, loss, ap.SGD(warm)))
+    own = [
+        ap.make_step(ap.Sequential(ap.Affine(4, K), Counting()), loss, ap.SGD()),
+        ap.make_step(ap.Residual(ap.Sequential(Counting())), loss, ap.SGD()),
+        ap.make_step(net, Loss(), ap.SGD()),
+        ap.make_step(net, loss, ap.SGD(lambda step: 0.1)),
+        ap.make_step(net, loss, ap.SGD(Rate())),
+        ap.make_step(net, loss, ap.SGD(GENERATOR.random)),
+        ap.make_step(net, loss, ap.SGD(lr=ap.schedules.Warmup(3, Rate()))),
+    ]
+    assert [is_ours(step) for step in own] == [False] * len(own)
+
+
 def _width(case):
     return case.layer.output_shape((1, case.d))[1]
 
@@ -483,8 +518,11 @@ def _targets(rng, n, k):
         ),
     ],
 )
-def test_ours_are_traced_to_the_same_by_jax(net, loss, opt, t, rng):
+def test_ours_are_traced_to_the_same_by_jax(net, loss, opt, t, rng, monkeypatch):
     import jax
+
+    # a step of ours alone is not compared; with a layer of the user's beside them all of them are
+    monkeypatch.setattr("anyprop.compiled.twice.is_ours", lambda step: False)
 
     from anyprop.compiled.traces import traced_twice
 

@@ -40,6 +40,40 @@ _ATOMS: tuple[type, ...] = (type(None), int, float, complex, str, bytes, np.gene
 _ATOMS += (CodeType, Traced, TracedNumber)
 
 
+def is_ours(step: object) -> bool:
+    """Return whether a step consists of anyprop's own objects alone, which have no hidden state."""
+    waiting, seen = [step], set()
+    while waiting:
+        found: Any = waiting.pop()
+        if isinstance(found, _ATOMS) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        kind = type(found)
+        if kind is partial:
+            waiting += [found.func, *found.args, *found.keywords.values()]
+        elif kind is MethodType:
+            waiting += [found.__self__, found.__func__]
+        elif kind in (tuple, list):
+            waiting += found
+        elif kind is dict:
+            waiting += found.values()
+        elif kind is FunctionType and _is_of_anyprop(found):
+            waiting += [*(found.__closure__ or ()), *(found.__defaults__ or ())]
+        elif kind is CellType:
+            waiting += contents_of(found).values()
+        elif isinstance(found, type) and _is_of_anyprop(found):
+            continue
+        elif _is_of_anyprop(kind):
+            waiting += (attributes_of(found) or {}).values()
+        elif not (hasattr(found, "shape") and hasattr(found, "dtype")):
+            return False
+    return True
+
+
+def _is_of_anyprop(what: Any) -> bool:
+    return str(what.__module__).partition(".")[0] == "anyprop"
+
+
 class HiddenState:
     """The hidden state of a step, as it is when this is made.
 
@@ -202,8 +236,7 @@ def _has_attributes(found: Any) -> bool:
     kind = type(found)
     if hasattr(kind, "barrier") and hasattr(kind, "all_reduce"):  # a communicator
         return False
-    ours = str(kind.__module__).partition(".")[0] == "anyprop"
-    return ours or kind is SimpleNamespace or _is_own(kind)
+    return _is_of_anyprop(kind) or kind is SimpleNamespace or _is_own(kind)
 
 
 def _array(found: Any) -> Any:
