@@ -99,7 +99,7 @@ def evaluate(
     """
     communicator = chosen(communicator)
     ranks = Ranks(communicator)
-    with on_device_of(getattr(params, "flat", None)):
+    with on_device_of(params.flat if isinstance(params, Parameters) else None):
         with ranks.agreeing(refusing=True):
             check_params(net, params)
             x, t = check_data("data", data, net, params, loss)

@@ -86,7 +86,7 @@ def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitR
     @functools.wraps(function)
     def on_device(*args: _P.args, **kwargs: _P.kwargs) -> FitResult:
         params: Any = args[1] if len(args) > 1 else kwargs.get("params")
-        with on_device_of(getattr(params, "flat", None)):
+        with on_device_of(params.flat if isinstance(params, Parameters) else None):
             return function(*args, **kwargs)
 
     return on_device
