@@ -359,23 +359,21 @@ def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
         return None
     named = isinstance(device, str)
     # An array's device is no plain value, but in NumPy, which has but one.
-    if not named and type(device).__module__ not in ("builtins", "numpy") and not _is_numpy(xp):
+    if (
+        not named
+        and type(device).__module__ not in ("builtins", "numpy")
+        and name_of(xp) != "numpy"
+    ):
         return device
     known = _devices(xp)
-    if (
-        named and not known
-    ):  # a library that does not list its devices may still have names for them
+    if named and not known:  # a library that lists no devices may still have names for them
         return device
-    for name in (device, f"{device}:0"):
-        if named and name in known:
+    for name in (device, f"{device}:0") if named else ():
+        if name in known:
             return known[name]
     raise ValueError(
         f"{name_of(xp)} has no device {device!r} here; choose one of: {', '.join(known)}."
     )
-
-
-def _is_numpy(xp: Namespace) -> bool:
-    return name_of(xp) == "numpy"
 
 
 def device_of(array: Array) -> Device | None:
@@ -463,18 +461,15 @@ def as_dtype(name: Any) -> np.dtype[Any]:
     """Return NumPy's dtype of a name; raise TypeError if it is none."""
     # NumPy takes much more: float64 for None, a record for a dict, object for any class.
     classes = (np.generic, bool, int, float, complex)
-    meant = isinstance(name, type) and issubclass(name, classes)
+    of_class = isinstance(name, type) and issubclass(name, classes)
+    meant = of_class or isinstance(name, (str, np.dtype))
     try:
-        dtype: np.dtype[Any] | None = np.dtype(name) if meant or _names_dtype(name) else None
+        dtype: np.dtype[Any] | None = np.dtype(name) if meant else None
     except (TypeError, ValueError, SyntaxError):
         dtype = None
     if dtype is None:
         raise TypeError(f"dtype must be the name of a dtype such as 'float32', not {name!r}.")
     return dtype
-
-
-def _names_dtype(name: Any) -> bool:
-    return isinstance(name, (str, np.dtype))
 
 
 def check_floating(dtype: Any) -> None:

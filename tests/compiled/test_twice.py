@@ -14,7 +14,7 @@ import pytest
 
 import anyprop as ap
 from anyprop.backend import namespace
-from anyprop.compiled.hidden_state import is_ours
+from anyprop.compiled.ours import is_ours
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.testing.layer_cases import LAYER_CASES

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop.compiled.ours import ATOMS, is_of_anyprop
 from anyprop.compiled.recording import Traced, TracedNumber
 from anyprop.compiled.same import (
     attributes_of,
@@ -36,42 +37,7 @@ LARGEST = 1 << 20
 """Larger arrays are not copied; the numbers in them count as constant."""
 _FOREIGN = {*sys.stdlib_module_names, "anyprop", "array_api_compat", "array_api_strict", "cupy"}
 _FOREIGN |= {"cupyx", "jax", "jaxlib", "llvmlite", "mpi4py", "numba", "numpy", "scipy", "torch"}
-_ATOMS: tuple[type, ...] = (type(None), int, float, complex, str, bytes, np.generic, np.dtype)
-_ATOMS += (CodeType, Traced, TracedNumber)
-
-
-def is_ours(step: object) -> bool:
-    """Return whether a step consists of anyprop's own objects alone, which have no hidden state."""
-    waiting, seen = [step], set()
-    while waiting:
-        found: Any = waiting.pop()
-        if isinstance(found, _ATOMS) or id(found) in seen:
-            continue
-        seen.add(id(found))
-        kind = type(found)
-        if kind is partial:
-            waiting += [found.func, *found.args, *found.keywords.values()]
-        elif kind is MethodType:
-            waiting += [found.__self__, found.__func__]
-        elif kind in (tuple, list):
-            waiting += found
-        elif kind is dict:
-            waiting += found.values()
-        elif kind is FunctionType and _is_of_anyprop(found):
-            waiting += [*(found.__closure__ or ()), *(found.__defaults__ or ())]
-        elif kind is CellType:
-            waiting += contents_of(found).values()
-        elif isinstance(found, type) and _is_of_anyprop(found):
-            continue
-        elif _is_of_anyprop(kind):
-            waiting += (attributes_of(found) or {}).values()
-        elif not (hasattr(found, "shape") and hasattr(found, "dtype")):
-            return False
-    return True
-
-
-def _is_of_anyprop(what: Any) -> bool:
-    return str(what.__module__).partition(".")[0] == "anyprop"
+_LEAVES = (*ATOMS, CodeType, Traced, TracedNumber)
 
 
 class HiddenState:
@@ -90,7 +56,7 @@ class HiddenState:
         )
         while waiting and len(self._objects) < MOST:
             label, found = waiting.popleft()
-            if isinstance(found, _ATOMS) or id(found) in self._objects:
+            if isinstance(found, _LEAVES) or id(found) in self._objects:
                 continue
             contents = _read(found)
             self._objects[id(found)] = label, found, contents
@@ -236,7 +202,7 @@ def _has_attributes(found: Any) -> bool:
     kind = type(found)
     if hasattr(kind, "barrier") and hasattr(kind, "all_reduce"):  # a communicator
         return False
-    return _is_of_anyprop(kind) or kind is SimpleNamespace or _is_own(kind)
+    return is_of_anyprop(kind) or kind is SimpleNamespace or _is_own(kind)
 
 
 def _array(found: Any) -> Any:
@@ -294,7 +260,7 @@ def _holds(a: Any, depth: int = 5) -> bool:
     """Return whether there is a stand-in within something."""
     if _stands_in(a):
         return True
-    if depth == 0 or isinstance(a, (*_ATOMS, FunctionType, type, ModuleType)):
+    if depth == 0 or isinstance(a, (*_LEAVES, FunctionType, type, ModuleType)):
         return False
     if isinstance(a, Mapping):
         parts: Any = a.values()

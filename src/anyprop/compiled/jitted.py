@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.compiled.ours import is_of_anyprop
 from anyprop.compiled.recorded_step import in_recording
 from anyprop.compiled.recording import TraceError
 from anyprop.compiled.traces import traced_twice
@@ -166,8 +167,11 @@ def _is_constant(value: object) -> bool:
         # A schedule, which is called on the host.
         return callable(value) and not isinstance(value, (Layer, Loss, Optimizer))
     # What a class of the user's computes may follow from more than its fields.
-    ours = type(value).__module__.partition(".")[0] == "anyprop"
-    return ours and hasattr(value, "__dict__") and all(map(_is_constant, vars(value).values()))
+    return (
+        is_of_anyprop(type(value))
+        and hasattr(value, "__dict__")
+        and all(map(_is_constant, vars(value).values()))
+    )
 
 
 def _one(step: Step) -> Callable[..., Any]:

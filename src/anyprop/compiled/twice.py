@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from anyprop.compiled.hidden_state import HiddenState, is_ours
+from anyprop.compiled.hidden_state import HiddenState
+from anyprop.compiled.ours import is_ours
 from anyprop.compiled.recording import TraceError
 
 T = TypeVar("T")
