@@ -13,7 +13,7 @@ import pytest
 import book_in_numpy as plain
 import book_programs as programs
 from anyprop import book
-from anyprop.backend import from_host, get_namespace, to_host
+from anyprop.backend import from_host, get_namespace, name_of, to_host
 
 NAMES = ["numpy", "torch", "jax"]  # on which x[rows] takes rows, as the programs do
 
@@ -290,10 +290,9 @@ def test_a_script_runs_where_the_environment_says(mnist, xp):
         rows = np.random.choice(2000, 100)
         losses.append(net.loss(x[rows], t[rows]))
         optimizer.update(net.params, net.gradient(x[rows], t[rows]))
-    name = next(name for name in NAMES if get_namespace(name) is xp)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(folder=str(Path(programs.__file__).parent))],
-        env=os.environ | {"ANYPROP_BACKEND": name},
+        env=os.environ | {"ANYPROP_BACKEND": name_of(xp)},
         capture_output=True,
         text=True,
         check=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
@@ -16,8 +17,13 @@ from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 from anyprop.testing.place import Place
 
 pytestmark = pytest.mark.needs("torch")
-TORCH = Place("torch")
 modes = pytest.mark.parametrize("mode", ["enable_grad", "no_grad", "inference_mode"])
+
+
+@functools.cache
+def place():
+    """Where the tensors are; made by the tests, since the file is read where PyTorch is missing, too."""
+    return Place("torch")
 
 
 def tensors(results):
@@ -32,7 +38,7 @@ def tensors(results):
 
 
 def leaf(values, dtype="float64"):
-    return TORCH.asarray(values, dtype).requires_grad_()
+    return place().asarray(values, dtype).requires_grad_()
 
 
 def in_mode(mode):
@@ -50,7 +56,7 @@ def assert_free(*results):
 @modes
 @pytest.mark.parametrize("case", LAYER_CASES, ids=str)
 def test_layers(case, mode, rng):
-    params = case.params(TORCH, "float64")
+    params = case.params(place(), "float64")
     params.flat.requires_grad_()
     x = leaf(rng.standard_normal((5, case.d)))
     with in_mode(mode):
@@ -70,7 +76,7 @@ def test_layers(case, mode, rng):
 @pytest.mark.parametrize("case", LOSS_CASES, ids=str)
 def test_losses(case, mode, rng):
     y, weights = leaf(rng.standard_normal((5, K))), leaf(np.ones(5))
-    t = TORCH.asarray(case.t(rng, 5, K))
+    t = place().asarray(case.t(rng, 5, K))
     with in_mode(mode):
         value, residuals = case.loss.forward(y, t, sample_weight=weights)
         assert_free(value, case.loss.backward(residuals))
@@ -98,7 +104,7 @@ def test_a_training_step_evaluation_and_predictions(rng):
     net, loss, opt = ap.MLP([3, 4, 2], norm="batch"), ap.SoftmaxCrossEntropy(), ap.RMSProp()
     params = net.init(seed=8, xp="torch", dtype="float64")
     params.flat.requires_grad_()
-    x, t = leaf(rng.standard_normal((6, 3))), TORCH.asarray(np.asarray([0, 1] * 3))
+    x, t = leaf(rng.standard_normal((6, 3))), place().asarray(np.asarray([0, 1] * 3))
     assert_free(*ap.value_and_grad(net, loss)(params, x, t), ap.predict(net, params, x, 4))
     assert np.isfinite(ap.evaluate(net, params, (x, t), loss=loss).loss)
     for step in (
