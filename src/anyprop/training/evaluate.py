@@ -10,6 +10,7 @@ training: no dropout, and running statistics instead of a batch's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from anyprop.parameters import Parameters
 from anyprop.training._data import check_data
 from anyprop.training._host import read
 from anyprop.training._ranks import Ranks, ends
+from anyprop.training.batches import slices
 
 
 class Evaluation(NamedTuple):
@@ -140,7 +142,7 @@ def _sums(
     values, totals, right = [], [], []
     n = x.shape[0]
     (mine,) = shares(n, communicator)
-    for rows in _slices(mine.start, mine.stop, batch_size):
+    for rows in slices(mine.start, mine.stop, batch_size):
         y, t_rows = net.forward(params, x[rows, ...])[0], t[rows, ...]
         value = loss.forward(y, t_rows)[0]
         total = loss.total_weight(t_rows, dtype=wide_dtype(xp, value.dtype))
@@ -198,13 +200,10 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
             f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x."
         )
     with on_device_of(params.flat):
-        ys: list[Any] = [
-            net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)
-        ]
-        return ys[0] if len(ys) == 1 else params.xp.concat(ys)
+        return outputs(net, params, (x[r, ...] for r in slices(0, x.shape[0], batch_size)))
 
 
-def _slices(start: int, stop: int, size: int) -> list[slice]:
-    """Cut start..stop-1 into ranges; the standard leaves open what a range beyond the end means."""
-    starts = range(start, max(stop, start + 1), size)
-    return [slice(a, min(a + size, stop)) for a in starts]
+def outputs(net: Layer, params: Parameters, parts: Iterable[Array]) -> Array:
+    """Compute `predict` on examples that were checked before, given in parts."""
+    ys = [net.forward(params, x)[0] for x in parts]
+    return ys[0] if len(ys) == 1 else params.xp.concat(ys)

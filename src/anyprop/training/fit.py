@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
@@ -43,7 +42,6 @@ from anyprop.training._inputs import Inputs
 from anyprop.training._loop import Loop
 from anyprop.training._progress import progress_bar
 from anyprop.training._ranks import Ranks, ends
-from anyprop.training._signals import HeldSignals
 from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.batches import Batches, batch_indices
 from anyprop.training.callbacks.base import Callback
@@ -307,37 +305,48 @@ def fit(
             )
         # NumPy gathers every batch into the same memory, which the compiled step copies from.
         reuse = in_place and name_of(params.xp) == "numpy"
-        inputs = Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts)
+        inputs = Inputs(
+            net,
+            x,
+            t,
+            sample_weight,
+            seed=seed,
+            reuse=reuse,
+            trusted=batches is None,
+            parts=parts,
+        )
         how = _steps(eager, inputs, params, compile=compile, most=min(report_every, _MOST_AT_ONCE))
 
-    def validate() -> Evaluation | None:
+    def validate(params: Parameters) -> Evaluation | None:
         if validation is None:
             return None
         with np.errstate(all="ignore"):
             size = max(batch_size, 1000)
-            return measured(net, run.params, *validation, loss, size, communicator)
+            return measured(net, params, *validation, loss, size, communicator)
 
     states = None
     if found is not None and found.run is not None and communicator.rank == 0:
         states = found.run["callbacks"]
     total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
     shown = progress and communicator.rank == 0
-    with HeldSignals(signal.SIGINT, signal.SIGTERM) as signals:
-        loop = Loop(
-            run,
-            steps=how,
-            draw=partial(batches or partial(_batches, seed), n, batch_size),
-            validate=validate,
-            last_epoch=epochs,
-            last_step=steps,
-            report_every=report_every,
-            ranks=ranks,
-            states=states,
-            open_bar=partial(progress_bar, total, run.step, shown=shown),
-            signals=signals,
-        )
-        interrupted = loop.go()
-    return FitResult(run.params, run.state, run.history, interrupted)
+    loop = Loop(
+        run,
+        steps=how,
+        draw=partial(batches or partial(_batches, seed), n, batch_size),
+        validate=validate,
+        last_epoch=epochs,
+        last_step=steps,
+        report_every=report_every,
+        ranks=ranks,
+        states=states,
+        open_bar=partial(progress_bar, total, run.step, shown=shown),
+    )
+    try:
+        interrupt = loop.go()
+    except Exception as error:
+        run.hand_over(error)
+        raise
+    return FitResult(run.params, run.state, run.history, interrupt is not None)
 
 
 def _steps(
