@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.backend import to_host
+from anyprop.backend import read_number, to_host
 from anyprop.losses.base import Loss
 from anyprop.parameters import Parameters
 from anyprop.sklearn._rows import Data, outputs
-from anyprop.training._host import read_number
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation
 from anyprop.training.run import Run

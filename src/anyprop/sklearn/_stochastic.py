@@ -27,13 +27,13 @@ from anyprop.sklearn._diverged import diverged
 from anyprop.sklearn._objective import Objective
 from anyprop.sklearn._optimizer import LearningRate
 from anyprop.sklearn._rows import Data, Order, SparseInputs, dense
+from anyprop.step import Step
 from anyprop.training._arguments import monitors
 from anyprop.training._inputs import Inputs, wants_noise
 from anyprop.training._loop import Loop
 from anyprop.training._ranks import Ranks
 from anyprop.training._steps import OneByOne
 from anyprop.training.run import Run, TrainingDivergedError
-from anyprop.training.step import Step
 
 
 class Trainer:

@@ -22,11 +22,13 @@ from anyprop.distributed.data_parallel import (
 )
 from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
+from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters
+from anyprop.step import Step, make_step
 from anyprop.training._arguments import (
     check_batches,
     check_callbacks,
@@ -46,10 +48,8 @@ from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.batches import Batches, batch_indices
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
-from anyprop.training.history import History
 from anyprop.training.resume import ResumeError, load_run, settings_of_run
 from anyprop.training.run import Run
-from anyprop.training.step import Step, make_step
 
 _MOST_AT_ONCE = 100
 
