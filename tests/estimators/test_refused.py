@@ -15,7 +15,7 @@ from sklearn.preprocessing import MaxAbsScaler
 import anyprop as ap
 from anyprop.schedules import Cosine
 from anyprop.sklearn import MLPClassifier, MLPRegressor, _stochastic as stochastic
-from anyprop.training._loop import Loop
+from anyprop.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import anyprop as ap
 from anyprop.sklearn import MLPClassifier, MLPRegressor
-from anyprop.training._loop import Loop
+from anyprop.training.loop import Loop
 from anyprop.training.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import anyprop as ap
 from anyprop.sklearn import MLPClassifier, MLPRegressor
-from anyprop.training._loop import Loop
+from anyprop.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

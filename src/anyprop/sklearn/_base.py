@@ -26,7 +26,7 @@ from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.parameters import Layout, Parameters
 from anyprop.schedules import SCHEDULES
 from anyprop.sklearn._diverged import diverged
-from anyprop.sklearn._inputs import (
+from anyprop.sklearn._given import (
     Place,
     check_same_place,
     check_some_weight,

@@ -13,8 +13,8 @@ from anyprop.backend import device_of, from_host, namespace
 from anyprop.layers.base import Layer
 from anyprop.parameters import Parameters
 from anyprop.training import evaluate
-from anyprop.training._inputs import Inputs
 from anyprop.training.batches import slices
+from anyprop.training.inputs import Inputs
 
 AT_ONCE = 4096
 """Rows of one forward pass where nothing is trained; it bounds the memory."""

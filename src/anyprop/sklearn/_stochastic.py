@@ -28,11 +28,11 @@ from anyprop.sklearn._objective import Objective
 from anyprop.sklearn._optimizer import LearningRate
 from anyprop.sklearn._rows import Data, Order, SparseInputs, dense
 from anyprop.step import Step
-from anyprop.training._arguments import monitors
-from anyprop.training._inputs import Inputs, wants_noise
-from anyprop.training._loop import Loop
-from anyprop.training._ranks import Ranks
-from anyprop.training._steps import OneByOne
+from anyprop.training.evaluate import monitors
+from anyprop.training.inputs import Inputs, wants_noise
+from anyprop.training.loop import Loop
+from anyprop.training.pace import OneByOne
+from anyprop.training.ranks import Ranks
 from anyprop.training.run import Run, TrainingDivergedError
 
 
@@ -101,6 +101,7 @@ def train(
     """
     est, net, loss, opt = estimator, trainer.net, trainer.loss, trainer.opt
     given = tuple(est.callbacks or ())
+    one = validation and (dense(validation.x[:1, ...]), validation.t[:1, ...])
     books = Books(est, loss, validation, rows.shape[0])
     run = Run(
         net,
@@ -108,7 +109,7 @@ def train(
         opt,
         params,
         state,
-        _monitors(trainer, params, validation),
+        monitors(net, params, loss, one),
         # Only callbacks can look at what a step will write over.
         in_place=bool(given) and donates(params.xp),
         callbacks=(books, *given, LearningRate(est, opt)),
@@ -142,12 +143,6 @@ def train(
             "are trained on, so scale them alike."
         )
     return books.best, run.state
-
-
-def _monitors(trainer: Trainer, params: Parameters, validation: Data | None) -> tuple[str, ...]:
-    one = None if validation is None else (dense(validation.x[:1, ...]), validation.t[:1, ...])
-    with np.errstate(all="ignore"):
-        return monitors(trainer.net, params, trainer.loss, one)
 
 
 def _inputs(net: Sequential, data: Data, random_state: np.random.RandomState) -> Inputs:

@@ -27,9 +27,9 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
-from anyprop.training._data import check_data
-from anyprop.training._ranks import Ranks, ends
+from anyprop.training._data_checks import check_data
 from anyprop.training.batches import slices
+from anyprop.training.ranks import Ranks, ends
 
 
 class Evaluation(NamedTuple):
@@ -125,6 +125,19 @@ def measured(
         sums = _sums(net, params, x, t, loss, batch_size, communicator)
     weighted, total, hits, known = communicator.all_reduce(sums).tolist()
     return Evaluation(weighted / (total or 1.0), hits / x.shape[0] if known else None)
+
+
+def monitors(
+    net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
+) -> tuple[str, ...]:
+    """Name the fields of `EpochRecord` that a run will measure; one row says what there is."""
+    if validation is None:
+        return ("train_loss",)
+    x, t = (array[:1, ...] for array in validation)
+    with np.errstate(all="ignore"):
+        if loss.correct(net.forward(params, x)[0], t) is None:
+            return ("train_loss", "validation_loss")
+    return ("train_loss", "validation_loss", "validation_accuracy")
 
 
 def _sums(

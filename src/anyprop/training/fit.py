@@ -1,4 +1,4 @@
-"""`fit`: everything is checked before any work is done, and then the loop runs (`_loop.py`)."""
+"""`fit`: everything is checked before any work is done, and then the loop runs (`loop.py`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters
 from anyprop.step import Step, make_step
-from anyprop.training._arguments import (
+from anyprop.training._argument_checks import (
     check_batches,
     check_callbacks,
     check_compile,
@@ -37,17 +37,16 @@ from anyprop.training._arguments import (
     check_progress,
     check_start,
     check_state,
-    monitors,
 )
-from anyprop.training._data import check_data
-from anyprop.training._inputs import Inputs
-from anyprop.training._loop import Loop
+from anyprop.training._data_checks import check_data
 from anyprop.training._progress import progress_bar
-from anyprop.training._ranks import Ranks, ends
-from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.batches import Batches, batch_indices
 from anyprop.training.callbacks.base import Callback
-from anyprop.training.evaluate import Evaluation, measured
+from anyprop.training.evaluate import Evaluation, measured, monitors
+from anyprop.training.inputs import Inputs
+from anyprop.training.loop import Loop
+from anyprop.training.pace import ManyAtOnce, OneByOne
+from anyprop.training.ranks import Ranks, ends
 from anyprop.training.resume import ResumeError, load_run, settings_of_run
 from anyprop.training.run import Run
 

@@ -29,10 +29,10 @@ from anyprop._signals import HeldSignals
 from anyprop.history import EpochRecord
 from anyprop.parameters import Parameters
 from anyprop.training._progress import Bar, NoBar
-from anyprop.training._ranks import Ranks
-from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation
+from anyprop.training.pace import ManyAtOnce, OneByOne
+from anyprop.training.ranks import Ranks
 from anyprop.training.resume import set_states
 from anyprop.training.run import Run
 
