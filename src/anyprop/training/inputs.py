@@ -111,7 +111,7 @@ class Inputs:
             name: None if array is None else self.take(array, rows, (name, i, size))
             for name, array in self.data.items()
         }
-        batch["noise"] = noise_beside(params, noise)
+        batch["noise"] = None if noise is None else noise_beside(params, noise)
         return batch
 
 

@@ -228,7 +228,7 @@ class Loop:
     @property
     def _room(self) -> int:
         """Number of steps until the next report, callback or end of the run."""
-        if self._settles:
+        if self._settles or self.steps.at_once == 1:
             return 1
         to_report = self.report_every - self.run.step % self.report_every
         to_end = to_report if self.last_step is None else self.last_step - self.run.step
