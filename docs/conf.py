@@ -23,6 +23,7 @@ sys.path[:0] = [
 os.environ.pop("ANYPROP_BACKEND", None)
 
 from gallery import ORDER
+from related import of_classes
 
 project = "anyprop"
 author = "The anyprop developers"
@@ -34,6 +35,7 @@ extensions = [
     "kept_together",
     "myst_parser",
     "numpydoc",
+    "related",
     "run",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -87,6 +89,7 @@ sphinx_gallery_conf = {
 
 # Reference
 autosummary_generate = True
+autosummary_context = {"derivations": of_classes()}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
