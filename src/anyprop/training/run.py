@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -222,8 +222,17 @@ class Run:
         self._good.due = True
         return losses
 
-    def hand_over(self, error: Exception) -> None:
-        """Set on an error that ends the run what was trained until then, and say so in a note."""
+    @contextlib.contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """Set on an error that ends the run within what was trained until then."""
+        try:
+            yield
+        except Exception as error:
+            self._hand_over(error)
+            raise
+
+    def _hand_over(self, error: Exception) -> None:
+        """Set on an error what was trained until then, and say so in a note."""
         if getattr(error, "history", None) is self.history:  # this run diverged
             return
         params, state = self.snapshot()
