@@ -15,6 +15,9 @@ from anyprop.network import noise_beside
 from anyprop.parameters import Parameters
 from anyprop.training.batches import stream
 
+_PROBE = np.random.default_rng(0)
+"""Asks a network whether it draws anything; what it draws does not matter."""
+
 
 class Inputs:
     """The data of a run, from which it takes a batch at a time.
@@ -117,7 +120,7 @@ class Inputs:
 
 def wants_noise(net: Layer, x: Array) -> bool:
     """Return whether a network is trained with noise, as by dropout."""
-    return net.noise(np.random.default_rng(0), (1, *x.shape[1:])) is not None
+    return net.noise(_PROBE, (1, *x.shape[1:])) is not None
 
 
 def _of_rows(rows: slice, noise: Any) -> Any:
