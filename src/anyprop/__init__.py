@@ -11,7 +11,7 @@ from typing import Any
 
 _NAMES = {
     "backend": "available_backends from_host get_namespace to_host to_namespace",
-    "checkpoint": "Checkpoint load save",
+    "checkpoint.checkpoint": "Checkpoint load save",
     "compiled.dispatch": "compile",
     "data.idx": "load_idx",
     "data.mnist": "load_mnist",

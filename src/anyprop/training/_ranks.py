@@ -18,7 +18,7 @@ import numpy as np
 
 from anyprop._typing import Array
 from anyprop.backend import to_host
-from anyprop.checkpoint import Checkpoint
+from anyprop.checkpoint.checkpoint import Checkpoint
 from anyprop.distributed.communicator import (
     Communicator,
     agreeing,

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.checkpoint import Checkpoint
+from anyprop.checkpoint.checkpoint import Checkpoint
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer, OptimizerState
