@@ -11,7 +11,7 @@ from typing import Any
 
 _NAMES = {
     "backend": "available_backends from_host get_namespace to_host to_namespace",
-    "checkpoint.checkpoint": "Checkpoint load save",
+    "checkpoint": "Checkpoint load save",
     "compiled.dispatch": "compile",
     "data.idx": "load_idx",
     "data.mnist": "load_mnist",
@@ -67,10 +67,10 @@ _NAMES = {
     "training.callbacks.reduce_lr_on_plateau": "ReduceLROnPlateau",
     "training.evaluate": "Evaluation evaluate predict",
     "training.fit": "FitResult fit",
-    "training.history": "EpochRecord History",
+    "history": "EpochRecord History",
     "training.resume": "ResumeError",
     "training.run": "Run TrainingDivergedError",
-    "training.step": "Step make_step",
+    "step": "Step make_step",
 }
 """Module -> the public names that it defines."""
 

@@ -8,3 +8,12 @@
 
 Each imports only those below it, but for `packing`, which knows nothing of files.
 """
+
+from anyprop.checkpoint.checkpoint import (
+    Checkpoint as Checkpoint,
+    is_ours as is_ours,
+    load as load,
+    save as save,
+    save_checkpoint as save_checkpoint,
+)
+from anyprop.checkpoint.packing import check_dtypes as check_dtypes

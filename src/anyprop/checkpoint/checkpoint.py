@@ -23,10 +23,10 @@ from anyprop.checkpoint.packing import pack
 from anyprop.checkpoint.tensors import Reader, write
 from anyprop.checkpoint.unpacking import unpack
 from anyprop.description import settings_of
+from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
 from anyprop.parameters import Parameters, map_vectors
-from anyprop.training.history import History
 
 _FORMAT, _VERSION = "anyprop", "1"
 

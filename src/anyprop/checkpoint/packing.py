@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from anyprop._checks import few, whole
 from anyprop.backend import dtype_name, to_host
 from anyprop.description import describe
+from anyprop.history import EpochRecord, History
 from anyprop.layers.base import Layer
 from anyprop.network import check_params
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Layout, Parameters, check_kind
-from anyprop.training.history import EpochRecord, History
 
 DTYPES = ("float16", "float32", "float64")  # of parameters, in the machine's byte order
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]

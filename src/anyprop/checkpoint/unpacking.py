@@ -13,9 +13,9 @@ from anyprop.checkpoint.header import Declared, strict_json
 from anyprop.checkpoint.packing import COLUMNS, DTYPES, KIND, MAY_BE_NONE, views_of, whole_step
 from anyprop.checkpoint.tensors import Reader
 from anyprop.description import rebuild
+from anyprop.history import EpochRecord, History
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Layout, Parameters, Spec
-from anyprop.training.history import EpochRecord, History
 
 _WHOLE = ("epoch", "step")  # columns of whole numbers
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from anyprop.checkpoint.checkpoint import load
+from anyprop.checkpoint import load
 from anyprop.cli._parser import Parser, WrongCallError, require_extras, wrong_calls
 from anyprop.interchange import save_torch
 from anyprop.onnx import export_onnx

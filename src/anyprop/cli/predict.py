@@ -16,7 +16,7 @@ import numpy as np
 from anyprop._text import table
 from anyprop._typing import Array, Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
-from anyprop.checkpoint.checkpoint import load
+from anyprop.checkpoint import load
 from anyprop.cli._options import add_place
 from anyprop.cli._outcome import check_writable, write_text
 from anyprop.cli._parser import Parser, WrongCallError, wrong_calls

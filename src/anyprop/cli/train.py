@@ -20,7 +20,7 @@ from pathlib import Path
 
 from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
-from anyprop.checkpoint.checkpoint import save
+from anyprop.checkpoint import save
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._outcome import make_folder, measure, train, write_json
 from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras

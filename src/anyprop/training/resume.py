@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from anyprop._checks import few
 from anyprop._files import as_path
 from anyprop.backend import device_of, dtype_name
-from anyprop.checkpoint.checkpoint import Checkpoint, load, save_checkpoint
+from anyprop.checkpoint import Checkpoint, load, save_checkpoint
 from anyprop.description import describe, settings_of
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
