@@ -27,7 +27,7 @@ ORDER = [
     ["layers", "losses", "optimizers"],
     ["layers.registry", "losses.registry", "optimizers.registry"],
     ["network"],
-    ["description", "differences"],
+    ["description"],
     ["history"],
     ["checkpoint"],
     ["interchange", "onnx"],
