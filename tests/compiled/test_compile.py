@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled.kernels import get_kernel
+from anyprop.compiled.numba_dialect import get_kernel
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.testing.layer_cases import LAYER_CASES

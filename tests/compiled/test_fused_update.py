@@ -9,7 +9,7 @@ import pytest
 
 import anyprop as ap
 import cuda_on_host
-from anyprop.compiled.fused_update import FusedUpdateStep
+from anyprop.compiled.on_cupy import FusedUpdateStep
 from anyprop.distributed import SerialCommunicator, make_data_parallel_step
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 

@@ -17,7 +17,7 @@ import pytest
 import anyprop as ap
 import cuda_on_host
 from anyprop.backend import namespace
-from anyprop.compiled.graph_step import GraphStep, graph_step
+from anyprop.compiled.on_cupy import GraphStep, graph_step
 from anyprop.layers.base import Layer
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
@@ -478,6 +478,6 @@ def test_a_rule_that_is_wrong_on_the_device_is_found(device, monkeypatch):
 
 def test_a_mistake_in_what_makes_a_graph_is_no_reason_to_do_without(device, monkeypatch):
     step, params, state, ((x, t),) = _start(ap.SGD())
-    monkeypatch.setattr("anyprop.compiled.graph.Launches", None)
+    monkeypatch.setattr("anyprop.compiled.cuda_graph.Launches", None)
     with pytest.raises(TypeError, match="NoneType"):
         GraphStep(step)(put_params(params), put_state(state), put(x), put(t))

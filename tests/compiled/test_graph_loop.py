@@ -14,9 +14,10 @@ import pytest
 import anyprop as ap
 import cuda_on_host
 from anyprop import backend
-from anyprop.compiled import graph_loop
+from anyprop.backend import namespaces, transfer
+from anyprop.compiled import on_cupy
 from anyprop.compiled.dispatch import compiled_loop
-from anyprop.compiled.graph_loop import GraphLoop
+from anyprop.compiled.on_cupy import GraphLoop
 from anyprop.compiled.recording import TraceError
 from anyprop.layers.base import Layer
 from anyprop.testing.loss_cases import K
@@ -134,7 +135,8 @@ def test_what_cannot_be_captured_is_left_to_single_steps(device):
 @pytest.fixture
 def one_device(monkeypatch):
     """The stand-ins know no devices, on which CuPy would have arrays made."""
-    monkeypatch.setattr(backend, "_on", lambda xp, device: contextlib.nullcontext())
+    for module in (namespaces, transfer):
+        monkeypatch.setattr(module, "on_device", lambda xp, device: contextlib.nullcontext())
 
 
 def test_a_run_of_fit(device, one_device):
@@ -182,7 +184,7 @@ def test_a_graph_whose_first_step_is_wrong_changes_nothing(device):
 def test_a_mistake_in_what_makes_a_graph_is_no_reason_to_do_without(device, monkeypatch):
     step, params, state, data, rng = _start(ap.SGD())
     there = {name: put(array) for name, array in data.items()}
-    monkeypatch.setattr("anyprop.compiled.graph.Launches", None)
+    monkeypatch.setattr("anyprop.compiled.cuda_graph.Launches", None)
     with pytest.raises(TypeError, match="NoneType") as told:
         GraphLoop(step, 1)(put_params(params), put_state(state), there, _rows(rng, 20, (6,)))
     assert not isinstance(told.value, TraceError)
@@ -345,15 +347,15 @@ def _graphs_left(device, loops):
 
 @pytest.mark.parametrize(("loops", "left"), [(1, 1), (3, 3), (12, 8)])
 def test_the_last_graphs_are_kept(loops, left, device, monkeypatch):
-    monkeypatch.setattr(graph_loop, "MOST_BYTES_KEPT", 2**40)
+    monkeypatch.setattr(on_cupy, "MOST_BYTES_KEPT", 2**40)
     assert _graphs_left(device, loops) == left
 
 
 def test_no_more_memory_is_kept_than_is_set(device, monkeypatch):
     """The stand-in says of each graph that its buffers take 32 MiB."""
     assert _graphs_left(device, 12) == 7
-    monkeypatch.setattr(graph_loop, "MOST_BYTES_KEPT", 2**20)
-    graph_loop.kept.clear()
+    monkeypatch.setattr(on_cupy, "MOST_BYTES_KEPT", 2**20)
+    on_cupy.kept.clear()
     assert _graphs_left(device, 2) == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import cuda_on_host
 import fake_cupy
-from anyprop.compiled import cublaslt
+from anyprop.compiled import cuda_products
 from cupy_wheel.signatures import find, signature_of
 
 pytestmark = pytest.mark.needs("cupy_wheel")
@@ -84,12 +84,12 @@ def test_the_id_of_a_communicator_is_what_nccl_makes():
 def test_what_the_stand_in_for_cublaslt_offers_is_in_the_library():
     offered = {name for name in vars(cuda_on_host.CublasLt) if name.startswith("cublasLt")}
     assert len(offered) > 5
-    assert offered <= set(cublaslt.ARGUMENTS)
-    library = cublaslt.library()
-    assert all(hasattr(library, name) for name in cublaslt.ARGUMENTS)
+    assert offered <= set(cuda_products.ARGUMENTS)
+    library = cuda_products.library()
+    assert all(hasattr(library, name) for name in cuda_products.ARGUMENTS)
     for name in offered:
         function = getattr(cuda_on_host.CublasLt(), name)
-        inspect.signature(function).bind(*cublaslt.ARGUMENTS[name])
+        inspect.signature(function).bind(*cuda_products.ARGUMENTS[name])
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,9 @@ def is_elementwise(unit: Unit) -> bool:
 
 def product_of(unit: Unit) -> Call | None:
     """Return the product that a unit is or begins with; None if it does none."""
-    first = unit if isinstance(unit, Call) else next(iter(unit.calls), None) if isinstance(unit, Kernel) else None
-    return first if first is not None and first.function is np.matmul else None
+    calls = unit.calls if isinstance(unit, Kernel) else [unit]
+    first = calls[0] if calls else None
+    return first if isinstance(first, Call) and first.function is np.matmul else None
 
 
 def can_be_written(call: Call) -> bool:
@@ -313,8 +314,10 @@ def units_of(
     """
     units: list[Call | Kernel] = []
     for unit in grouped(calls, kept, CUDA, wholes):
-        kinds = CUDA.kinds([unit]) if isinstance(unit, Call) else None
-        units.append(unit if kinds is None else Kernel([unit], [unit.output], kinds))
+        # A kernel of one call spares nothing, but CuPy's own sums and ufuncs cost the host more.
+        if isinstance(unit, Call) and (can_be_written(unit) or _sums_all(unit)):
+            unit = Kernel([unit], [unit.output], CUDA.kinds([unit]) or {})
+        units.append(unit)
     return _summed(_rectified(units, [*kept, *(wholes or ())]))
 
 

@@ -23,10 +23,8 @@ from typing import Any
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace, on_device_of
-from anyprop.compiled import cublaslt
-from anyprop.compiled.fused_update import FusedUpdateStep
-from anyprop.compiled.graph_loop import GraphLoop
-from anyprop.compiled.graph_step import graph_step
+from anyprop.compiled import cuda_products
+from anyprop.compiled.on_cupy import FusedUpdateStep, GraphLoop, graph_step
 from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep
@@ -35,7 +33,7 @@ from anyprop.compiled.torch_compiled import TorchCompiledStep, check_torch_backe
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters, check_kind
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
 
@@ -144,7 +142,7 @@ def compiled_loop(
     if not isinstance(step, Step):
         return None
     backend = name_of(xp)
-    if backend == "cupy" and cublaslt.is_available():
+    if backend == "cupy" and cuda_products.is_available():
         return GraphLoop(step, most)
     return JittedLoop(step, most) if backend == "jax" else None
 
