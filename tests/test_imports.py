@@ -31,7 +31,7 @@ ORDER = [
     ["history"],
     ["checkpoint", "interchange", "onnx"],
     ["distributed"],
-    ["step"],
+    ["step", "repeatable"],
     ["compiled"],
     ["training"],
     ["data"],

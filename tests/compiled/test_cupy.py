@@ -14,8 +14,8 @@ import pytest
 
 import anyprop as ap
 from anyprop.compiled import cuda_products
+from anyprop.compiled.cuda_graph import Launches
 from anyprop.compiled.cuda_products import Products
-from anyprop.compiled.launches import Launches
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.testing.layer_cases import LAYER_CASES

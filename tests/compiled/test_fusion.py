@@ -116,6 +116,31 @@ def test_results_in_the_place_of_arguments(rng):
     np.testing.assert_array_equal(second.value.data, a - b * 2.0)
 
 
+def test_a_row_that_is_read_for_all_rows_is_not_written_over(rng):
+    """The first row of the loop would spoil it for the others."""
+
+    def function(a):
+        y = a / 3.0
+        z = xp.exp(y)
+        return [(z + z[0]) * 2.0]
+
+    a = rng.standard_normal((4, 4))
+    plan, _ = planned(function, a)
+    z = np.exp(a / 3.0)
+    np.testing.assert_array_equal(plan.outputs[0], (z + z[0]) * 2.0)
+    assert len(plan.calls) == 3
+
+
+def test_a_joined_vector_is_not_read_in_the_loop_that_computes_it(rng):
+    a = rng.standard_normal(50)
+
+    def function(a):
+        return [xp.concat([a * 2.0 + 1.0]) * 3.0 - a]
+
+    plan, _ = planned(function, a)
+    np.testing.assert_array_equal(plan.outputs[0], (a * 2.0 + 1.0) * 3.0 - a)
+
+
 def test_intermediate_results_that_are_read_later_are_kept(rng):
     a = rng.standard_normal((5, 6))
 

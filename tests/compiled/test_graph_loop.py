@@ -18,8 +18,8 @@ from anyprop.backend import namespaces, transfer
 from anyprop.compiled import on_cupy
 from anyprop.compiled.dispatch import compiled_loop
 from anyprop.compiled.on_cupy import GraphLoop
-from anyprop.compiled.recording import TraceError
 from anyprop.layers.base import Layer
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.testing.loss_cases import K
 from cuda_on_host import put, put_params, put_state
 

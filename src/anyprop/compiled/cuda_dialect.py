@@ -4,10 +4,9 @@ A layer and a rule are recorded on arrays of NumPy that stand for CuPy's; each c
 names its type, so nothing is computed in another precision than NumPy's. The compiler may contract a
 product and a sum, so results agree to rounding.
 
-A thread does all calls of a kernel for one number of a shape that CuPy broadcasts to; or for one row of
-a matrix, whose sums and maxima then are loops of the thread; or for the sums of whole short vectors, as a
-loss takes them. The loss of a classifier is a dozen operations on a few columns, each too small to keep a
-GPU busy for the time of its launch.
+A thread does all calls of a kernel for one number, or for one row of a matrix, whose sums and maxima
+are loops of the thread, or for sums of short vectors. The loss of a classifier is a dozen operations
+on a few columns, each too small to keep a GPU busy for the time of its launch.
 """
 
 from __future__ import annotations
@@ -318,36 +317,43 @@ def units_of(
         if isinstance(unit, Call) and (can_be_written(unit) or _sums_all(unit)):
             unit = Kernel([unit], [unit.output], CUDA.kinds([unit]) or {})
         units.append(unit)
-    return _summed(_rectified(units, [*kept, *(wholes or ())]))
+    return _with_products(units, [*kept, *(wholes or ())])
 
 
-def _rectified(units: list[Call | Kernel], kept: Sequence[Value]) -> list[Call | Kernel]:
-    """Put products together with the kernels that do nothing but add a bias and take max(., 0)."""
+def _with_products(units: list[Call | Kernel], kept: Sequence[Value]) -> list[Call | Kernel]:
+    """Put products together with what cuBLASLt does along with them: bias and ReLU, or a sum."""
     reads = Counter(value.base for unit in units for value in unit.inputs)
     reads.update(result.base for result in kept)
-    products: dict[Value, Call] = {}
-    found: list[Call | Kernel] = []
-    for unit in units:
-        found.append(unit)
-        if isinstance(unit, Call):
-            if product_of(unit) and reads[unit.output] == 1:
-                products[unit.output] = unit
-        elif unit.inputs and (product := products.get(unit.inputs[0])) is not None:
-            if _rectifies(unit, product.output):
-                found.remove(product)
-                found[-1] = Kernel([product, *unit.calls], unit.outputs)
-    return found
+    made_by = {value: i for i, unit in enumerate(units) for value in unit.outputs}
+    found = dict(enumerate(units))
+    for k, product in enumerate(units):
+        if not isinstance(product, Call) or not product_of(product):
+            continue
+        for i, unit in [*found.items()]:
+            if isinstance(unit, Kernel):
+                if reads[product.output] == 1 and _rectifies(unit, product.output):
+                    del found[k]
+                    found[i] = Kernel([product, *unit.calls], unit.outputs)
+                    break
+            # Both are done where the first of them was, so all that they read should be there by then.
+            elif _sums_columns(unit, product.inputs[1]) and all(
+                made_by.get(value.base, -1) < min(i, k) for value in product.inputs
+            ):
+                del found[i], found[k]
+                found[min(i, k)] = Kernel([product, unit], [product.output, unit.output])
+                break
+    return [found[i] for i in sorted(found)]
 
 
 def _rectifies(kernel: Kernel, product: Value) -> bool:
     """Return whether a kernel stores max(product + bias, 0) and nothing else."""
-    if len(kernel.calls) != 2 or len(kernel.inputs) != 2 or len(product.shape) != 2:
+    if len(kernel.calls) != 2 or kernel.inputs[:1] != [product] or len(product.shape) != 2:
         return False
     add, maximum = kernel.calls
-    bias = kernel.inputs[1]
+    bias = kernel.inputs[-1]
     return (
         add.function is np.add
-        and set(add.inputs) == {product, bias}
+        and set(add.inputs) == set(kernel.inputs) == {product, bias}
         and bias.shape == product.shape[1:]
         and bias.dtype == product.dtype == add.output.dtype
         and maximum.function is np.maximum
@@ -356,28 +362,8 @@ def _rectifies(kernel: Kernel, product: Value) -> bool:
     )
 
 
-def _summed(units: list[Call | Kernel]) -> list[Call | Kernel]:
-    """Put products together with the sums of their second factors' columns."""
-    made_by = {value: i for i, unit in enumerate(units) for value in unit.outputs}
-    calls = {i: unit for i, unit in enumerate(units) if isinstance(unit, Call)}
-    products = {call.inputs[1]: i for i, call in calls.items() if product_of(call)}
-    found = dict(enumerate(units))
-    for i, total in calls.items():
-        k = products.get(total.inputs[0], -1) if _sums_columns(total) else -1
-        product = calls.get(k)
-        # Both are done where the first of them was, so all that they read should be there by then.
-        if (
-            product is not None
-            and found.get(k) is product
-            and all(made_by.get(v.base, -1) < min(i, k) for v in product.inputs)
-        ):
-            del found[i], found[k]
-            found[min(i, k)] = Kernel([product, total], [product.output, total.output])
-    return [found[i] for i in sorted(found)]
-
-
-def _sums_columns(call: Call) -> bool:
-    if call.function != np.add.reduce:
+def _sums_columns(call: Call, x: Value) -> bool:
+    if call.function != np.add.reduce or call.inputs[0] is not x:
         return False
-    x, axis, *_ = call.arguments
+    axis = call.arguments[1]
     return len(x.shape) == 2 and axis in (0, -2) and x.dtype == call.output.dtype

@@ -1,7 +1,7 @@
 """A step on CuPy as one CUDA graph: everything between the batch and the new parameters is one launch.
 
-The recorded step becomes kernels and products, bound to buffers of its own. They are launched once, so that
-all is compiled, and once more while the stream is capturing; parameters and state are put back.
+The recorded step becomes kernels and products, bound to buffers of its own. They are launched once, so
+that all is compiled, and once more while the stream is capturing; parameters and state are put back.
 `on_cupy.py` fills in a batch for each step, or has the graph take its batches by itself.
 """
 
@@ -24,12 +24,13 @@ from anyprop.compiled.cuda_dialect import CUDA, ordered, product_of, units_of, w
 from anyprop.compiled.cuda_products import Products
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.memory import Binding
-from anyprop.compiled.proof import Compared, difference
 from anyprop.compiled.recorded_step import Places, RecordedStep, numbers_of_step, record_step
-from anyprop.compiled.recording import OUT, Call, Recording, Traced, TraceError, Value
+from anyprop.compiled.recording import OUT, Call, Recording, Traced, Value
 from anyprop.compiled.traced import join
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
+from anyprop.repeatable.first_step import Compared, difference
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 # Some releases of cuBLASLt choose no product while another thread is capturing.
@@ -318,7 +319,7 @@ class Graph:
     def copy_out(
         self, params: Parameters, state: OptimizerState, steps: int
     ) -> tuple[Parameters, OptimizerState]:
-        """Return what follows from `params` and `state`, in their memory, which no later step changes."""
+        """Return what follows from `params` and `state`, in their memory."""
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         places = Places(_owned(params), slots, state.decay_mask)
         places.fill(self.params, state._replace(slots=self._places.slots))

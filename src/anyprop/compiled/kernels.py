@@ -1,9 +1,9 @@
 """Calls that one kernel does: which of them stand together, and how its values are laid out.
 
-A call by itself costs a walk through memory, and on a GPU a launch. A kernel does many calls for one number,
-or one row, after the other. It goes through a vector, or through a matrix row by row, and each of its
-values is of one kind: it has a number for each cell of the matrix, for each row (or place of the vector),
-for each column, one number for all, or is a number.
+A call by itself costs a walk through memory, and on a GPU a launch. A kernel does many calls for one
+number, or one row, after the other. It goes through a vector, or through a matrix row by row, and each
+of its values is of one kind: it has a number for each cell of the matrix, for each row (or place of the
+vector), for each column, one number for all, or is a number.
 
 Which calls a kernel can do, its `Dialect` knows: numba's loops (`numba_dialect.py`) or CUDA C++
 (`cuda_dialect.py`).

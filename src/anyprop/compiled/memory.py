@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from anyprop.compiled.kernels import Dialect, Kernel, Unit
-from anyprop.compiled.recording import Call, TraceError, Value
+from anyprop.compiled.recording import Call, Value
 from anyprop.compiled.traced import join
+from anyprop.repeatable.stand_in import TraceError
 
 
 class Binding(ABC):
@@ -123,9 +124,9 @@ class Binding(ABC):
         last |= {self._memory(result): math.inf for result in results}
         late = self._take_targets(units, results, targets, last)
         ended: list[list[Value]] = [[] for _ in units]
-        for value, i in last.items():
-            if i < len(units) and not value.given:
-                ended[int(i)].append(value)
+        for value, end in last.items():
+            if end < len(units) and not value.given:
+                ended[int(end)].append(value)
         for unit, values in zip(units, ended, strict=True):
             self._bind(unit, values)
         for result, target in late:

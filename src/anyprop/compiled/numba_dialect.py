@@ -6,9 +6,9 @@
         for j                   the next walk, for what depends on them
 
 A sum down the columns is added up during a walk. Only operations that IEEE 754 rounds exactly take part,
-and sums are taken in the order in which NumPy takes them, so results are NumPy's to the bit; exp, log and
-their like are left to NumPy, whose own loops are as fast. numba is an extra, anyprop[fast]; without it, or
-where it does not work, there are no kernels.
+and sums are taken in the order in which NumPy takes them, so results are NumPy's to the bit; exp, log
+and their like are left to NumPy, whose own loops are as fast. numba is an extra, anyprop[fast]; without
+it, or where it does not work, there are no kernels.
 """
 
 from __future__ import annotations

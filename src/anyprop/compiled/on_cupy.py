@@ -2,8 +2,8 @@
 
 `GraphStep` copies each batch into a graph's buffers, writes the numbers of the step into theirs, and
 launches the graph. `GraphLoop` does many steps in a call, with graphs that take their batches out of the
-training set by themselves. `FusedUpdateStep` does each operation as it comes and then the whole rule in one
-kernel; it is for what cannot be captured.
+training set by themselves. `FusedUpdateStep` does each operation as it comes and then the whole rule in
+one kernel; it is for what cannot be captured.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from anyprop.compiled.cuda_graph import Graph
 from anyprop.compiled.jitted import is_constant
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.recorded_step import numbers_of_step
-from anyprop.compiled.recording import Recording, Traced, TraceError
+from anyprop.compiled.recording import Recording
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.network import check_batch
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]

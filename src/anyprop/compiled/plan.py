@@ -1,4 +1,4 @@
-"""A recording turned into calls of NumPy and of numba's loops that repeat it, each bound to its arrays."""
+"""A recording turned into calls of NumPy and of numba's loops, each bound to its arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.memory import Binding
-from anyprop.compiled.numba_dialect import NUMBA, NoKernelError, fused, get_kernel, shape_in, written
+from anyprop.compiled.numba_dialect import (
+    NUMBA,
+    NoKernelError,
+    fused,
+    get_kernel,
+    shape_in,
+    written,
+)
 from anyprop.compiled.recording import OUT, Call, Recording, Traced, TracedNumber, Value
 from anyprop.compiled.traced import join
 from anyprop.compiled.unrolled import Bound, Local, unrolled
@@ -115,7 +122,9 @@ class _Calls(Binding):
         """Append the call of NumPy, or of a loop."""
         if isinstance(unit, Kernel):
             of_all = dict.fromkeys([*unit.inputs, *unit.outputs])
-            shaped = {value: self._shaped(self.place(value), shape_in(unit, value)) for value in of_all}
+            shaped = {
+                value: self._shaped(self.place(value), shape_in(unit, value)) for value in of_all
+            }
             source, arguments = written(unit, shaped)
             examples = [self._examples[x.number] if isinstance(x, Local) else x for x in arguments]
             self._bound.append(Bound(get_kernel(source, examples), tuple(arguments)))
@@ -129,7 +138,8 @@ class _Calls(Binding):
             self._bound.append(Bound(unit.function, given, result=out))
             return
         arguments = [
-            out if x is OUT else self.place(x) if isinstance(x, Value) else x for x in unit.arguments
+            out if x is OUT else self.place(x) if isinstance(x, Value) else x
+            for x in unit.arguments
         ]
         # As a keyword, where a function has it last: some refuse it by its place.
         last = arguments.pop() if unit.arguments[-1] is OUT else None
