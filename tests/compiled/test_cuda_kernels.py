@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-import cuda_on_host
 from anyprop.backend import get_namespace
 from anyprop.compiled import cuda_dialect, traced
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.recording import Recording
+from support import fake_cupy
 
 pytestmark = pytest.mark.needs("cc")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
@@ -60,7 +60,7 @@ def _computed(function, *arrays):
     assert all(map(cuda_dialect.can_be_written, recording.calls))
     kernel = Kernel(recording.calls, [result.value])
     source = cuda_dialect.written(kernel)
-    launch = cuda_on_host.ElementwiseKernel(source.in_params, source.out_params, source.operation)
+    launch = fake_cupy.ElementwiseKernel(source.in_params, source.out_params, source.operation)
     places = {g.value: a for g, a in zip(given, arrays, strict=True)}
     return launch(*(places.get(value, value.data) for value in kernel.inputs))
 
@@ -104,7 +104,7 @@ def test_what_has_no_form_is_told(refused):
 
 
 def test_the_stand_in_refuses_what_cupy_refuses():
-    kernel = cuda_on_host.ElementwiseKernel("float32 x0", "float32 y0", "y0 = x0;")
+    kernel = fake_cupy.ElementwiseKernel("float32 x0", "float32 y0", "y0 = x0;")
     assert kernel(np.ones(2, "float32"), np.empty((3, 2), "float32")).shape == (3, 2)
     with pytest.raises(TypeError, match="mismatched"):
         kernel(np.ones(2))

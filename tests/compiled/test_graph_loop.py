@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-import cuda_on_host
 from anyprop import backend
 from anyprop.backend import namespaces, transfer
 from anyprop.compiled import on_cupy
@@ -21,7 +20,8 @@ from anyprop.compiled.on_cupy import GraphLoop
 from anyprop.layers.base import Layer
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.testing.loss_cases import K
-from cuda_on_host import put, put_params, put_state
+from support import fake_cupy
+from support.fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, K], norm="batch")
@@ -30,7 +30,7 @@ LOSS = ap.SoftmaxCrossEntropy()
 
 @pytest.fixture
 def device():
-    with cuda_on_host.installed() as device:
+    with fake_cupy.installed() as device:
         yield device
 
 
@@ -164,7 +164,7 @@ def test_it_is_for_one_process(device):
 
 
 def test_without_cublaslt_there_is_none():
-    with cuda_on_host.installed(products=False):
+    with fake_cupy.installed(products=False):
         step = ap.make_step(NET, LOSS, ap.SGD())
         assert compiled_loop(step, backend.namespace(put(np.ones(2))), 5) is None
 
@@ -379,7 +379,7 @@ def test_rows_are_taken_however_the_data_lie(view, device):
     step, params, state, data, rng = _start(ap.SGD(), t=_one_hot)
     loop, (rows,) = GraphLoop(step, 1), _rows(rng, 20, (6,))
     there = {name: put(array) for name, array in data.items()}
-    x, t = (view(data[name]).view(cuda_on_host.Array) for name in ("x", "t"))
+    x, t = (view(data[name]).view(fake_cupy.Array) for name in ("x", "t"))
     there |= {"x": x, "t": t}
     _, _, value = loop(put_params(params), put_state(state), there, [rows])
     _, _, wanted = step(params, state, view(data["x"])[rows], view(data["t"])[rows])
