@@ -76,7 +76,7 @@ class Array(np.ndarray):
     def get(
         self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True
     ) -> Any:
-        note("get")
+        note("read" if out is None else "get")
         assert state.gpu.capturing is None
         assert blocking
         found = np.empty(self.shape, self.dtype) if out is None else out
