@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from anyprop.compiled.recording import TraceError
+<<<<<<< HEAD:src/anyprop/training/pace.py
 from anyprop.training.inputs import Inputs
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.training.run import Run
 
 
