@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-<<<<<<< HEAD:src/anyprop/training/pace.py
-from anyprop.training.inputs import Inputs
 from anyprop.repeatable.stand_in import TraceError
+from anyprop.training.inputs import Inputs
 from anyprop.training.run import Run
 
 
