@@ -38,6 +38,7 @@ from anyprop.sklearn._rows import Data, dense
 from anyprop.sklearn._settings import CONSTRAINTS, check_callbacks, check_settings, hidden_sizes
 from anyprop.sklearn._stochastic import Trainer, clipped_batch_size, held_out, train
 from anyprop.sklearn._unchanged import unchanged_on_error
+from anyprop.training.batches import batches_of
 
 
 class BaseMLP(FittedMLP, metaclass=ABCMeta):
@@ -255,7 +256,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
         batch_size = clipped_batch_size(self.batch_size, len(rows))
-        opt = make_optimizer(self, steps=self.max_iter * -(-len(rows) // batch_size))
+        opt = make_optimizer(self, steps=self.max_iter * batches_of(len(rows), batch_size))
         loss = self._loss()
         trainer = getattr(self, "_trainer", None) if incremental else None
         if trainer is None or trainer.key != (self.network_, loss, opt, self.alpha):
