@@ -30,6 +30,13 @@ def summed(xp: Namespace, x: Array, axis: int) -> Array:
     return xp.astype(xp.sum(x, axis=axis, dtype=xp.float32), x.dtype)
 
 
+def or_one(xp: Namespace, total: Any) -> Any:
+    """Return a sum of weights, or 1 in place of 0: no weight at all makes a mean 0 / 1, not 0 / 0."""
+    if not hasattr(total, "dtype"):
+        return total or 1.0
+    return total + xp.astype(total == 0.0, total.dtype)
+
+
 def product(xp: Namespace, factor: Array, x: Array) -> Array:
     """Compute factor * x, where a factor of 0 gives 0 even beside what is infinite or NaN."""
     return factor * xp.where(factor == 0.0, 0.0, x)

@@ -16,9 +16,8 @@ from typing import Any
 
 from anyprop import _tree
 from anyprop._checks import count, flag
-from anyprop._numerics import wide_dtype, widened
-from anyprop._typing import Array
-from anyprop.backend import namespace
+from anyprop._numerics import or_one, wide_dtype, widened
+from anyprop._typing import Array, Namespace
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_batch, value_and_grad
@@ -139,7 +138,7 @@ class _Accumulated:
         value: Any = 0.0
         flat: Any = 0.0
         grads = None
-        for r, part, weight, share in zip(rows, ts, weights, _shares(totals), strict=True):
+        for r, part, weight, share in zip(rows, ts, weights, _shares(xp, totals), strict=True):
             drawn = None if noise is None else _tree.map_leaves(_of_rows(r), noise)
             value_i, grads = self.gradient(
                 params, x[r, ...], part, noise=drawn, sample_weight=weight
@@ -154,12 +153,9 @@ class _Accumulated:
         return value, grads.replace(flat=flat)
 
 
-def _shares(totals: list[Any]) -> list[Any]:
+def _shares(xp: Namespace, totals: list[Any]) -> list[Any]:
     """Divide the total weights of the parts by their sum; no weight at all gives 0, as in a loss."""
-    total = sum(totals)
-    if not hasattr(total, "dtype"):
-        return [w / max(total, 1.0) for w in totals]
-    total = total + namespace(total).astype(total == 0.0, total.dtype)
+    total = or_one(xp, sum(totals))
     return [w / total for w in totals]
 
 

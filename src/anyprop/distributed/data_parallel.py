@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import _tree
-from anyprop._numerics import wide_dtype, widened
+from anyprop._numerics import or_one, wide_dtype, widened
 from anyprop._typing import Array
 from anyprop.backend import concatenated, create, namespace
 from anyprop.distributed.communicator import Communicator, all_reduce
@@ -94,8 +94,7 @@ class DataParallelStep:
     def means(self, params: Parameters, message: Array) -> tuple[Array, Parameters]:
         """Give the loss and the gradient out of the sum of all messages."""
         xp = namespace(message)
-        total = message[-1:]
-        total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
+        total = or_one(xp, message[-1:])
         means = xp.astype(message[:-1] / total, params.flat.dtype, copy=False)
         return xp.reshape(means[-1:], ()), Parameters(params.layout, means[:-1])
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._numerics import or_one
 from anyprop._typing import Array, Residuals
 from anyprop.backend import device_of, dtype_name, from_host, namespace
 from anyprop.layers.base import Layer
@@ -103,8 +104,7 @@ class Objective:
         if sample_weight is None:
             share: Any = self.alpha / x.shape[0]
         else:
-            total = xp.sum(sample_weight)
-            share = self.alpha / (total + xp.astype(total == 0.0, total.dtype))
+            share = self.alpha / or_one(xp, xp.sum(sample_weight))
         value = value + self._squares(flat) * (0.5 * share)
         # Last, beside the update: a compiled step makes one loop of both.
         return value, grads.replace(flat=grads.flat + flat * (xp.asarray(self._decays) * share))
