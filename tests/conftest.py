@@ -112,6 +112,9 @@ def _asked_for(config: pytest.Config) -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(library): uses another library, or its results")
+    config.addinivalue_line(
+        "markers", "against_numpy: compares a backend with NumPy; not NumPy itself"
+    )
     # Whatever started the tests may have had Ctrl-C ignored, as a shell has in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in _asked_for(config):
@@ -186,6 +189,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needs = item.get_closest_marker("needs")
         if needs is not None:
             return needs.args[0] in asked_for + config.getoption("--with")
+        if (
+            item.get_closest_marker("against_numpy")
+            and item.callspec.params["backend"].name == "numpy"
+        ):
+            return False
         return "backend" in getattr(item, "fixturenames", ()) or "numpy" in asked_for
 
     chosen = [item for item in items if wanted(item)]
