@@ -62,8 +62,16 @@ def tests(session: nox.Session, name: str) -> None:
     session.run(*PYTEST, *options, *session.posargs, env=ONE_THREAD)
 
 
-# Each layer and loss, the networks, the step and `fit`, traced and jitted: what JAX has to itself.
-PART = ["tests/contracts"]
+# Every layer, loss and optimizer: traced, equal to NumPy, and the derivative that JAX itself finds; compiled
+# steps, parameters and `fit`.
+PART = [
+    "tests/" + path for path in ("compiled", "contracts", "layers", "losses", "test_parameters.py")
+]
+PART += ["tests/training/test_fit.py", "tests/training/test_steps.py"]
+PART += [
+    "-k",
+    "jax_ or jit or trace or those_of_numpy or compute_the_same or test_fit or test_steps",
+]
 
 
 @nox.session(tags=["default"])
