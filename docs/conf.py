@@ -111,6 +111,7 @@ doctest_global_setup = "import numpy as np\nimport anyprop as ap"
 # Look
 html_theme = "pydata_sphinx_theme"
 html_title = "anyprop"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["anyprop.css"]
 # The playground's controls need the room; the others have no section to navigate in.

@@ -55,6 +55,12 @@ def test_the_site_is_there():
     assert len(PAGES) > 100
 
 
+def test_it_has_an_icon():
+    (icon,) = (SITE / "_static").glob("favicon.*")
+    links = [address for address in fetched(SITE / "index.html") if "favicon" in address]
+    assert links == [f"_static/{icon.name}"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(SITE)))
 def test_a_page_fetches_nothing_from_elsewhere(page):
     assert not [address for address in fetched(page) if is_elsewhere(address)]

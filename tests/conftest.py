@@ -11,6 +11,7 @@ and cannot be used ends the run with the reason: nothing is skipped.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import shutil
@@ -30,6 +31,7 @@ from anyprop.backend import (
     get_namespace,
     to_host,
 )
+from anyprop.data import mnist
 
 # How long an example takes is a matter of what else the machine does. CI draws the same examples
 # each time; elsewhere every run draws others.
@@ -112,6 +114,11 @@ def _asked_for(config: pytest.Config) -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(library): uses another library, or its results")
+    config.addinivalue_line(
+        "markers", "against_numpy: compares a backend with NumPy; not NumPy itself"
+    )
+    # Unpacking MNIST takes half a second each time; what it gives cannot be written to.
+    mnist._unpack = functools.cache(mnist._unpack)
     # Whatever started the tests may have had Ctrl-C ignored, as a shell has in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in _asked_for(config):
@@ -186,6 +193,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needs = item.get_closest_marker("needs")
         if needs is not None:
             return needs.args[0] in asked_for + config.getoption("--with")
+        if (
+            item.get_closest_marker("against_numpy")
+            and item.callspec.params["backend"].name == "numpy"
+        ):
+            return False
         return "backend" in getattr(item, "fixturenames", ()) or "numpy" in asked_for
 
     chosen = [item for item in items if wanted(item)]

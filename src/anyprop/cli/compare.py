@@ -159,7 +159,7 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
     histories = {label: result.outcome.history for label, result in results.items()}
     drawn = {label: history for label, history in histories.items() if history.losses}
     if drawn:
-        plot_history(drawn).savefig(folder / "compare.png", dpi=120)
+        plot_history(drawn, log=True).savefig(folder / "compare.png", dpi=120)
 
     print(table(_HEADER, [_row(label, result) for label, result in results.items()]))
     if args.article and any(label.startswith("rmsprop") for label in results):
