@@ -228,10 +228,9 @@ def start(session: nox.Session) -> None:
     shutil.rmtree(folder / "anyprop", ignore_errors=True)
     readme = pathlib.Path("README.md").read_text(encoding="utf-8")
     block = readme.partition("```sh\n")[2].partition("```")[0]
-    here = {"URL": str(pathlib.Path.cwd())}
-    session.chdir(folder)
-    session.run("bash", "-euxc", block, env=here, external=True)
-    session.chdir("anyprop")
+    session.run("git", "clone", "-q", ".", str(folder / "anyprop"), external=True)
+    session.chdir(folder / "anyprop")
+    session.run("bash", "-euxc", block, external=True)
     pages = ["README.md", *map(str, sorted(pathlib.Path("docs/start").glob("*.md")))]
     session.run("python", "tools/run_pages.py", *pages)
 
