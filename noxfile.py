@@ -62,16 +62,20 @@ def tests(session: nox.Session, name: str) -> None:
     session.run(*PYTEST, *options, *session.posargs, env=ONE_THREAD)
 
 
-# Every layer, loss and optimizer: traced, equal to NumPy, and the derivative that JAX itself finds; compiled
-# steps, parameters and `fit`.
+# Every layer, loss and optimizer: traced, equal to NumPy, and the derivative that JAX itself finds;
+# compiled steps, parameters and `fit`.
 PART = [
-    "tests/" + path for path in ("compiled", "contracts", "layers", "losses", "test_parameters.py")
+    "compiled",
+    "contracts",
+    "layers",
+    "losses",
+    "training/test_fit.py",
+    "training/test_steps.py",
 ]
-PART += ["tests/training/test_fit.py", "tests/training/test_steps.py"]
-PART += [
-    "-k",
-    "jax_ or jit or trace or those_of_numpy or compute_the_same or test_fit or test_steps",
-]
+PART = [f"tests/{path}" for path in (*PART, "test_parameters.py")]
+PART.append(
+    "-k=jax_ or jit or trace or those_of_numpy or compute_the_same or test_fit or test_steps"
+)
 
 
 @nox.session(tags=["default"])
