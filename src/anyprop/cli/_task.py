@@ -73,9 +73,8 @@ def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Exa
     if name == "mnist":
         return load_mnist(xp=xp, dtype=dtype, device=device)
     if not Path(name).is_dir():
-        raise WrongCallError(
-            f"there is no folder {name!r}; --data takes mnist or a folder of IDX files"
-        )
+        what = f"{name!r} is no folder" if Path(name).exists() else f"there is no folder {name!r}"
+        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files")
     train, test = load_idx(name, xp=xp, dtype=dtype, device=device)
     return train, test
 

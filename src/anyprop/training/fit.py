@@ -250,30 +250,36 @@ def fit(
         check_progress(progress)
         check_compile(compile, params, several=ranks.several)
         state = check_state(optimizer, params, state)
-        settings = settings_of_run(
-            net,
-            loss,
-            optimizer,
-            params,
-            callbacks,
-            examples=n,
-            validation=None if validation is None else validation[0].shape[0],
-            weighted=sample_weight is not None,
-            batch_size=batch_size,
-            accumulate=accumulate,
-            seed=seed,
-            own_batches=batches is not None,
+        # Only for a file or other ranks: it calls a learning rate that is a function.
+        settings = functools.cache(
+            partial(
+                settings_of_run,
+                net,
+                loss,
+                optimizer,
+                params,
+                callbacks,
+                examples=n,
+                validation=None if validation is None else validation[0].shape[0],
+                weighted=sample_weight is not None,
+                batch_size=batch_size,
+                accumulate=accumulate,
+                seed=seed,
+                own_batches=batches is not None,
+            )
         )
+        if ranks.several:
+            settings()
     if ranks.several:
         place = {"backend": name_of(params.xp), "layout": params.layout}
         length = {"epochs": epochs, "steps": steps, "report_every": report_every}
         start = {"resume": resume is not None, "allow_changes": allow_changes}
         rows = {"rows at the ends of data": (ends(x), ends(t))}
-        others = {name: value for name, value in settings.items() if name != "callbacks"}
+        others = {name: value for name, value in settings().items() if name != "callbacks"}
         ranks.check_same("fit", place | others | length | start | rows)
     found = None
     if resume is not None:
-        load = partial(load_run, resume, params, settings, allow_changes=allow_changes)
+        load = partial(load_run, resume, params, settings(), allow_changes=allow_changes)
         found = ranks.read(load, params)
         params = found.params
         with ranks.agreeing(refusing=True):
