@@ -11,10 +11,7 @@ import numpy as np
 
 from anyprop import _tree
 from anyprop._checks import count, flag, kind
-from anyprop._typing import Array
 from anyprop.compiled.torch_compiled import check_torch_backend
-from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.callbacks.base import Callback
@@ -112,15 +109,3 @@ def check_state(
         )
     _tree.leaves_like(state.slots, fresh.slots, names=("state.slots", "those of the optimizer"))
     return state
-
-
-def monitors(
-    net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
-) -> tuple[str, ...]:
-    """Name the fields of `EpochRecord` that a run will measure."""
-    if validation is None:
-        return ("train_loss",)
-    x, t = (array[:1, ...] for array in validation)
-    if loss.correct(net.forward(params, x)[0], t) is None:
-        return ("train_loss", "validation_loss")
-    return ("train_loss", "validation_loss", "validation_accuracy")
