@@ -15,7 +15,6 @@ _NAMES = {
     "compiled.dispatch": "compile",
     "data.idx": "load_idx",
     "data.mnist": "load_mnist",
-    "differences": "GradcheckError GradcheckReport gradcheck",
     "layers.affine": "Affine",
     "layers.batch_norm": "BatchNorm",
     "layers.dropout": "Dropout",
@@ -56,7 +55,9 @@ _NAMES = {
     "optimizers.sgd": "SGD",
     "parameters": "Parameters",
     "plotting": "plot_history",
-    "testing.check": "check_backend",
+    "testing.check_backend": "check_backend",
+    "testing.differences": "GradcheckError",
+    "testing.gradcheck": "GradcheckReport gradcheck",
     "testing.report": "BackendReport",
     "training.batches": "batch_indices",
     "training.callbacks.base": "Callback",
@@ -67,10 +68,10 @@ _NAMES = {
     "training.callbacks.reduce_lr_on_plateau": "ReduceLROnPlateau",
     "training.evaluate": "Evaluation evaluate predict",
     "training.fit": "FitResult fit",
-    "training.history": "EpochRecord History",
+    "history": "EpochRecord History",
     "training.resume": "ResumeError",
     "training.run": "Run TrainingDivergedError",
-    "training.step": "Step make_step",
+    "step": "Step make_step",
 }
 """Module -> the public names that it defines."""
 

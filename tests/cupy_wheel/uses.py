@@ -23,7 +23,7 @@ PARAMETERS = {
     "out": "cupy.ndarray",
     "sums": "cupy.ndarray",
 }
-ROOMS = ("compiled/cublaslt.py", "compiled/graph.py", "compiled/launches.py", "distributed/nccl.py")
+ROOMS = ("compiled/cuda_products.py", "compiled/cuda_graph.py", "distributed/nccl.py")
 # What a call returns. What is no entry is not followed.
 RETURNS = {
     "cupy.cuda.Device": "cupy.cuda.Device",
@@ -83,8 +83,8 @@ def uses_of_namespaces() -> list[Use]:
     asked: list[Use] = []
     for path in sorted(SOURCE.rglob("*.py")):
         place = path.relative_to(SOURCE).as_posix()
-        # Benchmarks and reproducers ask other libraries, JAX's steps JAX.
-        if place.startswith(("benchmark/", "testing/", "compiled/jitted.py")):
+        # Reproducers ask other libraries, JAX's steps JAX.
+        if place.startswith(("testing/", "compiled/jitted.py")):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             function = node.func if isinstance(node, ast.Call) else node
