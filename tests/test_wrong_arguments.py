@@ -222,6 +222,8 @@ LAYER = {"xp": "numpy", "seed": 0}
 AFFINE, NORM = ap.Affine(2, 3), ap.LayerNorm(2)
 # what is called with something of a wrong kind -> what the message says
 WRONG_KINDS = {
+    "ap.from_host([[1], [1, 2]])": "array cannot be read by NumPy: ValueError",
+    "ap.fit(**FIT, callbacks=[Loses()])": r"params must be what net.init\(\) returns, not builtins.N",
     "book.SGD().update([X], [X])": "params must be a dict of arrays by name, not builtins.list",
     "book.SGD().update(None, {})": "params must be a dict",
     "book.SGD().update({'W': X}, None)": "grads must be a dict",
@@ -289,6 +291,11 @@ WRONG_KINDS = {
     "ap.gradcheck(NET, ZERO, loss=LOSS)": r"x has shape \(\), expected \(N",
 }
 WIDE, ZERO, HALF = X.astype("float64"), np.asarray(1.0), X.astype("float16")
+
+
+class Loses(ap.Callback):
+    def on_epoch(self, run):
+        run.params = None
 
 
 def seen(layer):

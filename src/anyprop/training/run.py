@@ -18,7 +18,7 @@ from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer, OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Parameters, check_kind
 from anyprop.training._last_good import LastGood, Snapshot
 
 
@@ -109,6 +109,7 @@ class Run:
 
     @params.setter
     def params(self, params: Parameters) -> None:
+        check_kind(params)
         if params.layout != self._params.layout:
             raise ValueError(f"a run of {self._params} cannot go on with {params}.")
         self._params = params.copy() if self._in_place else params
