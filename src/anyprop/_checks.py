@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import numbers
@@ -141,6 +142,20 @@ def flag(owner: str, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{owner}: {name} must be True or False, not {value!r}.")
     return bool(value)
+
+
+def optional(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], Any]:
+    """Make a check that lets None pass."""
+
+    def check_given(owner: str, name: str, value: Any) -> Any:
+        return None if value is None else check(owner, name, value)
+
+    return check_given
+
+
+def younger(default: Any) -> Any:
+    """Make a dataclass field that files of earlier versions lack; settings name it only if it is set."""
+    return dataclasses.field(default=default, metadata={"younger": True})
 
 
 def fields(instance: Any, **checks: Callable[[str, str, Any], Any]) -> None:

@@ -195,7 +195,7 @@ def _compare_layer(
     h: float,
 ) -> list[_Comparison]:
     if x is None:
-        d = getattr(layer, "d", None)
+        d = layer.width_in
         if d is None:
             raise ValueError(f"gradcheck cannot tell how wide x is for {layer!r}; pass x.")
         x = rng.standard_normal((4, d))

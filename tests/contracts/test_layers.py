@@ -19,7 +19,7 @@ from arrays import assert_beside, other_backends_array, with_gaps
 
 every_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)
 every_layer_of_fixed_width = pytest.mark.parametrize(
-    "case", [c for c in LAYER_CASES if getattr(c.layer, "d", None)], ids=str
+    "case", [c for c in LAYER_CASES if c.layer.width_in], ids=str
 )
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 both_modes = pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])

@@ -11,7 +11,7 @@ from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.nesterov import Nesterov
 from anyprop.optimizers.registry import get_optimizer
 from anyprop.parameters import Parameters
-from anyprop.schedules import schedule_by_name
+from anyprop.schedules.registry import schedule_by_name
 from anyprop.training._host import read_number
 from anyprop.training.run import Run
 
