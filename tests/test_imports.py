@@ -19,7 +19,7 @@ SOURCE = Path(anyprop.__file__).parent
 # from the same line. A package's name stands for its modules that are not named themselves.
 ORDER = [
     ["_typing", "_names"],
-    ["_checks", "_text", "_autograd", "_repr"],
+    ["_checks", "_text", "_autograd", "_repr", "_signals"],
     ["_files", "_locks"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],
@@ -30,10 +30,10 @@ ORDER = [
     ["layers.registry", "losses.registry", "optimizers.registry", "schedules.registry"],
     ["network"],
     ["description", "differences"],
-    ["training.history"],
+    ["history"],
     ["checkpoint", "interchange", "onnx"],
     ["distributed"],
-    ["training.step"],
+    ["step"],
     ["compiled"],
     ["training"],
     ["data"],

@@ -22,6 +22,7 @@ from anyprop.differences import (
     GradcheckReport as GradcheckReport,
     gradcheck as gradcheck,
 )
+from anyprop.history import EpochRecord as EpochRecord, History as History
 from anyprop.layers.affine import Affine as Affine
 from anyprop.layers.base import Layer as Layer
 from anyprop.layers.batch_norm import BatchNorm as BatchNorm
@@ -66,6 +67,7 @@ from anyprop.optimizers.sgd import SGD as SGD
 from anyprop.parameters import Parameters as Parameters, Spec as Spec
 from anyprop.plotting import plot_history as plot_history
 from anyprop.schedules.base import Schedule as Schedule
+from anyprop.step import Step as Step, make_step as make_step
 from anyprop.testing.check import check_backend as check_backend
 from anyprop.testing.report import BackendReport as BackendReport
 from anyprop.training.batches import batch_indices as batch_indices
@@ -81,9 +83,7 @@ from anyprop.training.evaluate import (
     predict as predict,
 )
 from anyprop.training.fit import FitResult as FitResult, fit as fit
-from anyprop.training.history import EpochRecord as EpochRecord, History as History
 from anyprop.training.resume import ResumeError as ResumeError
 from anyprop.training.run import Run as Run, TrainingDivergedError as TrainingDivergedError
-from anyprop.training.step import Step as Step, make_step as make_step
 
 __version__: str

@@ -95,7 +95,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "training": {
         "training.fit": "fit FitResult",
-        "training.step": "make_step Step",
+        "step": "make_step Step",
         "compiled.dispatch": "compile",
         "training.evaluate": "evaluate Evaluation predict",
         "training.batches": "batch_indices",
@@ -103,7 +103,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "training.resume": "ResumeError",
     },
     "history": {
-        "training.history": "History EpochRecord",
+        "history": "History EpochRecord",
         "plotting": "plot_history",
         "training.run": "Run",
         "training.callbacks.base": "Callback",
