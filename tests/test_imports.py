@@ -19,7 +19,7 @@ SOURCE = Path(anyprop.__file__).parent
 # from the same line. A package's name stands for its modules that are not named themselves.
 ORDER = [
     ["_typing", "_names"],
-    ["_checks", "_text", "_autograd", "_repr", "_signals"],
+    ["_checks", "_text", "_autograd", "_repr", "_signals", "_usage"],
     ["_files", "_locks"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],

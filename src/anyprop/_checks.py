@@ -43,9 +43,13 @@ def few(items: Iterable[object]) -> str:
 
 
 def kind(value: object) -> str:
-    """Name the class of `value` and the module that it is from; or the class that `value` is."""
+    """Name the class of `value` and the module that it is from; or what it is, if that says more."""
     if isinstance(value, type):
         return f"the class {value.__name__}; write {value.__name__}(...)"
+    if value is None:
+        return "None"
+    if isinstance(value, (bool, int, float, str)):
+        return f"the {type(value).__name__} {_SHORT.repr(value)}"
     return f"{type(value).__module__}.{type(value).__name__}"
 
 
@@ -85,7 +89,8 @@ def real(owner: str, name: str, value: Any) -> float:
     """Return `value`, which must be a real number, as a Python float."""
     # Not whatever float() takes: it would read an array of shape () from its device.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{owner}: {name} must be a number, not {value!r}.")
+        shown = kind(value) if isinstance(value, type) else repr(value)
+        raise TypeError(f"{owner}: {name} must be a number, not {shown}.")
     return float(value)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from anyprop import _tree
 from anyprop._checks import kind, positive, whole
 from anyprop._typing import Array, Grads, Residuals
+from anyprop._usage import usage
 from anyprop.backend import (
     check_array,
     check_same_place,
@@ -102,6 +103,7 @@ class _Comparison(NamedTuple):
     numeric: Any
 
 
+@usage("gradcheck(layer, x, params=...) or gradcheck(net, x, t=..., loss=...)")
 def gradcheck(
     target: Layer | Loss,
     x: Array | None = None,

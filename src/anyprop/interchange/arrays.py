@@ -9,8 +9,8 @@ from typing import Any
 from anyprop._checks import check_shape
 from anyprop._typing import Namespace
 from anyprop.backend import from_host
-from anyprop.layers.base import Layer
-from anyprop.parameters import Entry, Layout, Parameters, filled, map_vectors
+from anyprop.layers.base import Layer, layout_of
+from anyprop.parameters import Entry, Parameters, filled, map_vectors
 
 
 def parameters_of(
@@ -30,5 +30,5 @@ def parameters_of(
         check_shape(f"what belongs to {entry.name}", array, entry.shape)
         return array
 
-    host = filled(Layout.of(net.specs()), checked, dtypes[0] if dtypes else "float32")
+    host = filled(layout_of(net), checked, dtypes[0] if dtypes else "float32")
     return map_vectors(host, partial(from_host, xp=xp, dtype=dtype, device=device))

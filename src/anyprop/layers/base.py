@@ -171,7 +171,7 @@ class Layer:
             check_shape(f"the initial {entry.name}", drawn, entry.shape)
             return drawn
 
-        drawn = filled(Layout.of(specs), initial, "float64")
+        drawn = filled(layout_of(self), initial, "float64")
         return map_vectors(drawn, partial(from_host, xp=xp, dtype=dtype, device=device))
 
 
@@ -182,6 +182,19 @@ def leaves(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         yield from leaves(child, f"{prefix}{name}")
     if not children:
         yield prefix, net
+
+
+def layout_of(net: Layer) -> Layout:
+    """Lay out the arrays of a network; its `Parameters` then know how many layers there are."""
+    return Layout.of(net.specs(), dict(_counted(net, "")))
+
+
+def _counted(net: Layer, prefix: str) -> Iterator[tuple[str, int]]:
+    children = net.children()
+    if all(name.removesuffix(".").isdigit() for name in children) and children:
+        yield prefix, len(children)
+    for name, child in children.items():
+        yield from _counted(child, f"{prefix}{name}")
 
 
 def check_layer(net: Any) -> None:

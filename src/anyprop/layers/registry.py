@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anyprop._checks import unknown
+from anyprop._checks import kind, unknown
 from anyprop._names import members
 from anyprop.layers.base import Layer
 
@@ -41,7 +41,10 @@ def get_activation(name: str) -> type[Layer]:
     ReLU()
     """
     if not isinstance(name, str):
-        raise TypeError(f"activation must be a name such as 'relu', not {name!r}.")
+        raise TypeError(
+            f"activation must be a name such as 'relu', not {kind(name)}; or give a layer, such as "
+            "LeakyReLU(0.3)."
+        )
     if name not in ACTIVATIONS:
         raise unknown("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

@@ -86,7 +86,7 @@ class Sequential(Layer):
 
     def __str__(self) -> str:
         width = self.width_in
-        rows = list(_rows("", self, None if width is None else (1, width)))
+        rows = list(_rows("", "", self, None if width is None else (1, width)))
         return f"{table(('', 'layer', 'y', 'parameters'), rows)}\n{_count(self):,} parameters"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -206,17 +206,20 @@ def joined(params: Parameters, pieces: list[Array]) -> Parameters:
     return Parameters(params.layout, concatenated(pieces))
 
 
-def _rows(prefix: str, layer: Layer, shape: Shape | None) -> Iterator[tuple[str, str, str, str]]:
+def _rows(
+    prefix: str, name: str, layer: Layer, shape: Shape | None
+) -> Iterator[tuple[str, str, str, str]]:
     """Describe a layer that takes x of `shape`, and those inside it, in rows of a table."""
+    prefix += name
     children = layer.children()
-    if prefix or not children:
+    if name or not children:
         text = repr(layer) if not children else type(layer).__name__
         widths = () if shape is None else layer.output_shape(shape)[1:]
         y = f"(N, {', '.join(map(str, widths))})" if widths else ""
         count = 0 if children else _count(layer)
         yield prefix.rstrip("."), text, y, f"{count:,}" if count else ""
-    for name, child in children.items():
-        yield from _rows(f"{prefix}{name}", child, shape)
+    for inner, child in children.items():
+        yield from _rows(prefix, inner, child, shape)
         if shape is not None and isinstance(layer, Sequential):
             shape = child.output_shape(shape)
 

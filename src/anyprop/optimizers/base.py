@@ -34,6 +34,7 @@ from anyprop import _tree
 from anyprop._autograd import detached, unrecorded
 from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive
 from anyprop._numerics import widened
+from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop.backend import (
     check_array,
@@ -80,7 +81,7 @@ class OptimizerState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(ShortRepr):
     """Base of all optimizers; its parameters are common to all of them.
 
     Parameters

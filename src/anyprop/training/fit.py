@@ -14,6 +14,7 @@ import numpy as np
 from anyprop._checks import count, whole
 from anyprop._signals import HeldSignals
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import name_of, on_device_of
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
 from anyprop.distributed.communicator import Communicator
@@ -92,6 +93,7 @@ def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitR
     return on_device
 
 
+@usage("fit(net, params, (x, t), loss=..., optimizer=...), with params = net.init()")
 @_on_device_of_params
 def fit(
     net: Layer,
