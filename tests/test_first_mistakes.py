@@ -25,11 +25,11 @@ def fit(**changed):
 MISTAKES = {
     "a name for an optimizer": (
         lambda: fit(optimizer="adam"),
-        "optimizer must be one such as anyprop.Adam(), not the str 'adam'",
+        "optimizer must be one such as anyprop.Adam(), not 'adam'",
     ),
     "a name for a loss": (
         lambda: ap.evaluate(NET, PARAMS, (X, T), loss="mse"),
-        "loss must be one such as anyprop.SoftmaxCrossEntropy(), not the str 'mse'",
+        "loss must be one such as anyprop.SoftmaxCrossEntropy(), not 'mse'",
     ),
     "an optimizer's class": (lambda: fit(optimizer=ap.Adam), "the class Adam; write Adam(...)"),
     "a loss's class": (

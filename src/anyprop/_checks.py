@@ -43,14 +43,15 @@ def few(items: Iterable[object]) -> str:
 
 
 def kind(value: object) -> str:
-    """Name the class of `value` and the module that it is from; or what it is, if that says more."""
+    """Name the class of `value` and the module that it is from; or the class that `value` is."""
     if isinstance(value, type):
         return f"the class {value.__name__}; write {value.__name__}(...)"
-    if value is None:
-        return "None"
-    if isinstance(value, (bool, int, float, str)):
-        return f"the {type(value).__name__} {_SHORT.repr(value)}"
     return f"{type(value).__module__}.{type(value).__name__}"
+
+
+def shown(value: object) -> str:
+    """Write out a name or None; of anything else name the kind."""
+    return _SHORT.repr(value) if value is None or isinstance(value, str) else kind(value)
 
 
 def said(error: BaseException) -> str:
@@ -89,8 +90,8 @@ def real(owner: str, name: str, value: Any) -> float:
     """Return `value`, which must be a real number, as a Python float."""
     # Not whatever float() takes: it would read an array of shape () from its device.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        shown = kind(value) if isinstance(value, type) else repr(value)
-        raise TypeError(f"{owner}: {name} must be a number, not {shown}.")
+        given = kind(value) if isinstance(value, type) else repr(value)
+        raise TypeError(f"{owner}: {name} must be a number, not {given}.")
     return float(value)
 
 

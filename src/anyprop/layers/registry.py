@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anyprop._checks import kind, unknown
+from anyprop._checks import shown, unknown
 from anyprop._names import members
 from anyprop.layers.base import Layer
 
@@ -42,7 +42,7 @@ def get_activation(name: str) -> type[Layer]:
     """
     if not isinstance(name, str):
         raise TypeError(
-            f"activation must be a name such as 'relu', not {kind(name)}; or give a layer, such as "
+            f"activation must be a name such as 'relu', not {shown(name)}; or give a layer, such as "
             "LeakyReLU(0.3)."
         )
     if name not in ACTIVATIONS:
