@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from anyprop.backend import BackendUnavailableError
-from anyprop.testing.check import check_backend, choose
+from anyprop.testing.check_backend import check_backend, choose
 from anyprop.testing.report import BackendReport
 
 REPORTS = Path(__file__).parent.parent / "docs" / "how-to" / "checked"

@@ -38,7 +38,9 @@ def in_playground(key: str) -> list[str]:
     if first is None:
         return []
     script = DOCS / "_static" / "playground" / f"{key}s.js"
-    found = re.findall(r"^    (\w+): \{\n      (\w+)", script.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(
+        r"^    (\w+): \{\n      (\w+)", script.read_text(encoding="utf-8"), re.MULTILINE
+    )
     return [name for name, field in found if field == first]
 
 
@@ -64,7 +66,9 @@ class Playground(ReferenceRole):
         if name not in in_playground(key):
             message = f"the playground has no {self.target}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
-        return [nodes.reference(self.rawtext, self.title, internal=True, playground=self.target)], []
+        return [
+            nodes.reference(self.rawtext, self.title, internal=True, playground=self.target)
+        ], []
 
 
 class Addresses(SphinxPostTransform):

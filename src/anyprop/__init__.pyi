@@ -17,11 +17,6 @@ from anyprop.checkpoint import Checkpoint as Checkpoint, load as load, save as s
 from anyprop.compiled.dispatch import compile as compile
 from anyprop.data.idx import load_idx as load_idx
 from anyprop.data.mnist import load_mnist as load_mnist
-from anyprop.differences import (
-    GradcheckError as GradcheckError,
-    GradcheckReport as GradcheckReport,
-    gradcheck as gradcheck,
-)
 from anyprop.history import EpochRecord as EpochRecord, History as History
 from anyprop.layers.affine import Affine as Affine
 from anyprop.layers.base import Layer as Layer
@@ -68,7 +63,9 @@ from anyprop.parameters import Parameters as Parameters, Spec as Spec
 from anyprop.plotting import plot_history as plot_history
 from anyprop.schedules.base import Schedule as Schedule
 from anyprop.step import Step as Step, make_step as make_step
-from anyprop.testing.check import check_backend as check_backend
+from anyprop.testing.check_backend import check_backend as check_backend
+from anyprop.testing.differences import GradcheckError as GradcheckError
+from anyprop.testing.gradcheck import GradcheckReport as GradcheckReport, gradcheck as gradcheck
 from anyprop.testing.report import BackendReport as BackendReport
 from anyprop.training.batches import batch_indices as batch_indices
 from anyprop.training.callbacks.base import Callback as Callback

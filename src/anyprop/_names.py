@@ -22,13 +22,14 @@ from typing import Any
 PUBLIC: dict[str, dict[str, str]] = {
     "backends": {
         "backend": "get_namespace namespace available_backends from_host to_host to_namespace",
-        "testing.check": "check_backend",
+        "testing.check_backend": "check_backend",
         "testing.report": "BackendReport",
     },
     "networks": {
         "network": "MLP value_and_grad",
         "parameters": "Parameters Spec",
-        "differences": "gradcheck GradcheckReport GradcheckError",
+        "testing.gradcheck": "gradcheck GradcheckReport",
+        "testing.differences": "GradcheckError",
     },
     "layers": {
         "layers.affine": "Affine",
@@ -116,7 +117,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     "data": {
         "data.mnist": "load_mnist",
         "data.idx": "load_idx",
-        "checkpoint": "save load Checkpoint",
+        "checkpoint": "Checkpoint save load",
         "onnx": "export_onnx",
     },
     "interchange": {
