@@ -145,3 +145,21 @@ def test_a_network_is_shown_with_a_line_for_each_layer():
     ]
     assert str(ap.Sequential(ap.Tanh())).splitlines()[1] == "0  Tanh()"
     assert eval(repr(net), vars(ap)) == net
+
+
+def test_what_a_run_leaves_is_shown_in_one_line():
+    result = fit(steps=2)
+    first, last = (f"{loss:.4g}" for loss in result.history.losses)
+    assert repr(result.history) == f"History(2 steps, 2 epochs, loss {first} to {last})"
+    assert repr(result) == f"FitResult(17 parameters, {result.history!r})"
+    assert repr(result._replace(interrupted=True)).endswith(", interrupted)")
+    assert repr(ap.History()) == "History(0 steps)"
+
+
+def test_an_optimizer_is_shown_by_what_differs_from_its_defaults():
+    assert repr(ap.Adam()) == "Adam()"
+    assert repr(ap.RMSProp(lr=0.01, centered=True)) == "RMSProp(lr=0.01, centered=True)"
+    warm = ap.Adam(lr=schedules.Warmup(5, schedules.Constant(0.1)))
+    assert repr(warm) == "Adam(lr=Warmup(steps=5, then=Constant(lr=0.1)))"
+    rate = ap.SGD(lr=np.asarray(0.01))  # beside a default of the same value
+    assert repr(rate) == "SGD(lr=array(0.01))"

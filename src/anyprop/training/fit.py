@@ -77,6 +77,10 @@ class FitResult(NamedTuple):
     history: History
     interrupted: bool
 
+    def __repr__(self) -> str:
+        ended = ", interrupted" if self.interrupted else ""
+        return f"FitResult({self.params.size:,} parameters, {self.history!r}{ended})"
+
 
 _P = ParamSpec("_P")
 
