@@ -269,6 +269,16 @@ def test_restarts_begin_exactly_where_a_cycle_ends(steps, growth):
         start, length = start + length, length * growth
 
 
+def test_values_by_hand():
+    assert Cosine(0.1, steps=100, exponent=3.0)(50) == pytest.approx(0.1 / 8)
+    assert Polynomial(0.1, steps=100, power=2.0, end=0.02)(50) == pytest.approx(0.02 + 0.08 / 4)
+    assert Warmup(10, Constant(0.1), start=0.02)(5) == pytest.approx(0.06)
+    assert Linear(0.0, steps=10, end=0.1)(5) == pytest.approx(0.05)
+    assert StepDecay(0.1, factor=0.1, every=1, end=0.005)(9) == 0.005
+    assert Exponential(0.1, factor=10.0, end=2.0)(5) == 2.0
+    assert InverseTime(0.1, decay=1.0, end=0.02)(99) == 0.02
+
+
 def test_options_at_their_defaults_are_not_shown():
     assert repr(Cosine(0.1, steps=100)) == "Cosine(lr=0.1, steps=100)"
     assert repr(Warmup(5, Constant(0.1))) == "Warmup(steps=5, then=Constant(lr=0.1))"

@@ -191,7 +191,7 @@ def layout_of(net: Layer) -> Layout:
 
 def _counted(net: Layer, prefix: str) -> Iterator[tuple[str, int]]:
     children = net.children()
-    if all(name.removesuffix(".").isdigit() for name in children) and children:
+    if "0." in children:  # which are counted, as those of a Sequential
         yield prefix, len(children)
     for name, child in children.items():
         yield from _counted(child, f"{prefix}{name}")
