@@ -10,6 +10,7 @@ import pytest
 
 import anyprop as ap
 from anyprop import book, initializers, interchange, schedules
+from anyprop._names import members
 from anyprop.layers.registry import LAYERS
 from anyprop.losses.registry import LOSSES
 from anyprop.optimizers.registry import OPTIMIZERS
@@ -63,7 +64,16 @@ def stepping(make):
 PLACE = {"xp": None, "device": None, "dtype": "float32"}
 BATCH = {"params": PARAMS, "x": X, "t": T, "noise": None, "sample_weight": None}
 FIT = {"net": NET, "params": PARAMS, "data": (X, T), "loss": LOSS, "optimizer": OPT}
-RATES = {"lr": 0.1, "factor": 0.5, "every": 3, "decay": 0.1, "steps": 5, "end": 0.0, "rise": 0.3}
+RATES = {
+    "lr": 0.1,
+    "factor": 0.5,
+    "every": 3,
+    "decay": 0.1,
+    "steps": 5,
+    "end": 0.0,
+    "rise": 0.3,
+    "power": 2.0,
+}
 RATES |= {"values": (0.1, 0.2), "boundaries": (3,), "then": schedules.Constant(0.1)}
 RATES |= {"schedules": (schedules.Constant(0.1), schedules.Constant(0.2))}
 CALLS = {
@@ -117,13 +127,7 @@ CALLS = {
 }
 MADE = {**LAYERS, **LOSSES, **OPTIMIZERS}
 CALLS |= {kind.__name__: entry(kind, d=2, m=2, block=ap.ReLU()) for kind in MADE.values()}
-CALLS |= {
-    kind.__name__: entry(kind, **RATES)
-    for kind in vars(schedules).values()
-    if isinstance(kind, type)
-    and issubclass(kind, schedules.Schedule)
-    and kind is not schedules.Schedule
-}
+CALLS |= {kind.__name__: entry(kind, **RATES) for kind in members("schedules").values()}
 ARGUMENTS = [(call, name) for call, (_, good) in CALLS.items() for name in good if name != "_"]
 
 
@@ -141,6 +145,8 @@ def test_what_is_no_argument_is_named(call, name):
         pytest.skip("a single file is returned as stored")
     wanted = WORDS.get(name, name.partition("_")[0])
     for what, wrong in WRONG.items():
+        if what == "a class" and (call, name) == ("MLP", "activation"):
+            continue  # it may be a layer's
         with pytest.raises((TypeError, ValueError), match=re.compile(wanted, re.IGNORECASE)) as e:
             function(**{**good, name: wrong})
         last = traceback.extract_tb(e.value.__traceback__)[-1]
@@ -153,7 +159,7 @@ NUMBERS = [
     (lambda n: ap.Affine(n, 2), "d"),
     (lambda n: ap.fit(**FIT, epochs=n), "epochs"),
     (lambda n: ap.fit(**FIT, batch_size=n), "batch_size"),
-    (lambda n: ap.predict(NET, PARAMS, X, n), "batch_size"),
+    (lambda n: ap.predict(NET, PARAMS, X, batch_size=n), "batch_size"),
     (lambda n: list(ap.batch_indices(n, 2, seed=0, epoch=0)), "n"),
     (lambda n: ap.EarlyStopping(patience=n), "patience"),
     (lambda n: schedules.Cosine(0.1, n), "steps"),

@@ -17,7 +17,8 @@ from anyprop.layers.sequential import Sequential
 from anyprop.network import MLP
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import get_optimizer
-from anyprop.schedules import Constant, schedule_by_name
+from anyprop.schedules.constant import Constant
+from anyprop.schedules.registry import schedule_by_name
 
 Examples = tuple[Array, Array]
 """Images as rows, (N, D), and their labels, (N,)."""

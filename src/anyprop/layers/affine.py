@@ -54,6 +54,10 @@ class Affine(Layer):
     def __post_init__(self) -> None:
         fields(self, d=count, m=count, bias=flag)
 
+    @property
+    def width_in(self) -> int:
+        return self.d
+
     def specs(self) -> Mapping[str, Spec]:
         W = {"W": Spec((self.d, self.m))}
         return W | {"b": Spec((self.m,), 0.0)} if self.bias else W

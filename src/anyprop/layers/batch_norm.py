@@ -79,6 +79,10 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         fields(self, d=count, momentum=fraction, eps=positive)
 
+    @property
+    def width_in(self) -> int:
+        return self.d
+
     def specs(self) -> Mapping[str, Spec]:
         return {
             "gamma": Spec((self.d,), 1.0),

@@ -53,6 +53,10 @@ class LayerNorm(Layer):
     def __post_init__(self) -> None:
         fields(self, d=count, eps=positive)
 
+    @property
+    def width_in(self) -> int:
+        return self.d
+
     def specs(self) -> Mapping[str, Spec]:
         return {"gamma": Spec((self.d,), 1.0), "beta": Spec((self.d,), 0.0)}
 

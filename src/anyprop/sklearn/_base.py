@@ -24,7 +24,7 @@ from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.parameters import Layout, Parameters
-from anyprop.schedules import SCHEDULES
+from anyprop.schedules.registry import SCHEDULES
 from anyprop.sklearn._diverged import diverged
 from anyprop.sklearn._given import (
     Place,

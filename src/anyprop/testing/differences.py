@@ -65,7 +65,7 @@ def compare_layer(
 ) -> list[Comparison]:
     """Compare the gradients of a layer, in both of its ways; `gradcheck` explains the arguments."""
     if x is None:
-        d = getattr(layer, "d", None)
+        d = layer.width_in
         if d is None:
             raise ValueError(f"gradcheck cannot tell how wide x is for {layer!r}; pass x.")
         x = rng.standard_normal((4, d))
