@@ -2,8 +2,8 @@
 
 Nothing here comes from anyprop: forward and backward are copied from the pages, gradients are compared
 with central differences, and what the optimizers' pages conclude is tried on the recurrence that they
-start from. The pages' own checks compare the library with the equations; these compare the equations with
-the mathematics.
+start from. The pages' own checks compare the library with the equations; these compare the equations
+with the mathematics.
 """
 
 from __future__ import annotations
