@@ -13,8 +13,10 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# article, derivations: what the code of their pages shares; tests: the order of imports, a made library
+# The root has the benchmark; article, derivations: what the code of their pages shares; tests: the
+# order of imports, a made library.
 sys.path[:0] = [
+    str(HERE.parent),
     str(HERE / "_ext"),
     str(HERE / "article"),
     str(HERE / "derivations"),

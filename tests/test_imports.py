@@ -17,7 +17,7 @@ SOURCE = Path(anyprop.__file__).parent
 # from the same line. A package's name stands for its modules that are not named themselves.
 ORDER = [
     ["_typing"],
-    ["_checks", "_text", "_autograd"],
+    ["_checks", "_text", "_autograd", "_signals"],
     ["_files", "_locks"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],
@@ -28,16 +28,16 @@ ORDER = [
     ["layers.registry", "losses.registry", "optimizers.registry"],
     ["network"],
     ["description", "differences"],
-    ["training.history"],
+    ["history"],
     ["checkpoint", "interchange", "onnx"],
     ["distributed"],
-    ["training.step"],
+    ["step"],
     ["compiled"],
     ["training"],
     ["data"],
     ["plotting"],
     ["book", "sklearn"],
-    ["benchmark", "testing"],
+    ["testing"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -120,6 +120,13 @@ def test_optional_libraries_are_imported_only_when_they_are_needed(module):
     extra = EXTRAS.get(module.split(".")[0], set())
     assert not outside & (LATE - extra)
     assert outside <= OUTSIDE | extra | {"anyprop"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_the_benchmark(module):
+    """It is not installed with the library."""
+    found = _imports(MODULES[module], at_import_time=False)
+    assert "benchmarks" not in {name.partition(".")[0] for name in found}
 
 
 def test_importing_anyprop_loads_no_backend_and_no_plotting():

@@ -19,7 +19,7 @@ from anyprop.compiled.recording import Recording, Traced, TraceError
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 
 class FusedUpdateStep:

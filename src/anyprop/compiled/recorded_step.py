@@ -15,7 +15,7 @@ from anyprop.compiled.same import same, shown
 from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 
 class RecordedStep(NamedTuple):

@@ -17,10 +17,9 @@ from anyprop.backend import (
     get_namespace,
     name_of,
     namespace,
+    read,
     to_host,
 )
-from anyprop.benchmark.runner import NotRunError, Runner, sampled, summed_up
-from anyprop.benchmark.workloads import EPS, RHO, SEED, WANTED, Problem
 from anyprop.compiled.dispatch import compile, compiled_loop
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
@@ -29,10 +28,11 @@ from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.rmsprop import RMSProp
 from anyprop.parameters import Layout, Parameters, Spec
 from anyprop.schedules import schedule_by_name
-from anyprop.training._host import read
+from anyprop.step import Step, make_step
 from anyprop.training.evaluate import evaluate
 from anyprop.training.fit import fit
-from anyprop.training.step import Step, make_step
+from benchmarks.runner import NotRunError, Runner, sampled, summed_up
+from benchmarks.workloads import EPS, RHO, SEED, WANTED, Problem
 
 
 def step(
