@@ -40,6 +40,8 @@ BACKENDS = {
     "cupy": ["cupy-cuda13x[ctk]"],
 }
 
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
+
 
 TAGS = {"numpy": "default", "cupy": "gpu"}
 
@@ -170,7 +172,11 @@ def docs(session: nox.Session) -> None:
     out = ["-d", "build/doctrees", "docs"]
     session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs", env=ONE_THREAD)
     session.run("sphinx-build", "-W", "-q", "-b", "doctest", *out, "build/doctest", env=ONE_THREAD)
-    session.run("pytest", "docs")
+    if os.environ.get("CI") or any(map(shutil.which, BROWSERS)):
+        session.run("pytest", "docs", env={"CHROMIUM": _chromium(session)})
+    else:
+        session.warn("No Chromium here, so the site is not looked at in a browser.")
+        session.run("pytest", "docs", "--ignore=docs/test_in_a_browser.py")
     # the one example that the site's gallery has not run, a GPU's and several processes' apart
     session.run("python", "examples/sklearn_digits.py", "--out", session.create_tmp())
 
@@ -187,14 +193,13 @@ def playground(session: nox.Session) -> None:
 
 def _chromium(session: nox.Session) -> str:
     """Find a browser. Without one, CI installs it or fails; elsewhere the session is not run."""
-    names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
-    if not any(map(shutil.which, names)):
+    if not any(map(shutil.which, BROWSERS)):
         if not os.environ.get("CI"):
             session.skip("needs Chromium; install it (Debian and Ubuntu: apt-get install chromium)")
         session.run("apt-get", "update", external=True, silent=True)
         install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
         session.run(*install, external=True, silent=True)
-    found = next(filter(None, map(shutil.which, names)), None)
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     return found or session.error("apt-get has installed Chromium, but it is not on PATH")
 
 
