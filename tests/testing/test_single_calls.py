@@ -16,7 +16,7 @@ from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.one_check import run_check
 from anyprop.testing.place import Place
 from anyprop.testing.reproducer import repeated, write
-from testing.made_library import make_library
+from made_library import make_library
 
 X = Given(np.asarray([[1.0, -2.0], [3.0, 4.0]]))
 NUMBER = Given(np.asarray(2.0))
