@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Call, Given
+from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Given, ObservedCall
 from anyprop.testing.contract import Check
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.one_check import run_check
@@ -23,7 +23,7 @@ NUMBER = Given(np.asarray(2.0))
 
 
 def of(form, name, *args, **kwargs):
-    return Call(form, name, args, kwargs)
+    return ObservedCall(form, name, args, kwargs)
 
 
 def _nobody(x):
