@@ -25,6 +25,7 @@ sys.path[:0] = [
 os.environ.pop("ANYPROP_BACKEND", None)
 
 from gallery import ORDER
+from related import of_classes
 
 project = "anyprop"
 author = "The anyprop developers"
@@ -36,6 +37,7 @@ extensions = [
     "kept_together",
     "myst_parser",
     "numpydoc",
+    "related",
     "run",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -89,6 +91,7 @@ sphinx_gallery_conf = {
 
 # Reference
 autosummary_generate = True
+autosummary_context = {"derivations": of_classes()}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
