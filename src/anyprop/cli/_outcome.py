@@ -55,7 +55,7 @@ class Result(NamedTuple):
     test_loss: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the final numbers and the history as JSON holds them."""
+        """Return the final numbers and the history as JSON holds them."""
         final = {
             "test_accuracy": self.test_accuracy,
             "test_loss": self.test_loss if math.isfinite(self.test_loss or 0.0) else None,

@@ -116,7 +116,7 @@ def judge_error(call: ObservedCall, error: Exception) -> Verdict:
 
 
 def is_array(value: Any) -> bool:
-    """Tell an array, of whatever library, from anything else."""
+    """Return whether it is an array, of whatever library."""
     return (
         hasattr(value, "shape")
         and hasattr(value, "dtype")
@@ -203,7 +203,7 @@ def _dtypes_agree(call: ObservedCall, dtype: str, expected: str) -> bool:
 
 
 def _magnitude(call: ObservedCall, expected: Any) -> Any:
-    """Give what an entry's units are those of: of a sum, the sum of its terms' magnitudes."""
+    """Return what an entry's units are those of: of a sum, the sum of its terms' magnitudes."""
     if call.form in (FUNCTION, OPERATOR) and call.name in _SUMS and expected.dtype.kind == "f":
         return np.asarray(on_numpy(call.replace(np.abs)), np.float64)
     return np.abs(expected.astype(np.float64))

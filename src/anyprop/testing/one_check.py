@@ -206,7 +206,7 @@ class WrongResultError(Exception):
 
 
 def _compare(check: Check, results: Results, expected: Results, place: Place, dtype: str) -> float:
-    """Give the largest distance of a check's results; raise where one is wrong."""
+    """Return the largest distance of a check's results; raise where one is wrong."""
     furthest = 0.0
     for name, right in expected.items():
         result = results[name]
