@@ -32,7 +32,7 @@ ORDER = [
     ["checkpoint"],
     ["interchange", "onnx"],
     ["distributed"],
-    ["step"],
+    ["step", "repeatable"],
     ["compiled"],
     ["training"],
     ["data"],
