@@ -29,7 +29,6 @@ UNFOLLOWED = {
     "check nvidia-smi": "a GPU",
     "fetch the file again": "a network; tests/data/test_idx.py reads the whole file",
     "install a newer anyprop": "none reads that version of the format",
-    "install its CUDA plugin": "a GPU",
     "install the NVIDIA driver on a machine with a GPU": "a GPU",
     "install the driver of one": "an installation of SYCL",
     "install the extra anyprop[cuda13]": "a GPU",
