@@ -115,7 +115,7 @@ def sklearn(session: nox.Session) -> None:
     """Run the tests of the scikit-learn estimators, and scikit-learn's own checks of them."""
     session.install(LAZY, "-e", ".[fast,sklearn,strict]", *TEST, "pandas", *BACKENDS["torch"])
     backends = [f"--backend={name}" for name in ("numpy", "torch", "array_api_strict")]
-    paths = ["tests/estimators", "src/anyprop/sklearn"]
+    paths = ["tests/sklearn", "src/anyprop/sklearn"]
     session.run(
         *("pytest", "-n=auto", "--with=sklearn", "--doctest-modules", *backends),
         *(session.posargs or paths),
@@ -213,7 +213,7 @@ def coverage(session: nox.Session) -> None:
     parts = ("--with=cc", "--with=mpi", "--cov-report=", "--cov-fail-under=0")
     session.run(*pytest, *parts, *names, *session.posargs, env=ONE_THREAD)
     names.remove("--backend=jax")  # scikit-learn knows no JAX
-    estimators = ("--with=sklearn", "tests/estimators", "src/anyprop/sklearn")
+    estimators = ("--with=sklearn", "tests/sklearn", "src/anyprop/sklearn")
     parts = ("--cov-append", "--cov-report=term-missing:skip-covered")
     session.run(*pytest, *parts, *estimators, *names, env=ONE_THREAD)
 

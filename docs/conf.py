@@ -13,14 +13,14 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# The root has the benchmark; article, derivations: what the code of their pages shares; tests: the
-# order of imports, a made library.
+# The root has the benchmark, and in tests the order of imports; article, derivations: what the code of
+# their pages shares; tests/support: a made library.
 sys.path[:0] = [
     str(HERE.parent),
     str(HERE / "_ext"),
     str(HERE / "article"),
     str(HERE / "derivations"),
-    str(HERE.parent / "tests"),
+    str(HERE.parent / "tests" / "support"),
 ]
 os.environ.pop("ANYPROP_BACKEND", None)
 

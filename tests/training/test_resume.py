@@ -20,7 +20,7 @@ import pytest
 import anyprop as ap
 from anyprop.checkpoint.tensors import Reader, write
 from anyprop.layers.base import Layer
-from conftest import CASES
+from backend_cases import CASES
 
 from .conftest import make_problem
 

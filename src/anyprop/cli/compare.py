@@ -61,14 +61,14 @@ _WHY_IT_JUMPS = (
 )
 
 
-class Entry(NamedTuple):
+class Rival(NamedTuple):
     """An optimizer that the user named, and its learning rate; None until it is known."""
 
     name: str
     lr: float | None
 
     @classmethod
-    def read(cls, text: str) -> Entry:
+    def read(cls, text: str) -> Rival:
         """Read NAME or NAME:LR."""
         name, colon, lr = text.partition(":")
         try:
@@ -100,7 +100,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "optimizers",
         nargs="+",
-        type=checked(Entry.read),
+        type=checked(Rival.read),
         metavar="NAME[:LR]",
         help=f"{', '.join(OPTIMIZERS)}; each with a learning rate if you like",
     )

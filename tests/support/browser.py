@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SOURCES = DOCS / "_static" / "playground"
 
 # No request leaves the machine, and none is waited for.
