@@ -43,5 +43,6 @@ class Polynomial(Schedule):
         fields(self, lr=non_negative, steps=count, power=positive, end=non_negative)
 
     def at(self, xp: Namespace, t: Array) -> Array:
-        left = 1.0 - xp.minimum(t, float(self.steps)) / self.steps
+        # Not 1 - t / steps, which a compiler may round to less than 0.
+        left = (self.steps - xp.minimum(t, float(self.steps))) / self.steps
         return self.end + (self.lr - self.end) * left**self.power
