@@ -10,7 +10,7 @@ import anyprop as ap
 from anyprop.layers.base import Layer
 from anyprop.repeatable.twice import twice
 from anyprop.training.pace import ManyAtOnce
-from conftest import CASES
+from backend_cases import CASES
 
 from .conftest import make_problem
 

@@ -62,7 +62,10 @@ def from_host(
         The backend is known but cannot be used on this machine.
     """
     check_plain(array)
-    host = np.asarray(array)
+    try:
+        host = np.asarray(array)
+    except ValueError as error:
+        raise ValueError(f"array cannot be read by NumPy: {said(error)}.") from None
     target: Namespace = get_namespace("numpy" if xp is None else xp)
     device = get_device(target, device)
     backend = name_of(target)

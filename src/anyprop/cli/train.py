@@ -35,7 +35,7 @@ from anyprop.cli._task import (
     total_steps,
 )
 from anyprop.cli._termination import EXIT_CODE, sigterm_interrupts
-from anyprop.cli._training import Outcome, Result, measure, train
+from anyprop.cli._training import Result, Trained, measure, train
 from anyprop.distributed import Communicator, any_rank
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.optimizers.base import Optimizer
@@ -203,7 +203,7 @@ def _claim(args: argparse.Namespace, folder: Path, held: contextlib.ExitStack) -
     return resume
 
 
-def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) -> Outcome:
+def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) -> Trained:
     resume = plan.resume
     if any_rank(communicator, resume is not None):  # rank 0 alone has looked
         resume = plan.folder / _CHECKPOINTS
@@ -223,7 +223,7 @@ def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) ->
     )
 
 
-def _save(args: argparse.Namespace, plan: _Plan, outcome: Outcome, **final: Any) -> None:
+def _save(args: argparse.Namespace, plan: _Plan, outcome: Trained, **final: Any) -> None:
     """Save the model, and what is known of it."""
     save(
         plan.folder / "model.safetensors",
@@ -257,7 +257,7 @@ def _report(args: argparse.Namespace, plan: _Plan, result: Result) -> None:
 
 
 class _Announce(Callback):
-    """Say what is trained when nothing can refuse it any more."""
+    """Print what is trained, when nothing can refuse it any more."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -12,7 +12,7 @@ from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.nesterov import Nesterov
 from anyprop.optimizers.registry import get_optimizer
 from anyprop.parameters import Parameters
-from anyprop.schedules import schedule_by_name
+from anyprop.schedules.registry import schedule_by_name
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.run import Run
 

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from anyprop.layers.registry import ACTIVATIONS
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import OPTIMIZERS
-from anyprop.schedules import SCHEDULES
+from anyprop.schedules.registry import SCHEDULES
 from anyprop.sklearn._optimizer import LEARNING_RATES, SOLVERS
 from anyprop.training.callbacks.base import Callback
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,12 +44,23 @@ def check_length(epochs: Any, steps: Any) -> tuple[int | None, int | None]:
 
 
 def check_batches(batches: Any) -> None:
-    """Raise TypeError unless `batches` is a function or None."""
-    if batches is not None and not callable(batches):
+    """Raise TypeError unless `batches` is None, or can be called with three arguments."""
+    if batches is not None and not _takes(batches, 3):
         raise TypeError(
             "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of "
             f"each batch, not {kind(batches)}."
         )
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Return whether something can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it does not tell, and a class such as dict is none that could be meant
+        return callable(function) and not isinstance(function, type)
+    return True
 
 
 def check_start(state: Any, resume: Any, allow_changes: Any) -> None:

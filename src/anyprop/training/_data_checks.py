@@ -33,7 +33,7 @@ def check_data(
     if name_of(namespace(t)) == "torch" and dtype_name(t) in ("uint16", "uint32", "uint64"):
         # PyTorch cannot compare or index by these. A label too large becomes a negative one.
         t = t.long()
-    d = getattr(net, "d", None)
+    d = net.width_in
     if d is not None and (x.ndim != 2 or x.shape[1] != d):
         raise ValueError(
             f"{name}: x has shape {tuple(x.shape)}, but the network takes (N, {d}): "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from os import PathLike
 from typing import Any
 
@@ -37,13 +38,7 @@ from anyprop.training.resume import settings_of_run
 
 @dataclass(frozen=True)
 class Given:
-    """The arguments of `fit`, under its names.
-
-    Parameters
-    ----------
-    settings : dict
-        What the run's numbers follow from, but for the numbers of its data; comes with `checked`.
-    """
+    """The arguments of `fit`, under its names."""
 
     net: Layer
     params: Parameters
@@ -65,7 +60,6 @@ class Given:
     callbacks: Sequence[Callback]
     report_every: int
     progress: bool
-    settings: dict[str, Any] = field(default_factory=dict)
 
     def checked(self, *, several: bool) -> Given:
         """Check everything; return it with what was left out, `several` if there are several ranks."""
@@ -88,19 +82,7 @@ class Given:
         check_start(self.state, self.resume, self.allow_changes)
         check_progress(self.progress)
         check_compile(self.compile, params, several=several)
-        settings = settings_of_run(
-            net,
-            loss,
-            optimizer,
-            params,
-            callbacks,
-            examples=data[0].shape[0],
-            validation=None if validation is None else validation[0].shape[0],
-            weighted=self.sample_weight is not None,
-            own_batches=self.batches is not None,
-            **numbers,
-        )
-        return replace(
+        checked = replace(
             self,
             data=data,
             validation=validation,
@@ -109,8 +91,32 @@ class Given:
             report_every=report_every,
             callbacks=callbacks,
             state=check_state(optimizer, params, self.state),
-            settings=settings,
             **numbers,  # type: ignore[arg-type]
+        )
+        if several:  # what cannot be described is refused here, where the ranks agree
+            _ = checked.settings
+        return checked
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the run's numbers follow from, but for the numbers of its data.
+
+        Only a file or other ranks ask for it, since it calls a learning rate that is a function.
+        """
+        validation = self.validation
+        return settings_of_run(
+            self.net,
+            self.loss,
+            self.optimizer,
+            self.params,
+            self.callbacks,
+            examples=self.rows,
+            validation=None if validation is None else validation[0].shape[0],
+            weighted=self.sample_weight is not None,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            seed=self.seed,
+            own_batches=self.batches is not None,
         )
 
     @property

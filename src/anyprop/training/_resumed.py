@@ -57,7 +57,7 @@ def begun(given: Given, start: Start, *, in_place: bool) -> Run:
         start.state,
         monitors(given.net, start.params, given.loss, given.validation),
         in_place=in_place,
-        settings=given.settings,
+        settings=lambda: given.settings,
         callbacks=given.callbacks,
     )
     if start.found is not None:

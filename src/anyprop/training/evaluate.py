@@ -18,6 +18,7 @@ import numpy as np
 from anyprop._checks import count
 from anyprop._numerics import or_one, wide_dtype
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import check_same_place, dtype_name, on_device_of, read
 from anyprop.description import settings_of
 from anyprop.distributed.communicator import Communicator, agreeing
@@ -47,6 +48,7 @@ class Evaluation(NamedTuple):
     accuracy: float | None
 
 
+@usage("evaluate(net, params, (x, t), loss=...)")
 def evaluate(
     net: Layer,
     params: Parameters,
@@ -170,7 +172,8 @@ def _sums(
     return np.asarray([sum(weighted), sum(totals), sum(right), bool(right)], dtype="float64")
 
 
-def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) -> Array:
+@usage("predict(net, params, x)")
+def predict(net: Layer, params: Parameters, x: Array, *, batch_size: int = 1000) -> Array:
     """Compute a network's outputs, batch by batch.
 
     Parameters

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, NamedTuple, ParamSpec
 
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import on_device_of
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.serial import chosen
@@ -47,6 +48,10 @@ class FitResult(NamedTuple):
     history: History
     interrupted: bool
 
+    def __repr__(self) -> str:
+        ended = ", interrupted" if self.interrupted else ""
+        return f"FitResult({self.params.size:,} parameters, {self.history!r}{ended})"
+
 
 _P = ParamSpec("_P")
 
@@ -63,6 +68,7 @@ def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitR
     return on_device
 
 
+@usage("fit(net, params, (x, t), loss=..., optimizer=...), with params = net.init()")
 @_on_device_of_params
 def fit(
     net: Layer,

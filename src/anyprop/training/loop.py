@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._checks import kind
 from anyprop._signals import HeldSignals
 from anyprop.history import EpochRecord
 from anyprop.parameters import Parameters
@@ -185,8 +186,17 @@ class Loop:
     def _drawn(self) -> Iterable[Any]:
         """Draw the batches of the present epoch; several ranks agree on each before they take it."""
         if not self.ranks.several:
-            return self.draw(self.run.epoch)
+            return self._given()
         return self._drawn_by_all()
+
+    def _given(self) -> Iterable[Any]:
+        batches = self.draw(self.run.epoch)
+        if not hasattr(batches, "__iter__"):
+            raise TypeError(
+                f"batches gave {kind(batches)} for epoch {self.run.epoch}, expected the row indices "
+                "of each batch."
+            )
+        return batches
 
     def _drawn_by_all(self) -> Iterator[Any]:
         run = self.run
@@ -195,7 +205,7 @@ class Loop:
         def draw() -> tuple[Any, bytes]:
             nonlocal batches
             if batches is None:
-                batches = iter(self.draw(run.epoch))
+                batches = iter(self._given())
             rows = next(batches, None)
             if rows is None or run.stopped or self._complete:
                 return rows, str(rows is None).encode()

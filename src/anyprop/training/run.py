@@ -18,7 +18,7 @@ from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer, OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Parameters, check_kind
 from anyprop.training._last_good import LastGood, Snapshot
 
 
@@ -58,7 +58,7 @@ class Run:
         Passes through the data completed.
     batch : int
         Batches done of the present pass.
-    settings : dict
+    settings : function of nothing to dict
         What the run's numbers follow from, for a resumed run to be compared with.
     callbacks : sequence of Callback
         As given to `fit`.
@@ -80,12 +80,12 @@ class Run:
         monitors: tuple[str, ...],
         *,
         in_place: bool = False,
-        settings: Mapping[str, Any] | None = None,
+        settings: Callable[[], Mapping[str, Any]] = dict,
         callbacks: Sequence[Any] = (),
     ) -> None:
         self.net, self.loss, self.optimizer = net, loss, optimizer
         self.monitors = monitors
-        self.settings, self.callbacks = dict(settings or {}), callbacks
+        self._settings, self.callbacks = settings, callbacks
         self.history = History()
         self.step = self.epoch = self.batch = 0
         self.began = time.perf_counter()  # the present epoch
@@ -109,6 +109,7 @@ class Run:
 
     @params.setter
     def params(self, params: Parameters) -> None:
+        check_kind(params)
         if params.layout != self._params.layout:
             raise ValueError(f"a run of {self._params} cannot go on with {params}.")
         self._params = params.copy() if self._in_place else params
@@ -153,6 +154,11 @@ class Run:
     def stop(self) -> None:
         """End the run as soon as the callbacks that are due have been called."""
         self._stopped = True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run's numbers follow from; asked for where it is written into a file."""
+        return dict(self._settings())
 
     @property
     def stopped(self) -> bool:

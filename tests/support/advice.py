@@ -20,7 +20,7 @@ VERB = re.compile(
     r"reduce|reinstall|remove|rename|replace|reset|restart|resume|retry|rewrite|run|save|"
     r"say|scale|seed|set|shuffle|sort|split|start|stop|switch|take|train|transpose|try|"
     r"turn|update|upgrade|use|wait|weigh|wrap|write"
-    r") .",
+    r") (?!must |is |has |holds ).",
 )
 SPLIT = re.compile(r"[;:,.?(] (?:and |or |so |then )?|(?:^| )(?:and|or|so|then) |[.?)]?$")
 
@@ -29,7 +29,6 @@ UNFOLLOWED = {
     "check nvidia-smi": "a GPU",
     "fetch the file again": "a network; tests/data/test_idx.py reads the whole file",
     "install a newer anyprop": "none reads that version of the format",
-    "install its CUDA plugin": "a GPU",
     "install the NVIDIA driver on a machine with a GPU": "a GPU",
     "install the driver of one": "an installation of SYCL",
     "install the extra anyprop[cuda13]": "a GPU",
