@@ -23,6 +23,7 @@ PLAIN = {"0", "1"}
 SECTIONS = {"Elsewhere", "Cost"}
 
 NOT_PROSE = [
+    r"\A---\n.*?^---$",  # what a page says of itself to others
     r"^( *)(`{3,}|~{3,})[^\n]*\n.*?^\1\2 *$",  # blocks
     r"\$\$.*?\$\$",
     r"\{[\w:]+\}`[^`]*`",  # roles, among them {value}
@@ -66,7 +67,10 @@ def test_reasons_are_for_pages_that_exist():
 
 
 def test_only_sentences_are_looked_at():
-    text = """# Title
+    text = """---
+moved: 5
+---
+# Title
 At 2 the value is {value}`6 * 7`, in $3$ and `4`; [5](6.md#7), 2,000 or 0 and 1, h2, 2.5.
 
 ```{run}
@@ -82,4 +86,4 @@ $$
 ## Elsewhere
 11
 """
-    assert list(numerals(text)) == [(2, "2"), (2, "5"), (2, "2,000"), (2, "2.5"), (12, "10")]
+    assert list(numerals(text)) == [(5, "2"), (5, "5"), (5, "2,000"), (5, "2.5"), (15, "10")]
