@@ -2,16 +2,15 @@
 
 NumPy     the first call is recorded; later ones repeat it into the same buffers (`planned.py`), with
           elementwise calls and sums that follow each other in one loop if numba is installed
-          (`fusion.py`)
+          (`kernels.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
-CuPy      a CUDA graph if cuBLASLt is installed (`graph_step.py`; in `fit` one that takes its batches by
-          itself, `graph_loop.py`); else each operation as it comes, with the optimizer's update in one
-          kernel (`fused_update.py`)
+CuPy      a CUDA graph if cuBLASLt is installed, in `fit` one that takes its batches by itself; else each
+          operation as it comes, with the optimizer's update in one kernel (`on_cupy.py`)
 PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
           `torch.compile` compiles (`torch_compiled.py`)
 others    the step as it is
 
-What is repeated is recorded or traced twice, and has to be the same both times (`twice.py`).
+What is repeated is recorded or traced twice, and has to be the same both times (`repeatable/`).
 """
 
 from __future__ import annotations
@@ -23,18 +22,16 @@ from typing import Any
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace, on_device_of
-from anyprop.compiled import cublaslt
-from anyprop.compiled.fused_update import FusedUpdateStep
-from anyprop.compiled.graph_loop import GraphLoop
-from anyprop.compiled.graph_step import graph_step
+from anyprop.compiled import cuda_products
 from anyprop.compiled.jitted import JittedLoop, JittedStep
+from anyprop.compiled.on_cupy import FusedUpdateStep, GraphLoop, graph_step
 from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
 from anyprop.compiled.planned import PlannedStep
-from anyprop.compiled.recording import TraceError
 from anyprop.compiled.torch_compiled import TorchCompiledStep, check_torch_backend
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters, check_kind
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
@@ -144,7 +141,7 @@ def compiled_loop(
     if not isinstance(step, Step):
         return None
     backend = name_of(xp)
-    if backend == "cupy" and cublaslt.is_available():
+    if backend == "cupy" and cuda_products.is_available():
         return GraphLoop(step, most)
     return JittedLoop(step, most) if backend == "jax" else None
 

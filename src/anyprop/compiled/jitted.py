@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.compiled.ours import is_of_anyprop
 from anyprop.compiled.recorded_step import in_recording
-from anyprop.compiled.recording import TraceError
-from anyprop.compiled.traces import traced_twice
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.jaxprs import traced_twice
+from anyprop.repeatable.ours import is_of_anyprop
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 

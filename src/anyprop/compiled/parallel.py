@@ -14,10 +14,10 @@ from typing import Any
 from anyprop._typing import Array
 from anyprop.compiled.jitted import JittedStep, untraceable
 from anyprop.compiled.planned import PlannedStep
-from anyprop.compiled.traces import traced_twice
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.jaxprs import traced_twice
 from anyprop.step import Step
 
 Parts = Sequence[Mapping[str, Any]]

@@ -11,10 +11,10 @@ from anyprop import _tree
 from anyprop._typing import Number, Tree
 from anyprop.backend import namespace
 from anyprop.compiled.recording import Recording, Traced, Value, value_of
-from anyprop.compiled.same import same, shown
-from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.same import same, shown
+from anyprop.repeatable.twice import twice
 from anyprop.step import Step
 
 

@@ -16,11 +16,11 @@ from anyprop._checks import unknown
 from anyprop._typing import Array, Namespace, Number
 from anyprop.backend import name_of
 from anyprop.compiled.recorded_step import in_recording
-from anyprop.compiled.recording import TraceError
-from anyprop.compiled.same import same, shown
-from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import OptimizerState
 from anyprop.parameters import Layout, Parameters
+from anyprop.repeatable.same import same, shown
+from anyprop.repeatable.stand_in import TraceError
+from anyprop.repeatable.twice import twice
 from anyprop.step import Step
 
 
