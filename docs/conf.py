@@ -37,6 +37,7 @@ extensions = [
     "kept_together",
     "myst_parser",
     "numpydoc",
+    "plain_code",
     "related",
     "run",
     "sphinx.ext.autodoc",

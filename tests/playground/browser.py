@@ -6,6 +6,7 @@ describes it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -76,7 +77,6 @@ class Browser:
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
         self.call("Page.enable")
-        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> Any:
         """Call a method of the protocol and give its result."""
@@ -120,10 +120,23 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        self.call("Page.navigate", url="about:blank")  # or a new # would not load the page anew
-        loader = self.call("Page.navigate", url=address)["loaderId"]
-        loaded = {"name": "load", "loaderId": loader}
-        self._receive(lambda message: loaded.items() <= message.get("params", {}).items())
+        self._go("about:blank")  # or a new # would not load the page anew
+        self._go(address)
+
+    def _go(self, address: str) -> None:
+        """Navigate, and wait until the page is there: only one navigation may be under way."""
+        self.call("Page.navigate", url=address)
+        wanted = [address.partition("#")[0], "complete"]
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError):  # a page that goes takes its answer along
+                if (
+                    self.evaluate("return [location.href.split('#')[0], document.readyState]")
+                    == wanted
+                ):
+                    return
+            time.sleep(0.01)
+        raise AssertionError(f"{address} was not there within {TIMEOUT:.0f} s")
 
     def evaluate(self, script: str) -> Any:
         """Give what `script`, the body of an async function, returns."""
