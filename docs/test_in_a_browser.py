@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from playground.conftest import chromium
 
 __all__ = ["chromium"]  # a fixture, of the whole session

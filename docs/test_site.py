@@ -11,7 +11,7 @@ import pytest
 from related import of_classes
 from sphinx.util.inventory import InventoryFile
 
-import anyprop
+from anyprop._names import names_of
 from anyprop.layers.registry import LAYERS
 from anyprop.losses.registry import LOSSES
 from anyprop.optimizers.registry import OPTIMIZERS
@@ -57,6 +57,12 @@ def test_the_site_is_there():
     assert len(PAGES) > 100
 
 
+def test_it_has_an_icon():
+    (icon,) = (SITE / "_static").glob("favicon.*")
+    links = [address for address in fetched(SITE / "index.html") if "favicon" in address]
+    assert links == [f"_static/{icon.name}"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(SITE)))
 def test_a_page_fetches_nothing_from_elsewhere(page):
     assert not [address for address in fetched(page) if is_elsewhere(address)]
@@ -90,17 +96,17 @@ def documented() -> set[str]:
 
 
 def test_the_reference_has_every_public_name():
-    names = {f"anyprop.{name}" for name in anyprop.__all__ if name in anyprop._MODULE_OF}
+    names = {f"anyprop.{name}" for name in names_of("anyprop")}
+    for package in ("anyprop.interchange", "anyprop.schedules"):
+        names |= {f"{package}.{name}" for name in names_of(package)}
     names |= {f"anyprop.book.{name}" for name in importlib.import_module("anyprop.book").__all__}
-    for module in ("initializers", "schedules"):
-        contents = vars(importlib.import_module(f"anyprop.{module}"))
-        names |= {
-            f"anyprop.{module}.{name}"
-            for name, value in contents.items()
-            if not name.startswith("_")
-            and isinstance(value, type)
-            and value.__module__ == f"anyprop.{module}"
-        }
+    names |= {
+        f"anyprop.initializers.{name}"
+        for name, value in vars(importlib.import_module("anyprop.initializers")).items()
+        if not name.startswith("_")
+        and isinstance(value, type)
+        and value.__module__ == "anyprop.initializers"
+    }
     distributed = importlib.import_module("anyprop.distributed")
     names |= {f"anyprop.distributed.{name}" for name in distributed.__all__}
     assert names - documented() == set()

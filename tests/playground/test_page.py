@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from playground.browser import DOCS, SOURCES, block
+from browser import DOCS, SOURCES, block
 
 pytestmark = pytest.mark.needs("chromium")
 
