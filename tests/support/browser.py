@@ -46,7 +46,7 @@ TIMEOUT = 120.0
 
 
 def block() -> str:
-    """Give the HTML of the page's source, with addresses that hold from anywhere."""
+    """Return the HTML of the page's source, with addresses that hold from anywhere."""
     source = (DOCS / "playground.md").read_text(encoding="utf-8")
     (raw,) = re.findall(r"^```\{raw\} html\n(.*?)^```", source, re.DOTALL | re.MULTILINE)
     return raw.replace('"_static/', f'"{DOCS.as_uri()}/_static/')
@@ -79,7 +79,7 @@ class Browser:
         self.call("Page.enable")
 
     def call(self, method: str, **params: Any) -> Any:
-        """Call a method of the protocol and give its result."""
+        """Call a method of the protocol and return its result."""
         self._sent += 1
         asked = {"id": self._sent, "method": method, "params": params, **self._session}
         message = json.dumps(asked).encode() + b"\0"
@@ -139,7 +139,7 @@ class Browser:
         raise AssertionError(f"{address} was not there within {TIMEOUT:.0f} s")
 
     def evaluate(self, script: str) -> Any:
-        """Give what `script`, the body of an async function, returns."""
+        """Return what `script`, the body of an async function, returns."""
         answer = self.call(
             "Runtime.evaluate",
             expression=f"(async () => {{ {script} }})()",
