@@ -36,7 +36,8 @@ from anyprop.backend import check_floating, dtype_name, from_host, to_host
 from anyprop.description import describe, rebuild, settings_of
 from anyprop.layers.base import Layer
 from anyprop.network import check_params
-from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
+from anyprop.optimizers.base import Optimizer, check_optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters, Spec, check_kind, map_vectors
 from anyprop.training.history import EpochRecord, History
 

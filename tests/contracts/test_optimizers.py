@@ -14,8 +14,9 @@ import pytest
 import anyprop as ap
 from anyprop import _tree
 from anyprop.backend import device_of, dtype_name, namespace
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import OPTIMIZERS
+from anyprop.optimizers.state import OptimizerState
 from anyprop.schedules import Cosine, Exponential, Warmup
 from anyprop.testing.optimizer_cases import COMMON, OPTIMIZER_CASES
 from anyprop.testing.place import Place

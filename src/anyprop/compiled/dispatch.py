@@ -33,7 +33,7 @@ from anyprop.compiled.planned import PlannedStep
 from anyprop.compiled.recording import TraceError
 from anyprop.compiled.torch_compiled import TorchCompiledStep, check_torch_backend
 from anyprop.distributed.data_parallel import DataParallelStep
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
 from anyprop.training.step import Step
 

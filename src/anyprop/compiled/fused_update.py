@@ -17,7 +17,8 @@ from anyprop.backend import dtype_name, namespace
 from anyprop.compiled.cuda_kernels import can_be_written, kernel_source
 from anyprop.compiled.recording import Recording, Traced, TraceError
 from anyprop.distributed.data_parallel import DataParallelStep
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
 

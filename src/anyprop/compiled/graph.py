@@ -25,7 +25,7 @@ from anyprop.compiled.proof import Compared, difference
 from anyprop.compiled.recorded_step import Places, RecordedStep, numbers_of_step, record_step
 from anyprop.compiled.recording import Recording, Traced, TraceError
 from anyprop.network import check_batch
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
 from anyprop.training.step import Step
 

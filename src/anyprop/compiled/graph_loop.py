@@ -31,7 +31,7 @@ from anyprop.compiled.graph import Graph, check_together, kind_of, reason_of, re
 from anyprop.compiled.jitted import is_constant
 from anyprop.compiled.recorded_step import numbers_of_step
 from anyprop.compiled.recording import TraceError
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
 

@@ -18,7 +18,7 @@ from anyprop.backend import namespace
 from anyprop.compiled import cublaslt
 from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.compiled.graph import Graph, check_together, kind_of, reason_of, refusals
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
 

@@ -23,7 +23,8 @@ from anyprop.compiled.recording import TraceError
 from anyprop.compiled.traces import traced_twice
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
 

@@ -16,7 +16,7 @@ from anyprop.compiled.jitted import JittedStep, untraceable
 from anyprop.compiled.planned import PlannedStep
 from anyprop.compiled.traces import traced_twice
 from anyprop.distributed.data_parallel import DataParallelStep
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
 

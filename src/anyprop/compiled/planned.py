@@ -18,7 +18,7 @@ from anyprop.compiled.plan import make_plan
 from anyprop.compiled.recorded_step import Places, numbers_of_step, record_step
 from anyprop.compiled.recording import Recording, Traced, TracedNumber
 from anyprop.network import check_batch
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
 from anyprop.training.step import Step
 

@@ -13,7 +13,8 @@ from anyprop.backend import namespace
 from anyprop.compiled.recording import Recording, Traced, Value, value_of
 from anyprop.compiled.same import same, shown
 from anyprop.compiled.twice import twice
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.step import Step
 

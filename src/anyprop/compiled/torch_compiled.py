@@ -19,7 +19,7 @@ from anyprop.compiled.recorded_step import in_recording
 from anyprop.compiled.recording import TraceError
 from anyprop.compiled.same import same, shown
 from anyprop.compiled.twice import twice
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters
 from anyprop.training.step import Step
 

@@ -60,12 +60,12 @@ class AdaDelta(Optimizer):
         return {"h": 0.0, "d": 0.0}
 
     def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr, "rho": self.rho, "one_minus_rho": 1.0 - self.rho, "eps": self.eps}
+        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
-        sqrt = xp.sqrt
+        sqrt, rho, one_minus_rho, eps = xp.sqrt, self.rho, 1.0 - self.rho, self.eps
 
-        def rule(p, g, h, d, lr, rho, one_minus_rho, eps):  # type: ignore[no-untyped-def]
+        def rule(p, g, h, d, lr):  # type: ignore[no-untyped-def]
             h = rho * h + one_minus_rho * g * g
             u = g * sqrt(d + eps) / sqrt(h + eps)
             d = rho * d + one_minus_rho * u * u

@@ -88,12 +88,12 @@ class AdaGrad(HasPresets, Optimizer):
         return {"h": self.initial_accumulator}
 
     def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr, "eps": self.eps}
+        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
-        sqrt, eps_in_sqrt = xp.sqrt, self.eps_in_sqrt
+        sqrt, eps, eps_in_sqrt = xp.sqrt, self.eps, self.eps_in_sqrt
 
-        def rule(p, g, h, lr, eps):  # type: ignore[no-untyped-def]
+        def rule(p, g, h, lr):  # type: ignore[no-untyped-def]
             h = h + g * g
             root = sqrt(h + eps) if eps_in_sqrt else sqrt(h) + eps
             return p - lr * g / root, h

@@ -61,12 +61,12 @@ class Nesterov(Optimizer):
         return {"v": 0.0}
 
     def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr, "momentum": self.momentum}
+        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
-        lr_in_velocity = self.lr_in_velocity
+        momentum, lr_in_velocity = self.momentum, self.lr_in_velocity
 
-        def rule(p, g, v, lr, momentum):  # type: ignore[no-untyped-def]
+        def rule(p, g, v, lr):  # type: ignore[no-untyped-def]
             u = lr * g if lr_in_velocity else g
             v = momentum * v + u
             step = u + momentum * v

@@ -15,7 +15,8 @@ from anyprop._typing import Array
 from anyprop.checkpoint import Checkpoint
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._host import read, read_number
 from anyprop.training.history import History
