@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import backend
+from anyprop.backend import namespaces, transfer
 from anyprop.compiled import cublaslt, graph_loop
 
 _TYPES = {"bool": "bool", "int32": "int", "int64": "long long", "uint8": "unsigned char"}
@@ -519,21 +520,24 @@ def installed(*, products: bool = True, arrays_on: int = 0) -> Iterator[_Device]
 
     library_before, cublaslt.library = cublaslt.library, library
     # The stand-ins know no devices, on which CuPy would have arrays made.
-    on_before, backend._on = backend._on, lambda xp, device: contextlib.nullcontext()
+    on_before = namespaces.on_device
+    for module in (namespaces, transfer):
+        module.on_device = lambda xp, device: contextlib.nullcontext()
     namespace = types.ModuleType("array_api_compat.cupy")
     namespace.__getattr__ = _of_device
     namespace.empty = _empty
     for name in ("full", "asarray", "stack"):
         setattr(namespace, name, partial(_made, getattr(np, name)))
-    backend._NAMESPACE_OF_TYPE[Array] = namespace
+    namespaces._NAMESPACE_OF_TYPE[Array] = namespace
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules |= modules
     try:
         yield _device
     finally:
         graph_loop.kept.clear()
-        del backend._NAMESPACE_OF_TYPE[Array]
-        cublaslt.library, backend._on = library_before, on_before
+        del namespaces._NAMESPACE_OF_TYPE[Array]
+        cublaslt.library = library_before
+        namespaces.on_device = transfer.on_device = on_before
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

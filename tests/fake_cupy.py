@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from anyprop import backend
+from anyprop.backend import namespaces
 
 
 class Array:
@@ -132,11 +132,11 @@ def installed(*, gpus: int = 4) -> Iterator[Any]:
     before = {name: sys.modules.get(name) for name in ("cupy", "cupyx", "cupy.cuda.nccl")}
     nccl = FakeNccl()
     sys.modules |= {"cupy": cupy, "cupyx": cupyx, "cupy.cuda.nccl": nccl}
-    backend._NAMESPACE_OF_TYPE[Array] = namespace
+    namespaces._NAMESPACE_OF_TYPE[Array] = namespace
     try:
         yield cupy
     finally:
-        del backend._NAMESPACE_OF_TYPE[Array]
+        del namespaces._NAMESPACE_OF_TYPE[Array]
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop import backend as backend_module
 from anyprop.backend import (
     BackendUnavailableError,
+    availability,
     available_backends,
     check_same_place,
     concatenated,
@@ -25,6 +25,7 @@ from anyprop.backend import (
     get_device,
     name_of,
     namespace,
+    transfer,
 )
 from testing.made_library import make_library
 
@@ -146,7 +147,7 @@ def _cupy(*, driver=13000, count=1):
     ],
 )
 def test_the_reasons_against_cupy_are_told_apart(cupy, reason):
-    assert reason in backend_module._why_no_cupy(cupy)
+    assert reason in availability._why_no_cupy(cupy)
 
 
 @pytest.mark.parametrize("missing", ["cublas", "nvrtc", None])
@@ -173,7 +174,7 @@ def test_missing_toolkit_libraries_are_named(monkeypatch, missing):
                 raise ImportError("libcublas.so.13: cannot open shared object file")
             return SimpleNamespace()
 
-    reason = backend_module._why_no_cupy(SimpleNamespace(cuda=Cuda()))
+    reason = availability._why_no_cupy(SimpleNamespace(cuda=Cuda()))
     if missing is None:
         assert reason == ""
     else:
@@ -253,7 +254,7 @@ def test_unknown_device_lists_those_there_are(backend):
 
 def test_to_host_asks_unknown_namespaces_for_an_exchange(monkeypatch):
     strict = _strict()
-    monkeypatch.setattr(backend_module, "name_of", lambda xp: "some_library")
+    monkeypatch.setattr(transfer, "name_of", lambda xp: "some_library")
     np.testing.assert_array_equal(ap.to_host(strict.asarray([1.0, 2.0])), [1.0, 2.0])
 
 

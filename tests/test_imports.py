@@ -17,7 +17,7 @@ SOURCE = Path(anyprop.__file__).parent
 # from the same line. A package's name stands for its modules that are not named themselves.
 ORDER = [
     ["_typing"],
-    ["_checks", "_text", "_autograd"],
+    ["_checks", "_text", "_autograd", "_signals"],
     ["_files", "_locks"],
     ["_safetensors", "backend", "_tree"],
     ["xp", "_numerics"],
@@ -28,10 +28,10 @@ ORDER = [
     ["layers.registry", "losses.registry", "optimizers.registry"],
     ["network"],
     ["description", "differences"],
-    ["training.history"],
+    ["history"],
     ["checkpoint", "interchange", "onnx"],
     ["distributed"],
-    ["training.step"],
+    ["step"],
     ["compiled"],
     ["training"],
     ["data"],

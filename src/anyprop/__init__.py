@@ -67,10 +67,10 @@ _NAMES = {
     "training.callbacks.reduce_lr_on_plateau": "ReduceLROnPlateau",
     "training.evaluate": "Evaluation evaluate predict",
     "training.fit": "FitResult fit",
-    "training.history": "EpochRecord History",
+    "history": "EpochRecord History",
     "training.resume": "ResumeError",
     "training.run": "Run TrainingDivergedError",
-    "training.step": "Step make_step",
+    "step": "Step make_step",
 }
 """Module -> the public names that it defines."""
 

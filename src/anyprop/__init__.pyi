@@ -21,6 +21,7 @@ from anyprop.differences import (
     GradcheckReport as GradcheckReport,
     gradcheck as gradcheck,
 )
+from anyprop.history import EpochRecord as EpochRecord, History as History
 from anyprop.layers.affine import Affine as Affine
 from anyprop.layers.batch_norm import BatchNorm as BatchNorm
 from anyprop.layers.dropout import Dropout as Dropout
@@ -61,6 +62,7 @@ from anyprop.optimizers.rprop import Rprop as Rprop
 from anyprop.optimizers.sgd import SGD as SGD
 from anyprop.parameters import Parameters as Parameters
 from anyprop.plotting import plot_history as plot_history
+from anyprop.step import Step as Step, make_step as make_step
 from anyprop.testing.check import check_backend as check_backend
 from anyprop.testing.report import BackendReport as BackendReport
 from anyprop.training.batches import batch_indices as batch_indices
@@ -76,9 +78,7 @@ from anyprop.training.evaluate import (
     predict as predict,
 )
 from anyprop.training.fit import FitResult as FitResult, fit as fit
-from anyprop.training.history import EpochRecord as EpochRecord, History as History
 from anyprop.training.resume import ResumeError as ResumeError
 from anyprop.training.run import Run as Run, TrainingDivergedError as TrainingDivergedError
-from anyprop.training.step import Step as Step, make_step as make_step
 
 __version__: str

@@ -34,12 +34,12 @@ from anyprop._safetensors import Declared, Reader, strict_json, write
 from anyprop._typing import Namespace
 from anyprop.backend import check_floating, dtype_name, from_host, to_host
 from anyprop.description import describe, rebuild, settings_of
+from anyprop.history import EpochRecord, History
 from anyprop.layers.base import Layer
 from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, check_optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters, Spec, check_kind, map_vectors
-from anyprop.training.history import EpochRecord, History
 
 _DTYPES = ("float16", "float32", "float64")  # of parameters, in the machine's byte order
 _FORMAT, _VERSION = "anyprop", "1"

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from anyprop._checks import count, flag
-from anyprop.training.history import History
+from anyprop.history import History
 
 Curve: TypeAlias = History | Sequence[float]
 """What one curve is drawn from."""

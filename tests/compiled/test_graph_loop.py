@@ -14,6 +14,7 @@ import pytest
 import anyprop as ap
 import cuda_on_host
 from anyprop import backend
+from anyprop.backend import namespaces, transfer
 from anyprop.compiled import graph_loop
 from anyprop.compiled.dispatch import compiled_loop
 from anyprop.compiled.graph_loop import GraphLoop
@@ -134,7 +135,8 @@ def test_what_cannot_be_captured_is_left_to_single_steps(device):
 @pytest.fixture
 def one_device(monkeypatch):
     """The stand-ins know no devices, on which CuPy would have arrays made."""
-    monkeypatch.setattr(backend, "_on", lambda xp, device: contextlib.nullcontext())
+    for module in (namespaces, transfer):
+        monkeypatch.setattr(module, "on_device", lambda xp, device: contextlib.nullcontext())
 
 
 def test_a_run_of_fit(device, one_device):

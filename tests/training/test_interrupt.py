@@ -13,7 +13,7 @@ import pytest
 
 import anyprop as ap
 import anyprop.training
-from anyprop.training._signals import HeldSignals
+from anyprop._signals import HeldSignals
 from conftest import CASES
 
 from .conftest import make_problem

@@ -18,12 +18,12 @@ from anyprop._locks import locked
 from anyprop.cli._parser import WrongCallError, os_error
 from anyprop.cli._task import Examples, Task
 from anyprop.distributed import Communicator
+from anyprop.history import History
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.parameters import Parameters
 from anyprop.training.evaluate import evaluate
 from anyprop.training.fit import fit
-from anyprop.training.history import History
 from anyprop.training.resume import ResumeError
 from anyprop.training.run import TrainingDivergedError
 

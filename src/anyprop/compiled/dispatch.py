@@ -35,7 +35,7 @@ from anyprop.compiled.torch_compiled import TorchCompiledStep, check_torch_backe
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
 

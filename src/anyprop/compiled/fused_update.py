@@ -20,7 +20,7 @@ from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 
 class FusedUpdateStep:

@@ -27,7 +27,7 @@ from anyprop.compiled.recording import Recording, Traced, TraceError
 from anyprop.network import check_batch
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 # Some releases of cuBLASLt choose no product while another thread is capturing.
 _capturing = threading.RLock()

@@ -33,7 +33,7 @@ from anyprop.compiled.recorded_step import numbers_of_step
 from anyprop.compiled.recording import TraceError
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 MOST_KEPT, MOST_BYTES_KEPT = 8, 256 * 2**20
 

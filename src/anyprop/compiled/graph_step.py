@@ -20,7 +20,7 @@ from anyprop.compiled.fused_update import FusedUpdateStep
 from anyprop.compiled.graph import Graph, check_together, kind_of, reason_of, refusals
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
 

@@ -26,7 +26,7 @@ from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 
 class JittedStep:

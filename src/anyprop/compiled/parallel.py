@@ -18,7 +18,7 @@ from anyprop.compiled.traces import traced_twice
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 Parts = Sequence[Mapping[str, Any]]
 

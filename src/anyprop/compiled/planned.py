@@ -20,7 +20,7 @@ from anyprop.compiled.recording import Recording, Traced, TracedNumber
 from anyprop.network import check_batch
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 # By then steps on small arrays have taken about as long as numba takes to compile their loops.
 PATIENCE = 20_000

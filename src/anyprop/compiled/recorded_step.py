@@ -16,7 +16,7 @@ from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 
 class RecordedStep(NamedTuple):

@@ -21,7 +21,7 @@ from anyprop.compiled.same import same, shown
 from anyprop.compiled.twice import twice
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 
 def check_torch_backend(backend: str, xp: Namespace) -> None:

@@ -20,7 +20,7 @@ from anyprop.optimizers.base import Optimizer
 from anyprop.parameters import Parameters
 from anyprop.sklearn._objective import Objective
 from anyprop.sklearn._rows import Data
-from anyprop.training.step import Step
+from anyprop.step import Step
 
 
 def minimize(

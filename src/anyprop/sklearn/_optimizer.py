@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from anyprop.backend import read_number
 from anyprop.optimizers.adam import Adam
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.momentum import Momentum
@@ -13,7 +14,6 @@ from anyprop.optimizers.registry import get_optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.schedules import schedule_by_name
-from anyprop.training._host import read_number
 from anyprop.training.run import Run
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")

@@ -23,8 +23,10 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from anyprop.backend import to_host
+from anyprop._signals import HeldSignals
+from anyprop.backend import read_number, to_host
 from anyprop.compiled.dispatch import compile as compile_step, donates
+from anyprop.history import EpochRecord
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
 from anyprop.network import noise_beside
@@ -35,11 +37,8 @@ from anyprop.sklearn._diverged import diverged
 from anyprop.sklearn._objective import Objective
 from anyprop.sklearn._optimizer import LearningRate
 from anyprop.sklearn._rows import Batches, Data, outputs
-from anyprop.training._host import read_number
-from anyprop.training._signals import HeldSignals
-from anyprop.training.history import EpochRecord
+from anyprop.step import Step
 from anyprop.training.run import Run, TrainingDivergedError
-from anyprop.training.step import Step
 
 
 class Trainer:

@@ -12,8 +12,8 @@ from anyprop.compiled.dispatch import compile
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
 from anyprop.optimizers.rmsprop import RMSProp
+from anyprop.step import make_step
 from anyprop.testing.place import Place
-from anyprop.training.step import make_step
 
 _STEPS, _UNTIMED, _SECONDS = 40, 3, 3.0
 

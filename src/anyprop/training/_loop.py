@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._signals import HeldSignals
+from anyprop.history import EpochRecord
 from anyprop.training._ranks import Ranks
-from anyprop.training._signals import HeldSignals
 from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation
-from anyprop.training.history import EpochRecord
 from anyprop.training.resume import set_states
 from anyprop.training.run import Run
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.backend import to_host
+from anyprop.backend import read_number, to_host
 from anyprop.checkpoint import Checkpoint
 from anyprop.distributed.communicator import (
     Communicator,
@@ -28,7 +28,6 @@ from anyprop.distributed.communicator import (
 )
 from anyprop.distributed.data_parallel import broadcast_parameters
 from anyprop.parameters import Parameters
-from anyprop.training._host import read_number
 from anyprop.training.run import Run, TrainingDivergedError
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from anyprop._checks import count
 from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, dtype_name, on_device_of
+from anyprop.backend import check_same_place, dtype_name, on_device_of, read
 from anyprop.description import settings_of
 from anyprop.distributed.communicator import Communicator, agreeing
 from anyprop.distributed.serial import chosen
@@ -27,7 +27,6 @@ from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
 from anyprop.training._data import check_data
-from anyprop.training._host import read
 from anyprop.training._ranks import Ranks, ends
 
 

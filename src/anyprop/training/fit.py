@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, ParamSpec
 import numpy as np
 
 from anyprop._checks import count, whole
+from anyprop._signals import HeldSignals
 from anyprop._typing import Array
 from anyprop.backend import name_of, on_device_of
 from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
@@ -23,12 +24,14 @@ from anyprop.distributed.data_parallel import (
 )
 from anyprop.distributed.serial import chosen
 from anyprop.distributed.shards import shares
+from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, check_optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.step import Step, make_step
 from anyprop.training._arguments import (
     check_batches,
     check_callbacks,
@@ -44,15 +47,12 @@ from anyprop.training._inputs import Inputs
 from anyprop.training._loop import Loop
 from anyprop.training._progress import progress_bar
 from anyprop.training._ranks import Ranks, ends
-from anyprop.training._signals import HeldSignals
 from anyprop.training._steps import ManyAtOnce, OneByOne
 from anyprop.training.batches import Batches, batch_indices
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
-from anyprop.training.history import History
 from anyprop.training.resume import ResumeError, load_run, settings_of_run
 from anyprop.training.run import Run
-from anyprop.training.step import Step, make_step
 
 _MOST_AT_ONCE = 100
 

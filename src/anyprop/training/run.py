@@ -12,14 +12,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.backend import read, read_number
 from anyprop.checkpoint import Checkpoint
+from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.training._host import read, read_number
-from anyprop.training.history import History
 
 
 class TrainingDivergedError(ArithmeticError):

@@ -17,6 +17,7 @@ from anyprop.backend import (
     get_namespace,
     name_of,
     namespace,
+    read,
     to_host,
 )
 from anyprop.benchmark.runner import NotRunError, Runner, sampled, summed_up
@@ -29,10 +30,9 @@ from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.rmsprop import RMSProp
 from anyprop.parameters import Layout, Parameters, Spec
 from anyprop.schedules import schedule_by_name
-from anyprop.training._host import read
+from anyprop.step import Step, make_step
 from anyprop.training.evaluate import evaluate
 from anyprop.training.fit import fit
-from anyprop.training.step import Step, make_step
 
 
 def step(

@@ -6,9 +6,9 @@ import json
 from os import PathLike
 
 from anyprop._files import as_path, check_folder
+from anyprop.history import EpochRecord, record_dict
 from anyprop.training.callbacks._files import naming
 from anyprop.training.callbacks.base import Callback
-from anyprop.training.history import EpochRecord, record_dict
 from anyprop.training.run import Run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anyprop.training._host import read
+from anyprop.backend import read
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,241 @@
+"""Transfers: between the host and a namespace, between two namespaces, and numbers read back."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from anyprop._checks import said
+from anyprop._typing import Array, Namespace
+from anyprop.backend.availability import get_device, get_namespace
+from anyprop.backend.dtypes import as_dtype, cast_to
+from anyprop.backend.namespaces import (
+    KNOWN,
+    check_plain,
+    dtype_name,
+    name_of,
+    namespace,
+    on_device,
+)
+
+
+def from_host(
+    array: Any, xp: Namespace | str | None = None, *, dtype: str | None = None, device: Any = None
+) -> Array:
+    """Move a NumPy array into a namespace.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Any shape and dtype; also a list or a number, as `numpy.asarray` takes them.
+    xp : namespace or str, optional
+        Where to; NumPy by default.
+    dtype : str, optional
+        Name of the dtype to convert to, such as ``"float32"``; the array's own by default.
+    device : str or device, optional
+        The namespace's default by default.
+
+    Returns
+    -------
+    array
+        The same numbers in the machine's byte order, an array of `xp`; shape kept. It may share memory
+        with `array`. JAX without its 64-bit mode makes int32 of int64 and uint32 of uint64.
+
+    Raises
+    ------
+    TypeError
+        The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64. `dtype` names
+        none, or `array` is masked or of another kind of `numpy.ndarray` with its own operators. A
+        library without a name of its own here refuses ``asarray(array, device=device)``.
+    OverflowError
+        A number does not fit in the dtype.
+    ValueError
+        There is no such namespace or device.
+    BackendUnavailableError
+        The backend is known but cannot be used on this machine.
+    """
+    check_plain(array)
+    host = np.asarray(array)
+    target: Namespace = get_namespace("numpy" if xp is None else xp)
+    device = get_device(target, device)
+    backend = name_of(target)
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        if backend not in ("torch", "jax"):
+            raise TypeError(f"{backend} has no bfloat16 here; ask for float32.")
+        wide = from_host(host, target, dtype="float32", device=device)
+        return target.astype(wide, target.bfloat16)
+    host = cast_to(host, host.dtype if dtype is None else as_dtype(dtype))
+    if backend == "numpy":
+        return host
+    if backend == "jax" and not _jax_has_64_bits():
+        if host.dtype.name == "float64":
+            raise TypeError(
+                "JAX holds float64 arrays only in its 64-bit mode; set JAX_ENABLE_X64=1 before the "
+                "program starts, or ask for float32."
+            )
+        if host.dtype.name in ("int64", "uint64"):
+            # JAX would do the same, with a warning, and to numbers that do not fit as well.
+            narrow = np.dtype(host.dtype.name.replace("64", "32"))
+            host = cast_to(host, narrow, " or set JAX_ENABLE_X64=1 before the program starts")
+    if host.dtype.kind not in "biufcV" or (host.dtype.char in "gG" and backend in ("torch", "jax")):
+        raise TypeError(f"{backend} has no arrays of {host.dtype}; cast the array to float64.")
+    if backend == "torch" and (not host.flags.writeable or min(host.strides, default=0) < 0):
+        host = host.copy()  # PyTorch warns of read-only memory, and knows no negative strides
+    try:
+        with on_device(target, device):
+            return target.asarray(host, device=device)
+    except (TypeError, ValueError) as error:
+        if backend in KNOWN:
+            raise
+        raise TypeError(
+            f"{backend} makes no array of a NumPy array of {host.dtype}: asarray(array, "
+            f"device={device!r}) raises {said(error)}."
+        ) from error
+
+
+def _jax_has_64_bits() -> bool:
+    return bool(importlib.import_module("jax").config.jax_enable_x64)
+
+
+def to_host(array: Array) -> Any:
+    """Copy an array of any namespace and device into NumPy.
+
+    Parameters
+    ----------
+    array : array
+        Any shape and dtype; on a GPU this waits until the array is computed.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same numbers, shape and dtype; float32 of bfloat16, which NumPy lacks.
+
+    Raises
+    ------
+    TypeError
+        The array's library has no way to hand its numbers to NumPy.
+    """
+    xp = namespace(array)
+    backend = name_of(xp)
+    if backend == "numpy":
+        return np.asarray(array)
+    if backend == "cupy":
+        return array.get()
+    if dtype_name(array) == "bfloat16":
+        array = xp.astype(array, xp.float32)
+    if backend == "torch":
+        return array.detach().cpu().numpy()
+    if backend == "array_api_strict":
+        array = array_api_compat.to_device(array, xp.Device("CPU_DEVICE"))
+    if backend in ("array_api_strict", "jax"):
+        return np.asarray(array)
+    if backend == "ndonnx":
+        return array.unwrap_numpy()
+    return _exchanged(array)
+
+
+def _exchanged(array: Array) -> Any:
+    """Hand an array of any other library to NumPy, which may be lazy or lie on a device."""
+    if hasattr(array, "__dlpack__"):
+        refusals = (BufferError, RuntimeError, TypeError, ValueError)
+        with contextlib.suppress(*refusals):
+            return np.from_dlpack(array)
+        with contextlib.suppress(*refusals):
+            return np.from_dlpack(array, device="cpu")
+    try:
+        host = np.asarray(array)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TypeError(
+            f"{name_of(namespace(array))} cannot hand an array to NumPy: np.asarray raises "
+            f"{said(error)}."
+        ) from error
+    if host.dtype == object:  # what NumPy makes of something that it does not know
+        raise TypeError(
+            f"{name_of(namespace(array))} cannot hand an array to NumPy: neither by DLPack nor by "
+            "__array__."
+        )
+    return host
+
+
+def to_namespace(
+    array: Array, xp: Namespace | str, *, dtype: str | None = None, device: Any = None
+) -> Array:
+    """Move an array to another namespace or device, through the host.
+
+    Parameters
+    ----------
+    array : array
+        Any shape and dtype.
+    xp : namespace or str
+        Where to.
+    dtype : str, optional
+        Name of the dtype to convert to; the array's own by default.
+    device : str or device, optional
+        The namespace's default by default.
+
+    Returns
+    -------
+    array
+        The same numbers, an array of `xp`; shape kept.
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As `to_host` and `from_host`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_namespace(np.arange(3), "numpy", dtype="float32")
+    array([0., 1., 2.], dtype=float32)
+    """
+    namespace(array)
+    if dtype is None and dtype_name(array) == "bfloat16":
+        target = get_namespace(xp)
+        dtype = "bfloat16" if name_of(target) in ("torch", "jax") else None
+    return from_host(to_host(array), xp, dtype=dtype, device=device)
+
+
+def read(numbers: Sequence[Any]) -> list[float]:
+    """Read numbers and vectors, those of one dtype in a single transfer.
+
+    Parameters
+    ----------
+    numbers : sequence of arrays, shape () or (N,), and floats
+        Any number of them; floats are on the host already.
+
+    Returns
+    -------
+    list of float
+        Their values, those of a vector one behind the other.
+    """
+    there: dict[Any, list[Array]] = {}
+    for number in numbers:
+        if hasattr(number, "dtype"):
+            vector = namespace(number).reshape(number, (-1,))
+            there.setdefault(number.dtype, []).append(vector)
+    here = {
+        dtype: iter(to_host(namespace(*vectors).concat(vectors)))
+        for dtype, vectors in there.items()
+    }
+    values: list[float] = []
+    for number in numbers:
+        if hasattr(number, "dtype"):
+            values += map(float, islice(here[number.dtype], math.prod(number.shape)))
+        else:
+            values.append(float(number))
+    return values
+
+
+def read_number(number: Any) -> float:
+    """Give a Python number, or an array of shape (), as a float."""
+    return float(to_host(number)) if hasattr(number, "dtype") else float(number)
