@@ -26,7 +26,6 @@ from anyprop.optimizers.base import Numbers, Optimizer, check_optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 
-
 Gradient = Callable[..., tuple[Array, Parameters, Array | None]]
 """Computes the loss of a batch, its gradient, and the new running statistics."""
 
@@ -68,7 +67,7 @@ class Step:
             params, x, t, noise=noise, sample_weight=sample_weight
         )
         params, state = self.optimizer.update(params, grads, state, donate=self.donate)
-        return with_running(params, running), state, value
+        return params.replace(running=running), state, value
 
     def compute(
         self,
@@ -102,7 +101,7 @@ class Step:
         """
         value, grads, running = self.gradient(params, **batch)
         params, slots = self.optimizer.apply(params, grads, slots, mask, numbers)
-        return with_running(params, running), slots, value
+        return params.replace(running=running), slots, value
 
     @staticmethod
     def batch(
@@ -110,11 +109,6 @@ class Step:
     ) -> dict[str, Any]:
         """Put what a step takes of a batch under its names."""
         return {"x": x, "t": t, "noise": noise, "sample_weight": sample_weight}
-
-
-def with_running(params: Parameters, running: Array | None) -> Parameters:
-    """Put new running statistics into parameters; None leaves them as they are."""
-    return params if running is None else params.replace(running=running)
 
 
 def make_step(
@@ -201,7 +195,7 @@ class _Accumulated:
             )
             value = value + share * widened(xp, value_i)
             flat = flat + share * widened(xp, grads.flat)
-            params = with_running(params, running)
+            params = params.replace(running=running)
         assert grads is not None
         if flat.dtype != dtype:
             value, flat = xp.astype(value, dtype), xp.astype(flat, dtype)

@@ -10,7 +10,7 @@ import pytest
 import cuda_on_host
 from anyprop.backend import get_namespace
 from anyprop.compiled import cuda_kernels, traced
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.trace import Recording
 
 pytestmark = pytest.mark.needs("cc")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]

@@ -14,7 +14,7 @@ import pytest
 import anyprop as ap
 from anyprop.compiled import fusion, kernels, loops, traced as xp
 from anyprop.compiled.plan import make_plan
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.trace import Recording
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
 

@@ -16,9 +16,9 @@ import cuda_on_host
 from anyprop import backend
 from anyprop.backend import namespaces, transfer
 from anyprop.compiled import graph_loop
-from anyprop.compiled.dispatch import compiled_loop
+from anyprop.compiled.compile import compiled_loop
 from anyprop.compiled.graph_loop import GraphLoop
-from anyprop.compiled.recording import TraceError
+from anyprop.compiled.trace import TraceError
 from anyprop.layers.base import Layer
 from anyprop.testing.loss_cases import K
 from cuda_on_host import put, put_params, put_state

@@ -8,10 +8,10 @@ import pytest
 import anyprop as ap
 import cuda_on_host
 from anyprop.backend import get_namespace
-from anyprop.compiled import traced
+from anyprop.compiled import namespace as traced
 from anyprop.compiled.graph_step import GraphStep
-from anyprop.compiled.recording import Recording
 from anyprop.compiled.row_kernels import LONGEST, RowKernel
+from anyprop.compiled.trace import Recording
 from anyprop.compiled.units import units_of
 from cuda_on_host import put, put_params, put_state
 

@@ -1,6 +1,6 @@
 """Elementwise calls of a recording as one CUDA kernel, which `cupy.ElementwiseKernel` compiles.
 
-A layer and a rule are recorded on arrays of NumPy that stand for CuPy's (`recording.py`); the calls are
+A layer and a rule are recorded on arrays of NumPy that stand for CuPy's (`trace.py`); the calls are
 written down in CUDA C++, a line for each. Each line names its type, so nothing is computed in another
 precision than NumPy's; the compiler may contract a product and a sum, so results agree to rounding.
 """
@@ -16,8 +16,8 @@ import numpy as np
 
 from anyprop._typing import Array
 from anyprop.compiled.loops import COMPARISONS
-from anyprop.compiled.recording import OUT, Call, Value
-from anyprop.compiled.traced import choose, convert
+from anyprop.compiled.namespace import choose, convert
+from anyprop.compiled.trace import OUT, Call, Value
 
 # What does the work of a call for one number.
 _FORMS: dict[Any, str] = COMPARISONS | {

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Array, Number
-from anyprop.backend import dtype_name, namespace
+from anyprop.backend import dtype_name
 from anyprop.compiled.cuda_kernels import can_be_written, kernel_source
-from anyprop.compiled.recording import Recording, Traced, TraceError
+from anyprop.compiled.trace import Recording, Traced, TraceError
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import Optimizer
-from anyprop.optimizers.state import OptimizerState
+from anyprop.optimizers.state import OptimizerState, beside
 from anyprop.parameters import Parameters
-from anyprop.step import Step
+from anyprop.step import Gradient, Step
 
 
 class FusedUpdateStep:
@@ -33,15 +33,15 @@ class FusedUpdateStep:
     """
 
     def __init__(self, step: Step | DataParallelStep) -> None:
-        self._gradient: Callable[..., tuple[Array, Parameters]] = step.gradient
-        self._update = FusedUpdate(step.opt)
+        self._gradient: Gradient = step.gradient
+        self._update = FusedUpdate(step.optimizer)
 
     def __call__(
         self, params: Parameters, state: OptimizerState, *batch: Any, **options: Any
     ) -> tuple[Parameters, OptimizerState, Array]:
-        value, grads = self._gradient(params, *batch, **options)
+        value, grads, running = self._gradient(params, *batch, **options)
         params, state = self._update(params, grads, state)
-        return params, state, value
+        return params.replace(running=running), state, value
 
 
 class FusedUpdate:
@@ -68,18 +68,14 @@ class FusedUpdate:
         kernel = self._kernels[key]
         if kernel is None:
             return self._opt.update(params, grads, state, donate=True)
-        lr = self._opt.learning_rate(state)
-        if hasattr(lr, "dtype"):
-            lr = namespace(params.flat, lr).astype(lr, params.flat.dtype, copy=False)
-        arrays: dict[str, Array | Number] = {"p": params.flat, "lr": lr}
+        lr, scalars = self._opt.numbers(state)
+        arrays: dict[str, Array | Number] = {"p": params.flat, "lr": beside(params.flat, lr, "lr")}
         arrays["g"] = self._opt.clip_norms(grads).flat
-        arrays |= {_scalar(name): s for name, s in self._opt.scalars(state.step + 1, lr).items()}
+        arrays |= {_scalar(name): beside(params.flat, s, name) for name, s in scalars.items()}
         arrays |= {_slot(name): slot.flat for name, slot in slots.items()}
         if mask is not None:
             arrays["mask"] = mask.flat
         kernel.launch(*(arrays[name] for name in (*kernel.inputs, *kernel.outputs)))
-        if grads.running is not None:
-            params = params.replace(running=grads.running)
         return params, state._replace(step=state.step + 1)
 
 
@@ -105,21 +101,22 @@ def _make_kernel(
     slots = {name: vector(of_slot) for name, of_slot in slot_dtypes.items()}
     given = {"p": vector(dtype), "g": vector(dtype), "lr": number()}
     scalars = {name: number() for name in opt.scalars(1, 1.0)}
-    state = OptimizerState(0, 1.0, dict(slots), None if mask is None else vector(dtype))
+    given_mask = None if mask is None else vector(dtype)
     elementwise = replace(opt, clip_norm=None, clip_global_norm=None)
     try:
         with np.errstate(all="ignore"), Recording() as recording:
-            p, after = elementwise.update_with(given["p"], given["g"], state, given["lr"], scalars)
+            numbers = given["lr"], scalars
+            p, after = elementwise.apply(given["p"], given["g"], slots, given_mask, numbers)
     except TraceError:
         return None
     if not all(map(can_be_written, recording.calls)):
         return None
     given |= {_scalar(name): x for name, x in scalars.items()}
     given |= {_slot(name): x for name, x in slots.items()}
-    if state.decay_mask is not None:
-        given["mask"] = state.decay_mask
+    if given_mask is not None:
+        given["mask"] = given_mask
     name_of = {traced.value: name for name, traced in given.items()}
-    results = {"p": p} | {_slot(name): slot for name, slot in after.slots.items()}
+    results = {"p": p} | {_slot(name): slot for name, slot in after.items()}
     source = kernel_source(recording.calls, [x.value for x in results.values()])
     if not name_of.keys() >= set(source.inputs):
         return None  # it reads an array of its own

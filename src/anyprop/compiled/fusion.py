@@ -17,7 +17,7 @@ import numpy as np
 
 from anyprop.compiled.kinds import REDUCTIONS, kinds_of, shape_of
 from anyprop.compiled.loops import COMPARISONS, SCALAR_FORMS, Loop
-from anyprop.compiled.recording import Call, Value
+from anyprop.compiled.trace import Call, Value
 
 # Where nothing of so many numbers is computed, only a long run gains what the compiler's time costs.
 SMALLEST = 16384

@@ -28,9 +28,9 @@ from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
 from anyprop.compiled.gather import gather_kernel
 from anyprop.compiled.graph import Graph, check_together, kind_of, reason_of, refusals
-from anyprop.compiled.jitted import is_constant
-from anyprop.compiled.recorded_step import numbers_of_step
-from anyprop.compiled.recording import TraceError
+from anyprop.compiled.on_jax import is_constant
+from anyprop.compiled.program import listed
+from anyprop.compiled.trace import TraceError
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.step import Step
@@ -113,7 +113,7 @@ class GraphLoop:
         TraceError
             The steps cannot be captured; parameters and state are as they were.
         """
-        if hasattr(self._step.opt.learning_rate(state), "dtype"):
+        if hasattr(self._step.optimizer.learning_rate(state), "dtype"):
             raise TraceError("its learning rate lies in an array, which may change between steps")
         arrays = [data[name] for name in ("x", "t", "sample_weight")]
         try:
@@ -182,7 +182,7 @@ class _GatheringGraph:
         given = [array for array in data if array is not None]
         self._rows = xp.empty(1 + len(given) + most * n, dtype="int64")
         self._values = xp.empty(most, dtype=params.flat.dtype)
-        self._opt, self._count = step.opt, 1 + len(step.opt.scalars(1, 1.0))
+        self._optimizer, self._count = step.optimizer, 1 + len(step.optimizer.scalars(1, 1.0))
         self._table = xp.empty(most * self._count, dtype=params.flat.dtype)
         places = [
             array if array is None else xp.empty((n, *array.shape[1:]), dtype=array.dtype)
@@ -227,9 +227,7 @@ class _GatheringGraph:
         """Copy what the steps depend on to where the graph finds it, the first step next."""
         table = []
         for k in range(len(batches)):
-            of_step = state._replace(step=state.step + k)
-            lr = self._opt.learning_rate(of_step)
-            table += numbers_of_step(self._opt, of_step, lr, self._table.dtype)
+            table += listed(self._optimizer.numbers(state._replace(step=state.step + k)))
         # CuPy copies from pinned memory, which it keeps until it has.
         put = importlib.import_module("cupy").asarray
         addresses = [array.data.ptr for array in data if array is not None]

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from anyprop.compiled.ours import ATOMS, is_of_anyprop
-from anyprop.compiled.recording import Traced, TracedNumber
 from anyprop.compiled.same import (
     attributes_of,
     contents_of,
@@ -30,6 +29,7 @@ from anyprop.compiled.same import (
     same,
     shown,
 )
+from anyprop.compiled.trace import Traced, TracedNumber
 
 MOST = 1_000
 """So many objects are looked at, the nearest first, that a first step takes no longer for it."""

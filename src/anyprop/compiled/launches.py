@@ -18,8 +18,8 @@ import numpy as np
 
 from anyprop.compiled.cublaslt import Products
 from anyprop.compiled.cuda_kernels import KernelSource, kernel_source
-from anyprop.compiled.recording import OUT, Call, Recording, Traced, TraceError, Value
 from anyprop.compiled.row_kernels import RowKernel
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, TraceError, Value
 from anyprop.compiled.units import Rectified, Summed, Unit, is_join, last_uses, units_of
 
 

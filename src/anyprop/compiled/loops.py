@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from anyprop.compiled.kinds import CELL, COLUMN, NUMBER, ONE, REDUCTIONS, ROW
-from anyprop.compiled.recording import OUT, Call, Value
-from anyprop.compiled.traced import choose, convert
+from anyprop.compiled.namespace import choose, convert
+from anyprop.compiled.trace import OUT, Call, Value
 
 COMPARISONS: dict[Any, str] = {
     np.less: "{0} < {1}",

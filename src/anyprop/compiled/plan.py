@@ -18,8 +18,8 @@ import numpy as np
 from anyprop.compiled.fusion import fused
 from anyprop.compiled.kernels import NoKernelError, get_kernel
 from anyprop.compiled.loops import Loop
-from anyprop.compiled.recording import OUT, Call, Recording, Traced, TracedNumber, Value
-from anyprop.compiled.traced import join
+from anyprop.compiled.namespace import join
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
 from anyprop.compiled.unrolled import Bound, Local, unrolled
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from anyprop.compiled.cuda_kernels import can_be_written, fits, form_of, larger_of, type_of
 from anyprop.compiled.kinds import CELL, COLUMN, ONE, ROW, kinds_of, shape_of
-from anyprop.compiled.recording import Call, Value
+from anyprop.compiled.trace import Call, Value
 
 # The longest rows: an array of a thread shall lie in registers, and threads read rows apart.
 LONGEST = 32

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from anyprop.compiled.hidden_state import HiddenState
 from anyprop.compiled.ours import is_ours
-from anyprop.compiled.recording import TraceError
+from anyprop.compiled.trace import TraceError
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from anyprop.compiled.cuda_kernels import KernelSource, can_be_written, kernel_source
 from anyprop.compiled.fusion import grouped
-from anyprop.compiled.recording import Call, Value
+from anyprop.compiled.namespace import join
 from anyprop.compiled.row_kernels import (
     RowKernel,
     can_stand_in_rows,
@@ -23,7 +23,7 @@ from anyprop.compiled.row_kernels import (
     sums_all,
     total_kernel,
 )
-from anyprop.compiled.traced import join
+from anyprop.compiled.trace import Call, Value
 
 
 class Rectified(NamedTuple):

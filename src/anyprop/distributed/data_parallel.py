@@ -63,7 +63,7 @@ class DataParallelStep:
     ) -> tuple[Parameters, OptimizerState, Array]:
         value, grads, running = self.gradient(params, parts)
         params, state = self.optimizer.update(params, grads, state)
-        return with_running(params, running), state, value
+        return params.replace(running=running), state, value
 
     def compute(
         self,
@@ -120,7 +120,7 @@ class DataParallelStep:
         """Do what follows the all-reduce: the update by the sum of all messages."""
         value, grads = self.means(params, message)
         params, slots = self.optimizer.apply(params, grads, slots, mask, numbers)
-        return with_running(params, running), slots, value
+        return params.replace(running=running), slots, value
 
     def means(self, params: Parameters, message: Array) -> tuple[Array, Parameters]:
         """Compute the loss and the gradient from the sum of all messages."""

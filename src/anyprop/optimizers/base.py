@@ -191,8 +191,7 @@ class Optimizer:
         """
         with _on_device_of(params):
             numbers = self.numbers(state)
-            self._check_state(state)
-            before = Leaves.of(params, state.slots)
+            before = self._leaves(params, state.slots, state.decay_mask)
             check_beside(before, _tree.leaves_like(grads, params, names=("grads", "params")))
             after = self._updated(params, before, grads, state.decay_mask, numbers)
             if donate:  # all results are there before the first is stored
@@ -256,7 +255,7 @@ class Optimizer:
         slots : dict of str to tree
             Updated slots.
         """
-        before = Leaves.of(params, slots)
+        before = self._leaves(params, slots, mask)
         return self._updated(params, before, grads, mask, numbers).rebuilt(params, slots)
 
     def _updated(
@@ -296,19 +295,21 @@ class Optimizer:
                 f"where 1 / eps is infinite; give an eps of at least {smallest:.2g}."
             )
 
-    def _check_state(self, state: OptimizerState) -> None:
+    def _leaves(self, params: Tree, slots: dict[str, Tree], mask: Tree | None) -> Leaves:
+        """List the arrays of parameters and slots, which must be this optimizer's."""
         names = [name for name, initial in self.slots().items() if initial is not None]
-        if state.slots.keys() != set(names):
+        if slots.keys() != set(names):
             raise ValueError(
                 f"{type(self).__name__} keeps {names or 'no slots'}, but the state has "
-                f"{list(state.slots) or 'none'}; it comes from another optimizer or other options."
+                f"{list(slots) or 'none'}; it comes from another optimizer or other options."
             )
-        if (state.decay_mask is None) == self._masks:
+        if (mask is None) == self._masks:
             raise ValueError(
                 f"{type(self).__name__} was made with decay_biases={self.decay_biases} and "
                 f"weight_decay={self.weight_decay}, the state's optimizer was not; "
                 "make the state by this optimizer's init."
             )
+        return Leaves.of(params, slots)
 
     @property
     def _masks(self) -> bool:

@@ -69,7 +69,9 @@ class Leaves(NamedTuple):
 
     def rebuilt(self, params: Tree, slots: dict[str, Tree]) -> tuple[Tree, dict[str, Tree]]:
         """Make trees of the structure of others."""
-        rebuilt = {name: _tree.rebuild(slots[name], new) for name, new in self.slots.items()}
+        rebuilt = {
+            name: _tree.rebuild(slots[name], new, order=params) for name, new in self.slots.items()
+        }
         return _tree.rebuild(params, self.params), rebuilt
 
     def stored_in(self, buffers: Leaves) -> Leaves:

@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 
 from anyprop._signals import HeldSignals
 from anyprop.backend import read_number, to_host
-from anyprop.compiled.dispatch import compile as compile_step, donates
+from anyprop.compiled.compile import compile as compile_step, donates
 from anyprop.history import EpochRecord
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss

@@ -11,7 +11,7 @@ import numpy as np
 from anyprop import _tree
 from anyprop._checks import count, flag, kind
 from anyprop._typing import Array
-from anyprop.compiled.torch_compiled import check_torch_backend
+from anyprop.compiled.on_torch import check_torch_backend
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer

@@ -15,7 +15,7 @@ from anyprop._checks import count, whole
 from anyprop._signals import HeldSignals
 from anyprop._typing import Array
 from anyprop.backend import name_of, on_device_of
-from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
+from anyprop.compiled.compile import compile as compile_step, compiled_loop, donates
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.data_parallel import (
     DataParallelStep,
