@@ -9,7 +9,7 @@ import pytest
 
 import cuda_on_host
 from anyprop.backend import get_namespace
-from anyprop.compiled import cuda_kernels, traced
+from anyprop.compiled import cuda_kernels, namespace as traced
 from anyprop.compiled.trace import Recording
 
 pytestmark = pytest.mark.needs("cc")

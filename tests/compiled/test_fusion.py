@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled import fusion, kernels, loops, traced as xp
+from anyprop.compiled import fusion, kernels, loops, namespace as xp
 from anyprop.compiled.plan import make_plan
 from anyprop.compiled.trace import Recording
 

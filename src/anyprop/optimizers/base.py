@@ -193,6 +193,8 @@ class Optimizer:
             numbers = self.numbers(state)
             before = self._leaves(params, state.slots, state.decay_mask)
             check_beside(before, _tree.leaves_like(grads, params, names=("grads", "params")))
+            if is_scalar_array(state.step) and before.params:
+                beside(before.params[0], state.step, "state.step")
             after = self._updated(params, before, grads, state.decay_mask, numbers)
             if donate:  # all results are there before the first is stored
                 after = after.stored_in(before)
