@@ -63,7 +63,7 @@ def test_results_do_not_share_memory_with_arguments(opt, rng):
 
 
 def with_constants(opt, number):
-    """Make the optimizer whose rule closes over numbers of a dtype: numba computes with a float in float64."""
+    """Make the optimizer whose rule closes over numbers of a dtype: a float is float64 to numba."""
     typed = dataclasses.replace(opt)
     for field in dataclasses.fields(opt):
         if type(getattr(opt, field.name)) is float:

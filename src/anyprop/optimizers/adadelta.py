@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from anyprop._checks import fields, fraction, positive
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 
 
@@ -58,9 +58,6 @@ class AdaDelta(Optimizer):
 
     def slots(self) -> dict[str, float | None]:
         return {"h": 0.0, "d": 0.0}
-
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
         sqrt, rho, one_minus_rho, eps = xp.sqrt, self.rho, 1.0 - self.rho, self.eps

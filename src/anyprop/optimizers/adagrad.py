@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from anyprop._checks import fields, flag, non_negative, positive
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.presets import HasPresets
 
@@ -86,9 +86,6 @@ class AdaGrad(HasPresets, Optimizer):
 
     def slots(self) -> dict[str, float | None]:
         return {"h": self.initial_accumulator}
-
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
         sqrt, eps, eps_in_sqrt = xp.sqrt, self.eps, self.eps_in_sqrt

@@ -9,8 +9,8 @@ The rule uses operators and functions of one namespace only, so the same definit
 any backend, single numbers inside a fused loop, and tracers. A subclass defines:
 
     slots()          name -> initial value, in the rule's order; None for a slot its options leave out
-    scalars(t, lr)   what depends on the step alone, for the t-th update, t = 1, 2, ...: the learning
-                     rate and bias corrections
+    scalars(t, lr)   what depends on the step alone, for the t-th update, t = 1, 2, ..., such as bias
+                     corrections; the learning rate, if it is that alone
     rule(xp)         the rule, over the functions of xp; it closes over what is constant, such as rho
                      and 1 - rho, as Python floats, and its options are settled here, not per entry
 
@@ -32,7 +32,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 from anyprop import _tree
@@ -40,18 +39,20 @@ from anyprop._autograd import unrecorded
 from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop.backend import (
-    check_array,
-    create,
     dtype_name,
     namespace,
     on_device_of,
 )
-from anyprop.optimizers.clipping import (
-    clipped_to_global_norm,
-    clipped_to_norm,
-    clipped_to_value,
+from anyprop.optimizers.clipping import clipped_to_norms, clipped_to_value
+from anyprop.optimizers.state import (
+    Leaves,
+    OptimizerState,
+    beside,
+    check_beside,
+    check_kept,
+    initial_state,
+    stored,
 )
-from anyprop.optimizers.state import Leaves, OptimizerState, beside, check_beside
 from anyprop.parameters import Parameters
 
 Numbers = tuple[Number, dict[str, Number]]
@@ -112,7 +113,7 @@ class Optimizer:
 
     def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
         """Compute what of the rule depends on the step alone, for the t-th update."""
-        raise NotImplementedError
+        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
         """Make the rule over the functions of `xp`."""
@@ -138,22 +139,8 @@ class Optimizer:
         ValueError
             `eps` is too small for the dtype: float16 rounds 1e-8 to 0.
         """
-        for leaf in _tree.leaves(params):
-            check_array("params", leaf)
-        if isinstance(params, Parameters):  # its running statistics are none of ours
-            params = Parameters(params.layout, params.flat)
-        for leaf in _tree.leaves(params):
-            self._check_dtype(leaf)
         with _on_device_of(params):
-            slots = {
-                name: _tree.map_leaves(partial(_filled, value=initial), params)
-                for name, initial in self.slots().items()
-                if initial is not None
-            }
-            mask = None
-            if self._masks:
-                mask = _tree.map_arrays(lambda p: _filled(p, 1.0 if p.ndim >= 2 else 0.0), params)
-            return OptimizerState(0, 1.0, slots, mask)
+            return initial_state(self, params)
 
     @unrecorded
     def update(
@@ -191,29 +178,20 @@ class Optimizer:
         """
         with _on_device_of(params):
             numbers = self.numbers(state)
-            before = self._leaves(params, state.slots, state.decay_mask)
-            check_beside(before, _tree.leaves_like(grads, params, names=("grads", "params")))
-            if is_scalar_array(state.step) and before.params:
-                beside(before.params[0], state.step, "state.step")
-            after = self._updated(params, before, grads, state.decay_mask, numbers)
+            check_beside(params, grads, state)
+            after = self.apply(params, grads, state.slots, state.decay_mask, numbers)
             if donate:  # all results are there before the first is stored
-                after = after.stored_in(before)
-            params, slots = after.rebuilt(params, state.slots)
-            return params, state._replace(step=state.step + 1, slots=slots)
+                after = stored(after, (params, state.slots))
+            return after[0], state._replace(step=state.step + 1, slots=after[1])
 
     @unrecorded
     def numbers(self, state: OptimizerState) -> Numbers:
         """Compute, on the host, what of an update depends on the step alone.
 
-        Parameters
-        ----------
-        state : OptimizerState
-            What the update starts from.
-
         Returns
         -------
         lr : float, or array of shape ()
-            What `learning_rate` returns.
+            What `learning_rate` returns for the state.
         scalars : dict of str to float or array of shape ()
             What `scalars` returns.
         """
@@ -252,70 +230,33 @@ class Optimizer:
 
         Returns
         -------
-        params : tree of arrays
-            Updated parameters.
-        slots : dict of str to tree
-            Updated slots.
+        params, slots
+            Updated, of the structures given.
         """
-        before = self._leaves(params, slots, mask)
-        return self._updated(params, before, grads, mask, numbers).rebuilt(params, slots)
-
-    def _updated(
-        self, params: Tree, before: Leaves, grads: Tree, mask: Tree | None, numbers: Numbers
-    ) -> Leaves:
+        check_kept(self, slots, mask)
+        before = Leaves.of(params, slots)
         ps = before.params
         if not ps:
-            return before
+            return params, slots
         gs = _tree.leaves_like(grads, params, names=("grads", "params"))
         if self._clips:
             gs = _tree.leaves(self._clipped(_tree.rebuild(params, gs)))
         masks: list[Any] = [1.0] * len(ps)
         if mask is not None:
             masks = _tree.leaves_like(mask, params, names=("state.decay_mask", "params"))
-        rule, names, (lr, scalars) = self.rule(namespace(*ps)), self.slots(), numbers
-        given = [before.slots.get(name, [0.0] * len(ps)) for name in names]
+        rule, (lr, scalars) = self.rule(namespace(*ps)), numbers
+        given = [before.slots.get(name, [0.0] * len(ps)) for name in self.slots()]
         results = []
-        for p, g, m, *slots in zip(ps, gs, masks, *given, strict=True):
+        for p, g, m, *slot in zip(ps, gs, masks, *given, strict=True):
             if self.weight_decay and self.decoupled:
                 p = p * (1.0 - (beside(p, lr, "lr") * self.weight_decay) * m)
             elif self.weight_decay:
                 g = g + (self.weight_decay * m) * p
             named = {name: beside(p, number, name) for name, number in scalars.items()}
-            results.append(rule(p, g, *slots, **named))
+            results.append(rule(p, g, *slot, **named))
         new_ps, *returned = map(list, zip(*results, strict=True))
-        new_slots = dict(zip(names, returned, strict=True))
-        return Leaves(new_ps, {name: new_slots[name] for name in before.slots})
-
-    def _check_dtype(self, p: Array) -> None:
-        xp = namespace(p)
-        if not xp.isdtype(p.dtype, "real floating"):
-            raise TypeError(f"parameters must be of a floating dtype, not {p.dtype}.")
-        eps, smallest = getattr(self, "eps", 1.0), 1.0 / float(xp.finfo(p.dtype).max)
-        if eps < smallest:
-            raise ValueError(
-                f"{type(self).__name__}: eps={eps:g} is too small for {dtype_name(p)}, "
-                f"where 1 / eps is infinite; give an eps of at least {smallest:.2g}."
-            )
-
-    def _leaves(self, params: Tree, slots: dict[str, Tree], mask: Tree | None) -> Leaves:
-        """List the arrays of parameters and slots, which must be this optimizer's."""
-        names = [name for name, initial in self.slots().items() if initial is not None]
-        if slots.keys() != set(names):
-            raise ValueError(
-                f"{type(self).__name__} keeps {names or 'no slots'}, but the state has "
-                f"{list(slots) or 'none'}; it comes from another optimizer or other options."
-            )
-        if (mask is None) == self._masks:
-            raise ValueError(
-                f"{type(self).__name__} was made with decay_biases={self.decay_biases} and "
-                f"weight_decay={self.weight_decay}, the state's optimizer was not; "
-                "make the state by this optimizer's init."
-            )
-        return Leaves.of(params, slots)
-
-    @property
-    def _masks(self) -> bool:
-        return self.weight_decay > 0.0 and not self.decay_biases
+        new = dict(zip(self.slots(), returned, strict=True))
+        return Leaves(new_ps, {name: new[name] for name in slots}).rebuilt(params, slots)
 
     @property
     def _clips(self) -> bool:
@@ -338,11 +279,7 @@ class Optimizer:
     @unrecorded
     def clip_norms(self, grads: Tree) -> Tree:
         """Do the part of clipping that needs norms, which no elementwise formula can."""
-        if self.clip_norm is not None:
-            grads = clipped_to_norm(grads, self.clip_norm)
-        if self.clip_global_norm is not None:
-            grads = clipped_to_global_norm(grads, self.clip_global_norm)
-        return grads
+        return clipped_to_norms(grads, self.clip_norm, self.clip_global_norm)
 
     def _clipped(self, grads: Tree) -> Tree:
         grads = self.clip_norms(grads)
@@ -353,10 +290,6 @@ def _check_lr_array(owner: str, lr: Array) -> None:
     # Its value stays unread: it may be traced, or be written to later.
     if not namespace(lr).isdtype(lr.dtype, "real floating"):
         raise TypeError(f"{owner}: lr must be of a floating dtype, not {dtype_name(lr)}.")
-
-
-def _filled(p: Array, value: float) -> Array:
-    return create(namespace(p).full, p.shape, value, like=p, dtype=p.dtype)
 
 
 def _on_device_of(params: Tree) -> AbstractContextManager[Any]:

@@ -22,14 +22,13 @@ def clipped_to_value(grads: Tree, largest: float) -> Tree:
     return _tree.map_leaves(partial(_held, largest=largest), grads)
 
 
-def clipped_to_norm(grads: Tree, largest: float) -> Tree:
-    """Bring the Euclidean norm of each array down to `largest`, where it is above."""
-    return _tree.map_arrays(lambda g: _shrunk(largest, [g])[0], grads)
-
-
-def clipped_to_global_norm(grads: Tree, largest: float) -> Tree:
-    """Bring the Euclidean norm of all arrays together down to `largest`, where it is above."""
-    return _tree.rebuild(grads, _shrunk(largest, _tree.leaves(grads)))
+def clipped_to_norms(grads: Tree, of_each: float | None, of_all: float | None) -> Tree:
+    """Bring Euclidean norms down to the largest allowed: of each array, then of all together."""
+    if of_each is not None:
+        grads = _tree.map_arrays(lambda g: _shrunk(of_each, [g])[0], grads)
+    if of_all is not None:
+        grads = _tree.rebuild(grads, _shrunk(of_all, _tree.leaves(grads)))
+    return grads
 
 
 def _held(g: Array, largest: float) -> Array:

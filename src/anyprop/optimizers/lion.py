@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from anyprop._checks import fields, fraction
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 
 
@@ -63,9 +63,6 @@ class Lion(Optimizer):
 
     def slots(self) -> dict[str, float | None]:
         return {"m": 0.0}
-
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
         where = xp.where

@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from anyprop._checks import fields, flag, fraction
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 
 
@@ -59,9 +59,6 @@ class Momentum(Optimizer):
 
     def slots(self) -> dict[str, float | None]:
         return {"v": 0.0}
-
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
         momentum, lr_in_velocity = self.momentum, self.lr_in_velocity

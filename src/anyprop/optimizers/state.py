@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from anyprop import _tree
 from anyprop._autograd import detached
+from anyprop._checks import is_scalar_array
 from anyprop._typing import Array, Number, Tree
-from anyprop.backend import check_same_place, dtype_name, memory_range, namespace
+from anyprop.backend import (
+    check_array,
+    check_same_place,
+    create,
+    dtype_name,
+    memory_range,
+    namespace,
+)
+from anyprop.parameters import Parameters
 
 
 class OptimizerState(NamedTuple):
@@ -40,6 +50,71 @@ class OptimizerState(NamedTuple):
 
 def _copied(array: Array) -> Array:
     return namespace(array).asarray(array, copy=True)
+
+
+class _Keeps(Protocol):
+    """What of an optimizer its state follows from."""
+
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def decay_biases(self) -> bool: ...
+    def slots(self) -> dict[str, float | None]: ...
+
+
+def initial_state(optimizer: _Keeps, params: Tree) -> OptimizerState:
+    """Make the state from which the first update starts."""
+    for leaf in _tree.leaves(params):
+        check_array("params", leaf)
+        _check_dtype(optimizer, leaf)
+    if isinstance(params, Parameters):  # its running statistics are none of ours
+        params = Parameters(params.layout, params.flat)
+    slots = {
+        name: _tree.map_leaves(partial(_filled, value=initial), params)
+        for name, initial in optimizer.slots().items()
+        if initial is not None
+    }
+    mask = None
+    if _masks(optimizer):
+        mask = _tree.map_arrays(lambda p: _filled(p, 1.0 if p.ndim >= 2 else 0.0), params)
+    return OptimizerState(0, 1.0, slots, mask)
+
+
+def check_kept(optimizer: _Keeps, slots: dict[str, Tree], mask: Tree | None) -> None:
+    """Raise ValueError unless slots and mask are those of an optimizer of these options."""
+    owner = type(optimizer).__name__
+    keeps = [name for name, initial in optimizer.slots().items() if initial is not None]
+    if slots.keys() != set(keeps):
+        raise ValueError(
+            f"{owner} keeps {keeps or 'no slots'}, but the state has "
+            f"{list(slots) or 'none'}; it comes from another optimizer or other options."
+        )
+    if (mask is None) == _masks(optimizer):
+        raise ValueError(
+            f"{owner} was made with decay_biases={optimizer.decay_biases} and "
+            f"weight_decay={optimizer.weight_decay}, the state's optimizer was not; "
+            "make the state by this optimizer's init."
+        )
+
+
+def _masks(optimizer: _Keeps) -> bool:
+    return optimizer.weight_decay > 0.0 and not optimizer.decay_biases
+
+
+def _check_dtype(optimizer: _Keeps, p: Array) -> None:
+    xp = namespace(p)
+    if not xp.isdtype(p.dtype, "real floating"):
+        raise TypeError(f"parameters must be of a floating dtype, not {p.dtype}.")
+    eps, smallest = getattr(optimizer, "eps", 1.0), 1.0 / float(xp.finfo(p.dtype).max)
+    if eps < smallest:
+        raise ValueError(
+            f"{type(optimizer).__name__}: eps={eps:g} is too small for {dtype_name(p)}, "
+            f"where 1 / eps is infinite; give an eps of at least {smallest:.2g}."
+        )
+
+
+def _filled(p: Array, value: float) -> Array:
+    return create(namespace(p).full, p.shape, value, like=p, dtype=p.dtype)
 
 
 class Leaves(NamedTuple):
@@ -74,16 +149,21 @@ class Leaves(NamedTuple):
         }
         return _tree.rebuild(params, self.params), rebuilt
 
-    def stored_in(self, buffers: Leaves) -> Leaves:
-        """Put the arrays into donated buffers, where these can be written to."""
-        several = len(self.params) > 1
-        arrays = iter(_stored(buffers._all, self._all, several=several))
-        params = [next(arrays) for _ in self.params]
-        return Leaves(params, {name: [next(arrays) for _ in of] for name, of in self.slots.items()})
-
     @property
-    def _all(self) -> list[Array]:
+    def all(self) -> list[Array]:
+        """All arrays."""
         return [*self.params, *(array for of_slot in self.slots.values() for array in of_slot)]
+
+
+def stored(
+    results: tuple[Tree, dict[str, Tree]], buffers: tuple[Tree, dict[str, Tree]]
+) -> tuple[Tree, dict[str, Tree]]:
+    """Put new parameters and slots into donated ones, where these can be written to."""
+    news, olds = Leaves.of(*results), Leaves.of(*buffers)
+    arrays = iter(_stored(olds.all, news.all, several=len(news.params) > 1))
+    params = [next(arrays) for _ in news.params]
+    slots = {name: [next(arrays) for _ in of_slot] for name, of_slot in news.slots.items()}
+    return Leaves(params, slots).rebuilt(*results)
 
 
 def _stored(buffers: list[Array], news: list[Array], *, several: bool) -> list[Array]:
@@ -112,12 +192,16 @@ def _written(buffer: Array, new: Array) -> Array:
     return detached(buffer)
 
 
-def check_beside(leaves: Leaves, grads: list[Array]) -> None:
-    """Raise TypeError unless parameters, gradients and slots are beside each other, in one dtype."""
-    names = ["grads", *leaves.slots]
-    for p, *others in zip(leaves.params, grads, *leaves.slots.values(), strict=True):
-        check_same_place([("params", p), *zip(names, others, strict=True)])
-        for name, array in zip(names, others, strict=True):
+def check_beside(params: Tree, grads: Tree, state: OptimizerState) -> None:
+    """Raise unless what an update is given has one structure, and is in one place and dtype."""
+    gs = _tree.leaves_like(grads, params, names=("grads", "params"))
+    ps, slots = Leaves.of(params, state.slots)
+    if ps and is_scalar_array(state.step):
+        beside(ps[0], state.step, "state.step")
+    for p, *others in zip(ps, gs, *slots.values(), strict=True):
+        named = list(zip(("grads", *slots), others, strict=True))
+        check_same_place([("params", p), *named])
+        for name, array in named:
             if p.dtype != array.dtype:
                 raise TypeError(
                     f"params are {dtype_name(p)}, but {name} {dtype_name(array)}; cast one of them."
