@@ -1,6 +1,6 @@
 """Many steps of one training run: does memory grow, do steps become slower?
 
-    python benchmarks/long_run.py --out benchmarks/results/long_run.json
+    python -m benchmarks.long_run --out benchmarks/results/long_run.json
 
 A small network learns one batch by heart, so that its gradients fade; after 25,000 steps, when a
 compiled step has its loops if numba is installed, a tenth of its hidden units die, so that what the
@@ -28,7 +28,7 @@ import numpy as np
 
 import anyprop as ap
 from anyprop import _tree
-from anyprop.benchmark.machine import describe
+from benchmarks.machine import describe
 
 OPTIMIZERS = {
     "rmsprop": ap.RMSProp(lr=1e-3),
@@ -79,8 +79,8 @@ def measure(opt: Any, way: str, steps: int) -> dict[str, Any]:
     x, t = rng.standard_normal((32, 20)).astype("float32"), rng.integers(0, 4, 32)
     params = net.init(seed=1)
     state = opt.init(params)
-    step = ap.make_step(net, loss, opt)
-    step = step if way == "eager" else ap.compile(step)
+    eager = ap.make_step(net, loss, opt)
+    step = eager if way == "eager" else ap.compile(eager)
     memory, share = {}, {}
     for i in range(1, steps + 1):
         params, state, value = step(params, state, x, t)

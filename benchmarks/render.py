@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anyprop.benchmark.chart import chart
-from anyprop.benchmark.results import Results
-from anyprop.benchmark.tables import document
+from benchmarks.chart import chart
+from benchmarks.outcomes import Results
+from benchmarks.tables import document
 
 HERE = Path(__file__).parent
 IN_README = ["article", "tiny", "update-10m", "epoch"]

@@ -1,8 +1,8 @@
 """Time data-parallel training on 1 and 2 ranks, and predict it for more.
 
     pip install -e ".[mpi]" mpich
-    python benchmarks/scaling.py               # measures; writes results/scaling.json
-    python benchmarks/scaling.py --predict     # writes the documentation's tables from that file
+    python -m benchmarks.scaling               # measures; writes results/scaling.json
+    python -m benchmarks.scaling --predict     # writes the documentation's tables from that file
 
 Strong scaling shares one batch among the ranks; weak scaling gives each rank a batch of its own size.
 Every run's losses must equal those of one rank on the same batches. The contestants take turns, and what
@@ -88,9 +88,10 @@ def turn(ranks: int, network: str, batch: int) -> dict[str, Any]:
     """Start the processes of one turn, each with one thread for its linear algebra."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "turn.json"
-        own = [sys.executable, __file__, "--work", network, str(batch), str(out)]
+        own = [sys.executable, "-m", "benchmarks.scaling", "--work", network, str(batch), str(out)]
         env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        subprocess.run(["mpiexec", "-n", str(ranks), *own], check=True, timeout=600, env=env)
+        command = ["mpiexec", "-n", str(ranks), *own]
+        subprocess.run(command, check=True, timeout=600, env=env, cwd=RESULTS.parents[1])
         found: dict[str, Any] = json.loads(out.read_text())
         return found
 
@@ -198,7 +199,7 @@ def communication(ranks: int, nbytes: int, latency: float, bandwidth: float) -> 
 def predict(measured: dict[str, Any]) -> str:
     """Write the tables of the prediction in Markdown."""
     lines = [
-        "<!-- Written by: python benchmarks/scaling.py --predict -->",
+        "<!-- Written by: python -m benchmarks.scaling --predict -->",
         "",
         f"Computation: measured on one core ({measured['machine']['processor']}), NumPy, float32,",
         "compiled step, the least of many times. Communication: predicted.",

@@ -1,6 +1,6 @@
 """`fit` of scikit-learn's MLPClassifier and of anyprop's: time, memory, accuracy.
 
-    python benchmarks/sklearn_fit.py --out benchmarks/results/sklearn_fit.json
+    python -m benchmarks.sklearn_fit --out benchmarks/results/sklearn_fit.json
 
 The two take turns, each fit in a process of its own, so that neither finds the other's memory or warm
 caches. Time is that of `fit` alone. Memory is given twice, on Linux only: by how much `fit` raises what
@@ -29,8 +29,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[1]
 CONTESTANTS = {"scikit-learn": "sklearn.neural_network", "anyprop": "anyprop.sklearn"}
-TASKS = {
+TASKS: dict[str, dict[str, Any]] = {
     "MNIST": {
         "data": "MNIST, 60,000 rows of 784 numbers, float32",
         "options": {"hidden_layer_sizes": (200, 200), "batch_size": 200, "max_iter": 3},
@@ -98,14 +99,16 @@ def megabytes(field: str) -> float:
     if sys.platform != "linux":
         return math.nan
     status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)[1]) * 1024 / 1e6
+    (kib,) = re.findall(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(kib) * 1024 / 1e6
 
 
 def in_a_process(task: str, contestant: str) -> dict[str, float]:
     """Measure in a process of its own."""
-    command = [sys.executable, __file__, "--one", task, contestant]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
+    command = [sys.executable, "-m", "benchmarks.sklearn_fit", "--one", task, contestant]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """What anyprop costs before it does anything: its wheel, its installation, its import.
 
     pip install build
-    python benchmarks/startup.py               # measures; writes results/startup.json
-    python benchmarks/startup.py --out FILE
+    python -m benchmarks.startup               # measures; writes results/startup.json
+    python -m benchmarks.startup --out FILE
 
 Builds the wheel and the sdist of this tree, installs the wheel into new environments, and starts Python
 with `import anyprop`, with `import numpy` and with nothing, in turns. Every figure is the median of the

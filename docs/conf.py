@@ -13,8 +13,10 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# article, derivations: what the code of their pages shares; tests: the order of imports, a made library
+# The root has the benchmark; article, derivations: what the code of their pages shares; tests: the
+# order of imports, a made library.
 sys.path[:0] = [
+    str(HERE.parent),
     str(HERE / "_ext"),
     str(HERE / "article"),
     str(HERE / "derivations"),
@@ -23,6 +25,7 @@ sys.path[:0] = [
 os.environ.pop("ANYPROP_BACKEND", None)
 
 from gallery import ORDER
+from related import of_classes
 
 project = "anyprop"
 author = "The anyprop developers"
@@ -34,6 +37,7 @@ extensions = [
     "kept_together",
     "myst_parser",
     "numpydoc",
+    "related",
     "run",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -87,6 +91,7 @@ sphinx_gallery_conf = {
 
 # Reference
 autosummary_generate = True
+autosummary_context = {"derivations": of_classes()}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

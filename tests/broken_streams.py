@@ -25,10 +25,6 @@ COMMANDS = {
     "check": ("check --only losses/huber --no-speed --json OUT.json", [".json"]),
     "predict": ("predict MODEL --data DATA --out OUT.csv", [".csv"]),
     "backends": ("backends", []),
-    "bench": (
-        "bench tiny --only anyprop-numpy --seconds 0.01 --out OUT",
-        ["/results.json", "/tables.md", "/chart.png"],
-    ),
 }
 STREAMS = ["whole", "pipe", "ascii", "no-stdout", "no-stderr", "full", "full-terminal"]
 

@@ -38,7 +38,7 @@ ORDER = [
     ["data"],
     ["plotting"],
     ["book", "sklearn"],
-    ["benchmark", "testing"],
+    ["testing"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -121,6 +121,13 @@ def test_optional_libraries_are_imported_only_when_they_are_needed(module):
     extra = EXTRAS.get(module.split(".")[0], set())
     assert not outside & (LATE - extra)
     assert outside <= OUTSIDE | extra | {"anyprop"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_the_benchmark(module):
+    """It is not installed with the library."""
+    found = _imports(MODULES[module], at_import_time=False)
+    assert "benchmarks" not in {name.partition(".")[0] for name in found}
 
 
 def test_importing_anyprop_loads_no_backend_and_no_plotting():

@@ -115,7 +115,7 @@ STEPS = [
     Step(
         "benchmark",
         "How many steps a second CuPy does, beside PyTorch and JAX on the same GPU.",
-        ("-m", "anyprop", "bench", "--device", "cuda", "--out", "{out}/bench"),
+        ("-m", "benchmarks", "--device", "cuda", "--out", "{out}/bench"),
         7200,
     ),
 ]
@@ -168,8 +168,8 @@ def _parsed(argv: Sequence[str] | None, steps: Sequence[Step]) -> argparse.Names
 
 
 def _environment(wheels: Path | None, out: Path) -> dict[str, str]:
-    """Put the library, its tests and the missing packages on the path."""
-    paths = [ROOT / "src", ROOT / "tests"]
+    """Put the benchmark, the library, its tests and the missing packages on the path."""
+    paths = [ROOT, ROOT / "src", ROOT / "tests"]
     if wheels is not None:
         missing = [wheel for wheel in sorted(wheels.glob("*.whl")) if not _is_installed(wheel)]
         paths.insert(0, out / "site")
@@ -192,7 +192,7 @@ def _is_installed(wheel: Path) -> bool:
 
 def _machine(environment: dict[str, str], argv: Sequence[str] | None) -> dict[str, Any]:
     """Describe the machine, its libraries and its GPU, as far as they can be asked."""
-    code = "import json; from anyprop.benchmark.machine import describe\n"
+    code = "import json; from benchmarks.machine import describe\n"
     code += "print(json.dumps(describe([], 'cuda')))"
     cuda = "import cupyx; print(cupyx.get_runtime_info())"
     described = _asked(code, environment)

@@ -9,7 +9,8 @@
 A page has one namespace, and its blocks run in it from top to bottom. A block shows its code
 (`:hide-code:` leaves it out), then what it printed (`:markdown:` takes that as part of the page, so that
 a block can write a table), then its figures: pyplot's, and a `Figure` that its last expression gives.
-The role `{value}` puts the value of an expression into a sentence. An error fails the build.
+The role `{value}` puts the value of an expression into a sentence; `math` and `np` need no import for it.
+An error fails the build.
 
 Figures are drawn as SVG inside the page, without a background, and take black and white from the page's
 text and ground, so that one drawing is legible on a light page and on a dark one.
@@ -22,12 +23,14 @@ import contextlib
 import hashlib
 import html
 import io
+import math
 import re
 import traceback
 import warnings
 from typing import Any, ClassVar
 
 import matplotlib as mpl
+import numpy as np
 from docutils import nodes
 from docutils.parsers.rst import directives
 from matplotlib import pyplot as plt
@@ -111,8 +114,9 @@ class Value(SphinxRole):
 
 
 def namespace_of(env: Any) -> dict[str, Any]:
-    """Give the names of the page that is being read."""
-    kept: dict[str, Any] = env.temp_data.setdefault("run_namespace", {"__name__": "__docs__"})
+    """Return the names of the page that is being read."""
+    first = {"__name__": "__docs__", "math": math, "np": np}
+    kept: dict[str, Any] = env.temp_data.setdefault("run_namespace", first)
     return kept
 
 

@@ -66,7 +66,6 @@ def test_predictions_that_fail_leave_no_file(run, images, monkeypatch, tmp_path)
         ("train --hidden 3 --steps 2", "history.json|model.safetensors"),
         ("compare sgd --hidden 3 --steps 2", "compare.json"),
         ("check --only losses/huber --no-speed --json found.json", "found.json"),
-        ("bench tiny --only anyprop-numpy --seconds 0.01", "results.json"),
     ],
 )
 def test_a_full_disk_is_one_sentence(words, name, run, images, monkeypatch):
@@ -142,7 +141,7 @@ def test_ranks_end_in_order_when_rank_0_fails(tmp_path, images, monkeypatch):
 
 @pytest.mark.parametrize(
     "words",
-    ["train --hidden 3", "train --resume --checkpoint-every 2", "compare sgd", "bench tiny"],
+    ["train --hidden 3", "train --resume --checkpoint-every 2", "compare sgd"],
 )
 def test_a_folder_in_which_a_run_is_writing_is_refused(words, run, images, tmp_path):
     pytest.importorskip("fcntl")
@@ -150,9 +149,8 @@ def test_a_folder_in_which_a_run_is_writing_is_refused(words, run, images, tmp_p
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "step-00000005.safetensors").write_text("")
     before = sorted(tmp_path.rglob("*"))
-    data = () if words.startswith("bench") else ("--data", images)
     with locked(folder):
-        code, out, err = run(*words.split(), *data, "--out", folder)
+        code, out, err = run(*words.split(), "--data", images, "--out", folder)
     assert (code, out) == (2, "")
     assert f"another run is writing into {folder} (process " in err
     assert err.count("\n") == 1

@@ -21,9 +21,6 @@ WRONG = {
     "train --norm batsh": "unknown norm 'batsh'; did you mean 'batch'?",
     "train --dtype float23": "unknown dtype 'float23'; did you mean 'float32'?",
     "train --device cuda:7": "no device 'cuda:7' here; choose one of: cpu.",
-    "bench artikle": "unknown workload 'artikle'; did you mean 'article'?",
-    "bench tiny --only torhc": "unknown contestant 'torhc'; did you mean 'torch'?",
-    "bench tiny --device gpu": "unknown device 'gpu'; did you mean 'cpu'?",
     "compare rmsprop adagrat": "unknown optimizer 'adagrat'; did you mean 'adagrad'?",
     # numbers that are none, or out of range
     "train --lr -1": "lr must be a positive finite number, not -1.0.",
@@ -43,8 +40,6 @@ WRONG = {
     "train --accumulate -2": "argument --accumulate: must be a whole number of at least 1",
     "train --seed -1": "argument --seed: must be a whole number of at least 0, not '-1'.",
     "train --early-stopping 0": "argument --early-stopping: must be a whole number of at least 1",
-    "bench tiny --seconds 0": "argument --seconds: must be a positive finite number, not '0'.",
-    "bench tiny --seconds long": "argument --seconds: must be a positive finite number",
     "train --hidden 200,0": "argument --hidden: must be whole numbers of at least 1",
     "train --hidden 200;200": "with commas between, as in 200,200, not '200;200'.",
     "compare rmsprop:fast": "write a number behind the colon, as in rmsprop:0.001",
@@ -65,10 +60,8 @@ WRONG = {
     "train --data few --early-stopping": "--early-stopping needs at least 10 examples, not 9.",
     "train --out file": "cannot write into file: File exists.",
     "train --out file/below": "cannot write into file/below: Not a directory.",
-    "bench tiny --out file": "cannot write into file: File exists.",
     "compare rmsprop --out file": "cannot write into file: File exists.",
     "compare sgd --out file/below": "cannot write into file/below: Not a directory.",
-    "bench tiny --out file/below": "cannot write into file/below: Not a directory.",
     "train --data file": "there is no folder 'file'; --data takes mnist or a folder",
     "compare sgd --data file": "there is no folder 'file'; --data takes mnist or a folder",
     "predict empty": "empty is not a regular file; expected a safetensors file.",
@@ -110,10 +103,9 @@ def test_wrong_calls(call, run, files, images):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that refuses everybody")
-@pytest.mark.parametrize("call", ["train", "compare sgd", "bench tiny"])
+@pytest.mark.parametrize("call", ["train", "compare sgd"])
 def test_a_folder_that_cannot_be_written(call, run, images):
-    data = () if call.startswith("bench") else ("--data", images)
-    code, out, err = run(*call.split(), *data, "--out", "/proc/1")
+    code, out, err = run(*call.split(), "--data", images, "--out", "/proc/1")
     assert (code, out) == (2, "")
     assert err.startswith("anyprop: cannot write into /proc/1: ")
     assert err.count("\n") == 1
@@ -125,7 +117,6 @@ def test_a_folder_that_cannot_be_written(call, run, images):
         ("train", "matplotlib"),
         ("train", "tqdm"),
         ("compare sgd", "matplotlib"),
-        ("bench tiny", "matplotlib"),
     ],
 )
 def test_what_a_missing_extra_is_called(call, package, run, files, monkeypatch):

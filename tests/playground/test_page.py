@@ -62,7 +62,7 @@ def test_every_example_draws(browser):
         return seen;
     """
     seen = browser.evaluate(TOOLS + script)
-    assert len(seen) == 8
+    assert len(seen) == 11
     for pressed, *colours in seen:
         assert pressed == "true"
         assert min(colours) > 5
@@ -88,6 +88,81 @@ def test_an_address_is_shown_and_changed(browser):
     assert page["then"] == ["ap.Adam(lr=0.5)"]
     assert page["refused"] == ["Not understood in the address, left out: nothing=1.", False]
     assert page["afterwards"]
+
+
+def test_an_address_names_an_example_or_an_optimizer(browser):
+    script = """
+        return [$$("[aria-pressed=true]").map((button) => button.dataset.preset),
+                $$(".pg-python").map((line) => line.textContent.split("(")[0])];
+    """
+    browser.open("#preset=cycle")
+    assert browser.evaluate(TOOLS + script) == [["cycle"], ["ap.RMSProp"] * 2]
+    browser.open("#optimizer=adagrad")
+    assert browser.evaluate(TOOLS + script) == [["stalls"], ["ap.RMSProp", "ap.AdaGrad"]]
+    browser.open("#optimizer=lion")
+    assert browser.evaluate(TOOLS + script) == [[], ["ap.Lion", "ap.RMSProp"]]
+
+
+def test_every_optimizer_has_an_address_that_shows_it(browser):
+    script = """
+        const wrong = [];
+        for (const name of Object.keys(Playground.OPTIMIZERS)) {
+            location.hash = `#optimizer=${name}`;
+            await wait(20);
+            const shown = $$(".pg-choice").map((choice) => choice.value);
+            if (!shown.includes(name) || !$("#pg > .pg-error").hidden) wrong.push(name);
+        }
+        return wrong;
+    """
+    assert browser.evaluate(TOOLS + script) == []
+
+
+def test_the_map_says_whose_markers_are_whose(browser):
+    script = """
+        const entries = () => $$(".pg-legend li").map((entry) => entry.textContent);
+        const before = entries();
+        $(".pg-remove").click(); await frames();
+        return [before, entries(), $$(".pg-legend .pg-swatch").length,
+                $(".pg-legend").getBoundingClientRect().bottom < $(".pg-map").getBoundingClientRect().top];
+    """
+    signs = ["○ start (drag it)", "+ minimum"]
+    assert browser.evaluate(TOOLS + script) == [
+        ["RMSProp", "AdaGrad", "SGD", *signs],
+        ["AdaGrad", "SGD", *signs],
+        2,
+        True,
+    ]
+
+
+def test_every_optimizer_links_to_its_derivation(browser):
+    script = """
+        return [...Object.keys(Playground.OPTIMIZERS)].map((name) => {
+            const run = Playground.fromHash(`#optimizer=${name}`).settings.runs[0];
+            const made = Playground.card(0, run, { rates: {}, surface: "valley" });
+            return made.querySelector("a").getAttribute("href");
+        });
+    """
+    for address in browser.evaluate(TOOLS + script):
+        assert (DOCS / address.replace(".html", ".md")).is_file(), address
+
+
+def test_the_contours_stand_out(browser):
+    """A projector swallows small differences: lines differ from their ground by a third of the range."""
+    script = """
+        const seen = [];
+        for (const theme of ["light", "dark"]) {
+            document.documentElement.dataset.theme = theme;
+            await frames(); await wait(50);
+            const green = pixels(".pg-ground").filter((_, i) => i % 4 === 1);
+            const { width, height } = $(".pg-ground");
+            const row = green.slice(width * Math.floor(height / 2), width * (Math.floor(height / 2) + 1));
+            seen.push(Math.max(...row.slice(3).map((value, i) => Math.abs(value - row[i]))));
+        }
+        return seen;
+    """
+    light, dark = browser.evaluate(TOOLS + script)
+    assert light > 60
+    assert dark > 40
 
 
 def test_step_scrub_and_play(browser):

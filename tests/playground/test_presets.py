@@ -69,6 +69,35 @@ def test_rmsprops_first_step(walks):
     assert dy > 5.0 * dx  # the gradient is 0.7 in x and 4 in y
 
 
+def test_the_two_step_cycle(walks):
+    for walk in walks["cycle"]:
+        lr = walk["options"]["lr"]
+        last = np.asarray(walk["points"][-2:])
+        np.testing.assert_allclose(np.abs(last), lr / 2.0, rtol=1e-3)  # in x and in y
+        np.testing.assert_array_equal(np.sign(last[0]), -np.sign(last[1]))
+
+
+def test_reddis_example(model, walks):
+    error = model.evaluate("""
+        return Array.from({ length: 101 }, (_, t) => Playground.SURFACES.rare.error(t + 1)[0]);
+    """)
+    assert sorted(error)[-2:] == [-3.0, 300.0]
+    assert sum(error) == 0.0
+    rmsprop, amsgrad, sgd = (np.asarray(walk["points"])[-101:, 0] for walk in walks["rare"])
+    assert np.all(rmsprop > 2.5)
+    for others in (amsgrad, sgd):
+        assert others.min() < 0.0 < others.max()
+        assert abs(others.mean()) < 0.7
+
+
+def test_adams_average(walks):
+    adam, rmsprop, sgd = (np.abs(walk["moves"][-20:]).mean(axis=0) for walk in walks["adam"])
+    np.testing.assert_allclose(rmsprop, 0.2, rtol=1e-3)
+    assert np.all(adam < 0.1 * rmsprop)
+    assert sgd[1] == pytest.approx(0.2, rel=1e-9)
+    assert max(x for x, _ in walks["adam"][0]["points"]) > 0.3  # past the floor
+
+
 def test_epsilon(walks):
     outside, inside, tiny_inside = walks["epsilon"]
     assert 1e-7 < np.abs(outside["gradients"][0]).max() < 1e-5
@@ -83,7 +112,7 @@ def test_momentum(walks):
 
 
 def test_turned(model, walks):
-    """SGD does not notice the turn; AdaGrad and Adam do."""
+    """SGD does not notice the turn; RMSProp, AdaGrad and Adam do."""
     script = """
         const turn = ([x, y]) => [(x + y) / Math.SQRT2, (y - x) / Math.SQRT2];
         const heights = (surface, start) => Playground.ofPreset("turned").runs
@@ -92,11 +121,12 @@ def test_turned(model, walks):
         return [heights("diagonal", start), heights("valley", turn(start))];
     """
     turned, straight = model.evaluate(script)
-    adagrad, adam, sgd = np.divide(turned, straight)
+    rmsprop, adagrad, adam, sgd = np.divide(turned, straight)
+    assert rmsprop > 3.0
     assert adagrad > 100.0
     assert adam > 3.0
     assert sgd == pytest.approx(1.0, rel=1e-9)
-    assert height(walks["turned"][2]) < 0.01 * min(turned[:2])
+    assert height(walks["turned"][3]) < 0.01 * min(turned[:3])
 
 
 def test_noise(model, walks):

@@ -154,7 +154,9 @@
         el("summary", {}, "More options"), ...rest);
       body.push(details);
     }
-    return el("li", { class: "pg-card", style: `--run: var(--pg-run-${index})` }, ...body, line);
+    const derived = el("a", { class: "pg-derived", href: `derivations/optimizers/${run.optimizer}.html` },
+      `${name}, derived`);
+    return el("li", { class: "pg-card", style: `--run: var(--pg-run-${index})` }, ...body, line, derived);
   }
 
   Object.assign(Playground, { card, el, newId, number });

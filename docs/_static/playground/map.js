@@ -96,13 +96,13 @@
     for (const level of samples.levels) contour(context, samples.grid, level);
     const { toCanvas } = frame(surface, width, height);
     context.strokeStyle = colours.ink;
-    context.lineWidth = 1.5;
+    context.lineWidth = 2.5;
     for (const [x, y] of minima.map(toCanvas)) {
       context.beginPath();
-      context.moveTo(x - 6, y);
-      context.lineTo(x + 6, y);
-      context.moveTo(x, y - 6);
-      context.lineTo(x, y + 6);
+      context.moveTo(x - 7, y);
+      context.lineTo(x + 7, y);
+      context.moveTo(x, y - 7);
+      context.lineTo(x, y + 7);
       context.stroke();
     }
   }

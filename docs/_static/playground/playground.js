@@ -5,7 +5,7 @@
   const {
     MOST_RUNS, OPTIMIZERS, PRESETS, SURFACES,
     card, drawChart, drawPaths, drawSurface, el, frame, fromHash, newId, number, ofPreset, onSurface,
-    python, run, short, stepAt, suggested, swatch, theme, toHash,
+    presetIn, python, run, short, stepAt, suggested, swatch, theme, toHash,
   } = Playground;
 
   const SPEEDS = { slow: 20, medium: 8, fast: 3 }; // seconds for all steps
@@ -52,6 +52,7 @@
       onpointerdown: grab, onpointermove: drag, onkeydown: nudge,
     });
     const map = el("div", { class: "pg-map" }, ground, paths, handle);
+    const legend = el("ul", { class: "pg-legend", "aria-label": "Markers on the map" });
 
     const playButton = el("button", { type: "button", class: "pg-play", onclick: toggle });
     const back = el("button", { type: "button", "aria-label": "One step back", title: "One step back", onclick: () => step(-1) }, "◂");
@@ -127,7 +128,7 @@
     root.replaceChildren(
       presets, caption, refusal,
       el("div", { class: "pg-top" },
-        el("div", { class: "pg-stage" }, map, transport, table, status,
+        el("div", { class: "pg-stage" }, legend, map, transport, table, status,
           el("div", { class: "pg-charts" }, heights.figure, memory.figure, moves.figure), key),
         el("div", { class: "pg-panel" }, setting, cards, el("div", { class: "pg-actions" }, add, copy))));
 
@@ -263,6 +264,7 @@
       scrubber.value = String(now);
       scrubber.setAttribute("aria-valuetext", `step ${now} of ${settings.steps}`);
       counter.textContent = `${now} / ${settings.steps}`;
+      fillLegend();
       fillTable();
       drawCharts();
     }
@@ -290,6 +292,16 @@
       const { of } = MEASURES[settings.measure];
       drawChart(moves.canvas, both((result, axis) =>
         result.moves.map((move, t) => of(move[axis], result.gradients[t][axis]))), common);
+    }
+
+    /* Whose marker is whose, above the map, where one looks for it. */
+    function fillLegend() {
+      legend.replaceChildren(...settings.runs.map((given, i) => {
+        const entry = el("li");
+        entry.innerHTML = swatch(i);
+        entry.append(...title(given));
+        return entry;
+      }), el("li", { class: "pg-muted" }, "○ start (drag it)"), el("li", { class: "pg-muted" }, "+ minimum"));
     }
 
     function fillTable() {
@@ -416,6 +428,8 @@
 
     function readAddress() {
       if (location.hash.length <= 1 || !location.hash.includes("=")) return choose("three");
+      const named = presetIn(location.hash);
+      if (named) return choose(named);
       const { settings: next, refused } = fromHash(location.hash);
       show(next);
       refusal.textContent = refused.length ? `Not understood in the address, left out: ${refused.join(", ")}.` : "";

@@ -7,8 +7,9 @@
       label: "One rate, three rules",
       text:
         "All three have lr = 0.1. RMSProp leaps: h starts at 0, so its first step is lr/√(1 − ρ) = 1.0 in x " +
-        "and in y. AdaGrad's first step is lr, and each later one is shorter, for h only grows: it stalls. " +
-        "SGD falls along the steep y and creeps along the flat x.",
+        "and in y. This valley is 7 wide, and a leap of 1 is welcome; a network's weights are some hundredths " +
+        "wide, and the same leap throws them out. AdaGrad's steps begin with lr and only get shorter: it " +
+        "stalls. SGD falls along the steep y and creeps along the flat x.",
       surface: "valley",
       runs: [
         ["rmsprop", { lr: 0.1 }],
@@ -45,6 +46,33 @@
         ["rmsprop", { lr: 0.1, initial_scale: 1 }],
       ],
     },
+    cycle: {
+      label: "The two-step cycle",
+      text:
+        "RMSProp goes anywhere, but does not settle. In the end it steps from one side of the minimum to " +
+        "the other: each step is lr long, so it is lr/2 away, in x and in y alike, though y is twenty times " +
+        "as steep. A smaller lr makes the cycle narrower; only a falling one ends it.",
+      surface: "valley",
+      steps: 400,
+      runs: [
+        ["rmsprop", { lr: 0.5, rho: 0.9 }],
+        ["rmsprop", { lr: 0.1, rho: 0.9 }],
+      ],
+    },
+    rare: {
+      label: "Reddi's example",
+      text:
+        "In one step of 101 the slope in x is 300 too large, in the others 3 too small: on average it is right. " +
+        "RMSProp divides by the recent size, so the one large gradient counts little more than each of the " +
+        "hundred others: it walks over the minimum and stays where those hundred vanish, at x = 3. " +
+        "AMSGrad keeps the largest v it has seen, and SGD divides by nothing: both come to swing around 0.",
+      surface: "rare",
+      runs: [
+        ["rmsprop", { lr: 0.05, rho: 0.9 }],
+        ["amsgrad", { lr: 0.2 }],
+        ["sgd", { lr: 0.003 }],
+      ],
+    },
     epsilon: {
       label: "ε in or out of the root",
       text:
@@ -74,11 +102,12 @@
     turned: {
       label: "Turned by 45°",
       text:
-        "SGD goes the way that it goes in the long valley, only turned. AdaGrad and Adam scale x and y " +
-        "apart; here both are equally steep, so there is nothing to scale, and they are slower than there. " +
+        "SGD goes the way that it goes in the long valley, only turned. RMSProp, AdaGrad and Adam scale x and " +
+        "y apart; here both are equally steep, so there is nothing to scale, and they are slower than there. " +
         "Choose “Long valley” under Surface to compare.",
       surface: "diagonal",
       runs: [
+        ["rmsprop", { lr: 0.3, rho: 0.9 }],
         ["adagrad", { lr: 1.5 }],
         ["adam", { lr: 0.3 }],
         ["sgd", { lr: 0.9 }],
@@ -98,6 +127,19 @@
         ["rmsprop", { lr: 0.1, rho: 0.9 }],
       ],
     },
+    adam: {
+      label: "Adam's average",
+      text:
+        "On a kink the gradient keeps its size up to the bottom. All three have lr = 0.2. RMSProp's steps stay as " +
+        "long as they are, forth and back; Adam's average m of forth and back is near 0, and so are its " +
+        "steps. Before that, the average carries Adam past the floor; see m.",
+      surface: "kink",
+      runs: [
+        ["adam", { lr: 0.2 }],
+        ["rmsprop", { lr: 0.2, rho: 0.9 }],
+        ["sgd", { lr: 0.2 }],
+      ],
+    },
     saddle: {
       label: "Leaving a saddle",
       text:
@@ -110,5 +152,16 @@
         ["rmsprop", { lr: 0.1, rho: 0.9 }],
       ],
     },
+  };
+
+  /* The example that shows an optimizer best; the others are put beside RMSProp in the long valley. */
+  Playground.PRESET_OF = {
+    sgd: "turned",
+    momentum: "momentum",
+    nesterov: "momentum",
+    adagrad: "stalls",
+    rmsprop: "first",
+    adam: "adam",
+    amsgrad: "rare",
   };
 })((globalThis.Playground ??= {}));

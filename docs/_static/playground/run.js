@@ -22,7 +22,7 @@
      the seed and the step alone, so every optimizer meets the same. */
   Playground.run = function ({ optimizer, options, surface, start, steps, noise = 0, seed = 1 }) {
     const { rule, slots: first } = Playground.OPTIMIZERS[optimizer];
-    const { f, gradient } = Playground.SURFACES[surface];
+    const { f, gradient, error = () => [0, 0] } = Playground.SURFACES[surface];
     const normal = normals(seed);
     const states = [first(options), first(options)];
     const result = {
@@ -35,7 +35,8 @@
     };
     for (let t = 1; t <= steps; t++) {
       const before = result.points[t - 1];
-      const g = gradient(...before).map((entry) => entry + noise * normal());
+      const off = error(t);
+      const g = gradient(...before).map((entry, i) => entry + off[i] + noise * normal());
       const after = before.map((p, i) => {
         const { p: moved, ...slots } = rule(p, g[i], states[i], t, options);
         states[i] = slots;

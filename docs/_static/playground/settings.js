@@ -4,7 +4,7 @@
 
    { surface, start: [x, y], steps, noise, seed, measure, runs: [{ optimizer, options }, ...] } */
 (function (Playground) {
-  const { OPTIMIZERS, SURFACES, PRESETS, withDefaults } = Playground;
+  const { OPTIMIZERS, SURFACES, PRESETS, PRESET_OF, withDefaults } = Playground;
 
   const MEASURES = ["move", "rate"];
   const MOST_RUNS = 6;
@@ -76,6 +76,13 @@
     return "#" + pairs.map((pair) => pair.join("=")).join("&");
   }
 
+  /* The example that an address names: #preset=cycle, or that of #optimizer=adagrad; null if none. */
+  function presetIn(hash) {
+    const [key, name] = hash.replace(/^#/, "").split("=");
+    const preset = key === "optimizer" && Object.hasOwn(PRESET_OF, name) ? PRESET_OF[name] : name;
+    return (key === "preset" || key === "optimizer") && Object.hasOwn(PRESETS, preset) ? preset : null;
+  }
+
   /* Read the address. What is missing takes the surface's own value; what cannot be understood is
      listed in `refused`. */
   function fromHash(hash) {
@@ -103,6 +110,8 @@
         const value = parse(NUMBERS[key], text);
         if (value === null) refused.push(`${key}=${text}`);
         else settings[key] = value;
+      } else if (key === "optimizer" && Object.hasOwn(OPTIMIZERS, text)) {
+        settings.runs = [...new Set([text, "rmsprop"])].map((name) => suggested(name, surface));
       } else if (key === "measure" && MEASURES.includes(text)) settings.measure = text;
       else if (key !== "surface" || text !== surface) refused.push(`${key}=${text}`);
     }
@@ -140,6 +149,6 @@
   }
 
   Object.assign(Playground, {
-    KINDS, MOST_RUNS, MOST_STEPS, fromHash, ofPreset, onSurface, parse, python, suggested, toHash,
+    KINDS, MOST_RUNS, MOST_STEPS, fromHash, ofPreset, onSurface, parse, presetIn, python, suggested, toHash,
   });
 })((globalThis.Playground ??= {}));

@@ -7,7 +7,8 @@
    lowest     the least value; `minima` are the points that have it
    start      where a path begins, and `rates`: learning rates that suit the surface, for rules that
               step along the gradient itself, for those with a velocity, and for those that scale it
-   noise      standard deviation of what is added to each entry of the gradient */
+   noise      standard deviation of what is added to each entry of the gradient
+   error      what the gradient of step t is off by, apart from noise; its mean is 0 */
 (function (Playground) {
   const TURN = Math.SQRT1_2; // cos and sin of 45 degrees
 
@@ -136,6 +137,24 @@
       rates: { plain: 0.1, velocity: 0.02, scaled: 0.1 },
       noise: 2,
       steps: 200,
+    },
+
+    // f = x^2 / 2 + y^2 / 2, and an error in x: 300 in one step of 101, -3 in the others
+    rare: {
+      label: "Rare large gradient",
+      equation: "x²/2 + y²/2",
+      text: "In one step of 101 the slope in x is 300 too large, in the others 3 too small.",
+      f: (x, y) => (x * x) / 2 + (y * y) / 2,
+      gradient: (x, y) => [x, y],
+      error: (t) => [t % 101 === 1 ? 300 : -3, 0],
+      view: [-5.6, 4, -3, 3],
+      bend: 2,
+      lowest: 0,
+      minima: [[0, 0]],
+      start: [-4.5, 2],
+      rates: { plain: 0.003, velocity: 0.0003, scaled: 0.05 },
+      noise: 0,
+      steps: 1000,
     },
   };
 })((globalThis.Playground ??= {}));

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from anyprop._checks import unknown
-from anyprop.cli import backends, bench, check, compare, export, inspect, predict, train
+from anyprop.cli import backends, check, compare, export, inspect, predict, train
 from anyprop.cli._parser import Parser, VersionAction, WrongCallError, os_error
 from anyprop.cli._printing import safe_printing
 from anyprop.cli._termination import EXIT_CODE, Terminated
@@ -19,7 +19,6 @@ COMMANDS = {
     "export": export,
     "backends": backends,
     "check": check,
-    "bench": bench,
 }
 
 _SHOWS = ("inspect", "backends")  # what they print is all of their work

@@ -2,12 +2,14 @@
 
     forward    p = softmax(y),    log p_k = y_k - m - log sum_j exp(y_j - m),   m = max_j y_j
                l = - sum_k c_k T_k log p_k
-    backward   dy_k = (p_k sum_j c_j T_j - c_k T_k) s                            s = dvalue w_n / sum w
+    backward   dy_k = (p_k sum_j c_j T_j - c_k T_k) s                            s = dvalue w_n / Z
 
 y are logits (N, K). T is the target distribution: the one-hot row of an integer label, or t itself if
 it has shape (N, K), mixed with the uniform distribution for label smoothing, T <- (1 - a) T + a / K.
-c are class weights. Subtracting m keeps exp from overflowing; taking the log of the quotient by hand
-keeps a probability that underflows from becoming log 0. Where c T is 0, a logit of -inf costs nothing.
+c are class weights. Z is sum_n w_n, with class weights sum_n w_n sum_k c_k T_nk for T before smoothing.
+
+Subtracting m keeps exp from overflowing; taking the log of the quotient by hand keeps a probability
+that underflows from becoming log 0. Where c T is 0, a logit of -inf costs nothing.
 
 Saved: p, c T, the scale s of each row, and y for its dtype.
 """

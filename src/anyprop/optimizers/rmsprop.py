@@ -8,8 +8,8 @@
     p <- p - lr u                             momentum:        v <- momentum v + u,  p <- p - lr v
                                               nesterov:        p <- p - lr (momentum v + u)
 
-h starts at `initial_scale`; where that is 0, the first step is lr / sqrt(1 - rho) in every parameter,
-whatever its gradient.
+h starts at `initial_scale`; where that is 0, the first step is lr / sqrt(1 - rho) in every parameter
+that has a gradient, whatever its size.
 """
 
 from __future__ import annotations

@@ -1,16 +1,11 @@
 """Checks in a process of their own, which a library may end without taking what was found with it.
 
-The process reads a request from each line of its standard input and answers on a line of its standard
-output, both JSON. When it ends, the next check starts another one.
+When it ends, the next check starts another one.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -18,10 +13,12 @@ from typing import Any
 
 from anyprop._checks import said
 from anyprop.backend import BackendUnavailableError
+from anyprop.testing import process
 from anyprop.testing.calls import Call
 from anyprop.testing.check import Here, Library, choose
 from anyprop.testing.checks import Check
 from anyprop.testing.judging import RAISES, Fault
+from anyprop.testing.process import Answering, EndedError, started
 from anyprop.testing.programs import whole_program
 from anyprop.testing.reproducer import write
 from anyprop.testing.running import FAILED, NOT_RUN, Furthest, Outcome, watch
@@ -30,22 +27,7 @@ from anyprop.testing.snippets import Snippet
 # Checks of a group that may end the process; each costs a start, so the rest is left out.
 _MOST = 3
 _SURVIVED = 88
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 _SERVE = "from anyprop.testing.apart import serve; serve(*sys.argv[1:])"
-
-
-class EndedError(Exception):
-    """The process has ended; the message tells how.
-
-    Attributes
-    ----------
-    code : int
-        Its exit code; that of a signal is negative.
-    """
-
-    def __init__(self, code: int, complaint: str) -> None:
-        super().__init__(_how(code) + complaint)
-        self.code = code
 
 
 class Apart:
@@ -67,7 +49,7 @@ class Apart:
     def __init__(self, name: str, device: str | None = None) -> None:
         self._words = [name] if device is None else [name, device]
         self._folder = tempfile.TemporaryDirectory()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Answering | None = None
         self._ended: Counter[str] = Counter()
         self.not_run: dict[str, str] = {}
         self.calls: Furthest = {}
@@ -154,23 +136,11 @@ class Apart:
 
     def _ends(self, program: str, code: int) -> bool:
         """Run a program and return whether it ends its process with that code, and no exception."""
-        survived = f"{_START}{program}\nraise SystemExit({_SURVIVED})"
-        done = self._started(survived, stdin=subprocess.DEVNULL)
+        survived = f"{program}\nraise SystemExit({_SURVIVED})"
+        done = started(survived, stdin=subprocess.DEVNULL, complaints=self._complaints)
         done.communicate()
         raised = "Traceback" in self._complaints.read_text(encoding="utf-8", errors="replace")
         return done.returncode == code and not raised
-
-    def _started(self, code: str, *words: str, stdin: int) -> subprocess.Popen[str]:
-        with self._complaints.open("wb") as stderr:
-            return subprocess.Popen(
-                [sys.executable, "-c", code, json.dumps(sys.path), *words],
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                encoding="utf-8",
-                start_new_session=True,  # Ctrl-C is for the process that asks, and it ends this one
-            )
 
     @property
     def _complaints(self) -> Path:
@@ -178,61 +148,37 @@ class Apart:
 
     def _ask(self, *request: str) -> Any:
         if self._process is None:
-            self._process = self._started(_START + _SERVE, *self._words, stdin=subprocess.PIPE)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+            self._process = Answering(_SERVE, *self._words, complaints=self._complaints)
         try:
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            code = self._process.wait()
+            kind, answer = self._process.ask(*request)
+        except EndedError:
             self._stop()
-            raise EndedError(code, self._last())
-        kind, answer = json.loads(line)
+            raise
         if kind == "refused":
             raise ValueError(answer)
         return answer
 
     def _stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            self._process.close()
             self._process = None
-
-    def _last(self) -> str:
-        """Give the last line that the process complained in."""
-        lines = self._complaints.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f": {lines[-1][:160].rstrip('.')}" if lines else ""
-
-
-def _how(code: int) -> str:
-    """Write how a process ended."""
-    if code >= 0:
-        return f"with exit code {code}"
-    try:
-        return f"by {signal.Signals(-code).name} (exit code {128 - code})"
-    except ValueError:
-        return f"by signal {-code} (exit code {128 - code})"
 
 
 def serve(name: str, device: str | None = None) -> None:
-    """Answer requests until standard input ends."""
-    # What a library prints must not stand between the answers.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    """Answer requests about a library until standard input ends."""
     session: _Session | None = None
-    for line in sys.stdin:
-        request, *arguments = json.loads(line)
+
+    def answer(request: str, *arguments: str) -> tuple[str, Any]:
+        nonlocal session
         try:
             session = session or _Session(name, device)
-            answer = ["done", getattr(session, request)(*arguments)]
+            return "done", getattr(session, request)(*arguments)
         except (ValueError, TypeError, BackendUnavailableError) as error:
-            answer = ["refused", str(error)]
+            return "refused", str(error)
         except Exception as error:  # whatever a library raises as it lists its devices
-            answer = ["refused", f"{name}: {said(error)}"]
-        print(json.dumps(answer), file=answers, flush=True)
+            return "refused", f"{name}: {said(error)}"
+
+    process.serve(answer)
 
 
 class _Session:

@@ -1,4 +1,4 @@
-"""How long a training step takes, roughly: a glance, not a benchmark; that is `anyprop bench`."""
+"""How long a training step takes, roughly: a glance, not a benchmark; that is `benchmarks/`."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from anyprop.benchmark.contestants import floors, jax_jit, numpy_book, ours, pytorch, scikit
-from anyprop.benchmark.runner import Runner
-from anyprop.benchmark.workloads import EPOCH, STEP, TRAINING, UPDATE, Problem
+from benchmarks.contestants import floors, jax_jit, numpy_book, ours, pytorch, scikit
+from benchmarks.runner import Runner
+from benchmarks.workloads import EPOCH, STEP, TRAINING, UPDATE, Problem
 
 Maker: TypeAlias = Callable[[Problem, str], Runner]
 """``maker(problem, device)`` makes a contestant ready."""

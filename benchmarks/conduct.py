@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anyprop.benchmark.contestants.registry import CONTESTANTS, Contestant
-from anyprop.benchmark.measuring import measure
-from anyprop.benchmark.reference import difference, reference
-from anyprop.benchmark.results import FAILED, NOT_RUN, Entry, Outcome
-from anyprop.benchmark.runner import FailedError, NotRunError
-from anyprop.benchmark.worker import Worker
-from anyprop.benchmark.workloads import WORKLOADS, Problem
+from benchmarks.contestants.registry import CONTESTANTS, Contestant
+from benchmarks.measuring import measure
+from benchmarks.outcomes import FAILED, NOT_RUN, Entry, Outcome
+from benchmarks.reference import difference, reference
+from benchmarks.runner import FailedError, NotRunError
+from benchmarks.worker import Worker
+from benchmarks.workloads import WORKLOADS, Problem
 
 
 def conduct(

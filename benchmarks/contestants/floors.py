@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.benchmark.runner import NotRunError, Runner
-from anyprop.benchmark.workloads import Problem
+from benchmarks.runner import NotRunError, Runner
+from benchmarks.workloads import Problem
 
 
 def products(problem: Problem, device: str) -> Runner:

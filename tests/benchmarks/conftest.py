@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from anyprop.benchmark.measuring import summarize
-from anyprop.benchmark.results import FAILED, NOT_RUN, Entry, Outcome, Results
+from benchmarks.__main__ import main
+from benchmarks.measuring import summarize
+from benchmarks.outcomes import FAILED, NOT_RUN, Entry, Outcome, Results
 
 
 def _timed(label, side, milliseconds, **more):
     turns = [milliseconds * share / 1e3 for share in (0.8, 0.9, 1.0, 1.1, 1.2)]
     return Entry(label, side, summarize(turns, 10), first_call=0.5, peak_memory=2**27, **more)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command in an empty folder; give its exit code, its output and its complaints."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(word) for word in argv])
+        except SystemExit as exit_:
+            code = exit_.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
 
 
 @pytest.fixture
@@ -25,7 +42,7 @@ def results():
     }
     about = {
         "date": "2026-01-31",
-        "command": "anyprop bench article",
+        "command": "python -m benchmarks article",
         "device": "cpu",
         "machine": {"processor": "a processor", "cores": 2, "gpu": None},
         "versions": {"python": "3.11.7", "numpy": "2.4.6"},

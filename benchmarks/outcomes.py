@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anyprop._files import write_whole
-from anyprop.benchmark.contestants.registry import OURS
-from anyprop.benchmark.measuring import Timing
+from benchmarks.contestants.registry import OURS
+from benchmarks.measuring import Timing
 
 NOT_RUN, FAILED = "not run", "failed"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anyprop.benchmark.measuring import FEWEST_ROUNDS, MOST_ROUNDS, measure, summarize
-from anyprop.benchmark.runner import Runner
-from anyprop.benchmark.worker import timed_turn
+from benchmarks.measuring import FEWEST_ROUNDS, MOST_ROUNDS, measure, summarize
+from benchmarks.runner import Runner
+from benchmarks.worker import timed_turn
 
 
 class Clock:

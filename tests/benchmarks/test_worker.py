@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anyprop.benchmark.runner import FailedError, NotRunError
-from anyprop.benchmark.worker import Worker
-from anyprop.benchmark.workloads import WORKLOADS, Problem
+from benchmarks.runner import FailedError, NotRunError
+from benchmarks.worker import Worker
+from benchmarks.workloads import WORKLOADS, Problem
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def test_it_answers_line_for_line_until_nobody_asks(folder):
         ["prepare", "sklearn", "tiny", str(folder), "cpu"],
     ]
     code = (
-        "from anyprop.benchmark import worker\n"
+        "from benchmarks import worker\n"
         "turn = worker.timed_turn\n"
         "worker.timed_turn = lambda *args: (print('what a library says'), turn(*args))[1]\n"
         "worker.serve()"
@@ -66,6 +68,7 @@ def test_it_answers_line_for_line_until_nobody_asks(folder):
         capture_output=True,
         text=True,
         check=True,
+        cwd=ROOT,
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [kind for kind, _ in answers] == ["done", "done", "done", "failed", "not run"]
@@ -87,11 +90,12 @@ def test_its_memory_is_its_own(start):
 def test_who_is_measured_without_a_library_cannot_import_it(contestant, found, folder):
     code = (
         "import importlib.util\n"
-        "from anyprop.benchmark.worker import _Session\n"
+        "from benchmarks.worker import _Session\n"
         f"_Session().prepare({contestant!r}, 'tiny', {str(folder)!r}, 'cpu')\n"
         "print(importlib.util.find_spec('numba') is not None)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == str(found)
 
 
@@ -121,7 +125,7 @@ def test_it_tells_who_cannot_take_part(start):
 
 def test_a_process_that_dies_is_a_failure(start):
     worker = start("numpy-book")
-    os.kill(worker._process.pid, 9)
+    os.kill(worker._process._process.pid, 9)
     with pytest.raises(FailedError, match="its process ended with code -9"):
         worker.turn(1)
 
@@ -130,5 +134,5 @@ def test_it_is_gone_when_it_is_closed(folder):
     worker = Worker("numpy-book", "tiny", folder, "cpu")
     caches = worker._caches.name
     worker.close()
-    assert worker._process.returncode is not None
+    assert worker._process._process.returncode is not None
     assert not os.path.exists(caches)

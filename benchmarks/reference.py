@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anyprop.benchmark.contestants import ours, scikit
-from anyprop.benchmark.workloads import ADAM_EPS, STEP, TRAINING, UPDATE, Problem
 from anyprop.optimizers.adam import Adam
 from anyprop.optimizers.base import Optimizer
+from benchmarks.contestants import ours, scikit
+from benchmarks.workloads import ADAM_EPS, STEP, TRAINING, UPDATE, Problem
 
 
 def reference(problem: Problem, optimizer: str) -> list[float]:

@@ -1,17 +1,13 @@
 """A process of its own for each contestant.
 
 Libraries that share a process share its threads, its allocator and its peak memory, and one that hides a
-package from another cannot be had in one process at all. A worker reads a request from each line of its
-standard input and answers on a line of its standard output, both JSON.
+package from another cannot be had in one process at all.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anyprop.benchmark.contestants.registry import CONTESTANTS
-from anyprop.benchmark.runner import FailedError, NotRunError, Runner
-from anyprop.benchmark.workloads import WORKLOADS, Problem
+from anyprop.testing import process
+from anyprop.testing.process import Answering, EndedError
+from benchmarks.contestants.registry import CONTESTANTS
+from benchmarks.runner import FailedError, NotRunError, Runner
+from benchmarks.workloads import WORKLOADS, Problem
 
 
 class Worker:
@@ -57,17 +55,11 @@ class Worker:
 
     def __init__(self, contestant: str, workload: str, folder: Path, device: str) -> None:
         self._caches = tempfile.TemporaryDirectory()
-        self._complaints = Path(self._caches.name) / "stderr"
-        with self._complaints.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", "from anyprop.benchmark.worker import serve; serve()"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                env=os.environ | _environment(device, self._caches.name),
-                start_new_session=True,  # Ctrl-C is for the process that asks, and it ends this one
-            )
+        self._process = Answering(
+            "from benchmarks.worker import serve; serve()",
+            complaints=Path(self._caches.name) / "stderr",
+            environment=_environment(device, self._caches.name),
+        )
         try:
             ready = self._ask("prepare", contestant, workload, str(folder), device)
         except BaseException:
@@ -79,41 +71,30 @@ class Worker:
         self.threads: dict[str, int] = ready["threads"]
 
     def turn(self, steps: int) -> float:
-        """Do that many steps from the start; give the seconds they took."""
+        """Do that many steps from the start and return the seconds they took."""
         return float(self._ask("turn", steps))
 
     def peak_memory(self) -> int | None:
-        """Give the most memory that the process has had, in bytes; None where nobody counts it."""
+        """Return the most memory that the process has had, in bytes; None where nobody counts it."""
         answer: int | None = self._ask("peak_memory")
         return answer
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
+        self._process.close()
         self._caches.cleanup()
 
     def _ask(self, *request: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise FailedError(f"its process ended with code {self._process.wait()}{self._last()}")
-        kind, answer = json.loads(line)
+            kind, answer = self._process.ask(*request)
+        except EndedError as error:
+            ended = f"its process ended with code {error.code}{error.complaint}"
+            raise FailedError(ended) from error
         if kind == "not run":
             raise NotRunError(answer)
         if kind == "failed":
             raise FailedError(answer)
         return answer
-
-    def _last(self) -> str:
-        """Give the last line that the process complained in."""
-        lines = self._complaints.read_text(errors="replace").strip().splitlines()
-        return f": {lines[-1]}" if lines else ""
 
 
 def _environment(device: str, caches: str) -> dict[str, str]:
@@ -130,19 +111,17 @@ def _environment(device: str, caches: str) -> dict[str, str]:
 
 def serve() -> None:
     """Answer requests until standard input ends."""
-    # What a library prints must not stand between the answers.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
     session = _Session()
-    for line in sys.stdin:
-        name, *arguments = json.loads(line)
+
+    def answer(name: str, *arguments: Any) -> tuple[str, Any]:
         try:
-            answer = ["done", getattr(session, name)(*arguments)]
+            return "done", getattr(session, name)(*arguments)
         except NotRunError as error:
-            answer = ["not run", str(error)]
+            return "not run", str(error)
         except Exception as error:  # whatever a library raises is the contestant's result
-            answer = ["failed", _told(error)]
-        print(json.dumps(answer), file=answers, flush=True)
+            return "failed", _told(error)
+
+    process.serve(answer)
 
 
 def _told(error: Exception) -> str:

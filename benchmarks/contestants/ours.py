@@ -20,8 +20,6 @@ from anyprop.backend import (
     read,
     to_host,
 )
-from anyprop.benchmark.runner import NotRunError, Runner, sampled, summed_up
-from anyprop.benchmark.workloads import EPS, RHO, SEED, WANTED, Problem
 from anyprop.compiled.compile import compile, compiled_loop
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
@@ -33,6 +31,8 @@ from anyprop.schedules import schedule_by_name
 from anyprop.step import Step, make_step
 from anyprop.training.evaluate import evaluate
 from anyprop.training.fit import fit
+from benchmarks.runner import NotRunError, Runner, sampled, summed_up
+from benchmarks.workloads import EPS, RHO, SEED, WANTED, Problem
 
 
 def step(

@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from anyprop.benchmark.runner import NotRunError, Runner, sampled, summed_up
-from anyprop.benchmark.workloads import EPS, RHO, Problem
+from benchmarks.runner import NotRunError, Runner, sampled, summed_up
+from benchmarks.workloads import EPS, RHO, Problem
 
 
 def step(problem: Problem, device: str, *, compiled: bool = False) -> Runner:

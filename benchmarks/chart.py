@@ -6,9 +6,9 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from anyprop.benchmark.contestants.registry import FLOOR, OURS
-from anyprop.benchmark.results import Outcome, Results
-from anyprop.benchmark.tables import ranked, seconds
+from benchmarks.contestants.registry import FLOOR, OURS
+from benchmarks.outcomes import Outcome, Results
+from benchmarks.tables import ranked, seconds
 
 _OURS, _OTHER, _TEXT, _FLOOR = "#0072B2", "#C9CED6", "#24292F", "#D55E00"
 _BAR, _FRAME = 0.29, 0.8  # heights in inches: of a bar with its gap, and of what surrounds a panel

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from anyprop.benchmark.results import Results
-from anyprop.benchmark.tables import document
+from benchmarks.outcomes import Results
+from benchmarks.tables import document
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "benchmarks" / "results").glob("*/results.json"))
@@ -19,7 +19,7 @@ def test_there_are_results():
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
 def test_tables_are_those_of_the_results(path):
-    """If not, run `python benchmarks/render.py`."""
+    """If not, run `python -m benchmarks.render`."""
     tables = (path.parent / "tables.md").read_text(encoding="utf-8")
     assert tables == document(Results.load(path))
     assert (path.parent / "chart.png").exists()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.benchmark.runner import NotRunError, Runner, sampled, summed_up
-from anyprop.benchmark.workloads import EPS, RHO, Problem
+from benchmarks.runner import NotRunError, Runner, sampled, summed_up
+from benchmarks.workloads import EPS, RHO, Problem
 
 
 def step(problem: Problem, device: str, *, scan: bool = False) -> Runner:

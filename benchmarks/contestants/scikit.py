@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.benchmark.runner import NotRunError, Runner
-from anyprop.benchmark.workloads import ADAM_EPS, SEED, Problem
+from benchmarks.runner import NotRunError, Runner
+from benchmarks.workloads import ADAM_EPS, SEED, Problem
 
 
 def step(problem: Problem, device: str) -> Runner:

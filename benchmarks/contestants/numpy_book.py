@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.benchmark.runner import Runner, sampled, summed_up
-from anyprop.benchmark.workloads import EPS, RHO, Problem
+from benchmarks.runner import Runner, sampled, summed_up
+from benchmarks.workloads import EPS, RHO, Problem
 
 
 def step(problem: Problem, device: str) -> Runner:

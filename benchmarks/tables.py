@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from anyprop.benchmark.contestants.registry import OURS
-from anyprop.benchmark.results import Entry, Outcome, Results
+from benchmarks.contestants.registry import OURS
+from benchmarks.outcomes import Entry, Outcome, Results
 
 _UNITS = ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (float("inf"), 1.0, "s"))
 

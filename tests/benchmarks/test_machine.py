@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from anyprop.benchmark import machine
+from benchmarks import machine
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def driver(tmp_path, monkeypatch):
 
 def test_the_gpu_is_what_the_driver_names(driver):
     driver('echo "NVIDIA H100, 580.1"')
-    assert machine.describe(["bench"], "cuda")["machine"]["gpu"] == "NVIDIA H100, 580.1"
-    assert machine.describe(["bench"], "cpu")["machine"]["gpu"] is None
+    assert machine.describe(["tiny"], "cuda")["machine"]["gpu"] == "NVIDIA H100, 580.1"
+    assert machine.describe(["tiny"], "cpu")["machine"]["gpu"] is None
 
 
 def test_without_a_driver_there_is_none(driver):
-    assert machine.describe(["bench"], "cuda")["machine"]["gpu"] is None
+    assert machine.describe(["tiny"], "cuda")["machine"]["gpu"] is None
     driver("echo broken; exit 9")
-    assert machine.describe(["bench"], "cuda")["machine"]["gpu"] is None
+    assert machine.describe(["tiny"], "cuda")["machine"]["gpu"] is None
 
 
 def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
@@ -39,7 +39,7 @@ def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
     monkeypatch.delattr(os, "getloadavg")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    found = machine.describe(["bench"], "cpu")["machine"]
+    found = machine.describe(["tiny"], "cpu")["machine"]
     assert found["processor"]
     assert found["cores"] == os.cpu_count()
     assert (found["memory_gib"], found["load_before"]) == (None, None)

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from anyprop.benchmark.chart import chart
-from anyprop.benchmark.machine import describe
-from anyprop.benchmark.results import Outcome, Results
-from anyprop.benchmark.tables import absent, cells, document, markdown, seconds
+from benchmarks.chart import chart
+from benchmarks.machine import describe
+from benchmarks.outcomes import Outcome, Results
+from benchmarks.tables import absent, cells, document, markdown, seconds
 
 
 def test_results_outlive_a_file(results, tmp_path):
@@ -65,7 +65,7 @@ def test_a_document_says_where_it_comes_from(results):
     text = document(results)
     assert "2026-01-31" in text
     assert "a processor, 2 cores" in text
-    assert "`anyprop bench article`" in text
+    assert "`python -m benchmarks article`" in text
     assert "numpy 2.4.6" in text
     assert "## The article's step" in text
 
@@ -117,9 +117,9 @@ def test_a_chart_of_some_workloads(results):
 
 
 def test_the_machine_is_told():
-    about = describe(["bench", "tiny"], "cpu")
+    about = describe(["tiny"], "cpu")
     assert json.loads(json.dumps(about)) == about
-    assert about["command"] == "anyprop bench tiny"
+    assert about["command"] == "python -m benchmarks tiny"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"])
     assert about["machine"]["processor"]
     assert about["machine"]["cores"] >= 1

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from anyprop.benchmark.conduct import conduct
-from anyprop.benchmark.contestants.registry import CONTESTANTS
-from anyprop.benchmark.reference import difference, reference
-from anyprop.benchmark.runner import NotRunError
-from anyprop.benchmark.workloads import (
+from benchmarks.conduct import conduct
+from benchmarks.contestants.registry import CONTESTANTS
+from benchmarks.reference import difference, reference
+from benchmarks.runner import NotRunError
+from benchmarks.workloads import (
     EPOCH,
     STEP,
     TRAINING,
@@ -115,7 +115,7 @@ def test_the_floor_of_the_update_is_one_addition_for_each_vector():
 
 
 def test_the_floor_of_a_step_has_all_products_but_that_of_the_data():
-    from anyprop.benchmark.contestants.floors import _products
+    from benchmarks.contestants.floors import _products
 
     calls = _products(problem("article", batches=1), np.matmul, lambda n, m: np.ones((n, m)))
     flops = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for _, a, b, _ in calls)
@@ -209,7 +209,7 @@ def test_without_a_gpu_jax_does_not_take_part(problems, monkeypatch):
     ],
 )
 def test_without_a_gpu_anyprop_does_not_compute_on_the_cpu_instead(name, problems, monkeypatch):
-    monkeypatch.setattr("anyprop.benchmark.contestants.ours.devices", lambda xp: ["cpu", "cpu:0"])
+    monkeypatch.setattr("benchmarks.contestants.ours.devices", lambda xp: ["cpu", "cpu:0"])
     assert not_run(name, problems[0]) == f"{name.split('-')[1]} finds no GPU"
 
 
@@ -219,7 +219,7 @@ def test_without_cupy_its_contestants_do_not_take_part(problems, monkeypatch):
 
 
 def test_wrong_numbers_are_not_measured(monkeypatch):
-    monkeypatch.setattr("anyprop.benchmark.conduct.reference", lambda problem, optimizer: [0.1])
+    monkeypatch.setattr("benchmarks.conduct.reference", lambda problem, optimizer: [0.1])
     outcome = conduct("tiny", ["numpy-book"], seconds=0.01)
     entry = outcome.entries["numpy-book"]
     assert entry.status == "failed"

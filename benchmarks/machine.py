@@ -35,7 +35,7 @@ def describe(argv: Sequence[str], device: str) -> dict[str, Any]:
     Parameters
     ----------
     argv : sequence of str
-        What stood behind `anyprop`.
+        What stood behind `python -m benchmarks`.
     device : {"cpu", "cuda"}
         Where the contestants compute.
 
@@ -47,7 +47,7 @@ def describe(argv: Sequence[str], device: str) -> dict[str, Any]:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": " ".join(["anyprop", *argv]),
+        "command": " ".join(["python -m benchmarks", *argv]),
         "device": device,
         "machine": {
             "processor": _processor(),
