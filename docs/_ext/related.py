@@ -51,7 +51,10 @@ class Playground(ReferenceRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         key, _, name = self.target.partition("=")
-        known = {"preset": r"^    (\w+): \{\n      label", "optimizer": r"^    (\w+): \{\n      name"}
+        known = {
+            "preset": r"^    (\w+): \{\n      label",
+            "optimizer": r"^    (\w+): \{\n      name",
+        }
         scripts = DOCS / "_static" / "playground"
         source = "".join(
             (scripts / f"{file}.js").read_text(encoding="utf-8")
@@ -60,7 +63,9 @@ class Playground(ReferenceRole):
         if key not in known or name not in re.findall(known[key], source, re.MULTILINE):
             message = f"the playground has no {self.target}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
-        return [nodes.reference(self.rawtext, self.title, internal=True, playground=self.target)], []
+        return [
+            nodes.reference(self.rawtext, self.title, internal=True, playground=self.target)
+        ], []
 
 
 class Addresses(SphinxPostTransform):

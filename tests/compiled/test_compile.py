@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled.kernels import get_kernel
+from anyprop.compiled.numba_dialect import get_kernel
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.testing.layer_cases import LAYER_CASES
@@ -74,7 +74,7 @@ def form(request, monkeypatch):
     """The two forms of a plan: NumPy's calls alone, and whatever can be fused in numba's loops."""
     loops = []
     if request.param == "fused":
-        monkeypatch.setattr("anyprop.compiled.fusion.SMALLEST", 1)
+        monkeypatch.setattr("anyprop.compiled.numba_dialect.SMALLEST", 1)
         monkeypatch.setattr("anyprop.compiled.plan.get_kernel", _noted(loops))
     yield request.param
     assert bool(loops) == (request.param == "fused")
@@ -382,7 +382,7 @@ def test_small_networks_get_loops_when_they_have_done_many_steps(numba, monkeypa
     monkeypatch.setattr("anyprop.compiled.on_numpy.PATIENCE", 3)
     monkeypatch.setattr("anyprop.compiled.plan.get_kernel", _noted(loops))
     if not numba:
-        monkeypatch.setattr("anyprop.compiled.kernels._installed", lambda: False)
+        monkeypatch.setattr("anyprop.compiled.numba_dialect._installed", lambda: False)
     opt = ap.RMSProp(momentum=0.9, weight_decay=0.1, decay_biases=False)
     step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), opt)
     compiled, ours, theirs = ap.compile(step), (params.copy(), state.copy()), (params, state)
@@ -404,8 +404,8 @@ def _broken(source):
 
 @pytest.mark.parametrize(("name", "without"), [("_installed", lambda: False), ("_kernel", _broken)])
 def test_where_numba_cannot_be_used_the_results_are_the_same(name, without, monkeypatch):
-    monkeypatch.setattr("anyprop.compiled.fusion.SMALLEST", 1)
-    monkeypatch.setattr(f"anyprop.compiled.kernels.{name}", without)
+    monkeypatch.setattr("anyprop.compiled.numba_dialect.SMALLEST", 1)
+    monkeypatch.setattr(f"anyprop.compiled.numba_dialect.{name}", without)
     step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.RMSProp())
     _assert_equal(step, params, state, [batch() for _ in range(3)])
 

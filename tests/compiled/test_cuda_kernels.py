@@ -7,10 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-import cuda_on_host
 from anyprop.backend import get_namespace
-from anyprop.compiled import cuda_kernels, namespace as traced
+from anyprop.compiled import cuda_dialect, namespace as traced
+from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.trace import Recording
+from support import fake_cupy
 
 pytestmark = pytest.mark.needs("cc")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
@@ -48,7 +49,7 @@ FORMS = {
 
 
 def test_every_form_is_tested():
-    assert len(cuda_kernels._FORMS) == len(FORMS)
+    assert len(cuda_dialect.CUDA_FORMS) == len(FORMS)
 
 
 def _computed(function, *arrays):
@@ -56,11 +57,12 @@ def _computed(function, *arrays):
     with np.errstate(all="ignore"), Recording() as recording:
         given = [Recording.given(a) for a in arrays]
         result = function(traced, *given)
-    assert all(map(cuda_kernels.can_be_written, recording.calls))
-    source = cuda_kernels.kernel_source(recording.calls, [result.value])
-    kernel = cuda_on_host.ElementwiseKernel(source.in_params, source.out_params, source.operation)
+    assert all(map(cuda_dialect.can_be_written, recording.calls))
+    kernel = Kernel(recording.calls, [result.value])
+    source = cuda_dialect.written(kernel)
+    launch = fake_cupy.ElementwiseKernel(source.in_params, source.out_params, source.operation)
     places = {g.value: a for g, a in zip(given, arrays, strict=True)}
-    return kernel(*(places.get(value, value.data) for value in source.inputs))
+    return launch(*(places.get(value, value.data) for value in kernel.inputs))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -98,11 +100,11 @@ def test_mixed_dtypes_and_broadcasting(rng):
 def test_what_has_no_form_is_told(refused):
     with Recording() as recording:
         refused(traced, Recording.given(np.ones(2, "float32")))
-    assert not cuda_kernels.can_be_written(recording.calls[-1])
+    assert not cuda_dialect.can_be_written(recording.calls[-1])
 
 
 def test_the_stand_in_refuses_what_cupy_refuses():
-    kernel = cuda_on_host.ElementwiseKernel("float32 x0", "float32 y0", "y0 = x0;")
+    kernel = fake_cupy.ElementwiseKernel("float32 x0", "float32 y0", "y0 = x0;")
     assert kernel(np.ones(2, "float32"), np.empty((3, 2), "float32")).shape == (3, 2)
     with pytest.raises(TypeError, match="mismatched"):
         kernel(np.ones(2))

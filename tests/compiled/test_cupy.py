@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled import cublaslt
-from anyprop.compiled.cublaslt import Products
-from anyprop.compiled.launches import Launches
+from anyprop.compiled import cuda_products
+from anyprop.compiled.cuda_graph import Launches
+from anyprop.compiled.cuda_products import Products
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.testing.layer_cases import LAYER_CASES
@@ -264,7 +264,7 @@ def test_what_cannot_be_captured_says_so_once_and_runs():
 
 
 def test_without_cublaslt_the_update_is_one_kernel(monkeypatch):
-    monkeypatch.setattr(cublaslt, "is_available", lambda: False)
+    monkeypatch.setattr(cuda_products, "is_available", lambda: False)
     with pytest.warns(RuntimeWarning, match="needs cuBLASLt"):
         _compare(NET, LOSS, ap.Adam())
 

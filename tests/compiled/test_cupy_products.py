@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anyprop.compiled.cublaslt import Products
+from anyprop.compiled.cuda_products import Products
 
 pytestmark = pytest.mark.needs("cupy")
 # The article's, those of single numbers, odd ones, whose rows lie at no round address, and a large one.

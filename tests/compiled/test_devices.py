@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-import cuda_on_host
 from anyprop.backend import on_device_of
-from cuda_on_host import Device, put, put_params, put_state
+from support import fake_cupy
+from support.fake_cupy import Device, put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 NET, LOSS, OPT = ap.MLP([4, 5, 3]), ap.SoftmaxCrossEntropy(), ap.Adam()
@@ -20,7 +20,7 @@ def given(rng):
     params = NET.init(8)
     state = OPT.init(params)
     x, t = rng.standard_normal((6, 4)).astype("float32"), rng.integers(0, 3, 6)
-    with cuda_on_host.installed(arrays_on=1) as device:
+    with fake_cupy.installed(arrays_on=1) as device:
         yield put_params(params), put_state(state), put(x), put(t)
         assert device.current == 0
 

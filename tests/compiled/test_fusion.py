@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled import fusion, kernels, loops, namespace as xp
+from anyprop.compiled import namespace as xp, numba_dialect
 from anyprop.compiled.plan import make_plan
 from anyprop.compiled.trace import Recording
 
@@ -21,7 +21,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan
 
 @pytest.fixture(autouse=True)
 def _small_arrays_are_fused(monkeypatch):
-    monkeypatch.setattr(fusion, "SMALLEST", 1)
+    monkeypatch.setattr(numba_dialect, "SMALLEST", 1)
 
 
 def planned(function, *arrays, targets=(), arguments=()):
@@ -61,7 +61,7 @@ FORMS = {
 
 
 def test_every_form_is_tested():
-    assert len(loops.SCALAR_FORMS) == len(FORMS) + len(["where", "astype", "&"])
+    assert len(numba_dialect.SCALAR_FORMS) == len(FORMS) + len(["where", "astype", "&"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -114,6 +114,31 @@ def test_results_in_the_place_of_arguments(rng):
     assert len(plan.calls) == 1
     np.testing.assert_array_equal(first.value.data, a * b + 1.0)
     np.testing.assert_array_equal(second.value.data, a - b * 2.0)
+
+
+def test_a_row_that_is_read_for_all_rows_is_not_written_over(rng):
+    """The first row of the loop would spoil it for the others."""
+
+    def function(a):
+        y = a / 3.0
+        z = xp.exp(y)
+        return [(z + z[0]) * 2.0]
+
+    a = rng.standard_normal((4, 4))
+    plan, _ = planned(function, a)
+    z = np.exp(a / 3.0)
+    np.testing.assert_array_equal(plan.outputs[0], (z + z[0]) * 2.0)
+    assert len(plan.calls) == 3
+
+
+def test_a_joined_vector_is_not_read_in_the_loop_that_computes_it(rng):
+    a = rng.standard_normal(50)
+
+    def function(a):
+        return [xp.concat([a * 2.0 + 1.0]) * 3.0 - a]
+
+    plan, _ = planned(function, a)
+    np.testing.assert_array_equal(plan.outputs[0], (a * 2.0 + 1.0) * 3.0 - a)
 
 
 def test_intermediate_results_that_are_read_later_are_kept(rng):
@@ -295,7 +320,7 @@ def test_exp_is_left_to_numpy(rng):
 
 PROGRAM = """
 import numpy as np
-from anyprop.compiled.kernels import get_kernel
+from anyprop.compiled.numba_dialect import get_kernel
 source = "def kernel(n, a):\\n for i in range(n):\\n  a[i] = 2 * a[i]\\n"
 kernel = get_kernel(source, [3, np.ones(3)])
 a = np.ones(3)
@@ -341,5 +366,5 @@ def test_the_folder_for_compiled_loops_is_the_platforms_own(
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, "there")
-    monkeypatch.setattr("anyprop.compiled.kernels.sys.platform", platform)
-    assert kernels._folder() == Path(folder).expanduser()
+    monkeypatch.setattr("anyprop.compiled.numba_dialect.sys.platform", platform)
+    assert numba_dialect._folder() == Path(folder).expanduser()

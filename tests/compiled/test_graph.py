@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-import cuda_on_host
 from anyprop.backend import namespace
-from anyprop.compiled.graph_step import GraphStep, graph_step
+from anyprop.compiled.on_cupy import GraphStep, graph_step
 from anyprop.layers.base import Layer
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
-from cuda_on_host import put, put_params, put_state
+from support import fake_cupy
+from support.fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, K])
@@ -32,7 +32,7 @@ COPIES = ["copy", "copy"]
 
 @pytest.fixture
 def device():
-    with cuda_on_host.installed() as device:
+    with fake_cupy.installed() as device:
         yield device
 
 
@@ -438,7 +438,7 @@ def test_compile_takes_it_where_cublaslt_is_installed(device):
 
 
 def test_without_cublaslt_it_is_named_once():
-    with cuda_on_host.installed(products=False) as device:
+    with fake_cupy.installed(products=False) as device:
         step = ap.make_step(NET, ap.MeanSquaredError(), ap.SGD())
         ((x, t, _),) = _batches(NET, 1, t=lambda rng, n, k: rng.random((n, k)))
         with pytest.warns(RuntimeWarning, match="needs cuBLASLt"):
@@ -482,6 +482,6 @@ def test_a_rule_that_is_wrong_on_the_device_is_found(device, monkeypatch):
 
 def test_a_mistake_in_what_makes_a_graph_is_no_reason_to_do_without(device, monkeypatch):
     step, params, state, ((x, t),) = _start(ap.SGD())
-    monkeypatch.setattr("anyprop.compiled.graph.Launches", None)
+    monkeypatch.setattr("anyprop.compiled.cuda_graph.Launches", None)
     with pytest.raises(TypeError, match="NoneType"):
         GraphStep(step)(put_params(params), put_state(state), put(x), put(t))

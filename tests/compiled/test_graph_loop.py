@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-import cuda_on_host
 from anyprop import backend
 from anyprop.backend import namespaces, transfer
-from anyprop.compiled import graph_loop
+from anyprop.compiled import on_cupy
 from anyprop.compiled.compile import compiled_loop
-from anyprop.compiled.graph_loop import GraphLoop
-from anyprop.compiled.trace import TraceError
+from anyprop.compiled.on_cupy import GraphLoop
 from anyprop.layers.base import Layer
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.testing.loss_cases import K
-from cuda_on_host import put, put_params, put_state
+from support import fake_cupy
+from support.fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, K], norm="batch")
@@ -30,7 +30,7 @@ LOSS = ap.SoftmaxCrossEntropy()
 
 @pytest.fixture
 def device():
-    with cuda_on_host.installed() as device:
+    with fake_cupy.installed() as device:
         yield device
 
 
@@ -164,7 +164,7 @@ def test_it_is_for_one_process(device):
 
 
 def test_without_cublaslt_there_is_none():
-    with cuda_on_host.installed(products=False):
+    with fake_cupy.installed(products=False):
         step = ap.make_step(NET, LOSS, ap.SGD())
         assert compiled_loop(step, backend.namespace(put(np.ones(2))), 5) is None
 
@@ -184,7 +184,7 @@ def test_a_graph_whose_first_step_is_wrong_changes_nothing(device):
 def test_a_mistake_in_what_makes_a_graph_is_no_reason_to_do_without(device, monkeypatch):
     step, params, state, data, rng = _start(ap.SGD())
     there = {name: put(array) for name, array in data.items()}
-    monkeypatch.setattr("anyprop.compiled.graph.Launches", None)
+    monkeypatch.setattr("anyprop.compiled.cuda_graph.Launches", None)
     with pytest.raises(TypeError, match="NoneType") as told:
         GraphLoop(step, 1)(put_params(params), put_state(state), there, _rows(rng, 20, (6,)))
     assert not isinstance(told.value, TraceError)
@@ -347,15 +347,15 @@ def _graphs_left(device, loops):
 
 @pytest.mark.parametrize(("loops", "left"), [(1, 1), (3, 3), (12, 8)])
 def test_the_last_graphs_are_kept(loops, left, device, monkeypatch):
-    monkeypatch.setattr(graph_loop, "MOST_BYTES_KEPT", 2**40)
+    monkeypatch.setattr(on_cupy, "MOST_BYTES_KEPT", 2**40)
     assert _graphs_left(device, loops) == left
 
 
 def test_no_more_memory_is_kept_than_is_set(device, monkeypatch):
     """The stand-in says of each graph that its buffers take 32 MiB."""
     assert _graphs_left(device, 12) == 7
-    monkeypatch.setattr(graph_loop, "MOST_BYTES_KEPT", 2**20)
-    graph_loop.kept.clear()
+    monkeypatch.setattr(on_cupy, "MOST_BYTES_KEPT", 2**20)
+    on_cupy.kept.clear()
     assert _graphs_left(device, 2) == 0
 
 
@@ -379,7 +379,7 @@ def test_rows_are_taken_however_the_data_lie(view, device):
     step, params, state, data, rng = _start(ap.SGD(), t=_one_hot)
     loop, (rows,) = GraphLoop(step, 1), _rows(rng, 20, (6,))
     there = {name: put(array) for name, array in data.items()}
-    x, t = (view(data[name]).view(cuda_on_host.Array) for name in ("x", "t"))
+    x, t = (view(data[name]).view(fake_cupy.Array) for name in ("x", "t"))
     there |= {"x": x, "t": t}
     _, _, value = loop(put_params(params), put_state(state), there, [rows])
     _, _, wanted = step(params, state, view(data["x"])[rows], view(data["t"])[rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -143,3 +144,45 @@ def test_donated_parameters_may_lie_in_bytes():
     copy = params.replace(flat=np.frombuffer(memory, dtype=np.float32))
     actual, *_ = ap.compile(step)(copy, opt.init(copy), x, t)
     np.testing.assert_array_equal(actual.flat, expected.flat)
+
+
+def test_a_view_that_goes_backwards_is_no_place_for_what_it_shows():
+    """A gradient may be such a view; what is joined has its numbers in another order."""
+
+    def function(x):
+        return [xp.concat([xp.exp(x)[::-1], x * 2.0])]
+
+    plan, (x,) = _planned(function, [1.0, 2.0, 3.0])
+    plan.run()
+    np.testing.assert_array_equal(plan.outputs[0], np.concatenate([np.exp(x)[::-1], x * 2.0]))
+
+
+def test_vectors_of_two_dtypes_are_joined_in_the_wider_one():
+    x, y = np.asarray([0.1, 0.2], "float32"), np.asarray([0.3, 0.4])
+    plan, _ = _planned(lambda x, y: [xp.concat([x * 2.0, y * 2.0])], x, y)
+    plan.run()
+    np.testing.assert_array_equal(plan.outputs[0], np.concatenate([x * np.float32(2.0), y * 2.0]))
+
+
+@dataclass(frozen=True)
+class Remembering(ap.SGD):
+    """A rule whose slot takes the parameters before the update."""
+
+    def slots(self):
+        return {"before": 0.0}
+
+    def rule(self, xp):
+        return lambda p, g, before, lr: (p - lr * (g + before), p)
+
+
+def test_an_argument_that_is_written_over_is_not_handed_back_too_late():
+    """The slot would take the updated parameters."""
+    net, opt = ap.MLP([3, 2]), Remembering(lr=0.1)
+    step = ap.make_step(net, ap.SoftmaxCrossEntropy(), opt)
+    params = net.init(seed=0)
+    x, t = np.ones((5, 3), dtype=np.float32), np.asarray([0, 1, 0, 1, 1])
+    wanted, state, _ = step(params, opt.init(params), x, t)
+    with pytest.warns(RuntimeWarning, match="hands an argument back in another place"):
+        ours, after, _ = ap.compile(step)(params.copy(), opt.init(params), x, t)
+    np.testing.assert_array_equal(ours.flat, wanted.flat)
+    np.testing.assert_array_equal(after.slots["before"].flat, state.slots["before"].flat)

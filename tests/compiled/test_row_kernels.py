@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-import cuda_on_host
 from anyprop.backend import get_namespace
 from anyprop.compiled import namespace as traced
-from anyprop.compiled.graph_step import GraphStep
-from anyprop.compiled.row_kernels import LONGEST, RowKernel
+from anyprop.compiled.cuda_dialect import LONGEST, ordered, units_of, written
+from anyprop.compiled.kernels import Kernel
+from anyprop.compiled.on_cupy import GraphStep
 from anyprop.compiled.trace import Recording
-from anyprop.compiled.units import units_of
-from cuda_on_host import put, put_params, put_state
+from support import fake_cupy
+from support.fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 xp = get_namespace("numpy")
@@ -27,7 +27,7 @@ def _captured(k, loss, hidden=50, n=40):
     params = net.init(8)
     step, state = ap.make_step(net, loss, opt), opt.init(params)
     wanted, _, value = step(params, state, x, t)
-    with cuda_on_host.installed() as device:
+    with fake_cupy.installed() as device:
         graph = GraphStep(step)
         ours, _, ours_value = graph(put_params(params), put_state(state), put(x), put(t))
         np.testing.assert_allclose(ours_value.view(np.ndarray), value, rtol=1e-5)
@@ -57,14 +57,15 @@ def _kernels(function, *arrays):
     with np.errstate(all="ignore"), Recording() as recording:
         given = [Recording.given(a) for a in arrays]
         result = function(traced, *given)
-    units = units_of(recording.calls, [result.value])
+    units = units_of(ordered(recording.calls, [result.value]), [result.value])
     places = {g.value: a for g, a in zip(given, arrays, strict=True)}
     for unit in units:
-        if not isinstance(unit, RowKernel):
+        source = written(unit) if isinstance(unit, Kernel) else None
+        if source is None or source.size is None:
             return units, None
-        kernel = cuda_on_host.ElementwiseKernel(unit.in_params, unit.out_params, unit.operation)
+        kernel = fake_cupy.ElementwiseKernel(source.in_params, source.out_params, source.operation)
         outs = [np.full(v.shape, 7, v.dtype) for v in unit.outputs]
-        kernel(*(places.get(v, v.data) for v in unit.inputs), *outs, size=unit.rows)
+        kernel(*(places.get(v, v.data) for v in unit.inputs), *outs, size=source.size)
         places |= dict(zip(unit.outputs, outs, strict=True))
     return units, places[result.value]
 
@@ -133,7 +134,8 @@ def test_what_is_not_read_is_not_computed(rng):
     x = rng.standard_normal((5, 3)).astype("float32")
     with Recording() as recording:
         result = function(traced, *map(Recording.given, (x, x[:3])))
-    (unit,) = units_of(recording.calls, [result.value])
-    assert isinstance(unit, RowKernel)
-    assert "exp" not in unit.operation
-    assert "tanh" not in unit.operation
+    (unit,) = units_of(ordered(recording.calls, [result.value]), [result.value])
+    source = written(unit)
+    assert source.size == 5
+    assert "exp" not in source.operation
+    assert "tanh" not in source.operation

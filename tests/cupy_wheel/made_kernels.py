@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import cuda_on_host
+from support import fake_cupy
 
 _made: set[tuple[Any, ...]] = set()
 
@@ -42,7 +42,7 @@ def _arguments(kernel: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def pytest_configure() -> None:
-    init, call = cuda_on_host.ElementwiseKernel.__init__, cuda_on_host.ElementwiseKernel.__call__
+    init, call = fake_cupy.ElementwiseKernel.__init__, fake_cupy.ElementwiseKernel.__call__
 
     def made(self: Any, *strings: str) -> None:
         init(self, *strings)
@@ -52,8 +52,8 @@ def pytest_configure() -> None:
         _made.add((*self.strings, _arguments(self, args)))
         return call(self, *args, **options)
 
-    cuda_on_host.ElementwiseKernel.__init__ = made  # type: ignore[method-assign]
-    cuda_on_host.ElementwiseKernel.__call__ = called  # type: ignore[method-assign]
+    fake_cupy.ElementwiseKernel.__init__ = made  # type: ignore[method-assign]
+    fake_cupy.ElementwiseKernel.__call__ = called  # type: ignore[method-assign]
 
 
 def pytest_sessionfinish() -> None:

@@ -60,7 +60,7 @@ def test_what_is_wrong_is_seen(use, said):
 
 
 def test_functions_that_are_looked_up_by_name_are_there():
-    """`launches.py` launches those ufuncs of NumPy that no kernel of its own computes."""
+    """`cuda_graph.py` launches those ufuncs of NumPy that no kernel of its own computes."""
     cupy = importlib.import_module("cupy")
     for name in ("sum", "amax"):
         parameters = signature_of(getattr(cupy, name)).parameters

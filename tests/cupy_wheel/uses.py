@@ -23,7 +23,7 @@ PARAMETERS = {
     "out": "cupy.ndarray",
     "sums": "cupy.ndarray",
 }
-ROOMS = ("compiled/cublaslt.py", "compiled/graph.py", "compiled/launches.py", "distributed/nccl.py")
+ROOMS = ("compiled/cuda_products.py", "compiled/cuda_graph.py", "distributed/nccl.py")
 # What a call returns. What is no entry is not followed.
 RETURNS = {
     "cupy.cuda.Device": "cupy.cuda.Device",

@@ -10,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-import fake_cupy
 from anyprop.backend import BackendUnavailableError
 from anyprop.cli import main
 from anyprop.distributed import NCCLCommunicator, SerialCommunicator
 from parallel_cases import CASES
 from ranks import on_ranks
+from support import fake_cupy
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def communicator_on(host, cupy):
 def test_arrays_of_the_gpu_are_added_up_by_nccl_in_the_current_stream(cupy, dtype, code):
     def work(host):
         communicator = communicator_on(host, cupy)
-        array = fake_cupy.Array(np.arange(5, dtype=dtype) * (host.rank + 1), cupy.log)
+        array = fake_cupy.put(np.arange(5, dtype=dtype) * (host.rank + 1))
         assert communicator.all_reduce(array) is array
-        return array.values
+        return array.view(np.ndarray)
 
     for values in on_ranks(3, work):
         np.testing.assert_array_equal(values, np.arange(5, dtype=dtype) * 6)
@@ -47,8 +47,8 @@ def test_arrays_of_the_gpu_are_added_up_by_nccl_in_the_current_stream(cupy, dtyp
 def test_rank_0_gives_its_array_to_the_others(cupy):
     def work(host):
         communicator = communicator_on(host, cupy)
-        array = fake_cupy.Array(np.full(4, host.rank + 1.0), cupy.log)
-        return communicator.broadcast(array).values
+        array = fake_cupy.put(np.full(4, host.rank + 1.0))
+        return communicator.broadcast(array).view(np.ndarray)
 
     for values in on_ranks(2, work):
         np.testing.assert_array_equal(values, np.ones(4))
@@ -160,7 +160,8 @@ def test_nccl_is_left_when_the_communicator_goes_and_aborted_with_the_job(cupy):
 def test_nccl_is_left_before_the_process_ends():
     """Before the interpreter ends, and so before MPI does, which mpi4py ends after that."""
     program = (
-        "import anyprop.distributed.nccl as nccl, fake_cupy, sys\n"
+        "import sys, anyprop.distributed.nccl as nccl\n"
+        "from support import fake_cupy\n"
         "from anyprop.distributed import SerialCommunicator\n"
         "nccl.get_namespace = lambda name: None\n"
         "installed = fake_cupy.installed()\n"
@@ -184,7 +185,7 @@ def test_nccl_is_left_before_the_process_ends():
 def test_other_dtypes_are_refused(cupy):
     communicator = communicator_on(SerialCommunicator(), cupy)
     with pytest.raises(TypeError, match="NCCL adds up float32, float64, float16, not int64"):
-        communicator.all_reduce(fake_cupy.Array(np.arange(3), cupy.log))
+        communicator.all_reduce(fake_cupy.put(np.arange(3)))
 
 
 @pytest.mark.needs("cupy")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled.twice import twice
 from anyprop.layers.base import Layer
+from anyprop.repeatable.twice import twice
 from anyprop.training._steps import ManyAtOnce
 from conftest import CASES
 
@@ -54,7 +54,7 @@ def test_weights_of_examples_and_parts_of_batches_go_into_the_loop():
 def test_a_second_run_of_an_equal_network_is_not_traced_again(monkeypatch):
     problem, traced = make_problem(*CASES["jax"]), []
     monkeypatch.setattr(
-        "anyprop.compiled.traces.twice", lambda *args: traced.append(slope) or twice(*args)
+        "anyprop.repeatable.jaxprs.twice", lambda *args: traced.append(slope) or twice(*args)
     )
     for slope in (0.25, 0.25, 0.75):
         net = ap.Sequential(ap.Affine(4, 3), ap.LeakyReLU(slope))

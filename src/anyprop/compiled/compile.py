@@ -2,11 +2,10 @@
 
 NumPy     the first call is recorded; later ones repeat it into the same buffers (`on_numpy.py`), with
           elementwise calls and sums that follow each other in one loop if numba is installed
-          (`fusion.py`)
+          (`kernels.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`on_jax.py`)
-CuPy      a CUDA graph if cuBLASLt is installed (`graph_step.py`; in `fit` one that takes its batches by
-          itself, `graph_loop.py`); else each operation as it comes, with the optimizer's update in one
-          kernel (`fused_update.py`)
+CuPy      a CUDA graph if cuBLASLt is installed, in `fit` one that takes its batches by itself; else each
+          operation as it comes, with the optimizer's update in one kernel (`on_cupy.py`)
 PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
           `torch.compile` compiles (`on_torch.py`)
 others    the step as it is
@@ -14,7 +13,7 @@ others    the step as it is
 A step is compiled as a function of trees, `step.compute(params, slots, mask, numbers, batch)`: the batch
 is a dict of arrays, or a list of dicts on several ranks, and the numbers are all that depends on the
 count of steps. What is repeated is recorded or traced twice, and has to be the same both times
-(`twice.py`).
+(`repeatable/`).
 """
 
 from __future__ import annotations
@@ -26,10 +25,8 @@ from typing import Any
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace, on_device_of
-from anyprop.compiled import cublaslt
-from anyprop.compiled.fused_update import FusedUpdateStep
-from anyprop.compiled.graph_loop import GraphLoop
-from anyprop.compiled.graph_step import graph_step
+from anyprop.compiled import cuda_products
+from anyprop.compiled.on_cupy import FusedUpdateStep, GraphLoop, graph_step
 from anyprop.compiled.on_jax import (
     JittedLoop,
     JittedParallelStep,
@@ -38,10 +35,10 @@ from anyprop.compiled.on_jax import (
 )
 from anyprop.compiled.on_numpy import PlannedGradient, PlannedStep
 from anyprop.compiled.on_torch import TorchCompiledStep, check_torch_backend
-from anyprop.compiled.trace import TraceError
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
@@ -153,7 +150,7 @@ def compiled_loop(
     if not isinstance(step, Step):
         return None
     backend = name_of(xp)
-    if backend == "cupy" and cublaslt.is_available():
+    if backend == "cupy" and cuda_products.is_available():
         return GraphLoop(step, most)
     return JittedLoop(step, most) if backend == "jax" else None
 

@@ -1,97 +1,223 @@
-"""Loops compiled by numba, kept on disk for the next process.
+"""Calls that one kernel does: which of them stand together, and how its values are laid out.
 
-numba is an extra, anyprop[fast]; without it, or where it does not work, there are no kernels.
+A call by itself costs a walk through memory, and on a GPU a launch. A kernel does many calls for one
+number, or one row, after the other. It goes through a vector, or through a matrix row by row, and each
+of its values is of one kind: it has a number for each cell of the matrix, for each row (or place of the
+vector), for each column, one number for all, or is a number.
+
+Which calls a kernel can do, its `Dialect` knows: numba's loops (`numba_dialect.py`) or CUDA C++
+(`cuda_dialect.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
-import importlib
-import importlib.util
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from anyprop.compiled.trace import Call, Value
+
+CELL, ROW, COLUMN, ONE, NUMBER = "cell", "row", "column", "one", "number"
+REDUCTIONS = (np.add.reduce, np.maximum.reduce)
+COMPARISONS = {
+    np.less: "{0} < {1}",
+    np.less_equal: "{0} <= {1}",
+    np.greater: "{0} > {1}",
+    np.greater_equal: "{0} >= {1}",
+    np.equal: "{0} == {1}",
+    np.not_equal: "{0} != {1}",
+}
+# What both dialects write alike; {0} and {1} are the operands.
+FORMS = COMPARISONS | {
+    np.add: "{0} + {1}",
+    np.subtract: "{0} - {1}",
+    np.multiply: "{0} * {1}",
+    np.true_divide: "{0} / {1}",
+    np.negative: "-{0}",
+    np.sqrt: "sqrt({0})",
+    np.bitwise_and: "{0} & {1}",
+}
 
 
-class NoKernelError(RuntimeError):
-    """A loop cannot be compiled here."""
+class Unit(Protocol):
+    """What is done in one go: a `Call`, or a `Kernel` of several."""
+
+    @property
+    def inputs(self) -> Sequence[Value]:
+        """What it reads."""
+
+    @property
+    def outputs(self) -> Sequence[Value]:
+        """What it computes and stores."""
 
 
-def get_kernel(source: str, examples: Sequence[Any]) -> Callable[..., None]:
-    """Compile a loop.
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Calls that are done in one go.
 
     Parameters
     ----------
-    source : str
-        A Python module with a function `kernel`.
-    examples : sequence of arrays and numbers
-        Arguments of the types that it will be called with.
+    calls : list of Call
+        In their order; without any, it copies its outputs, which are then its inputs.
+    outputs : list of Value
+        Those of their results that are read elsewhere.
+    kinds : dict of Value to str
+        The kind of each value; empty if all calls go number by number through one shape.
+    """
+
+    calls: list[Call]
+    outputs: list[Value]
+    kinds: Mapping[Value, str] = field(default_factory=dict)
+
+    @cached_property
+    def inputs(self) -> list[Value]:
+        """What it reads."""
+        made = {call.output for call in self.calls}
+        read = dict.fromkeys([*(v for call in self.calls for v in call.inputs), *self.outputs])
+        return [value for value in read if value not in made]
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the vector or matrix that it goes through."""
+        return shape_of(self.calls)
+
+
+class Dialect(ABC):
+    """What grouping and memory ask of a backend."""
+
+    reuses: ClassVar[bool]
+    """Whether a result may be stored in the memory of what its own unit reads for the last time."""
+
+    @abstractmethod
+    def kinds(self, calls: Sequence[Call]) -> Mapping[Value, str] | None:
+        """Return the kinds of all values in a kernel of these calls; None if no kernel can do them.
+
+        A kernel can do all of them but the last.
+        """
+
+    @abstractmethod
+    def in_place(self, unit: Unit) -> Sequence[Value]:
+        """Return the outputs that may be stored where an input is that is read number by number."""
+
+
+def grouped(
+    calls: Sequence[Call],
+    kept: Iterable[Value],
+    dialect: Dialect,
+    wholes: Mapping[Value, Value] | None = None,
+) -> list[Call | Kernel]:
+    """Put calls that follow each other into kernels, of two calls at least.
+
+    Parameters
+    ----------
+    calls : sequence of Call
+        Those of a recording.
+    kept : iterable of Value
+        Results that are read after the last call.
+    dialect : Dialect
+        In which the kernels will be written.
+    wholes : mapping of Value to Value, optional
+        For each result that is computed within another value, that value.
 
     Returns
     -------
-    callable
-        The compiled function; it runs without holding the interpreter's lock.
-
-    Raises
-    ------
-    NoKernelError
-        numba is not installed, or does not work here.
+    list of Call or Kernel
+        The same work in the same order; calls on numbers, which depend on nothing else, come first.
     """
-    if not _installed():
-        raise NoKernelError("numba is not installed")
-    try:
-        kernel: Callable[..., None] = _kernel(source)
-        kernel.compile(tuple(map(importlib.import_module("numba").typeof, examples)))  # type: ignore[attr-defined]
-    except Exception as error:  # a broken installation can raise anything
-        raise NoKernelError(str(error)) from error
-    return kernel
+    wholes = wholes or {}
+    reads = Counter(value.base for call in calls for value in call.inputs)
+    reads.update(value.base for value in kept)
+    reads.update([*wholes])
+    done: list[Call | Kernel] = [call for call in calls if call.output.is_number]
+    group: list[Call] = []
+    kinds: Mapping[Value, str] | None = None
+
+    def close() -> None:
+        if len(group) < 2:
+            done.extend(group)
+        else:
+            # What is read within the group alone is never stored.
+            inside = Counter(value.base for call in group for value in call.inputs)
+            made = [call.output for call in group]
+            outputs = [value for value in made if reads[value] > inside[value]]
+            done.append(Kernel(group[:], outputs, kinds or {}))
+        group.clear()
+
+    for call in calls:
+        if call.output.is_number:
+            continue
+        # Amid a kernel, a whole is not there yet if a piece of it is computed in the same kernel.
+        parts = {wholes.get(other.output) for other in group}
+        apart = any(value.base in parts for value in call.inputs)
+        grown = None if apart else dialect.kinds([*group, call])
+        if grown is None:
+            close()
+            grown = dialect.kinds([call])
+        if grown is None:
+            done.append(call)
+        else:
+            group.append(call)
+            kinds = grown
+    close()
+    return done
 
 
-@functools.cache
-def _installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
+def domain_of(call: Call) -> tuple[int, ...]:
+    """Return the shape of what a call goes through."""
+    of = call.inputs[0] if call.function in REDUCTIONS else call.output
+    return tuple(of.shape)
 
 
-@functools.lru_cache(maxsize=256)
-def _kernel(source: str) -> Any:
-    numba = importlib.import_module("numba")
-    # numba tells what it has compiled apart by module and name.
-    name = f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:24]}"
-    source = source.replace("def kernel(", f"def {name}(")
-    path = _source_file(name, source)
-    scope: dict[str, Any] = {"__name__": __name__}
-    exec(compile(source, str(path or f"<{name}>"), "exec"), scope)
-    options = {"nogil": True, "error_model": "numpy"}
-    return numba.njit(cache=path is not None, **options)(scope[name])
+def shape_of(calls: Sequence[Call]) -> tuple[int, ...]:
+    """Return the shape of the vector or matrix that a kernel of these calls goes through."""
+    return max(map(domain_of, calls), key=lambda shape: (len(shape), math.prod(shape)))
 
 
-def _source_file(name: str, source: str) -> Path | None:
-    """Write the source where numba can keep what it compiles beside it; None if that is impossible."""
-    path = _folder() / f"{name}.py"
-    with contextlib.suppress(OSError):
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-                file.write(source)
-            os.replace(file.name, path)
-        if os.access(path.parent, os.W_OK):
-            return path
-    return None
+def kinds_of(calls: Sequence[Call]) -> dict[Value, str] | None:
+    """Find the kinds of all values in one walk through rows; None if the calls need several."""
+    shape = shape_of(calls)
+    others = {domain_of(call) for call in calls} - {shape}
+    if not others <= {shape[:1], (shape[0], 1)}:
+        return None
+    kinds: dict[Value, str | None] = {}
+    made: dict[Value, str] = {}
+    for call in calls:
+        within = domain_of(call)
+        for value in call.inputs:
+            kind = _kind(value, within, shape)
+            # A view of a result needs all of it, and so does what reads a sum down the columns; and one
+            # vector cannot have a number for each row here and for each column there.
+            of_a_result = value.parent is not None and value.base in made
+            if of_a_result or kinds.setdefault(value, kind) != kind or made.get(value) == COLUMN:
+                return None
+        gives = CELL if within == shape and len(shape) == 2 else ROW
+        if call.function in REDUCTIONS:
+            gives = COLUMN if call.arguments[1] == 0 else ROW
+        kinds[call.output] = made[call.output] = gives
+    floating = {v.dtype for v in kinds if not v.is_number and v.dtype.kind == "f"}
+    if len(floating) > 1 or None in kinds.values():
+        return None
+    return {value: kind for value, kind in kinds.items() if kind}
 
 
-def _folder() -> Path:
-    """Find the folder for compiled loops: NUMBA_CACHE_DIR, or the user's own for such files."""
-    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(chosen) / "anyprop"
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(base).expanduser() / "anyprop"
+def _kind(value: Value, within: tuple[int, ...], shape: tuple[int, ...]) -> str | None:
+    """Return how a call that goes through `within` reads a value; None if a kernel cannot."""
+    if value.is_number:
+        return NUMBER
+    own = tuple(value.shape)
+    if not value.stand_in().flags.c_contiguous:
+        return None
+    if own == within:
+        return CELL if len(shape) == 2 and within == shape else ROW
+    if len(shape) == 2 and within == shape:
+        if own == (shape[0], 1):
+            return ROW
+        if own in (shape[1:], (1, *shape[1:])):
+            return COLUMN
+    return ONE if value.size == 1 else None

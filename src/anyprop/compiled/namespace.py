@@ -18,12 +18,12 @@ from anyprop.compiled.trace import (
     OUT,
     Recording,
     Traced,
-    TraceError,
     apply,
     elementwise,
     record,
     view,
 )
+from anyprop.repeatable.stand_in import TraceError
 
 _xp = get_namespace("numpy")
 isdtype, finfo, nan, inf = _xp.isdtype, _xp.finfo, _xp.nan, _xp.inf

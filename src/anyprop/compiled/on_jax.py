@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.compiled.ours import is_of_anyprop
 from anyprop.compiled.program import listed
-from anyprop.compiled.trace import TraceError
-from anyprop.compiled.traces import traced_twice
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters
+from anyprop.repeatable.jaxprs import traced_twice
+from anyprop.repeatable.ours import is_of_anyprop
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 

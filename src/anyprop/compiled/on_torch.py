@@ -15,12 +15,12 @@ from anyprop._checks import unknown
 from anyprop._typing import Array, Namespace, Tree
 from anyprop.backend import name_of
 from anyprop.compiled.program import leaves_of, mapped, rebuilt, structure_of
-from anyprop.compiled.same import same, shown
-from anyprop.compiled.trace import TraceError
-from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.same import same, shown
+from anyprop.repeatable.stand_in import TraceError
+from anyprop.repeatable.twice import twice
 from anyprop.step import Step
 
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Tree
-from anyprop.compiled.same import same, shown
 from anyprop.compiled.trace import Recording, Traced, Value, value_of
-from anyprop.compiled.twice import twice
 from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.same import same, shown
+from anyprop.repeatable.twice import twice
 
 
 class Program(NamedTuple):

@@ -3,7 +3,7 @@
 A `Traced` stands for a NumPy array, and a `TracedNumber` for a Python float that differs from step to
 step, such as the learning rate. An operation on them is kept as a `Call`: what to call, on which values,
 for which result. Of a result the shape and the dtype are found out, so a recording needs next to no
-memory. `namespace.py` is the namespace of these arrays; `plan.py` gives the results their buffers.
+memory. `namespace.py` is the namespace of these arrays; `memory.py` gives the results their buffers.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from anyprop.repeatable.stand_in import StandIn, TraceError
+
 _thread = threading.local()
 
 OUT = object()
 """Stands in the arguments of a recorded call for the array that takes its result."""
-
-
-class TraceError(TypeError):
-    """A step does what cannot be repeated from a recording; it has to run eagerly."""
 
 
 class Value:
@@ -204,7 +202,7 @@ def _refuse(self: Any, *args: Any) -> Any:
     raise TraceError("it reads numbers out of an array, or writes into one")
 
 
-class Traced:
+class Traced(StandIn):
     """An array of the namespace `namespace.py`, standing for a NumPy array."""
 
     __slots__ = ("value",)
@@ -248,7 +246,7 @@ class Traced:
     __bool__ = __float__ = __int__ = __index__ = __iter__ = __array__ = __setitem__ = _refuse
 
 
-class TracedNumber:
+class TracedNumber(StandIn):
     """A number that stands for a Python float, and counts as little in type promotion as one."""
 
     __slots__ = ("value",)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from anyprop.compiled.trace import TraceError
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.training._inputs import Inputs
 from anyprop.training.run import Run
 

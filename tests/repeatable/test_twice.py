@@ -14,9 +14,9 @@ import pytest
 
 import anyprop as ap
 from anyprop.backend import namespace
-from anyprop.compiled.ours import is_ours
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
+from anyprop.repeatable.ours import is_ours
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
@@ -548,9 +548,9 @@ def test_ours_are_traced_to_the_same_by_jax(net, loss, opt, t, rng, monkeypatch)
     import jax
 
     # a step of ours alone is not compared; with a layer of the user's beside them all of them are
-    monkeypatch.setattr("anyprop.compiled.twice.is_ours", lambda step: False)
+    monkeypatch.setattr("anyprop.repeatable.twice.is_ours", lambda step: False)
 
-    from anyprop.compiled.traces import traced_twice
+    from anyprop.repeatable.jaxprs import traced_twice
 
     params = net.init(8, xp="jax")
     x = rng.standard_normal((6, 4)).astype("float32")

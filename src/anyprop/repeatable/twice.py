@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from anyprop.compiled.hidden_state import HiddenState
-from anyprop.compiled.ours import is_ours
-from anyprop.compiled.trace import TraceError
+from anyprop.repeatable.hidden_state import HiddenState
+from anyprop.repeatable.ours import is_ours
+from anyprop.repeatable.stand_in import TraceError
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""What `cublaslt.py` says of cuBLASLt, by its header and its library from pip; no GPU is needed."""
+"""What `cuda_products.py` says of cuBLASLt, by its header and its library from pip; no GPU is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anyprop.compiled import cublaslt
+from anyprop.compiled import cuda_products
 
 pytestmark = pytest.mark.needs("cupy_wheel")
 
@@ -29,20 +29,20 @@ def headers():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("CUBLAS_COMPUTE_32F", cublaslt.COMPUTE["float32"]),
-        ("CUBLAS_COMPUTE_64F", cublaslt.COMPUTE["float64"]),
-        ("CUDA_R_32F", cublaslt.TYPES["float32"]),
-        ("CUDA_R_64F", cublaslt.TYPES["float64"]),
-        ("CUBLASLT_MATMUL_DESC_TRANSA", cublaslt.TRANSA),
-        ("CUBLASLT_MATMUL_DESC_TRANSB", cublaslt.TRANSB),
-        ("CUBLASLT_MATMUL_DESC_EPILOGUE", cublaslt.EPILOGUE),
-        ("CUBLASLT_MATMUL_DESC_BIAS_POINTER", cublaslt.BIAS_POINTER),
-        ("CUBLASLT_EPILOGUE_DEFAULT", cublaslt.DEFAULT),
-        ("CUBLASLT_EPILOGUE_BGRADA", cublaslt.BGRADA),
-        ("CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES", cublaslt.MAX_WORKSPACE),
+        ("CUBLAS_COMPUTE_32F", cuda_products.COMPUTE["float32"]),
+        ("CUBLAS_COMPUTE_64F", cuda_products.COMPUTE["float64"]),
+        ("CUDA_R_32F", cuda_products.TYPES["float32"]),
+        ("CUDA_R_64F", cuda_products.TYPES["float64"]),
+        ("CUBLASLT_MATMUL_DESC_TRANSA", cuda_products.TRANSA),
+        ("CUBLASLT_MATMUL_DESC_TRANSB", cuda_products.TRANSB),
+        ("CUBLASLT_MATMUL_DESC_EPILOGUE", cuda_products.EPILOGUE),
+        ("CUBLASLT_MATMUL_DESC_BIAS_POINTER", cuda_products.BIAS_POINTER),
+        ("CUBLASLT_EPILOGUE_DEFAULT", cuda_products.DEFAULT),
+        ("CUBLASLT_EPILOGUE_BGRADA", cuda_products.BGRADA),
+        ("CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES", cuda_products.MAX_WORKSPACE),
         *(
             (f"CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_{matrix}_BYTES", value)
-            for matrix, value in zip("ABCD", cublaslt.MIN_ALIGNMENT, strict=True)
+            for matrix, value in zip("ABCD", cuda_products.MIN_ALIGNMENT, strict=True)
         ),
     ],
 )
@@ -57,12 +57,12 @@ def test_the_epilogue_of_bias_and_relu_is_both(headers):
         int(re.findall(rf"\bCUBLASLT_EPILOGUE_{name}\s*=\s*(\d+)", text)[0])
         for name in ("RELU", "BIAS")
     )
-    assert relu | bias == cublaslt.RELU_BIAS
+    assert relu | bias == cuda_products.RELU_BIAS
     assert "CUBLASLT_EPILOGUE_RELU_BIAS = (CUBLASLT_EPILOGUE_RELU | CUBLASLT_EPILOGUE_BIAS)" in text
 
 
 def test_functions_take_as_many_arguments_as_are_given(headers):
-    for name, arguments in cublaslt.ARGUMENTS.items():
+    for name, arguments in cuda_products.ARGUMENTS.items():
         (declared,) = set(
             re.findall(rf"CUBLASWINAPI\s+{name}\(([^)]*)\)", _uncommented(headers["cublasLt.h"]))
         )
@@ -75,30 +75,30 @@ def _uncommented(text):
 
 def test_a_result_of_the_heuristic_is_laid_out_as_in_c():
     """uint64_t[8], size_t, cublasStatus_t, float, int[4]."""
-    assert ctypes.sizeof(cublaslt.HeuristicResult) == 96
-    assert cublaslt.HeuristicResult.workspace.offset == 64
-    assert cublaslt.HeuristicResult.state.offset == 72
+    assert ctypes.sizeof(cuda_products.HeuristicResult) == 96
+    assert cuda_products.HeuristicResult.workspace.offset == 64
+    assert cuda_products.HeuristicResult.state.offset == 72
 
 
 @pytest.fixture
 def library():
-    return cublaslt.library()
+    return cuda_products.library()
 
 
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
-        (cublaslt.TRANSA, c_int32(1)),
-        (cublaslt.TRANSB, c_int32(1)),
-        (cublaslt.EPILOGUE, c_uint32(cublaslt.RELU_BIAS)),
-        (cublaslt.EPILOGUE, c_uint32(cublaslt.BGRADA)),
-        (cublaslt.BIAS_POINTER, c_void_p(4096)),
+        (cuda_products.TRANSA, c_int32(1)),
+        (cuda_products.TRANSB, c_int32(1)),
+        (cuda_products.EPILOGUE, c_uint32(cuda_products.RELU_BIAS)),
+        (cuda_products.EPILOGUE, c_uint32(cuda_products.BGRADA)),
+        (cuda_products.BIAS_POINTER, c_void_p(4096)),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_description_holds_what_it_is_given(dtype, attribute, value, library):
     made, size = c_void_p(), ctypes.sizeof(value)
-    kinds = cublaslt.COMPUTE[dtype], cublaslt.TYPES[dtype]
+    kinds = cuda_products.COMPUTE[dtype], cuda_products.TYPES[dtype]
     assert library.cublasLtMatmulDescCreate(byref(made), *kinds) == 0
     assert library.cublasLtMatmulDescSetAttribute(made, attribute, byref(value), size) == 0
     assert library.cublasLtMatmulDescSetAttribute(made, attribute, byref(value), size + 1) != 0
@@ -111,12 +111,12 @@ def test_a_description_holds_what_it_is_given(dtype, attribute, value, library):
 
 def test_layouts_and_preferences_are_taken(library):
     layout, preference = c_void_p(), c_void_p()
-    kind = cublaslt.TYPES["float32"]
+    kind = cuda_products.TYPES["float32"]
     assert library.cublasLtMatrixLayoutCreate(byref(layout), kind, 200, 100, 200) == 0
     assert library.cublasLtMatrixLayoutDestroy(layout) == 0
     assert library.cublasLtMatmulPreferenceCreate(byref(preference)) == 0
-    wanted = [(cublaslt.MAX_WORKSPACE, c_uint64(cublaslt.WORKSPACE))]
-    wanted += [(attribute, c_uint32(4)) for attribute in cublaslt.MIN_ALIGNMENT]
+    wanted = [(cuda_products.MAX_WORKSPACE, c_uint64(cuda_products.WORKSPACE))]
+    wanted += [(attribute, c_uint32(4)) for attribute in cuda_products.MIN_ALIGNMENT]
     for attribute, value in wanted:
         size = ctypes.sizeof(value)
         taken = library.cublasLtMatmulPreferenceSetAttribute(

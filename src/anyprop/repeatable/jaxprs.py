@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.compiled.same import same, shown
-from anyprop.compiled.twice import twice
+from anyprop.repeatable.same import same, shown
+from anyprop.repeatable.twice import twice
 
 
 def traced_twice(function: Callable[..., Any], step: object) -> Callable[..., Any]:

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.compiled.ours import ATOMS, is_of_anyprop
-from anyprop.compiled.same import (
+from anyprop.repeatable.ours import ATOMS, is_of_anyprop
+from anyprop.repeatable.same import (
     attributes_of,
     contents_of,
     put_random_state,
@@ -29,7 +29,7 @@ from anyprop.compiled.same import (
     same,
     shown,
 )
-from anyprop.compiled.trace import Traced, TracedNumber
+from anyprop.repeatable.stand_in import StandIn
 
 MOST = 1_000
 """So many objects are looked at, the nearest first, that a first step takes no longer for it."""
@@ -37,7 +37,7 @@ LARGEST = 1 << 20
 """Larger arrays are not copied; the numbers in them count as constant."""
 _FOREIGN = {*sys.stdlib_module_names, "anyprop", "array_api_compat", "array_api_strict", "cupy"}
 _FOREIGN |= {"cupyx", "jax", "jaxlib", "llvmlite", "mpi4py", "numba", "numpy", "scipy", "torch"}
-_LEAVES = (*ATOMS, CodeType, Traced, TracedNumber)
+_LEAVES = (*ATOMS, StandIn)
 
 
 class HiddenState:
@@ -241,9 +241,7 @@ def _were(a: Any, b: Any) -> str:
 def _stands_in(a: Any) -> bool:
     """Return whether something is an array or a number of a recording, or of a trace of JAX."""
     jax = sys.modules.get("jax")
-    return isinstance(a, (Traced, TracedNumber)) or (
-        jax is not None and isinstance(a, jax.core.Tracer)
-    )
+    return isinstance(a, StandIn) or (jax is not None and isinstance(a, jax.core.Tracer))
 
 
 def _both_stand_in(a: Any, b: Any) -> bool | None:

@@ -1,8 +1,8 @@
 """A step on CuPy as one CUDA graph: everything between the batch and the new parameters is one launch.
 
-The step is recorded and turned into kernels on buffers of its own (`launches.py`). They are launched
-once, so that all is compiled, and once more while the stream is capturing; parameters and state are put
-back. `graph_step.py` fills in a batch for each step; with `graph_loop.py` the graph takes it by itself.
+The recorded step becomes kernels and products, bound to buffers of its own. They are launched once, so
+that all is compiled, and once more while the stream is capturing; parameters and state are put back.
+`on_cupy.py` fills in a batch for each step, or has the graph take its batches by itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import contextlib
 import importlib
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,23 @@ import numpy as np
 from anyprop import _tree
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
-from anyprop.compiled.cuda_kernels import kernel_source
-from anyprop.compiled.launches import Launches
+from anyprop.compiled.cuda_dialect import CUDA, ordered, product_of, units_of, written
+from anyprop.compiled.cuda_products import Products
+from anyprop.compiled.kernels import Kernel
+from anyprop.compiled.memory import Binding
+from anyprop.compiled.namespace import join
 from anyprop.compiled.program import Places, Program, leaves_of, listed, mapped, record
-from anyprop.compiled.proof import Compared, difference
-from anyprop.compiled.trace import Recording, Traced, TraceError
-from anyprop.network import check_batch
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, Value
 from anyprop.optimizers.state import OptimizerState, beside
 from anyprop.parameters import Parameters
+from anyprop.repeatable.first_step import Compared, difference
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 # Some releases of cuBLASLt choose no product while another thread is capturing.
 _capturing = threading.RLock()
+# CuPy's names of NumPy's reductions.
+_REDUCTIONS = {np.add.reduce: "sum", np.maximum.reduce: "amax"}
 
 AT_ONCE = 16
 """How many steps are captured in one graph where many are done in a row."""
@@ -38,30 +44,126 @@ AT_ONCE = 16
 Around = Callable[[Callable[[], None], Array, Array], Callable[[], None]]
 
 
-def refusals() -> tuple[type[Exception], ...]:
-    """List what is raised if a step cannot be captured; all else is a mistake, and goes through."""
-    compiler = importlib.import_module("cupy").cuda.compiler
-    return TraceError, RuntimeError, MemoryError, compiler.CompileException
+class Launches(Binding):
+    """What repeats a recording on CuPy arrays, launch by launch.
 
+    Parameters
+    ----------
+    recording : Recording
+        In which every number is an array of shape ().
+    outputs : sequence of Traced
+        Results that the caller reads, whose places `outputs` then has.
+    targets : sequence of Traced or None
+        For each output, from the first, the argument in whose memory it should end up, if any.
+    arguments : mapping of Value to array
+        Where the arguments are; other arrays of the recording are constants.
+    stream : cupy.cuda.Stream
+        The current one, on which the launches will be made.
 
-def reason_of(error: Exception) -> str:
-    """Say why a step cannot be captured."""
-    return str(error) if isinstance(error, TraceError) else f"{type(error).__name__}: {error}"
+    Raises
+    ------
+    TraceError
+        A call has no form for CuPy.
+    """
 
+    def __init__(
+        self,
+        recording: Recording,
+        outputs: Sequence[Traced],
+        targets: Sequence[Traced | None],
+        arguments: Mapping[Value, Any],
+        stream: Any,
+    ) -> None:
+        super().__init__(CUDA, arguments)
+        self._cupy = importlib.import_module("cupy")
+        self._launches: list[Callable[[], Any]] = []
+        self._products = Products(stream)
+        self.close = self._products.close
+        try:
+            results = [output.value for output in outputs]
+            calls = ordered(recording.calls, results)
+            if any(0 in value.shape for call in calls for value in (*call.inputs, call.output)):
+                raise TraceError("it has an array without numbers")
+            calls = self.place_joined(calls)
+            units = units_of(calls, results, self.wholes)
+            wanted = [None if target is None else target.value for target in targets]
+            self.outputs = self.bind_all(units, results, wanted)
+        except BaseException:
+            self.close()
+            raise
 
-def kind_of(leaf: Array | None) -> Any:
-    """Give what a graph depends on of an array."""
-    if leaf is None:
-        return None
-    return type(leaf), leaf.shape, leaf.dtype, getattr(leaf.data, "device_id", None)
+    def __call__(self) -> None:
+        """Launch all of it."""
+        for launch in self._launches:
+            launch()
 
+    def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
+        """Append what computes a unit."""
+        if isinstance(unit, Kernel):
+            self._bind_kernel(unit, places)
+        elif unit.function is join:
+            self.copy_pieces(unit)
+        else:
+            self._bind_call(unit, *places)
 
-def check_together(params: Parameters, batch: list[Array | None]) -> None:
-    """Raise unless parameters and batch fit together: x, t, and arrays or None."""
-    for leaf in batch:
-        if leaf is not None:
-            namespace(params.flat, leaf)
-    check_batch(params, batch[0], batch[1])
+    def _bind_kernel(self, unit: Kernel, places: list[Any]) -> None:
+        product = product_of(unit)
+        if product is None:
+            given = map(self.place, unit.inputs)
+            self._launches.append(partial(written(unit).launch(), *given, *places))
+            return
+        a, b = map(self.place, product.inputs)
+        bias = [self.place(value) for value in unit.inputs if value not in product.inputs]
+        with_it = self._products.rectified if bias else self._products.summed
+        launch = with_it(a, b, *bias, *places)
+        if launch is not None:
+            self._launches.append(launch)
+            return
+        # cuBLASLt cannot do both at once here; the rest then works in the place of the product.
+        self._bind_call(product, places[0])
+        if bias:
+            self._places[product.output] = places[0]
+            self._bind_kernel(Kernel(unit.calls[1:], unit.outputs), places)
+        else:
+            self._bind_call(unit.calls[1], places[1])
+
+    def _bind_call(self, call: Call, out: Any) -> None:
+        given = [self.place(x) if isinstance(x, Value) else x for x in call.arguments]
+        if call.function is np.matmul:
+            if given[0].ndim != 2 or given[1].ndim != 2:
+                raise TraceError("it multiplies what are no matrices")
+            self._launches.append(self._products.plain(given[0], given[1], out))
+        elif (name := _REDUCTIONS.get(call.function)) is not None:
+            x, axis, dtype, _, keepdims = given
+            options = {"axis": axis, "out": out, "keepdims": keepdims}
+            options |= {"dtype": dtype} if name == "sum" else {}
+            self._launches.append(partial(getattr(self._cupy, name), x, **options))
+        elif isinstance(call.function, np.ufunc):
+            ufunc = getattr(self._cupy, call.function.__name__)
+            self._launches.append(partial(ufunc, *(x for x in given if x is not OUT), out=out))
+        else:
+            raise TraceError(f"it uses {call.function.__name__}, which has no form for CuPy")
+
+    def copy(self, value: Value, place: Any) -> None:
+        """Append a kernel that copies."""
+        kernel = written(Kernel([], [value]), "anyprop_copy").launch()
+        self._launches.append(partial(kernel, self.place(value), place))
+
+    def constant(self, value: Value) -> Any:
+        """Return a copy on the device."""
+        return self._cupy.asarray(value.data)
+
+    def view(self, value: Value, place: Any) -> Any:
+        """Return a view, or refuse where a copy would be needed, which no graph would make anew."""
+        assert value.view is not None
+        array = value.view(place)
+        if not self._cupy.may_share_memory(array, place):
+            raise TraceError("it uses a view that would be a copy in CuPy")
+        return array
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Make an array."""
+        return self._cupy.empty(shape, dtype)
 
 
 class Graph:
@@ -71,16 +173,14 @@ class Graph:
     ----------
     step : Step
         What to capture.
-    params : Parameters
-        Donated.
-    state : OptimizerState
+    params, state
         Donated.
     batch : list of array or None
-        Where x, t, sample_weight, and the leaves of the noise will lie.
+        Where x, t, sample_weight, and the leaves of the noise will be.
     noise : tree
         The structure of the noise; None is a leaf.
     around : callable, optional
-        ``around(launches, value, numbers)`` gives what is captured: it calls `launches`, and may
+        ``around(launches, value, numbers)`` returns what is captured: it calls `launches`, and may
         launch more before, which fills the batch and the numbers, and after, which reads the value.
 
     Attributes
@@ -110,14 +210,12 @@ class Graph:
         self._places = Places(_owned(params), slots, mask)
         self._given: list[tuple[Traced, Any]] = []  # what stands for an array, and the array
 
-        xp = namespace(params.flat)
         names = ["lr", *step.optimizer.scalars(1, 1.0)]
-        self.numbers = xp.empty(len(names), dtype=params.flat.dtype)
+        self.numbers = namespace(params.flat).empty(len(names), dtype=params.flat.dtype)
         self._numbers = [self.numbers[k, ...] for k in range(len(names))]
         numbers = [self._stand_in(number) for number in self._numbers]
-        self._write_numbers = kernel_source([], [n.value for n in numbers]).kernel(
-            "anyprop_numbers"
-        )
+        fill = Kernel([], [number.value for number in numbers])
+        self._write_numbers = written(fill, "anyprop_numbers").launch()
 
         def compute(params: Any, slots: Any, mask: Any, numbers: Any, batch: Any) -> Any:
             # As `step.compute` does, and the gradient, with which the first step is compared.
@@ -145,12 +243,13 @@ class Graph:
     ) -> None:
         """Turn the recording into a graph; parameters and state are the same afterwards."""
         cupy = importlib.import_module("cupy")
-        written = [p.flat for p in (self._places.params, *self._places.slots.values())]
-        written += [] if self._places.params.running is None else [self._places.params.running]
+        written_to = [p.flat for p in (self.params, *self._places.slots.values())]
+        written_to += [] if self.params.running is None else [self.params.running]
+        # The null stream cannot be captured, and one that waits for it would be broken off by others.
         self._stream = stream = cupy.cuda.Stream(non_blocking=True)
         # What a kernel of the graph uses while it runs must stay its own, so it comes from here.
         self._memory = cupy.cuda.MemoryPool()
-        before = [array.copy() for array in written]
+        before = [array.copy() for array in written_to]
         cupy.cuda.get_current_stream().synchronize()
         with cupy.cuda.using_allocator(self._memory.malloc), stream:
             arguments = {traced.value: array for traced, array in self._given}
@@ -160,10 +259,11 @@ class Graph:
             self._work = launches if around is None else around(launches, self.value, self.numbers)
             self._launches = launches  # whose buffers are the graph's
             try:
+                # First without a capture, in which CuPy can neither compile nor allocate.
                 self._work()
                 self._graph = self._captured(1)
             finally:
-                for array, values in zip(written, before, strict=True):
+                for array, values in zip(written_to, before, strict=True):
                     array[...] = values
                 stream.synchronize()
 
@@ -188,7 +288,7 @@ class Graph:
         return self._places.params
 
     def fill(self, params: Parameters, state: OptimizerState) -> None:
-        """Copy in parameters and state, unless they lie there already."""
+        """Copy in parameters and state, unless they are there already."""
         self._places.fill(params, state)
 
     @property
@@ -221,20 +321,7 @@ class Graph:
     def copy_out(
         self, params: Parameters, state: OptimizerState, steps: int
     ) -> tuple[Parameters, OptimizerState]:
-        """Copy what was updated to where the caller's own lie, which are donated.
-
-        Parameters
-        ----------
-        params, state
-            What was filled in.
-        steps : int
-            How many were done since.
-
-        Returns
-        -------
-        params, state
-            Those that follow, which no later step changes.
-        """
+        """Return what follows from `params` and `state`, in their memory."""
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         places = Places(_owned(params), slots, state.decay_mask)
         places.fill(self.params, state._replace(slots=self._places.slots))
@@ -248,22 +335,11 @@ class Graph:
         batch: list[Array | None],
         noise: Any,
     ) -> str:
-        """Say how the last step differs from the eager one beyond rounding; "" if it does not.
+        """Return how the last step differs from the eager one beyond rounding; "" if it does not.
 
         The loss and the gradient are compared with the eager ones, and what was updated with what the
         eager rule makes of the graph's gradient: a rule such as Adam's turns the sign of a gradient
-        that is nothing but rounding into a whole update.
-
-        Parameters
-        ----------
-        step : Step
-            What the graph was made of.
-        params, state, batch, noise
-            What the launch began with.
-
-        Returns
-        -------
-        str
+        that is nothing but rounding into a whole update. All but `step` is what the launch began with.
         """
         x, t, sample_weight, *drawn = batch
         value, grads, running = step.gradient(

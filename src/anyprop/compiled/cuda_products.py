@@ -33,7 +33,7 @@ from ctypes import (
 from functools import partial
 from typing import Any
 
-from anyprop.compiled.trace import TraceError
+from anyprop.repeatable.stand_in import TraceError
 
 # Bytes that a product may use besides; all products of a graph share them, as they follow each other.
 WORKSPACE = 32 * 2**20

@@ -1,0 +1,231 @@
+"""Where every value of a recording is kept: units bound to arrays, of which many values share one.
+
+Four rules keep the memory of a step small and its copies few.
+
+- The memory of a value is free again after the last unit that reads it.
+- A result may be stored over an input that is read there for the last time, if the dialect allows it.
+- What is joined into one vector, as gradients are, is computed in its place within it.
+- What the caller wants in an array of its own, its target, is computed there if nothing reads the
+  array later, and copied there at the end otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from anyprop.compiled.kernels import Dialect, Kernel, Unit
+from anyprop.compiled.namespace import join
+from anyprop.compiled.trace import Call, Value
+from anyprop.repeatable.stand_in import TraceError
+
+
+class Binding(ABC):
+    """Binds units to the arrays that they read and write.
+
+    A backend says how its arrays are made and what is called, by the methods that are abstract here.
+
+    Parameters
+    ----------
+    dialect : Dialect
+        In which kernels are written.
+    arguments : mapping of Value to object
+        Where given values are that differ from run to run.
+    """
+
+    def __init__(self, dialect: Dialect, arguments: Mapping[Value, Any]) -> None:
+        self._dialect = dialect
+        self._places = dict(arguments)
+        # For what is computed within a joined vector: that vector, and where it begins there.
+        self._within: dict[Value, tuple[Value, int]] = {}
+        self._free: dict[tuple[int, str], list[Any]] = {}
+
+    @abstractmethod
+    def bind(self, unit: Any, places: list[Any]) -> None:
+        """Take a unit into what is done; `places` are those of its outputs."""
+
+    @abstractmethod
+    def copy(self, value: Value, place: Any) -> None:
+        """Take a copy of a value to a place into what is done."""
+
+    @abstractmethod
+    def constant(self, value: Value) -> Any:
+        """Return the array of a given value."""
+
+    @abstractmethod
+    def view(self, value: Value, place: Any) -> Any:
+        """Return what a value is in the place of its parent."""
+
+    @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Make an array."""
+
+    @property
+    def wholes(self) -> dict[Value, Value]:
+        """For each result that is computed within a joined vector, that vector."""
+        return {piece: whole for piece, (whole, _) in self._within.items()}
+
+    def place_joined(self, calls: list[Call]) -> list[Call]:
+        """Choose what is computed within joined vectors; return the calls that remain to be done."""
+        made = {call.output for call in calls}
+        kept = []
+        # From the last, so that what is joined may be joined with others in turn.
+        for call in reversed(calls):
+            placed = []
+            for vector, start in _pieces(call) if call.function is join else ():
+                source = vector.base
+                free = (
+                    source in made
+                    and source not in self._within
+                    and vector.dtype == source.dtype == call.output.dtype
+                    and vector.size == source.size
+                    # or it is a view that goes through its numbers in another order
+                    and vector.stand_in().flags.c_contiguous
+                )
+                placed.append(free)
+                if free:
+                    self._within[source] = call.output, start
+            if not placed or not all(placed):
+                kept.append(call)
+        return kept[::-1]
+
+    def bind_all(
+        self,
+        units: Sequence[Call | Kernel],
+        results: Sequence[Value],
+        targets: Sequence[Value | None],
+    ) -> list[Any]:
+        """Bind units in their order.
+
+        Parameters
+        ----------
+        units : sequence of Call or Kernel
+            Of calls that `place_joined` has seen.
+        results : sequence of Value
+            What is read after the last unit.
+        targets : sequence of Value or None
+            For each result, from the first, the given value in whose memory it should be at the end.
+
+        Returns
+        -------
+        list
+            The places of the results.
+
+        Raises
+        ------
+        TraceError
+            A result is an argument that is written over before it could be copied to its target.
+        """
+        last: dict[Value, float] = {}
+        for i, unit in enumerate(units):
+            last |= {self._memory(value): i for value in (*unit.inputs, *unit.outputs)}
+        last |= {self._memory(result): math.inf for result in results}
+        late = self._take_targets(units, results, targets, last)
+        ended: list[list[Value]] = [[] for _ in units]
+        for value, end in last.items():
+            if end < len(units) and not value.given:
+                ended[int(end)].append(value)
+        for unit, values in zip(units, ended, strict=True):
+            self._bind(unit, values)
+        for result, target in late:
+            self.copy(result, self.place(target))
+        return [self.place(result) for result in results]
+
+    def _take_targets(
+        self,
+        units: Sequence[Call | Kernel],
+        results: Sequence[Value],
+        targets: Sequence[Value | None],
+        last: Mapping[Value, float],
+    ) -> list[tuple[Value, Value]]:
+        """Have results stored in their targets; return those that must be copied there."""
+        makers = {output: i for i, unit in enumerate(units) for output in unit.outputs}
+        late = []
+        for result, target in zip(results, targets, strict=False):
+            if target is None or result is target:
+                continue
+            # The copies are made at the end, one by one, when another result may be there already.
+            if result.base.given and result.base in targets:
+                raise TraceError("it hands an argument back in another place")
+            i = makers.get(result, -1)
+            if (
+                i >= 0
+                and result in self._dialect.in_place(units[i])
+                and result not in self._within
+                and result not in self._places
+                and result.shape == target.shape
+                and last.get(target, -1) <= i
+                and self._reads_alike(units[i], target)
+            ):
+                self._places[result] = self.place(target)
+            else:
+                late.append((result, target))
+        return late
+
+    def _bind(self, unit: Call | Kernel, ended: Iterable[Value]) -> None:
+        """Give the outputs of a unit their places, free what it reads last, and bind it."""
+        for value in unit.inputs:
+            self.place(value)
+        over = self._dialect.in_place(unit) if self._dialect.reuses else ()
+        for value in unit.outputs:
+            if value not in over:
+                self.place(value)
+        alike = [value for value in ended if self._reads_alike(unit, value)]
+        self._release(alike)
+        places = [self.place(value) for value in unit.outputs]
+        self._release(set(ended).difference(alike))
+        self.bind(unit, places)
+
+    def _reads_alike(self, unit: Unit, memory: Value) -> bool:
+        """Return whether a unit reads each number of a memory only for the result at the same place."""
+        # A call of NumPy sees by itself where an input is in its way, and takes a copy.
+        return isinstance(unit, Call) or all(
+            value is memory for value in unit.inputs if self._memory(value) is memory
+        )
+
+    def _memory(self, value: Value) -> Value:
+        """Return the value in whose memory this one is."""
+        value = value.base
+        while value in self._within:
+            value = self._within[value][0]
+        return value
+
+    def _release(self, values: Iterable[Value]) -> None:
+        for value in values:
+            array = self.place(value).reshape(-1)
+            self._free.setdefault((array.size, str(array.dtype)), []).append(array)
+
+    def place(self, value: Value) -> Any:
+        """Return where a value is kept."""
+        if value not in self._places:
+            self._places[value] = self._new_place(value)
+        return self._places[value]
+
+    def _new_place(self, value: Value) -> Any:
+        if value.given:
+            return self.constant(value)
+        if value.parent is not None:
+            return self.view(value, self.place(value.parent))
+        size, shape = value.size, tuple(value.shape)
+        if value in self._within:
+            whole, start = self._within[value]
+            return self.place(whole)[start : start + size].reshape(shape)
+        free = self._free.get((size, str(value.dtype)))
+        return free.pop().reshape(shape) if free else self.empty(shape, value.dtype)
+
+    def copy_pieces(self, call: Call) -> None:
+        """Bind a join: copy what is not computed in its place."""
+        whole = self.place(call.output)
+        for vector, start in _pieces(call):
+            if self._within.get(vector.base) != (call.output, start):
+                self.copy(vector, whole[start : start + vector.size])
+
+
+def _pieces(call: Call) -> Iterator[tuple[Value, int]]:
+    """Go through the vectors that are joined, each with the place where it begins."""
+    start = 0
+    for vector in call.inputs:
+        yield vector, start
+        start += vector.size

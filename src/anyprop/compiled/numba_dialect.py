@@ -1,0 +1,370 @@
+"""Kernels on NumPy: loops that numba compiles, kept on disk for the next process.
+
+    for i                       each number of the vector, or each row
+        for j                   each cell of the row: a walk along it
+        the row's sum or maximum, and what is computed of these
+        for j                   the next walk, for what depends on them
+
+A sum down the columns is added up during a walk. Only operations that IEEE 754 rounds exactly take part,
+and sums are taken in the order in which NumPy takes them, so results are NumPy's to the bit; exp, log
+and their like are left to NumPy, whose own loops are as fast. numba is an extra, anyprop[fast]; without
+it, or where it does not work, there are no kernels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anyprop.compiled.kernels import (
+    CELL,
+    COLUMN,
+    COMPARISONS,
+    FORMS,
+    NUMBER,
+    ONE,
+    REDUCTIONS,
+    ROW,
+    Dialect,
+    Kernel,
+    Unit,
+    grouped,
+    kinds_of,
+)
+from anyprop.compiled.namespace import choose, convert
+from anyprop.compiled.trace import OUT, Call, Value
+
+# What does the work of a call for one number; T is the floating dtype.
+SCALAR_FORMS: dict[Any, str] = FORMS | {
+    np.absolute: "abs({0})",
+    np.sign: "T(1.0) if {0} > 0 else T(-1.0) if {0} < 0 else {0}",
+    # NumPy's maximum keeps NaN, Python's max does not
+    np.maximum: "{0} if {0} >= {1} or {0} != {0} else {1}",
+    np.minimum: "{0} if {0} <= {1} or {0} != {0} else {1}",
+    np.clip: "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
+    choose: "{1} if {0} else {2}",
+    convert: "{0}",
+}
+# Where nothing of so many numbers is computed, only a long run gains what the compiler's time costs.
+SMALLEST = 16384
+# The longest rows that are reduced in a loop. A longer one NumPy sums by halves; of a longer one its
+# own maximum is faster.
+_LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
+# Where the numbers of each kind of values are.
+_AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]", NUMBER: ""}
+
+
+class NoKernelError(RuntimeError):
+    """A loop cannot be compiled here."""
+
+
+class NumbaDialect(Dialect):
+    """What loops can do, and what NumPy's functions can."""
+
+    reuses = True
+
+    def kinds(self, calls: Sequence[Call]) -> Mapping[Value, str] | None:
+        """Return the kinds of all values in a loop of these calls."""
+        return kinds_of(calls) if _can_be_written(calls[-1]) else None
+
+    def in_place(self, unit: Unit) -> Sequence[Value]:
+        """Return what is stored when all has been read that is read for it."""
+        if isinstance(unit, Call):
+            return unit.outputs if unit.elementwise else ()
+        assert isinstance(unit, Kernel)
+        # A second walk reads a row again when the first has stored in it.
+        if any(_reduces_rows(call, unit.kinds) for call in unit.calls):
+            return ()
+        whole = CELL if len(unit.shape) == 2 else ROW
+        return [value for value in unit.outputs if unit.kinds[value] == whole]
+
+
+NUMBA = NumbaDialect()
+
+
+def fused(
+    calls: list[Call], kept: Iterable[Value], wholes: Mapping[Value, Value], *, small_too: bool
+) -> list[Call | Kernel]:
+    """Group calls, if there is one of many numbers among them or `small_too`."""
+    large = (call.output.size >= SMALLEST for call in calls if _can_be_written(call))
+    return grouped(calls, kept, NUMBA, wholes) if small_too or any(large) else [*calls]
+
+
+def _can_be_written(call: Call) -> bool:
+    if call.output.is_number:
+        return False
+    arrays = [value for value in (*call.inputs, call.output) if not value.is_number]
+    dtypes = {array.dtype for array in arrays} - {np.dtype(bool)}
+    one_floating = len(dtypes) == 1 and dtypes <= {np.dtype("float32"), np.dtype("float64")}
+    if call.function in REDUCTIONS:
+        return one_floating and _can_be_reduced(call)
+    if call.function not in SCALAR_FORMS or len(call.output.shape) not in (1, 2):
+        return False
+    if call.function is np.bitwise_and:
+        return not dtypes
+    if call.function in COMPARISONS:
+        return one_floating or (len(dtypes) == 1 and {dtype.kind for dtype in dtypes} == {"i"})
+    return one_floating and call.output.dtype != bool
+
+
+def _can_be_reduced(call: Call) -> bool:
+    x, axis, *_ = call.arguments
+    if len(x.shape) != 2 or x.shape[1] < 2:
+        return False
+    if axis == 0:
+        return call.function == np.add.reduce
+    return axis in (1, -1) and x.shape[1] <= _LONGEST[call.function]
+
+
+def _reduces_rows(call: Call, kinds: Mapping[Value, str]) -> bool:
+    return call.function in REDUCTIONS and kinds[call.output] == ROW
+
+
+def written(kernel: Kernel, places: Mapping[Value, Any]) -> tuple[str, list[Any]]:
+    """Write a kernel down as a loop.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        In this dialect.
+    places : mapping of Value to array, Local or number
+        Where its inputs and outputs are, in the shapes that `shape_in` returns.
+
+    Returns
+    -------
+    source : str
+        A Python module with a function `kernel`.
+    arguments : list
+        What to call it with.
+    """
+    loop = _Loop(kernel, places)
+    body = loop.lines()
+    sizes = [f"n{axis}" for axis in range(len(loop.shape))]
+    values = [v for call in kernel.calls for v in (*call.inputs, call.output) if not v.is_number]
+    floating = next((v.dtype for v in values if v.dtype.kind == "f"), np.float64.__name__)
+    lines = [
+        "from numpy import sqrt",
+        f"from numpy import {floating} as T",
+        f"def kernel({', '.join([*sizes, *(f'a{i}' for i in range(len(loop.arguments)))])}):",
+        *_indented(body),
+    ]
+    return "\n".join(lines) + "\n", [*loop.shape, *loop.arguments]
+
+
+def _walked(kernel: Kernel) -> tuple[tuple[int, ...], Mapping[Value, str]]:
+    """Return the shape that a loop goes through, and its kinds: where rows do not matter, a vector."""
+    kinds, by_rows = kernel.kinds, {ROW, COLUMN} & set(kernel.kinds.values())
+    if by_rows or any(call.function in REDUCTIONS for call in kernel.calls):
+        return kernel.shape, kinds
+    one = {value: ROW if kind == CELL else kind for value, kind in kinds.items()}
+    return (math.prod(kernel.shape),), one
+
+
+def shape_in(kernel: Kernel, value: Value) -> tuple[int, ...] | None:
+    """Return the shape in which a loop takes an input or output; None for a number."""
+    shape, kinds = _walked(kernel)
+    kind = kinds[value]
+    return None if kind == NUMBER else shape if kind == CELL else (-1,)
+
+
+class _Loop:
+    """The lines of a loop, and the names in them."""
+
+    def __init__(self, kernel: Kernel, places: Mapping[Value, Any]) -> None:
+        self.calls, self.inputs, self.outputs = kernel.calls, kernel.inputs, kernel.outputs
+        self.shape, self.kinds = _walked(kernel)
+        self.arguments: list[Any] = []
+        self._known: dict[Any, str] = {}
+        # For each result the walk in which it is computed, or before which if it belongs to a row.
+        self.walks: dict[Value, int] = {}
+        for call in self.calls:
+            latest = max(self.walks.get(value, 0) for value in call.inputs)
+            self.walks[call.output] = latest + _reduces_rows(call, self.kinds)
+        self.names = {value: f"v{k}" for k, value in enumerate([*self.inputs, *self.walks])}
+        self.spots = {v: self._argument(x) + _AT[self.kinds[v]] for v, x in places.items()}
+        for value in self.walks:
+            if value not in self.spots and self._is_read_later(value):
+                scratch = np.empty(self.shape[1], value.dtype)
+                self.spots[value] = self._argument(scratch) + _AT[COLUMN]
+
+    def _argument(self, place: Any) -> str:
+        """Name an argument, each memory once: two names for one would keep vector instructions away."""
+        is_array = isinstance(place, np.ndarray)
+        key = (place.ctypes.data, place.shape, place.dtype) if is_array else (type(place), place)
+        if key not in self._known:
+            self._known[key] = f"a{len(self.arguments)}"
+            self.arguments.append(place)
+        return self._known[key]
+
+    def _is_read_later(self, value: Value) -> bool:
+        """Return whether a walk needs what an earlier one computed of its cells."""
+        later = (call for call in self.calls if self.walks[call.output] > self.walks[value])
+        return self.kinds[value] == CELL and any(value in call.inputs for call in later)
+
+    def lines(self) -> list[str]:
+        """Return all of them."""
+        kinds, walks = self.kinds, self.walks
+        head = [
+            f"{self.names[v]} = T({self._spot(v)})" if kinds[v] == NUMBER else self._load(v)
+            for v in self.inputs
+            if kinds[v] in (NUMBER, ONE)
+        ]
+        sums = [value for value in self.outputs if kinds[value] == COLUMN]
+        head += [f"for j in range(n1): {self._spot(value)} = T(0.0)" for value in sums]
+        row = [self._load(value) for value in self.inputs if kinds[value] == ROW]
+        for walk in range(max(walks.values()) + 1):
+            calls = [call for call in self.calls if walks[call.output] == walk]
+            for call in calls:
+                if kinds[call.output] == ROW:
+                    row += self._work(call)
+            cells = self._walk([call for call in calls if kinds[call.output] != ROW], walk)
+            row += ["for j in range(n1):", *_indented(cells)] if cells else []
+        row += [self._store(value) for value in self.outputs if kinds[value] == ROW]
+        return [*head, "for i in range(n0):", *_indented(row)]
+
+    def _walk(self, calls: list[Call], walk: int) -> list[str]:
+        """Write what is done in each cell: read all, compute, then store over what has been read."""
+        read = dict.fromkeys(value for call in calls for value in call.inputs)
+        loads = [
+            self._load(value)
+            for value in read
+            if self.kinds[value] in (CELL, COLUMN) and self.walks.get(value, -1) < walk
+        ]
+        work, stores = [], []
+        for call in calls:
+            a_sum = self.kinds[call.output] == COLUMN
+            work += [] if a_sum else self._work(call)
+            if call.output in self.spots:
+                added = f"{self._spot(call.output)} += {self.names[call.inputs[0]]}"
+                stores.append(added if a_sum else self._store(call.output))
+        return [*loads, *work, *stores]
+
+    def _work(self, call: Call) -> list[str]:
+        """Write a call down, for one cell or row."""
+        name = self.names[call.output]
+        if call.function == np.add.reduce:
+            return self._sum(name, call.inputs[0])
+        if call.function == np.maximum.reduce:
+            (x,) = call.inputs
+            longest = SCALAR_FORMS[np.maximum].format(name, self._spot(x))
+            first = f"{name} = {self._spot(x, '0')}"
+            return [first, "for j in range(1, n1):", f" {name} = {longest}"]
+        operands = [self._operand(call, x) for x in call.arguments if x is not OUT]
+        cast = "" if call.output.dtype == bool else "T"
+        return [f"{name} = {cast}({SCALAR_FORMS[call.function].format(*operands)})"]
+
+    def _operand(self, call: Call, x: Any) -> str:
+        if isinstance(x, Value):
+            return self.names[x]
+        if any(not value.is_number and value.dtype.kind == "i" for value in call.inputs):
+            return self._argument(int(x))
+        # Constants are arguments, so that loops that differ in these alone are compiled once.
+        return f"T({float(x)})" if x in (0.0, 1.0, -1.0) else f"T({self._argument(float(x))})"
+
+    def _sum(self, name: str, x: Value) -> list[str]:
+        """Write a row's sum as NumPy takes it: of eight numbers and more by eight partial sums."""
+        if self.shape[1] < 8:
+            return [f"{name} = T(0.0)", "for j in range(n1):", f" {name} += {self._spot(x)}"]
+        return [
+            *(f"s{k} = {self._spot(x, str(k))}" for k in range(8)),
+            "n8 = n1 - n1 % 8",
+            "for j in range(8, n8, 8):",
+            *(f" s{k} += {self._spot(x, f'j + {k}')}" for k in range(8)),
+            f"{name} = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))",
+            "for j in range(n8, n1):",
+            f" {name} += {self._spot(x)}",
+        ]
+
+    def _load(self, value: Value) -> str:
+        return f"{self.names[value]} = {self._spot(value)}"
+
+    def _store(self, value: Value) -> str:
+        return f"{self._spot(value)} = {self.names[value]}"
+
+    def _spot(self, value: Value, j: str = "j") -> str:
+        return self.spots[value].format(j=j)
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f" {line}" for line in lines]
+
+
+def get_kernel(source: str, examples: Sequence[Any]) -> Callable[..., None]:
+    """Compile a loop that `written` wrote, for arguments of the types of `examples`.
+
+    Returns
+    -------
+    callable
+        The compiled function; it runs without holding the interpreter's lock.
+
+    Raises
+    ------
+    NoKernelError
+        numba is not installed, or does not work here.
+    """
+    if not _installed():
+        raise NoKernelError("numba is not installed")
+    try:
+        kernel: Callable[..., None] = _kernel(source)
+        kernel.compile(tuple(map(importlib.import_module("numba").typeof, examples)))  # type: ignore[attr-defined]
+    except Exception as error:  # a broken installation can raise anything
+        raise NoKernelError(str(error)) from error
+    return kernel
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.lru_cache(maxsize=256)
+def _kernel(source: str) -> Any:
+    numba = importlib.import_module("numba")
+    # numba tells what it has compiled apart by module and name.
+    name = f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:24]}"
+    source = source.replace("def kernel(", f"def {name}(")
+    path = _source_file(name, source)
+    scope: dict[str, Any] = {"__name__": __name__}
+    exec(compile(source, str(path or f"<{name}>"), "exec"), scope)
+    # nogil: ranks and estimators in threads compute at once; error_model: x / 0 is NumPy's, unchecked
+    return numba.njit(cache=path is not None, nogil=True, error_model="numpy")(scope[name])
+
+
+def _source_file(name: str, source: str) -> Path | None:
+    """Write the source where numba can keep what it compiles beside it; None if that is impossible."""
+    path = _folder() / f"{name}.py"
+    with contextlib.suppress(OSError):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Another process may be writing the same file; either is whole.
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+                file.write(source)
+            os.replace(file.name, path)
+        if os.access(path.parent, os.W_OK):
+            return path
+    return None
+
+
+def _folder() -> Path:
+    """Find the folder for compiled loops: NUMBA_CACHE_DIR, or the user's own for such files."""
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(chosen) / "anyprop"
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(base).expanduser() / "anyprop"
