@@ -28,8 +28,7 @@ from anyprop.compiled import cuda_products
 from anyprop.compiled.cuda_dialect import can_be_written, type_of, written
 from anyprop.compiled.cuda_graph import Graph
 from anyprop.compiled.kernels import Kernel
-from anyprop.compiled.on_jax import is_constant
-from anyprop.compiled.program import listed
+from anyprop.compiled.program import is_constant, listed
 from anyprop.compiled.trace import Recording
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.network import check_batch

@@ -12,21 +12,17 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.compiled.program import listed
+from anyprop.compiled.program import is_constant, listed
 from anyprop.distributed.data_parallel import DataParallelStep
-from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters
 from anyprop.repeatable.jaxprs import traced_twice
-from anyprop.repeatable.ours import is_of_anyprop
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
@@ -74,10 +70,8 @@ class JittedParallelStep:
         def local(time: int, *args: Any, **part: Any) -> tuple[Array, Array | None]:
             return step.local(*args, **part)
 
-        def finished(
-            time: int, params: Any, slots: Any, mask: Any, numbers: Any, *rest: Any
-        ) -> Any:
-            return step.finished(params, slots, mask, _unpacked(numbers, step.optimizer), *rest)
+        def finished(time: int, params: Any, slots: Any, mask: Any, numbers: Any, sums: Any) -> Any:
+            return step.finished(params, slots, mask, _unpacked(numbers, step.optimizer), *sums)
 
         jit = importlib.import_module("jax").jit
         self._finished = _refusing(jit(traced_twice(finished, step), donate_argnums=(0, 1)))
@@ -87,11 +81,9 @@ class JittedParallelStep:
         self, params: Parameters, state: OptimizerState, batch: Sequence[Mapping[str, Any]]
     ) -> tuple[Parameters, OptimizerState, Array]:
         message, running = self._step.summed(params, batch)
-        message = self._step.all_reduce(message)
         numbers = _packed(self._step.optimizer.numbers(state), params)
-        params, slots, value = self._finished(
-            params, state.slots, state.decay_mask, numbers, message, running
-        )
+        sums = (self._step.all_reduce(message), running)
+        params, slots, value = self._finished(params, state.slots, state.decay_mask, numbers, sums)
         return params, state._replace(step=state.step + 1, slots=slots), value
 
 
@@ -107,8 +99,7 @@ def jitted_gradient(function: Callable[[Parameters, Any], Any]) -> Callable[[Par
 class JittedLoop:
     """Many steps on JAX arrays in one call, without the cost of starting each.
 
-    However many steps a call does, the same compiled loop does them, so how a run is divided into
-    calls changes nothing.
+    The same compiled loop does any number of them, so how a run is divided into calls changes nothing.
 
     Parameters
     ----------
@@ -133,7 +124,7 @@ class JittedLoop:
         Parameters
         ----------
         params, state
-            As a step takes them; donated.
+            Donated.
         data : mapping
             What a step takes by name, with the rows of all batches.
         batches : sequence of numpy.ndarray, shape (N,), int
@@ -141,10 +132,8 @@ class JittedLoop:
 
         Returns
         -------
-        params, state
-            As a step returns them.
-        values : list of float
-            The loss of each batch.
+        params, state, values
+            The loss of each batch in place of the value of one.
         """
         held, done = _Held.of(params, state), len(batches)
         numbers = [
@@ -216,47 +205,11 @@ def _jit(kind: Kind, step: Step, held: _Held) -> Callable[..., Any]:
 _jit_once = lru_cache(maxsize=16)(_jit)
 
 
-def is_constant(step: Step) -> bool:
-    """Return whether a step, and what is equal to it, computes the same for ever.
-
-    Parameters
-    ----------
-    step : Step
-        Any.
-
-    Returns
-    -------
-    bool
-        If so, what is compiled for it serves all steps that are equal to it.
-    """
-    # Of two functions nobody can tell whether they are equal.
-    return not isinstance(step.gradient, FunctionType) and _is_constant(step)
-
-
-def _is_constant(value: object) -> bool:
-    """Tell whether something, and what is equal to it, computes the same for ever."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return True
-    if isinstance(value, tuple):
-        return all(map(_is_constant, value))
-    if type(value).__hash__ in (None, object.__hash__):
-        # A schedule, which is called on the host.
-        return callable(value) and not isinstance(value, (Layer, Loss, Optimizer))
-    # What a class of the user's computes may follow from more than its fields.
-    return (
-        is_of_anyprop(type(value))
-        and hasattr(value, "__dict__")
-        and all(map(_is_constant, vars(value).values()))
-    )
-
-
 def _packed(numbers: Numbers, params: Parameters) -> Any:
     """Put the numbers of a step into one vector of NumPy, which is one argument to hand over."""
     of_step = listed(numbers)
-    if any(
-        hasattr(number, "dtype") for number in of_step
-    ):  # they may be on a device: not read here
-        return numbers
+    if any(hasattr(number, "dtype") for number in of_step):
+        return numbers  # they may be on a device, and are not read here
     return np.asarray(of_step, params.flat.dtype)
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from anyprop._typing import Tree
 from anyprop.compiled.trace import Recording, Traced, Value, value_of
-from anyprop.optimizers.base import Numbers
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.ours import is_of_anyprop
 from anyprop.repeatable.same import same, shown
 from anyprop.repeatable.twice import twice
+from anyprop.step import Step
 
 
 class Program(NamedTuple):
@@ -159,6 +164,40 @@ def _words(value: Any) -> str:
     if value.given:
         return f"the constant {shown(value.data)}"
     return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+
+
+def is_constant(step: Step) -> bool:
+    """Return whether a step, and what is equal to it, computes the same for ever.
+
+    Parameters
+    ----------
+    step : Step
+        Any.
+
+    Returns
+    -------
+    bool
+        If so, what is compiled for it serves all steps that are equal to it.
+    """
+    # Of two functions nobody can tell whether they are equal.
+    return not isinstance(step.gradient, FunctionType) and _is_constant(step)
+
+
+def _is_constant(value: object) -> bool:
+    """Tell whether something, and what is equal to it, computes the same for ever."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return True
+    if isinstance(value, tuple):
+        return all(map(_is_constant, value))
+    if type(value).__hash__ in (None, object.__hash__):
+        # A schedule, which is called on the host.
+        return callable(value) and not isinstance(value, (Layer, Loss, Optimizer))
+    # What a class of the user's computes may follow from more than its fields.
+    return (
+        is_of_anyprop(type(value))
+        and hasattr(value, "__dict__")
+        and all(map(_is_constant, vars(value).values()))
+    )
 
 
 def listed(numbers: Numbers) -> list[Any]:
