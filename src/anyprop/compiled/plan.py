@@ -1,15 +1,19 @@
-"""A recording turned into calls of NumPy and of numba's loops, each bound to its arrays."""
+"""A recording turned into calls of NumPy and of numba's loops, each bound to its arrays.
+
+In the end they are one Python function without a loop, which adds next to nothing to their cost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.memory import Binding
+from anyprop.compiled.namespace import join
 from anyprop.compiled.numba_dialect import (
     NUMBA,
     NoKernelError,
@@ -18,9 +22,77 @@ from anyprop.compiled.numba_dialect import (
     shape_in,
     written,
 )
-from anyprop.compiled.recording import OUT, Call, Recording, Traced, TracedNumber, Value
-from anyprop.compiled.traced import join
-from anyprop.compiled.unrolled import Bound, Local, unrolled
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
+
+
+class Local(NamedTuple):
+    """What differs from run to run: an argument of the function, or the result of one of its calls."""
+
+    number: int
+
+
+class Bound(NamedTuple):
+    """A call and its arguments.
+
+    Parameters
+    ----------
+    function : callable
+        What to call.
+    arguments : tuple
+        On what; a `Local` stands for what it holds in this run.
+    out : array, optional
+        What it is given as its `out`.
+    result : Local, optional
+        What takes the returned value.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    out: Any = None
+    result: Local | None = None
+
+
+def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
+    """Make the function that does all the calls.
+
+    Parameters
+    ----------
+    calls : sequence of Bound
+        What to call, in this order.
+    count : int
+        How many arguments the function takes; they are the first locals.
+
+    Returns
+    -------
+    callable
+        Takes `count` positional arguments and returns None.
+    """
+    constants: dict[int, tuple[str, Any]] = {}
+
+    def name(x: Any) -> str:
+        if isinstance(x, Local):
+            return f"x{x.number}"
+        return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
+
+    lines = []
+    for function, given, out, result in calls:
+        stored = "" if result is None else f"{name(result)} = "
+        names = [*map(name, given), *([] if out is None else [f"out={name(out)}"])]
+        lines.append(f"{stored}{name(function)}({', '.join(names)})")
+    arguments = ", ".join(f"x{i}" for i in range(count))
+    body = "\n  ".join([f" def run({arguments}):", *lines, "return None"])
+    closed_over = ", ".join(name for name, _ in constants.values())
+    make = _maker(f"def make({closed_over}):\n{body}\n return run\n")
+    return make(*(constant for _, constant in constants.values()))
+
+
+@lru_cache(maxsize=64)
+def _maker(source: str) -> Callable[..., Callable[..., None]]:
+    """Compile the source, which is the same for calls of the same structure."""
+    scope: dict[str, Any] = {}
+    exec(source, scope)
+    make: Callable[..., Callable[..., None]] = scope["make"]
+    return make
 
 
 class Plan(NamedTuple):

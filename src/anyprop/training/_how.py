@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from anyprop.backend import name_of
-from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
+from anyprop.compiled.compile import compile as compile_step, compiled_loop, donates
 from anyprop.distributed.data_parallel import DataParallelStep, make_data_parallel_step
 from anyprop.distributed.shards import shares
 from anyprop.step import Step, make_step

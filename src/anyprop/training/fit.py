@@ -16,7 +16,8 @@ from anyprop.distributed.serial import chosen
 from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._given import Given, check_alike
 from anyprop.training._how import steps_of, works_in_place
