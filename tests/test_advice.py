@@ -1,12 +1,24 @@
 """What a message advises is done as it says, and the call succeeds."""
 
+import os
 import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop import interchange, schedules
+from advice import UNFOLLOWED, clauses, followed, given
+from anyprop import book, interchange, schedules
+from anyprop.backend import namespace
+from anyprop.layers.base import Layer
+from anyprop.parameters import Spec
+from anyprop.testing.place import Place
+from arrays import other_backends_array
+from ranks import on_ranks
 
 NET, LOSS, OPT = ap.MLP([2, 3, 2]), ap.SoftmaxCrossEntropy(), ap.RMSProp(0.01)
 NORMED = ap.MLP([2, 3, 2], norm="batch")
@@ -20,7 +32,33 @@ def fit(x=X, t=T, *, net=NET, params=None, **options):
     return ap.fit(net, params, (x, t), **{"loss": LOSS, "optimizer": OPT, **options})
 
 
+class Shifted(Layer):
+    """A layer with a vector that starts at 1."""
+
+    def specs(self):
+        return {"shift": Spec((2,), 1.0)}
+
+
+class Sevens(ap.MeanSquaredError):
+    """Takes targets of 7 only, which cannot be guessed."""
+
+    def check_targets(self, t, width):
+        if (ap.to_host(t) != 7.0).any():
+            raise ValueError("t holds another number than 7.")
+
+
+def book_backward(layer):
+    layer.forward(X)
+    layer.backward(X)
+
+
+def book_gradients(net):
+    net.compute_loss(X, T)
+    net.backward(T)
+
+
 WIDE = X.astype("float64")
+WIDE_GRADS = PARAMS.flat.astype("float64")
 HOLED = np.ma.masked_array(X, X > 2)
 BAD = np.where(X > 3, np.nan, X)
 # advice -> (what fails with it, what follows it)
@@ -42,7 +80,11 @@ ADVICE = {
         lambda: fit(X.view(np.matrix)),
         lambda: fit(np.asarray(X.view(np.matrix))),
     ),
-    "remove or replace the 1 numbers": (lambda: fit(BAD), lambda: fit(np.nan_to_num(BAD))),
+    "remove or replace the 2 numbers of x that are not finite": (
+        lambda: fit(np.where(X > 2, np.nan, X)),
+        lambda: fit(np.nan_to_num(np.where(X > 2, np.nan, X))),
+    ),
+    "remove or replace it": (lambda: fit(BAD), lambda: fit(np.nan_to_num(BAD))),
     "ask for a wider dtype": (
         lambda: ap.from_host([70000.0], dtype="float16"),
         lambda: ap.from_host([70000.0], dtype="float32"),
@@ -77,11 +119,15 @@ ADVICE = {
         lambda: ap.Residual(ap.Affine(2, 3)),
         lambda: ap.Residual(ap.Affine(2, 2)),
     ),
+    "give the array a fixed initial value": (
+        lambda: ap.initializers.Orthogonal()(np.random.default_rng(0), (3,)),
+        lambda: Shifted().init(weights="orthogonal"),
+    ),
     "draw it by noise(rng, x.shape)": (
         lambda: NET.forward_train(PARAMS, X, 3),
         lambda: NET.forward_train(PARAMS, X, NET.noise(np.random.default_rng(0), X.shape)),
     ),
-    "give an eps of at least": (
+    "give an eps of at least 1.5e-05": (
         lambda: ap.Adam().init(np.zeros(2, "float16")),
         lambda: ap.Adam(eps=1e-4).init(np.zeros(2, "float16")),
     ),
@@ -108,13 +154,92 @@ ADVICE = {
         lambda: schedules.Warmup(5, 0.1),
         lambda: schedules.Warmup(5, schedules.Constant(0.1)),
     ),
+    "write brackets around a single one": (
+        lambda: fit(callbacks=ap.EarlyStopping("train_loss")),
+        lambda: fit(callbacks=[ap.EarlyStopping("train_loss")]),
+    ),
+    "write RMSProp(...)": (lambda: fit(optimizer=ap.RMSProp), lambda: fit(optimizer=ap.RMSProp())),
+    "pass an array of NumPy": (
+        lambda: ap.predict(NET, PARAMS, X.tolist()),
+        lambda: ap.predict(NET, PARAMS, np.asarray(X.tolist(), "float32")),
+    ),
+    "pass numpy.asarray(array) if its plain numbers are meant": (
+        lambda: ap.predict(NET, PARAMS, X.view(np.matrix)),
+        lambda: ap.predict(NET, PARAMS, np.asarray(X.view(np.matrix))),
+    ),
+    "give real numbers": (
+        lambda: ap.from_host(["a"], dtype="float32"),
+        lambda: ap.from_host([1], dtype="float32"),
+    ),
+    "leave the backend out": (lambda: fit(compile="inductor"), fit),
+    "write a positive number": (
+        lambda: NET.init(weights="normal:-1"),
+        lambda: NET.init(weights="normal:0.01"),
+    ),
+    "pass t": (
+        lambda: ap.gradcheck(Sevens(), WIDE),
+        lambda: ap.gradcheck(Sevens(), WIDE, t=np.full_like(WIDE, 7.0)),
+    ),
+    "give at least one class a weight": (
+        lambda: ap.SoftmaxCrossEntropy(class_weight=[0, 0]),
+        lambda: fit(loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
+    ),
+    "look at the weights of the classes": (
+        lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
+        lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[1, 1])),
+    ),
+    "cast one of them": (
+        lambda: OPT.update(PARAMS.flat, WIDE_GRADS, OPT.init(PARAMS.flat)),
+        lambda: [
+            OPT.update(PARAMS.flat, WIDE_GRADS.astype("float32"), OPT.init(PARAMS.flat)),
+            OPT.update(WIDE_GRADS, WIDE_GRADS, OPT.init(WIDE_GRADS)),
+        ],
+    ),
+    "make RMSProp(...) itself with the parameters you want": (
+        lambda: ap.RMSProp.like("torch", clip_norm=1.0),
+        lambda: ap.RMSProp(0.01, clip_norm=1.0),
+    ),
+    "give decay_biases=False beside weight_decay": (
+        lambda: ap.RMSProp.like("book", weight_decay=0.1),
+        lambda: ap.RMSProp.like("book", weight_decay=0.1, decay_biases=False),
+    ),
+    "count layers from the front": (lambda: PARAMS[-1], lambda: PARAMS[2]),
+    "give resume, or leave it out": (lambda: fit(allow_changes=True), fit),
+    "leave it out to start anew": (lambda: fit(state={}), fit),
+    "look at x, t and the initial parameters": (
+        lambda: fit(params=PARAMS.replace(flat=np.full_like(PARAMS.flat, 1e38))),
+        lambda: fit(params=PARAMS),
+    ),
+    "call forward before backward": (
+        lambda: book.ReLU().backward(X),
+        lambda: book_backward(book.ReLU()),
+    ),
+    "call compute_loss(x, t) before backward(t)": (
+        lambda: book.NeuralNetwork(2, 3, 2, xp="numpy").backward(T),
+        lambda: book_gradients(book.NeuralNetwork(2, 3, 2, xp="numpy")),
+    ),
+    "call backward before update": (
+        lambda: book.SGD().update({"W": X}, {"W": None}),
+        lambda: book.SGD().update({"W": X.copy()}, {"W": X}),
+    ),
+    "make an optimizer for each network": (
+        lambda: (
+            [sgd.update({"W": array}, {"W": array}) for array in (X.copy(), X[:2].copy())]
+            if (sgd := book.Momentum())
+            else None
+        ),
+        lambda: [
+            book.Momentum().update({"W": array}, {"W": array}) for array in (X.copy(), X[:2].copy())
+        ],
+    ),
 }
 
 
 @pytest.mark.parametrize("advice", ADVICE)
 def test_advice_leads_somewhere(advice):
     fails, follows = ADVICE[advice]
-    with pytest.raises((TypeError, ValueError, ArithmeticError), match=re.escape(advice)):
+    errors = (TypeError, ValueError, ArithmeticError, RuntimeError, IndexError)
+    with pytest.raises(errors, match=re.escape(advice)):
         fails()
     follows()
 
@@ -138,3 +263,181 @@ def test_advice_about_files_leads_somewhere(tmp_path):
     with pytest.raises(ValueError, match="are read by anyprop.interchange.from_torch"):
         ap.load(path)
     interchange.from_torch(NET, path)
+
+
+def test_advice_about_contents_of_files_leads_somewhere(tmp_path):
+    path, copy = tmp_path / "a", tmp_path / "b"
+    with pytest.raises(ValueError, match="save less as config"):
+        ap.save(path, PARAMS, net=NET, config={"notes": "x" * 100_000_001})
+    ap.save(path, PARAMS, net=NET, config={"notes": "x"})
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    copy.write_bytes(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="take another copy"):
+        ap.load(path)
+    ap.load(copy)
+    with pytest.raises(TypeError, match="cast it to float32"):
+        interchange.save_torch(path, NET, long_double := NET.init(dtype="longdouble"))
+    cast = long_double.flat.astype("float32")
+    interchange.save_torch(path, NET, long_double.replace(flat=cast))
+    wanted = "a parameter cannot be called '__a__' in a file; rename it"
+    with pytest.raises(ValueError, match=wanted):
+        ap.save(path, Named("__a__").init())
+    ap.save(path, Named("a").init())
+
+
+class Named(Layer):
+    """A layer with one vector of a given name."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def specs(self):
+        return {self.name: Spec((2,), 1.0)}
+
+
+def test_advice_about_data_sets_leads_somewhere(tmp_path):
+    for name, array in (("images", np.zeros((3, 2, 2), "uint8")), ("labels", np.arange(3))):
+        shape = struct.pack(f">{array.ndim}I", *array.shape)
+        held = bytes([0, 0, 8, array.ndim]) + shape + array.astype("uint8").tobytes()
+        for part in ("train", "t10k"):
+            (tmp_path / f"{part}-{name}-idx{array.ndim}-ubyte").write_bytes(held)
+    twice = tmp_path / "t10k-labels.idx1-ubyte"
+    twice.write_bytes((tmp_path / "t10k-labels-idx1-ubyte").read_bytes())
+    with pytest.raises(ValueError, match="give each data set a directory of its own"):
+        ap.load_idx(tmp_path)
+    twice.unlink()
+    ap.load_idx(tmp_path)
+
+
+def test_advice_about_runs_leads_somewhere(tmp_path):
+    class Twice(ap.Callback):
+        def on_epoch(self, run):
+            with pytest.raises(ValueError, match="wait until it ends, or take another folder"):
+                fit(callbacks=[ap.Checkpoints(tmp_path / "a")])
+            fit(callbacks=[ap.Checkpoints(tmp_path / "b")])
+
+    fit(callbacks=[ap.Checkpoints(tmp_path / "a"), Twice()])
+    resumed = {"resume": tmp_path / "a", "callbacks": [ap.Checkpoints(tmp_path / "a")]}
+    fit(epochs=2, **resumed)
+
+    one_by_one = {"steps": 2, "batches": lambda n, batch_size, epoch: [[0], [1], [2]]}
+    fit(callbacks=[ap.Checkpoints(tmp_path / "c")], **one_by_one)
+    one_by_one |= {"steps": 4, "resume": tmp_path / "c"}
+    with pytest.raises(ValueError, match="resume it with the same batches"):
+        fit(**one_by_one | {"batches": lambda n, batch_size, epoch: [[0]]})
+    fit(**one_by_one)
+
+
+def test_advice_about_batches_of_ranks_leads_somewhere():
+    def order(seeded):
+        def batches(n, batch_size, epoch):
+            rng = np.random.default_rng(epoch if seeded else None)
+            return [rng.permutation(n) for _ in range(20)]
+
+        return batches
+
+    def run(seeded):
+        on_ranks(2, lambda ranks: fit(batches=order(seeded), communicator=ranks))
+
+    with pytest.raises(ValueError, match="seed what is random by the epoch"):
+        run(False)
+    run(True)
+
+
+def test_advice_about_places_leads_somewhere(backend):
+    params, x = NET.init(xp=backend.xp, device=backend.device), backend.asarray(X)
+    other = other_backends_array(backend, X)
+    with pytest.raises(TypeError, match=re.escape("anyprop.to_namespace(array, xp)")):
+        namespace(x, other)
+    with pytest.raises(TypeError, match=re.escape("move one of them with anyprop.to_namespace")):
+        ap.predict(NET, params, other)
+    moved = ap.to_namespace(other, backend.xp, device=backend.device)
+    namespace(x, moved)
+    ap.predict(NET, params, moved)
+    if backend.name == "numpy":
+        return
+    for strange in (np.asarray(["1.5"]), np.asarray([1.5], dtype=object)):
+        with pytest.raises(TypeError, match="cast the array to float64"):
+            ap.from_host(strange, backend.xp)
+        ap.from_host(strange.astype("float64"), backend.xp)
+
+
+@pytest.mark.needs("array_api_strict")
+def test_advice_about_devices_leads_somewhere():
+    params = NET.init(xp="array_api_strict", device="device1")
+    x = Place("array_api_strict").asarray(X)
+    with pytest.raises(
+        TypeError,
+        match=re.escape("move one of them with anyprop.to_namespace(array, xp, device=...)"),
+    ):
+        ap.predict(NET, params, x)
+    ap.predict(NET, params, ap.to_namespace(x, "array_api_strict", device="device1"))
+
+
+@pytest.mark.needs("torch")
+def test_advice_about_compiling_leads_somewhere():
+    def run(ranks, **options):
+        x, t = ap.from_host(X, "torch"), ap.from_host(T, "torch")
+        params = NET.init(xp="torch")
+        fit(x, t, params=params, communicator=ranks, **options)
+
+    with pytest.raises(ValueError, match="compile='eager' is for one process; leave it out"):
+        on_ranks(2, lambda ranks: run(ranks, compile="eager"))
+    on_ranks(2, run)
+
+
+JAX = """
+import anyprop as ap
+for array in ([1.0], [2**40]):
+    try:
+        print(ap.from_host(array, "jax").dtype)
+    except (TypeError, OverflowError) as error:
+        print(error)
+"""
+
+
+@pytest.mark.needs("jax")
+def test_advice_about_jax_leads_somewhere():
+    def lines(bits):
+        environment = os.environ | {"JAX_ENABLE_X64": bits}
+        command = [sys.executable, "-c", JAX]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert all("set JAX_ENABLE_X64=1 before the program starts" in line for line in lines("0"))
+    assert lines("1") == ["float64", "int64"]
+
+
+def test_advice_about_onnx_leads_somewhere(tmp_path):
+    path, soft = tmp_path / "a", ap.Sequential(ap.Affine(2, 2), ap.Softmax())
+    with pytest.raises(ValueError, match="leave softmax=True out"):
+        ap.export_onnx(soft, soft.init(), path, softmax=True)
+    ap.export_onnx(soft, soft.init(), path)
+    net = ap.MLP([2, 2, 2], "gelu")
+    with pytest.raises(ValueError, match="export with dtype='float32'"):
+        ap.export_onnx(net, net.init(dtype="float64"), path)
+    ap.export_onnx(net, net.init(dtype="float64"), path, dtype="float32")
+
+
+def test_every_piece_of_advice_is_followed():
+    """A message that gives new advice fails here, until a `test_advice*.py` does what it says."""
+    tests, messages = followed(Path(__file__).parent), given()
+    left = {
+        advice: place
+        for advice, place in messages.items()
+        if not re.search(re.escape(advice).replace(r"\{\}", ".*"), tests, re.IGNORECASE)
+        and not any(advice.startswith(known) for known in UNFOLLOWED)
+    }
+    assert left == {}
+    gone = [known for known in UNFOLLOWED if not any(a.startswith(known) for a in messages)]
+    assert gone == [], "no message gives this advice any more"
+
+
+def test_advice_is_found_in_messages():
+    assert list(clauses("x is {}, but the parameters are {}; cast x, or make them by {}.")) == [
+        "cast x",
+        "make them by {}",
+    ]
+    assert list(clauses("no run gives (see {}) its cast; it runs.")) == []

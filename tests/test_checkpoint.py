@@ -9,7 +9,7 @@ import pytest
 import safetensors
 
 import anyprop as ap
-from anyprop._safetensors import write
+from anyprop.checkpoint.tensors import write
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.parameters import Spec

@@ -15,7 +15,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import anyprop as ap
-from anyprop._safetensors import Reader, write
+from anyprop.checkpoint.tensors import Reader, write
 
 NET = ap.Sequential(ap.Affine(4, 5), ap.BatchNorm(5), ap.ReLU(), ap.Affine(5, 3))
 OPTIMIZER = ap.Adam(lr=0.1, weight_decay=0.1, decay_biases=False)

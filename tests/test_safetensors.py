@@ -11,7 +11,7 @@ import safetensors
 import safetensors.numpy
 
 from anyprop._files import remove_parts
-from anyprop._safetensors import HEADER_LIMIT, Reader, write
+from anyprop.checkpoint.tensors import HEADER_LIMIT, Reader, write
 
 ARRAYS = {
     "W": np.arange(6, dtype="float32").reshape(2, 3),

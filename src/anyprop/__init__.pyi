@@ -16,11 +16,6 @@ from anyprop.checkpoint import Checkpoint as Checkpoint, load as load, save as s
 from anyprop.compiled.dispatch import compile as compile
 from anyprop.data.idx import load_idx as load_idx
 from anyprop.data.mnist import load_mnist as load_mnist
-from anyprop.differences import (
-    GradcheckError as GradcheckError,
-    GradcheckReport as GradcheckReport,
-    gradcheck as gradcheck,
-)
 from anyprop.history import EpochRecord as EpochRecord, History as History
 from anyprop.layers.affine import Affine as Affine
 from anyprop.layers.batch_norm import BatchNorm as BatchNorm
@@ -63,7 +58,9 @@ from anyprop.optimizers.sgd import SGD as SGD
 from anyprop.parameters import Parameters as Parameters
 from anyprop.plotting import plot_history as plot_history
 from anyprop.step import Step as Step, make_step as make_step
-from anyprop.testing.check import check_backend as check_backend
+from anyprop.testing.check_backend import check_backend as check_backend
+from anyprop.testing.differences import GradcheckError as GradcheckError
+from anyprop.testing.gradcheck import GradcheckReport as GradcheckReport, gradcheck as gradcheck
 from anyprop.testing.report import BackendReport as BackendReport
 from anyprop.training.batches import batch_indices as batch_indices
 from anyprop.training.callbacks.base import Callback as Callback

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop import _safetensors
 from anyprop._checks import check_shape, few
 from anyprop._files import as_path
 from anyprop._typing import Array, Namespace
 from anyprop.backend import check_array, from_host, to_host
+from anyprop.checkpoint import tensors
 from anyprop.layers.affine import Affine
 from anyprop.layers.base import Layer, check_layer
 from anyprop.layers.batch_norm import BatchNorm
@@ -117,7 +117,7 @@ def save_torch(path: str | PathLike[str], net: Layer, params: Parameters) -> Non
     >>> from_torch(net, path)
     Parameters(23 numbers: 0.W (4, 3), 0.b (3,), 2.W (3, 2), 2.b (2,))
     """
-    _safetensors.write(path, to_torch(net, params), {"format": "pt"})
+    tensors.write(path, to_torch(net, params), {"format": "pt"})
 
 
 def from_torch(
@@ -166,7 +166,7 @@ def from_torch(
     check_layer(net)
     names = _torch_names(net)
     if not isinstance(state_dict, Mapping):
-        with _safetensors.Reader(as_path(state_dict, "state_dict")) as file:
+        with tensors.Reader(as_path(state_dict, "state_dict")) as file:
             state_dict = file.read()
     given = {
         name: array

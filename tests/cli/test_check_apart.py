@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from anyprop.testing.apart import Apart
-from anyprop.testing.check import Here, report_on
+from anyprop.testing.check_backend import Here, report_on
 
 HEAD = """
 import os, sys

@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 import anyprop as ap
-from anyprop._safetensors import Reader, write
+from anyprop.checkpoint.tensors import Reader, write
 
 
 def test_a_trained_model(run, images):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import anyprop as ap
-from anyprop.testing.check import choose
+from anyprop.testing.check_backend import choose
 from anyprop.testing.namespaces import namespace_named
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.place import Place

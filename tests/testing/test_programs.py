@@ -79,7 +79,7 @@ def test_right_results_pass_though_their_calls_cannot_be_watched(monkeypatch):
     def refuse(*args):
         raise RuntimeError("no eyes")
 
-    monkeypatch.setattr("anyprop.testing.running.ObservedNamespace", refuse)
+    monkeypatch.setattr("anyprop.testing.one_check.ObservedNamespace", refuse)
     report = ap.check_backend("numpy", only="losses/huber", speed=False)
     assert report.passed
     assert (

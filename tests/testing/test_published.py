@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anyprop.testing.check import choose
+from anyprop.testing.check_backend import choose
 from anyprop.testing.report import BackendReport
 
 PATHS = sorted((Path(__file__).parents[2] / "docs/how-to/checked").glob("*.json"))

@@ -11,11 +11,11 @@ import pytest
 
 import anyprop as ap
 from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Call, Given
-from anyprop.testing.checks import Check
+from anyprop.testing.contract import Check
 from anyprop.testing.observing import ObservedNamespace
+from anyprop.testing.one_check import run_check
 from anyprop.testing.place import Place
 from anyprop.testing.reproducer import repeated, write
-from anyprop.testing.running import run_check
 from testing.made_library import make_library
 
 X = Given(np.asarray([[1.0, -2.0], [3.0, 4.0]]))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.testing.check import choose
-from anyprop.testing.checks import Check
+from anyprop.testing.check_backend import choose
+from anyprop.testing.contract import Check
 from testing.made_library import make_library
 
 

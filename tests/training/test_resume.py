@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop._safetensors import Reader, write
+from anyprop.checkpoint.tensors import Reader, write
 from anyprop.layers.base import Layer
 from conftest import CASES
 

@@ -25,7 +25,7 @@ from anyprop._text import tell
 from anyprop.cli._outcome import check_writable, write_text
 from anyprop.cli._parser import Parser, wrong_calls
 from anyprop.testing.apart import Apart
-from anyprop.testing.check import choose, report_on
+from anyprop.testing.check_backend import choose, report_on
 
 
 def add_options(parser: Parser) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._safetensors import Reader
 from anyprop._text import printable, table
 from anyprop.checkpoint import Checkpoint, is_ours, load
+from anyprop.checkpoint.tensors import Reader
 from anyprop.cli._parser import Parser, wrong_calls
 from anyprop.layers.base import Layer
 from anyprop.layers.sequential import Sequential

@@ -10,8 +10,9 @@ from sklearn.base import is_regressor
 from anyprop.backend import namespace
 from anyprop.sklearn._rows import Data
 
-# Above it, inputs and targets are called large; standardized ones stay well below.
+# Above it, inputs and targets are called large; standardized ones stay well below. So is alpha.
 LARGE = 100.0
+_SCALE_X = "scale X, for example by MaxAbsScaler"
 
 
 def diverged(what: str, estimator: Any, data: Data, *, at_once: bool = False) -> ValueError:
@@ -31,20 +32,20 @@ def diverged(what: str, estimator: Any, data: Data, *, at_once: bool = False) ->
     Returns
     -------
     ValueError
-        Its message names what to scale: X, or y where that is what is large.
+        Its message names what is too large: X, y or alpha; and the learning rate.
     """
-    y_is_large = is_regressor(estimator) and _largest(data.t) > LARGE
-    x_is_large = _largest(data.x) > LARGE
-    ways = []
-    if not (at_once and (x_is_large or y_is_large)):
-        ways.append(_less(estimator))
-    if x_is_large or not y_is_large:
-        ways.append("scale X, for example by MaxAbsScaler")
-    if y_is_large:
+    large = []
+    if estimator.alpha > LARGE:
+        large.append(f"lower alpha={estimator.alpha}")
+    if _largest(data.x) > LARGE:
+        large.append(_SCALE_X)
+    if is_regressor(estimator) and _largest(data.t) > LARGE:
         scaled = "TransformedTargetRegressor(model, transformer=MaxAbsScaler())"
-        ways.append(f"scale y, for example by {scaled}")
-    joint = " and " if x_is_large and y_is_large else ", or "
-    advice = joint.join(ways)
+        large.append(f"scale y, for example by {scaled}")
+    advice = " and ".join(large or [_SCALE_X])
+    # L-BFGS looks for a step that lowers the loss: there it was not the step that was too long.
+    if estimator.solver != "lbfgs" and not (at_once and large):
+        advice = f"{_less(estimator)}, or {advice}"
     return ValueError(
         "Solver produced non-finite parameter weights. The input data may contain large values and need "
         f"to be preprocessed. ({what}. {advice[0].upper()}{advice[1:]}.)"
@@ -53,8 +54,6 @@ def diverged(what: str, estimator: Any, data: Data, *, at_once: bool = False) ->
 
 def _less(estimator: Any) -> str:
     """Name the parameter that makes a fit calmer."""
-    if estimator.solver == "lbfgs":
-        return "raise alpha"
     if hasattr(estimator.solver, "lr"):
         return f"lower the lr of solver={estimator.solver!r}"
     if callable(estimator.learning_rate):

@@ -364,7 +364,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             largest = np.max(np.abs(np.asarray(host(y), dtype="float64")))
             raise ValueError(
                 f"y holds numbers up to {largest:.3g}, too large for {place.dtype}; train on "
-                f"y / {largest:.3g}, and multiply what is predicted."
+                f"y / {largest:.3g}, and multiply what is predicted, as float64."
             )
         if self.loss == "poisson" and bool(xp.any(t < 0.0)):
             raise ValueError("loss='poisson' requires non-negative y.")

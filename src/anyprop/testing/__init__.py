@@ -1,5 +1,11 @@
-"""The library's contract, to be run against any Array API namespace.
+"""What proves a layer, a loss, an optimizer or a whole array library right.
 
-`check_backend` runs it and reports; `pytest --pyargs anyprop.testing` runs it as tests, on the namespace
-that the environment variable ``ANYPROP_BACKEND`` names.
+    gradcheck        gradients against central differences, for layers and losses of one's own
+    check_backend    the library's contract, run against any Array API namespace
+    contract         all its checks; layer_cases, loss_cases and optimizer_cases are its tables
+    one_check        one of them on one namespace, and what came of it
+    report           what `check_backend` returns
+
+`pytest --pyargs anyprop.testing` runs the contract as tests, on the namespace that the environment
+variable ``ANYPROP_BACKEND`` names.
 """

@@ -15,13 +15,13 @@ from anyprop._checks import said
 from anyprop.backend import BackendUnavailableError
 from anyprop.testing import process
 from anyprop.testing.calls import Call
-from anyprop.testing.check import Here, Library, choose
-from anyprop.testing.checks import Check
+from anyprop.testing.check_backend import Here, Library, choose
+from anyprop.testing.contract import Check
 from anyprop.testing.judging import RAISES, Fault
+from anyprop.testing.one_check import FAILED, NOT_RUN, Furthest, Outcome, watch
 from anyprop.testing.process import Answering, EndedError, started
 from anyprop.testing.programs import whole_program
 from anyprop.testing.reproducer import write
-from anyprop.testing.running import FAILED, NOT_RUN, Furthest, Outcome, watch
 from anyprop.testing.snippets import Snippet
 
 # Checks of a group that may end the process; each costs a start, so the rest is left out.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from anyprop._text import printable, table
-from anyprop.testing.running import FAILED, LACKING, NOT_RUN, PASSED, Outcome
+from anyprop.testing.one_check import FAILED, LACKING, NOT_RUN, PASSED, Outcome
 
 _WIDTH = 100
 INTERRUPTED = "it was interrupted."

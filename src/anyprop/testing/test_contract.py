@@ -10,9 +10,9 @@ import os
 from functools import cache
 from typing import Any
 
-from anyprop.testing.check import Here, choose, outcomes_of
-from anyprop.testing.checks import Check
-from anyprop.testing.running import FAILED
+from anyprop.testing.check_backend import Here, choose, outcomes_of
+from anyprop.testing.contract import Check
+from anyprop.testing.one_check import FAILED
 from anyprop.testing.snippets import Snippet
 
 

@@ -74,9 +74,9 @@ def check_finite(name: str, entry: str, x: Array) -> None:
     bad = np.argwhere(~np.isfinite(host))
     if bad.size:
         where = ", ".join(map(str, bad[0].tolist()))
+        what = f"the {len(bad)} numbers of {entry} that are not finite" if len(bad) > 1 else "it"
         raise ValueError(
-            f"{name}: {entry}[{where}] is {host[tuple(bad[0])]}; remove or replace the {len(bad)} "
-            f"numbers of {entry} that are not finite."
+            f"{name}: {entry}[{where}] is {host[tuple(bad[0])]}; remove or replace {what}."
         )
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from anyprop._checks import said
 from anyprop._typing import Namespace
-from anyprop.testing.checks import CHECKS, Check
+from anyprop.testing.contract import CHECKS, Check
 from anyprop.testing.namespaces import namespace_named, short_name, version_of
+from anyprop.testing.one_check import FAILED, NOT_RUN, Furthest, Outcome, run_check, run_snippet
 from anyprop.testing.place import Place
 from anyprop.testing.report import INTERRUPTED, BackendReport
-from anyprop.testing.running import FAILED, NOT_RUN, Furthest, Outcome, run_check, run_snippet
 from anyprop.testing.snippets import SNIPPETS, Snippet
 from anyprop.testing.speed import step_seconds
 

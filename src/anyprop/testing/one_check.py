@@ -13,7 +13,7 @@ from anyprop._checks import said
 from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, name_of, namespace
 from anyprop.testing.calls import Call
-from anyprop.testing.checks import Check, Results
+from anyprop.testing.contract import Check, Results
 from anyprop.testing.judging import NUMPY, Fault, Verdict
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.place import Place

@@ -1,4 +1,4 @@
-"""Compare gradients with central differences, for layers and losses of your own.
+"""Gradients and central differences of the same numbers, side by side.
 
     analytic   what backward says of  f(x) = sum dy y(x)  for a random dy
     numeric    (f(x + h e_i) - f(x - h e_i)) / 2 h        for each entry i of x and of the parameters
@@ -11,13 +11,11 @@ a kink, such as ReLU's at 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from anyprop import _tree
-from anyprop._checks import kind, positive, whole
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import (
     check_array,
@@ -38,153 +36,24 @@ class GradcheckError(AssertionError):
     """A gradient is wrong; the message shows the worst entry."""
 
 
-@dataclass(frozen=True)
-class GradcheckEntry:
-    """One number of a gradient, computed twice.
+class Comparison(NamedTuple):
+    """A gradient, computed twice.
 
     Parameters
     ----------
-    name : str
-        ``"x"``, ``"y"`` for the predictions that a loss takes, or a parameter such as ``"0.W"``.
-    index : tuple of int
-        Where in that array.
-    source : str
-        Which call gave `analytic`: ``"backward"``, ``"backward_params"`` or ``"value_and_grad"``.
-    analytic, numeric : float
-        The two values.
-    error : float
-        ``|analytic - numeric| / max(1, |numeric|)``.
+    name, source : str
+        Of what, and which call gave `analytic`, as in `GradcheckEntry`.
+    analytic, numeric : numpy.ndarray
+        What the call says, and what differences say.
     """
 
-    name: str
-    index: tuple[int, ...]
-    source: str
-    analytic: float
-    numeric: float
-    error: float
-
-    def __str__(self) -> str:
-        index = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        return (
-            f"{self.name}{index}: {self.source} says {self.analytic:.9g}, "
-            f"differences say {self.numeric:.9g}"
-        )
-
-
-@dataclass(frozen=True)
-class GradcheckReport:
-    """What `gradcheck` found; its text is one line.
-
-    Parameters
-    ----------
-    worst : GradcheckEntry
-        The entry with the largest error.
-    errors : dict of str to float
-        Largest error of each array, by name.
-    checked : int
-        How many numbers were compared.
-    """
-
-    worst: GradcheckEntry
-    errors: dict[str, float]
-    checked: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.checked} numbers compared; worst is {self.worst} (error {self.worst.error:.1e})"
-        )
-
-
-class _Comparison(NamedTuple):
     name: str
     source: str
     analytic: Any
     numeric: Any
 
 
-def gradcheck(
-    target: Layer | Loss,
-    x: Array | None = None,
-    *,
-    params: Parameters | None = None,
-    t: Array | None = None,
-    loss: Loss | None = None,
-    noise: Any = None,
-    seed: int = 0,
-    h: float = 1e-5,
-    tol: float = 1e-6,
-) -> GradcheckReport:
-    """Check a layer's, network's or loss's backward pass against central differences.
-
-    Every entry of x and of every trainable parameter is compared, which takes two forward passes
-    each: make the network small. A layer that computes something else while training is checked in
-    both ways. A loss is checked with and without sample weights.
-
-    Parameters
-    ----------
-    target : Layer or Loss
-        What to check.
-    x : array, shape (N, D), float64, optional
-        Where: rows that the layer takes, or the predictions y (N, K) that the loss takes. Its backend
-        and device are used for everything. Drawn with NumPy by default, if the layer knows its D.
-    params : Parameters, float64, optional
-        Parameters of a layer; drawn by default, biases and gains included.
-    t : array, optional
-        Targets of a loss; drawn by default, as the loss's `check_targets` allows.
-    loss : Loss, optional
-        Check also what `value_and_grad` gives for the layer and this loss.
-    noise : tree of numpy.ndarray, optional
-        What a layer uses while training; drawn by the layer's `noise` by default.
-    seed : int >= 0
-        Where everything drawn comes from.
-    h : float > 0
-        Half the step of the differences.
-    tol : float > 0
-        Largest error ``|analytic - numeric| / max(1, |numeric|)`` that passes.
-
-    Returns
-    -------
-    GradcheckReport
-        The worst entry and the largest error of each array.
-
-    Raises
-    ------
-    GradcheckError
-        An entry is off by more than `tol`, a gradient is missing or has the wrong shape or dtype, or
-        forward or backward wrote into its arguments. It is an AssertionError.
-    TypeError
-        x or the parameters are not float64, the target is neither a layer nor a loss, or an argument is
-        given that this kind of target has no use for.
-    ValueError
-        x or t is needed and cannot be guessed, there are no numbers to compare, or h or tol is not
-        positive.
-
-    Examples
-    --------
-    >>> import anyprop as ap
-    >>> report = gradcheck(ap.MLP([3, 4, 2], "tanh", norm="layer"), loss=ap.SoftmaxCrossEntropy())
-    >>> report.checked, report.worst.error < 1e-8
-    (194, True)
-    """
-    h, tol = positive("gradcheck", "h", h), positive("gradcheck", "tol", tol)
-    rng = np.random.default_rng(whole("seed", seed))
-    for name, given, wanted in (("params", params, Parameters), ("loss", loss, Loss)):
-        if given is not None and not isinstance(given, wanted):
-            raise TypeError(f"{name} must be of the type {wanted.__name__}, not {kind(given)}.")
-    if isinstance(target, Loss):
-        if params is not None or loss is not None or noise is not None:
-            raise TypeError("gradcheck of a loss takes x (the predictions) and t only.")
-        comparisons = _compare_loss(target, x, t, rng, h)
-    elif isinstance(target, Layer):
-        if t is not None and loss is None:
-            raise TypeError("gradcheck of a layer uses t only with loss=...")
-        comparisons = _compare_layer(target, x, params, t, loss, noise, rng, h)
-    else:
-        raise TypeError(f"gradcheck takes a layer or a loss, not {target!r}; forgot the ()?")
-    return _report(comparisons, tol)
-
-
-def _compare_layer(
+def compare_layer(
     layer: Layer,
     x: Array | None,
     params: Parameters | None,
@@ -193,7 +62,8 @@ def _compare_layer(
     noise: Any,
     rng: np.random.Generator,
     h: float,
-) -> list[_Comparison]:
+) -> list[Comparison]:
+    """Compare the gradients of a layer, in both of its ways; `gradcheck` explains the arguments."""
     if x is None:
         d = getattr(layer, "d", None)
         if d is None:
@@ -227,7 +97,7 @@ def _compare_backward(
     noise: Any,
     rng: np.random.Generator,
     h: float,
-) -> list[_Comparison]:
+) -> list[Comparison]:
     before = _copies({"x": x, "params": params.flat, "params.running": params.running})
     before |= _copies({f"noise {i}": leaf for i, leaf in enumerate(_tree.leaves(noise))})
     y, residuals = forward(params, x)
@@ -251,12 +121,12 @@ def _compare_backward(
 
     numeric = {"x": _differences(lambda at: forward(params, _beside(at, x))[0], x, weights, h)}
     numeric |= _named_differences(lambda p: forward(p, x)[0], params, weights, h)
-    comparisons = [_Comparison(n, "backward", analytic[n], numeric[n]) for n in analytic]
+    comparisons = [Comparison(n, "backward", analytic[n], numeric[n]) for n in analytic]
     if _overrides(layer, "backward_params"):
         grads = layer.backward_params(params, residuals, dy)
         _check_unwritten(before, "backward_params")
         comparisons += [
-            _Comparison(name, "backward_params", gradient, numeric[name])
+            Comparison(name, "backward_params", gradient, numeric[name])
             for name, gradient in _named_gradients("backward_params", params, grads).items()
         ]
     return comparisons
@@ -271,7 +141,7 @@ def _compare_value_and_grad(
     noise: Any,
     rng: np.random.Generator,
     h: float,
-) -> list[_Comparison]:
+) -> list[Comparison]:
     y, _ = layer.forward_train(params, x, noise)
     targets = _drawn_targets(loss, y, rng) if t is None else t
     compute = value_and_grad(layer, loss)
@@ -280,14 +150,15 @@ def _compare_value_and_grad(
         lambda p: compute(p, x, targets, noise=noise)[0], params, np.ones(()), h
     )
     return [
-        _Comparison(name, "value_and_grad", gradient, numeric[name])
+        Comparison(name, "value_and_grad", gradient, numeric[name])
         for name, gradient in _named_gradients("value_and_grad", params, grads).items()
     ]
 
 
-def _compare_loss(
+def compare_loss(
     loss: Loss, y: Array | None, t: Array | None, rng: np.random.Generator, h: float
-) -> list[_Comparison]:
+) -> list[Comparison]:
+    """Compare the gradient of a loss, with and without sample weights."""
     if y is None:
         y = rng.standard_normal((4, 3))
     _check_float64("x", y)
@@ -307,7 +178,7 @@ def _compare_loss(
         _check_unwritten(before, "backward")
         _check_like("dy", dy, y)
         numeric = _differences(value, y, np.asarray(dvalue), h)
-        comparisons.append(_Comparison("y", "backward", _copy(dy), numeric))
+        comparisons.append(Comparison("y", "backward", _copy(dy), numeric))
     return comparisons
 
 
@@ -423,28 +294,3 @@ def _copy(array: Array) -> Any:
 
 def _beside(host: Any, array: Array) -> Array:
     return from_host(host, namespace(array), device=device_of(array))
-
-
-def _report(comparisons: list[_Comparison], tol: float) -> GradcheckReport:
-    worst: GradcheckEntry | None = None
-    errors: dict[str, float] = {}
-    wrong = checked = 0
-    for name, source, analytic, numeric in comparisons:
-        if not analytic.size:
-            continue
-        error = np.abs(analytic - numeric) / np.maximum(1.0, np.abs(numeric))
-        error = np.where(np.isnan(error), np.inf, error)
-        index = np.unravel_index(int(np.argmax(error)), error.shape)
-        largest = float(error[index])
-        errors[name] = max(errors.get(name, 0.0), largest)
-        checked += error.size
-        wrong += int(np.sum(error > tol))
-        if worst is None or largest > worst.error:
-            place = tuple(int(i) for i in index)
-            values = float(analytic[index]), float(numeric[index])
-            worst = GradcheckEntry(name, place, source, *values, largest)
-    if worst is None:
-        raise ValueError("gradcheck has nothing to compare: x and the parameters are empty.")
-    if wrong:
-        raise GradcheckError(f"{worst} ({wrong} of {checked} numbers are wrong)")
-    return GradcheckReport(worst, errors, checked)
