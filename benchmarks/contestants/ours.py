@@ -20,7 +20,7 @@ from anyprop.backend import (
     read,
     to_host,
 )
-from anyprop.compiled.dispatch import compile, compiled_loop
+from anyprop.compiled.compile import compile, compiled_loop
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
 from anyprop.optimizers.adam import Adam
@@ -133,7 +133,7 @@ def update(problem: Problem, device: str, *, backend: str, compiled: bool | str 
 
 def _given_gradient(params: Parameters, x: Array, t: Array, **none: object) -> Any:
     """Take the batch for the gradient, so that a compiled step is an update and nothing else."""
-    return namespace(x).sum(x[:1]), Parameters(params.layout, x)
+    return namespace(x).sum(x[:1]), Parameters(params.layout, x), None
 
 
 def epoch(

@@ -12,7 +12,7 @@ from typing import Any
 _NAMES = {
     "backend": "available_backends from_host get_namespace to_host to_namespace",
     "checkpoint": "Checkpoint load save",
-    "compiled.dispatch": "compile",
+    "compiled.compile": "compile",
     "data.idx": "load_idx",
     "data.mnist": "load_mnist",
     "layers.affine": "Affine",

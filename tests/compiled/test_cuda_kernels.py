@@ -10,7 +10,7 @@ import pytest
 from anyprop.backend import get_namespace
 from anyprop.compiled import cuda_dialect, traced
 from anyprop.compiled.kernels import Kernel
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.trace import Recording
 from support import fake_cupy
 
 pytestmark = pytest.mark.needs("cc")

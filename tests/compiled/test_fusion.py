@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled import numba_dialect, traced as xp
+from anyprop.compiled import namespace as xp, numba_dialect
 from anyprop.compiled.plan import make_plan
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.trace import Recording
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
 

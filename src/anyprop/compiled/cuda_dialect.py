@@ -35,8 +35,8 @@ from anyprop.compiled.kernels import (
     kinds_of,
     shape_of,
 )
-from anyprop.compiled.recording import OUT, Call, Value
-from anyprop.compiled.traced import choose, convert
+from anyprop.compiled.namespace import choose, convert
+from anyprop.compiled.trace import OUT, Call, Value
 
 # What does the work of a call for one number.
 CUDA_FORMS: dict[Any, str] = FORMS | {

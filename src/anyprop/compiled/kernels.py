@@ -21,7 +21,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from anyprop.compiled.recording import Call, Value
+from anyprop.compiled.trace import Call, Value
 
 CELL, ROW, COLUMN, ONE, NUMBER = "cell", "row", "column", "one", "number"
 REDUCTIONS = (np.add.reduce, np.maximum.reduce)

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from anyprop.compiled.kernels import Dialect, Kernel, Unit
-from anyprop.compiled.recording import Call, Value
-from anyprop.compiled.traced import join
+from anyprop.compiled.namespace import join
+from anyprop.compiled.trace import Call, Value
 from anyprop.repeatable.stand_in import TraceError
 
 

@@ -27,16 +27,17 @@ from anyprop.backend import dtype_name, namespace
 from anyprop.compiled import cuda_products
 from anyprop.compiled.cuda_dialect import can_be_written, type_of, written
 from anyprop.compiled.cuda_graph import Graph
-from anyprop.compiled.jitted import is_constant
 from anyprop.compiled.kernels import Kernel
-from anyprop.compiled.recorded_step import numbers_of_step
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.on_jax import is_constant
+from anyprop.compiled.program import listed
+from anyprop.compiled.trace import Recording
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.network import check_batch
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState, beside
 from anyprop.parameters import Parameters
 from anyprop.repeatable.stand_in import TraceError
-from anyprop.step import Step
+from anyprop.step import Gradient, Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
 MOST_KEPT, MOST_BYTES_KEPT = 8, 256 * 2**20
@@ -55,38 +56,36 @@ class FusedUpdateStep:
     """
 
     def __init__(self, step: Step | DataParallelStep) -> None:
-        self._gradient: Callable[..., tuple[Array, Parameters]] = step.gradient
-        self._opt = step.opt
+        self._gradient: Gradient = step.gradient
+        self._optimizer = step.optimizer
         self._kernels: dict[Any, tuple[list[str], list[str], Callable[..., Any]] | None] = {}
 
     def __call__(
         self, params: Parameters, state: OptimizerState, *batch: Any, **options: Any
     ) -> tuple[Parameters, OptimizerState, Array]:
-        value, grads = self._gradient(params, *batch, **options)
+        value, grads, running = self._gradient(params, *batch, **options)
         dtype, mask = dtype_name(params.flat), state.decay_mask
         dtypes = {f"slot {name}": dtype_name(slot.flat) for name, slot in state.slots.items()}
         key = (dtype, *dtypes.items(), mask is None)
         if key not in self._kernels:
-            self._kernels[key] = _update_kernel(self._opt, dtype, dtypes, masked=mask is not None)
+            self._kernels[key] = _update_kernel(self._optimizer, dtype, dtypes, masked=mask is not None)
         kernel = self._kernels[key]
         if kernel is None:
-            return *self._opt.update(params, grads, state, donate=True), value
-        lr = self._opt.learning_rate(state)
-        if hasattr(lr, "dtype"):
-            lr = namespace(params.flat, lr).astype(lr, params.flat.dtype, copy=False)
-        arrays = {"p": params.flat, "lr": lr, "g": self._opt.clip_norms(grads).flat}
-        arrays |= {f"scalar {k}": s for k, s in self._opt.scalars(state.step + 1, lr).items()}
+            params, state = self._optimizer.update(params, grads, state, donate=True)
+            return params.replace(running=running), state, value
+        lr, scalars = self._optimizer.numbers(state)
+        numbers = {"lr": lr} | {f"scalar {name}": number for name, number in scalars.items()}
+        arrays = {name: beside(params.flat, number, name) for name, number in numbers.items()}
+        arrays |= {"p": params.flat, "g": self._optimizer.clip_norms(grads).flat}
         arrays |= {f"slot {name}": slot.flat for name, slot in state.slots.items()}
         arrays |= {} if mask is None else {"mask": mask.flat}
         inputs, outputs, launch = kernel
         launch(*(arrays[name] for name in (*inputs, *outputs)))
-        if grads.running is not None:
-            params = params.replace(running=grads.running)
-        return params, state._replace(step=state.step + 1), value
+        return params.replace(running=running), state._replace(step=state.step + 1), value
 
 
 def _update_kernel(
-    opt: Optimizer, dtype: str, slot_dtypes: dict[str, str], *, masked: bool
+    optimizer: Optimizer, dtype: str, slot_dtypes: dict[str, str], *, masked: bool
 ) -> tuple[list[str], list[str], Callable[..., Any]] | None:
     """Record the rule on vectors that stand for those to come, and write it as one kernel.
 
@@ -98,22 +97,23 @@ def _update_kernel(
         Takes all of that; None in place of the three if the rule cannot be written down.
     """
     vectors = {"p": dtype, "g": dtype, **slot_dtypes} | ({"mask": dtype} if masked else {})
-    scalars = opt.scalars(1, 1.0)
+    scalars = optimizer.scalars(1, 1.0)
     given = {name: Recording.given(np.ones(2, of)) for name, of in vectors.items()}
     given |= {
         name: Recording.given(np.ones((), dtype))
         for name in ("lr", *(f"scalar {name}" for name in scalars))
     }
     slots = {name.removeprefix("slot "): given[name] for name in slot_dtypes}
-    state = OptimizerState(0, 1.0, slots, given.get("mask"))
-    elementwise = replace(opt, clip_norm=None, clip_global_norm=None)
+    elementwise = replace(optimizer, clip_norm=None, clip_global_norm=None)
     try:
         with np.errstate(all="ignore"), Recording() as recording:
-            numbers = {name: given[f"scalar {name}"] for name in scalars}
-            p, after = elementwise.update_with(given["p"], given["g"], state, given["lr"], numbers)
+            numbers = given["lr"], {name: given[f"scalar {name}"] for name in scalars}
+            p, after = elementwise.apply(
+                given["p"], given["g"], slots, given.get("mask"), numbers
+            )
     except TraceError:
         return None
-    results = {"p": p} | {f"slot {name}": slot for name, slot in after.slots.items()}
+    results = {"p": p} | {f"slot {name}": slot for name, slot in after.items()}
     kernel = Kernel(recording.calls, [x.value for x in results.values()])
     names = {traced.value: name for name, traced in given.items()}
     # A rule may read an array of its own, whose numbers stand for other parameters in each vector.
@@ -311,7 +311,7 @@ class GraphLoop:
         TraceError
             The steps cannot be captured; parameters and state are as they were.
         """
-        if hasattr(self._step.opt.learning_rate(state), "dtype"):
+        if hasattr(self._step.optimizer.learning_rate(state), "dtype"):
             raise TraceError("its learning rate lies in an array, which may change between steps")
         arrays = [data[name] for name in ("x", "t", "sample_weight")]
         try:
@@ -380,7 +380,7 @@ class _GatheringGraph:
         given = [array for array in data if array is not None]
         self._rows = xp.empty(1 + len(given) + most * n, dtype="int64")
         self._values = xp.empty(most, dtype=params.flat.dtype)
-        self._opt, self._count = step.opt, 1 + len(step.opt.scalars(1, 1.0))
+        self._optimizer, self._count = step.optimizer, 1 + len(step.optimizer.scalars(1, 1.0))
         self._table = xp.empty(most * self._count, dtype=params.flat.dtype)
         places = _places_of(data, n)
         self._set_steps(state, data, [rows])  # the capture does a step, too
@@ -422,9 +422,7 @@ class _GatheringGraph:
         """Copy what the steps depend on to where the graph finds it, the first step next."""
         table = []
         for k in range(len(batches)):
-            of_step = state._replace(step=state.step + k)
-            lr = self._opt.learning_rate(of_step)
-            table += numbers_of_step(self._opt, of_step, lr, self._table.dtype)
+            table += listed(self._optimizer.numbers(state._replace(step=state.step + k)))
         # CuPy copies from pinned memory, which it keeps until it has.
         put = importlib.import_module("cupy").asarray
         addresses = [array.data.ptr for array in data if array is not None]

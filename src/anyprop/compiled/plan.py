@@ -10,6 +10,7 @@ import numpy as np
 
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.memory import Binding
+from anyprop.compiled.namespace import join
 from anyprop.compiled.numba_dialect import (
     NUMBA,
     NoKernelError,
@@ -18,8 +19,7 @@ from anyprop.compiled.numba_dialect import (
     shape_in,
     written,
 )
-from anyprop.compiled.recording import OUT, Call, Recording, Traced, TracedNumber, Value
-from anyprop.compiled.traced import join
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
 from anyprop.compiled.unrolled import Bound, Local, unrolled
 
 

@@ -73,7 +73,10 @@ class Layer:
         return self.forward(params, x)
 
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
-        """Give the running statistics after the training step that left `residuals`."""
+        """Return the running statistics after the training step that left `residuals`, by name.
+
+        Whoever calls `forward_train` has to put them into the parameters; `backward` gives gradients only.
+        """
         return {}
 
     def init(

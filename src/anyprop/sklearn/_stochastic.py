@@ -25,12 +25,13 @@ from sklearn.model_selection import train_test_split
 
 from anyprop._signals import HeldSignals
 from anyprop.backend import read_number, to_host
-from anyprop.compiled.dispatch import compile as compile_step, donates
+from anyprop.compiled.compile import compile as compile_step, donates
 from anyprop.history import EpochRecord
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
 from anyprop.network import noise_beside
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.sklearn._diverged import diverged
 from anyprop.sklearn._objective import Objective

@@ -11,10 +11,11 @@ import numpy as np
 from anyprop import _tree
 from anyprop._checks import count, flag, kind
 from anyprop._typing import Array
-from anyprop.compiled.torch_compiled import check_torch_backend
+from anyprop.compiled.on_torch import check_torch_backend
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.callbacks.base import Callback
 

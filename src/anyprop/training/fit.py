@@ -15,7 +15,7 @@ from anyprop._checks import count, whole
 from anyprop._signals import HeldSignals
 from anyprop._typing import Array
 from anyprop.backend import name_of, on_device_of
-from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
+from anyprop.compiled.compile import compile as compile_step, compiled_loop, donates
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.data_parallel import (
     DataParallelStep,
@@ -28,7 +28,8 @@ from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
-from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
+from anyprop.optimizers.base import Optimizer, check_optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.step import Step, make_step
 from anyprop.training._arguments import (

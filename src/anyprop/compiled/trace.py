@@ -3,7 +3,7 @@
 A `Traced` stands for a NumPy array, and a `TracedNumber` for a Python float that differs from step to
 step, such as the learning rate. An operation on them is kept as a `Call`: what to call, on which values,
 for which result. Of a result the shape and the dtype are found out, so a recording needs next to no
-memory. `traced.py` is the namespace of these arrays; `memory.py` gives the results their buffers.
+memory. `namespace.py` is the namespace of these arrays; `memory.py` gives the results their buffers.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def _refuse(self: Any, *args: Any) -> Any:
 
 
 class Traced(StandIn):
-    """An array of the namespace `traced`, standing for a NumPy array."""
+    """An array of the namespace `namespace.py`, standing for a NumPy array."""
 
     __slots__ = ("value",)
     __hash__ = None  # type: ignore[assignment]
@@ -213,7 +213,7 @@ class Traced(StandIn):
         self.value = value
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
-        return sys.modules["anyprop.compiled.traced"]
+        return sys.modules["anyprop.compiled.namespace"]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """The compiled step on JAX: gradient and update in one `jax.jit`.
 
 Parameters and slots are donated. The learning rate and the other numbers of a step are computed on the
-host and handed over as arguments, so any function can be a schedule, and the count of steps stays a
-Python int.
+host and handed over in one vector, so any function can be a schedule, and the count of steps stays a
+Python int. On several ranks the gradient of this rank's rows and the update are jitted, with the
+all-reduce between them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from types import FunctionType
 from typing import Any
@@ -17,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.compiled.recorded_step import in_recording
+from anyprop.compiled.program import listed
+from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Numbers, Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.repeatable.jaxprs import traced_twice
 from anyprop.repeatable.ours import is_of_anyprop
@@ -38,27 +42,75 @@ class JittedStep:
     """
 
     def __init__(self, step: Step) -> None:
-        self._opt = step.opt
+        self._optimizer = step.optimizer
         self._compute = _jitted(_one, step)
 
     def __call__(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        x: Array,
-        t: Array,
-        *,
-        noise: Any = None,
-        sample_weight: Array | None = None,
+        self, params: Parameters, state: OptimizerState, batch: Mapping[str, Any]
     ) -> tuple[Parameters, OptimizerState, Array]:
-        lr = self._opt.learning_rate(state)
-        numbers = lr, self._opt.scalars(state.step + 1, lr)
-        batch = {"x": x, "t": t, "noise": noise, "sample_weight": sample_weight}
+        numbers = _packed(self._optimizer.numbers(state), params)
         with untraceable():
             params, slots, value = self._compute(
                 params, state.slots, state.decay_mask, numbers, batch
             )
         return params, state._replace(step=state.step + 1, slots=slots), value
+
+
+class JittedParallelStep:
+    """A step of several ranks on JAX arrays.
+
+    Parameters
+    ----------
+    step : DataParallelStep
+        What to compile.
+    """
+
+    def __init__(self, step: DataParallelStep) -> None:
+        def local(time: int, *args: Any, **part: Any) -> tuple[Array, Array | None]:
+            return step.local(*args, **part)
+
+        def finished(
+            time: int, params: Any, slots: Any, mask: Any, numbers: Any, *rest: Any
+        ) -> Any:
+            return step.finished(params, slots, mask, _unpacked(numbers, step.optimizer), *rest)
+
+        jit = importlib.import_module("jax").jit
+        jitted = jit(traced_twice(local, step))
+        self._finished = jit(traced_twice(finished, step), donate_argnums=(0, 1))
+
+        def compiled(params: Parameters, **part: Any) -> tuple[Array, Array | None]:
+            with untraceable():
+                result: tuple[Array, Array | None] = jitted(params, **part)
+            return result
+
+        self._step = replace(step, local=compiled)
+
+    def __call__(
+        self, params: Parameters, state: OptimizerState, batch: Sequence[Mapping[str, Any]]
+    ) -> tuple[Parameters, OptimizerState, Array]:
+        message, running = self._step.summed(params, batch)
+        message = self._step.all_reduce(message)
+        numbers = _packed(self._step.optimizer.numbers(state), params)
+        with untraceable():
+            params, slots, value = self._finished(
+                params, state.slots, state.decay_mask, numbers, message, running
+            )
+        return params, state._replace(step=state.step + 1, slots=slots), value
+
+
+def jitted_gradient(function: Callable[[Parameters, Any], Any]) -> Callable[[Parameters, Any], Any]:
+    """Compile a function of parameters and a batch on JAX arrays."""
+
+    def once(time: int, params: Parameters, batch: Any) -> Any:
+        return function(params, batch)
+
+    jitted = importlib.import_module("jax").jit(traced_twice(once, function))
+
+    def compiled(params: Parameters, batch: Any) -> Any:
+        with untraceable():
+            return jitted(params, batch)
+
+    return compiled
 
 
 class JittedLoop:
@@ -76,7 +128,7 @@ class JittedLoop:
     """
 
     def __init__(self, step: Step, most: int) -> None:
-        self._opt, self._most = step.opt, most
+        self._optimizer, self._most = step.optimizer, most
         self._compute = _jitted(_many, step)
 
     def __call__(
@@ -106,21 +158,18 @@ class JittedLoop:
         """
         done, numbers = len(batches), []
         for _ in batches:
-            lr = self._opt.learning_rate(state)
-            numbers.append((lr, self._opt.scalars(state.step + 1, lr)))
+            numbers.append(listed(self._optimizer.numbers(state)))
             state = state._replace(step=state.step + 1)
-        jax, dtype = importlib.import_module("jax"), params.flat.dtype
 
-        def filled(*of_steps: Any) -> Any:
-            column = np.zeros((self._most, *np.shape(of_steps[0])), np.asarray(of_steps[0]).dtype)
+        def filled(of_steps: Sequence[Any], dtype: Any) -> Any:
+            column = np.zeros((self._most, len(of_steps[0])), dtype)
             column[:done] = of_steps
             return column
 
-        rows = filled(*batches)
-        columns = jax.tree.map(lambda *of_steps: filled(*of_steps).astype(dtype), *numbers)
+        rows, table = filled(batches, batches[0].dtype), filled(numbers, params.flat.dtype)
         with untraceable():
             params, slots, values = self._compute(
-                params, state.slots, state.decay_mask, done, columns, rows, data
+                params, state.slots, state.decay_mask, done, table, rows, data
             )
         return params, state._replace(slots=slots), np.asarray(values)[:done].tolist()
 
@@ -174,16 +223,31 @@ def _is_constant(value: object) -> bool:
     )
 
 
+def _packed(numbers: Numbers, params: Parameters) -> Any:
+    """Put the numbers of a step into one vector of NumPy, which is one argument to hand over."""
+    of_step = listed(numbers)
+    if any(
+        hasattr(number, "dtype") for number in of_step
+    ):  # they may be on a device: not read here
+        return numbers
+    return np.asarray(of_step, params.flat.dtype)
+
+
+def _unpacked(numbers: Any, optimizer: Optimizer) -> Numbers:
+    """Undo `_packed`, where it is traced."""
+    if isinstance(numbers, tuple):
+        return numbers
+    lr, *scalars = numbers
+    return lr, dict(zip(optimizer.scalars(1, 1.0), scalars, strict=True))
+
+
 def _one(step: Step) -> Callable[..., Any]:
-    """Make the function that does a step, in one of two recordings."""
+    """Make the function that does a step."""
 
     def compute(
         time: int, params: Parameters, slots: Any, mask: Any, numbers: Any, batch: dict[str, Any]
     ) -> tuple[Parameters, Any, Array]:
-        value, grads = step.gradient(params, **batch)
-        before = in_recording(OptimizerState(0, 1.0, slots, mask), time)
-        params, after = step.opt.update_with(params, grads, before, *numbers)
-        return params, after.slots, value
+        return step.compute(params, slots, mask, _unpacked(numbers, step.optimizer), batch)
 
     return compute
 
@@ -191,7 +255,6 @@ def _one(step: Step) -> Callable[..., Any]:
 def _many(step: Step) -> Callable[..., Any]:
     """Make the function that does the first `done` of many steps."""
     jax = importlib.import_module("jax")
-    one = _one(step)
 
     def compute(
         time: int,
@@ -199,7 +262,7 @@ def _many(step: Step) -> Callable[..., Any]:
         slots: Any,
         mask: Any,
         done: Any,
-        numbers: Any,
+        table: Any,
         rows: Any,
         data: Any,
     ) -> tuple[Parameters, Any, Array]:
@@ -210,8 +273,8 @@ def _many(step: Step) -> Callable[..., Any]:
                 name: None if array is None else array.at[rows[i]].get(mode="promise_in_bounds")
                 for name, array in data.items()
             }
-            of_step = jax.tree.map(lambda column: column[i], numbers)
-            params, slots, value = one(time, params, slots, mask, of_step, batch)
+            numbers = _unpacked(table[i], step.optimizer)
+            params, slots, value = step.compute(params, slots, mask, numbers, batch)
             return params, slots, values.at[i].set(value)
 
         values = jax.numpy.zeros(rows.shape[:1], params.flat.dtype)
