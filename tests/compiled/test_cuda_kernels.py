@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anyprop.backend import get_namespace
-from anyprop.compiled import cuda_dialect, traced
+from anyprop.compiled import cuda_dialect, namespace as traced
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.trace import Recording
 from support import fake_cupy

@@ -221,3 +221,63 @@ def _kind(value: Value, within: tuple[int, ...], shape: tuple[int, ...]) -> str 
         if own in (shape[1:], (1, *shape[1:])):
             return COLUMN
     return ONE if value.size == 1 else None
+
+
+def product_of(unit: Unit) -> Call | None:
+    """Return the product that a unit is or begins with; None if it does none."""
+    calls = unit.calls if isinstance(unit, Kernel) else [unit]
+    first = calls[0] if calls else None
+    return first if isinstance(first, Call) and first.function is np.matmul else None
+
+
+def with_products(units: list[Call | Kernel], kept: Sequence[Value]) -> list[Call | Kernel]:
+    """Put products together with what a library can do along with them.
+
+    That is a bias and max(., 0) on the result, or the sum of the second factor's columns, which is how
+    the gradient of a bias goes with that of its matrix.
+    """
+    reads = Counter(value.base for unit in units for value in unit.inputs)
+    reads.update(result.base for result in kept)
+    made_by = {value: i for i, unit in enumerate(units) for value in unit.outputs}
+    found = dict(enumerate(units))
+    for k, product in enumerate(units):
+        if not isinstance(product, Call) or not product_of(product):
+            continue
+        for i, unit in [*found.items()]:
+            if isinstance(unit, Kernel):
+                if reads[product.output] == 1 and _rectifies(unit, product.output):
+                    del found[k]
+                    found[i] = Kernel([product, *unit.calls], unit.outputs)
+                    break
+            # Both are done where the first of them was, so all that they read should be there by then.
+            elif _sums_columns(unit, product.inputs[1]) and all(
+                made_by.get(value.base, -1) < min(i, k) for value in product.inputs
+            ):
+                del found[i], found[k]
+                found[min(i, k)] = Kernel([product, unit], [product.output, unit.output])
+                break
+    return [found[i] for i in sorted(found)]
+
+
+def _rectifies(kernel: Kernel, product: Value) -> bool:
+    """Return whether a kernel stores max(product + bias, 0) and nothing else."""
+    if len(kernel.calls) != 2 or kernel.inputs[:1] != [product] or len(product.shape) != 2:
+        return False
+    add, maximum = kernel.calls
+    bias = kernel.inputs[-1]
+    return (
+        add.function is np.add
+        and set(add.inputs) == set(kernel.inputs) == {product, bias}
+        and bias.shape == product.shape[1:]
+        and bias.dtype == product.dtype == add.output.dtype
+        and maximum.function is np.maximum
+        and maximum.arguments[:2] == (add.output, 0.0)
+        and kernel.outputs == [maximum.output]
+    )
+
+
+def _sums_columns(call: Call, x: Value) -> bool:
+    if call.function != np.add.reduce or call.inputs[0] is not x:
+        return False
+    axis = call.arguments[1]
+    return len(x.shape) == 2 and axis in (0, -2) and x.dtype == call.output.dtype

@@ -4,6 +4,8 @@
 launches the graph. `GraphLoop` does many steps in a call, with graphs that take their batches out of the
 training set by themselves. `FusedUpdateStep` does each operation as it comes and then the whole rule in
 one kernel; it is for what cannot be captured.
+
+These three share what a graph is made for and when it is given up, so they are in one file.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ from anyprop.compiled import cuda_products
 from anyprop.compiled.cuda_dialect import can_be_written, type_of, written
 from anyprop.compiled.cuda_graph import Graph
 from anyprop.compiled.kernels import Kernel
-from anyprop.compiled.on_jax import is_constant
 from anyprop.compiled.program import listed
 from anyprop.compiled.trace import Recording
 from anyprop.distributed.data_parallel import DataParallelStep
@@ -36,6 +37,7 @@ from anyprop.network import check_batch
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState, beside
 from anyprop.parameters import Parameters
+from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Gradient, Step
 
@@ -48,11 +50,6 @@ class FusedUpdateStep:
 
     The kernel is made of the rule's own definition, weight decay and `clip_value` included. What depends
     on norms of the gradient is done before it.
-
-    Parameters
-    ----------
-    step : Step or DataParallelStep
-        What to do.
     """
 
     def __init__(self, step: Step | DataParallelStep) -> None:
@@ -68,7 +65,9 @@ class FusedUpdateStep:
         dtypes = {f"slot {name}": dtype_name(slot.flat) for name, slot in state.slots.items()}
         key = (dtype, *dtypes.items(), mask is None)
         if key not in self._kernels:
-            self._kernels[key] = _update_kernel(self._optimizer, dtype, dtypes, masked=mask is not None)
+            self._kernels[key] = _update_kernel(
+                self._optimizer, dtype, dtypes, masked=mask is not None
+            )
         kernel = self._kernels[key]
         if kernel is None:
             params, state = self._optimizer.update(params, grads, state, donate=True)
@@ -87,14 +86,10 @@ class FusedUpdateStep:
 def _update_kernel(
     optimizer: Optimizer, dtype: str, slot_dtypes: dict[str, str], *, masked: bool
 ) -> tuple[list[str], list[str], Callable[..., Any]] | None:
-    """Record the rule on vectors that stand for those to come, and write it as one kernel.
+    """Write the rule as one kernel, recorded on vectors that stand for those to come.
 
-    Returns
-    -------
-    inputs, outputs : list of str
-        The names of what it reads and writes.
-    launch : callable
-        Takes all of that; None in place of the three if the rule cannot be written down.
+    It returns the names of what the kernel reads and of what it writes, and what launches it; None if
+    the rule cannot be written down.
     """
     vectors = {"p": dtype, "g": dtype, **slot_dtypes} | ({"mask": dtype} if masked else {})
     scalars = optimizer.scalars(1, 1.0)
@@ -108,9 +103,7 @@ def _update_kernel(
     try:
         with np.errstate(all="ignore"), Recording() as recording:
             numbers = given["lr"], {name: given[f"scalar {name}"] for name in scalars}
-            p, after = elementwise.apply(
-                given["p"], given["g"], slots, given.get("mask"), numbers
-            )
+            p, after = elementwise.apply(given["p"], given["g"], slots, given.get("mask"), numbers)
     except TraceError:
         return None
     results = {"p": p} | {f"slot {name}": slot for name, slot in after.items()}
@@ -124,18 +117,7 @@ def _update_kernel(
 
 
 def graph_step(step: Step) -> Run:
-    """Make the compiled form of a step on CuPy arrays, with the means that are installed.
-
-    Returns
-    -------
-    callable
-        A `GraphStep`; a `FusedUpdateStep` where cuBLASLt is missing.
-
-    Warns
-    -----
-    RuntimeWarning
-        It is missing.
-    """
+    """Make a `GraphStep`; a `FusedUpdateStep`, with a warning, where cuBLASLt is missing."""
     if not cuda_products.is_available():
         _warn('it needs cuBLASLt, which pip installs with CuPy\'s extra "ctk"', stacklevel=5)
         return FusedUpdateStep(step)
@@ -267,15 +249,7 @@ atexit.register(kept.clear)
 
 
 class GraphLoop:
-    """Many steps on CuPy arrays in one call.
-
-    Parameters
-    ----------
-    step : Step
-        What to compile.
-    most : int >= 1
-        How many steps a call does at most.
-    """
+    """Many steps on CuPy arrays in one call, `most` at most."""
 
     def __init__(self, step: Step, most: int) -> None:
         self._step, self._most, self._keeps = step, most, is_constant(step)
@@ -293,7 +267,8 @@ class GraphLoop:
         Parameters
         ----------
         params, state
-            As a step takes them; donated.
+            As a step takes them; donated. If the steps cannot be captured, which raises TraceError, they
+            are as they were.
         data : mapping
             x, t and sample_weight, with the rows of all batches.
         batches : sequence of numpy.ndarray, shape (N,), int64
@@ -305,11 +280,6 @@ class GraphLoop:
             As a step returns them, in the memory of those that were given.
         values : array, shape (K,)
             The loss of each of the K batches, for the caller to keep.
-
-        Raises
-        ------
-        TraceError
-            The steps cannot be captured; parameters and state are as they were.
         """
         if hasattr(self._step.optimizer.learning_rate(state), "dtype"):
             raise TraceError("its learning rate lies in an array, which may change between steps")
@@ -360,10 +330,11 @@ def _kind_of_rows(array: Array | None) -> Any:
 class _GatheringGraph:
     """The graph of one size of batches, and where it finds their rows.
 
-    Attributes
-    ----------
-    nbytes : int
-        How much memory it holds, in bytes.
+    The addresses of the data and the rows of all batches, and before them the count of steps that are
+    done, are copied to the device once in a call; so is a table of the numbers that depend on the step,
+    such as the learning rate. The graph reads its own batch's rows and its numbers there, gathers the
+    batch, does the step, stores the loss at the place of the step, and counts. So a step costs the host
+    nothing, and several of them, one behind the other, are one launch.
     """
 
     def __init__(
@@ -438,24 +409,12 @@ class _GatheringGraph:
         data: list[Array | None],
         rows: Any,
     ) -> str:
-        """Do a step on copies, and say how it differs from the eager one; "" if it does not."""
+        """Do a step on copies, and return how it differs from the eager one; "" if it does not."""
         self._do(params, state, data, [rows])
         xp = namespace(params.flat)
         there = importlib.import_module("cupy").asarray(rows)
         batch = [None if array is None else xp.take(array, there, axis=0) for array in data]
         return self._graph.difference(step, params, state, [*batch, None], None)
-
-    def _do(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        data: list[Array | None],
-        batches: Sequence[Any],
-    ) -> None:
-        """Do the steps, and leave what they make in the graph."""
-        self._set_steps(state, data, batches)
-        self._graph.fill(params, state)
-        self._graph.launch_many(len(batches))
 
     def run(
         self,
@@ -468,6 +427,18 @@ class _GatheringGraph:
         self._do(params, state, data, batches)
         params, state = self._graph.copy_out(params, state, len(batches))
         return params, state, self._values[: len(batches)].copy()
+
+    def _do(
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        data: list[Array | None],
+        batches: Sequence[Any],
+    ) -> None:
+        """Do the steps, and leave what they make in the graph."""
+        self._set_steps(state, data, batches)
+        self._graph.fill(params, state)
+        self._graph.launch_many(len(batches))
 
 
 def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tuple[Any, int]:

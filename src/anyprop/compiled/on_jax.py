@@ -13,7 +13,6 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,11 @@ import numpy as np
 from anyprop._typing import Array
 from anyprop.compiled.program import listed
 from anyprop.distributed.data_parallel import DataParallelStep
-from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.repeatable.jaxprs import traced_twice
-from anyprop.repeatable.ours import is_of_anyprop
+from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
@@ -187,40 +184,6 @@ def _jit(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[...
 
 
 _jit_once = lru_cache(maxsize=16)(_jit)
-
-
-def is_constant(step: Step) -> bool:
-    """Return whether a step, and what is equal to it, computes the same for ever.
-
-    Parameters
-    ----------
-    step : Step
-        Any.
-
-    Returns
-    -------
-    bool
-        If so, what is compiled for it serves all steps that are equal to it.
-    """
-    # Of two functions nobody can tell whether they are equal.
-    return not isinstance(step.gradient, FunctionType) and _is_constant(step)
-
-
-def _is_constant(value: object) -> bool:
-    """Tell whether something, and what is equal to it, computes the same for ever."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return True
-    if isinstance(value, tuple):
-        return all(map(_is_constant, value))
-    if type(value).__hash__ in (None, object.__hash__):
-        # A schedule, which is called on the host.
-        return callable(value) and not isinstance(value, (Layer, Loss, Optimizer))
-    # What a class of the user's computes may follow from more than its fields.
-    return (
-        is_of_anyprop(type(value))
-        and hasattr(value, "__dict__")
-        and all(map(_is_constant, vars(value).values()))
-    )
 
 
 def _packed(numbers: Numbers, params: Parameters) -> Any:

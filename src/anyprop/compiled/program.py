@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -194,3 +195,51 @@ def fill(buffer: Any, params: Any) -> None:
     for ours, theirs in ((buffer.flat, params.flat), (buffer.running, params.running)):
         if ours is not theirs and ours is not None:
             ours[...] = theirs
+
+
+class Local(NamedTuple):
+    """What differs from run to run: an argument of the function, or the result of one of its calls."""
+
+    number: int
+
+
+class Bound(NamedTuple):
+    """A call: what it is given, what it is given as its `out`, and what takes the returned value."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    out: Any = None
+    result: Local | None = None
+
+
+def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
+    """Make one function of all calls, whose `count` arguments are the first locals.
+
+    A loop over the calls would take longer than many of them.
+    """
+    constants: dict[int, tuple[str, Any]] = {}
+
+    def name(x: Any) -> str:
+        if isinstance(x, Local):
+            return f"x{x.number}"
+        return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
+
+    lines = []
+    for function, given, out, result in calls:
+        stored = "" if result is None else f"{name(result)} = "
+        names = [*map(name, given), *([] if out is None else [f"out={name(out)}"])]
+        lines.append(f"{stored}{name(function)}({', '.join(names)})")
+    arguments = ", ".join(f"x{i}" for i in range(count))
+    body = "\n  ".join([f" def run({arguments}):", *lines, "return None"])
+    closed_over = ", ".join(name for name, _ in constants.values())
+    make = _maker(f"def make({closed_over}):\n{body}\n return run\n")
+    return make(*(constant for _, constant in constants.values()))
+
+
+@functools.lru_cache(maxsize=64)
+def _maker(source: str) -> Callable[..., Callable[..., None]]:
+    """Compile the source, which is the same for calls of the same structure."""
+    scope: dict[str, Any] = {}
+    exec(source, scope)
+    make: Callable[..., Callable[..., None]] = scope["make"]
+    return make
