@@ -61,7 +61,7 @@ def has(value: object, *names: str) -> bool:
 
 def check_shape(name: str, array: Array, expected: Shape) -> None:
     """Raise ValueError unless `array` has exactly the shape `expected`."""
-    if tuple(array.shape) != tuple(expected):
+    if array.shape != expected and tuple(array.shape) != tuple(expected):
         raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {tuple(expected)}.")
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
+from anyprop._autograd import unrecorded
 from anyprop._checks import choice, count, flag, fraction, is_scalar_array, real
 from anyprop._typing import Array
 from anyprop.backend import (
@@ -197,6 +198,7 @@ class _ValueAndGrad:
     loss: Loss
     running: bool
 
+    @unrecorded
     def __call__(
         self,
         params: Parameters,

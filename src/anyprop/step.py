@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
+from anyprop._autograd import unrecorded
 from anyprop._checks import count, flag
 from anyprop._numerics import wide_dtype, widened
 from anyprop._typing import Array
@@ -53,6 +54,7 @@ class Step:
     optimizer: Optimizer
     donate: bool = False
 
+    @unrecorded
     def __call__(
         self,
         params: Parameters,

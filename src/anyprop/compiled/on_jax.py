@@ -8,12 +8,11 @@ all-reduce between them.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from anyprop.compiled.program import listed
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Layout, Parameters
 from anyprop.repeatable.jaxprs import traced_twice
 from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
@@ -39,18 +38,24 @@ class JittedStep:
     """
 
     def __init__(self, step: Step) -> None:
-        self._optimizer = step.optimizer
-        self._compute = _jitted(_one, step)
+        self._step, self._errors = step, _errors()
+        self._of: dict[_Held, Callable[..., Any]] = {}
 
     def __call__(
         self, params: Parameters, state: OptimizerState, batch: Mapping[str, Any]
     ) -> tuple[Parameters, OptimizerState, Array]:
-        numbers = _packed(self._optimizer.numbers(state), params)
-        with untraceable():
-            params, slots, value = self._compute(
-                params, state.slots, state.decay_mask, numbers, batch
+        held = _Held.of(params, state)
+        compute = self._of.get(held)
+        if compute is None:
+            compute = self._of[held] = _jitted(_one, self._step, held)
+        numbers = _packed(self._step.optimizer.numbers(state), params)
+        try:
+            vectors, value = compute(
+                held.apart(params, state.slots), state.decay_mask, numbers, batch
             )
-        return params, state._replace(step=state.step + 1, slots=slots), value
+        except self._errors as error:
+            raise _refused(error) from error
+        return *held.rebuilt(vectors, state, 1), value
 
 
 class JittedParallelStep:
@@ -72,15 +77,8 @@ class JittedParallelStep:
             return step.finished(params, slots, mask, _unpacked(numbers, step.optimizer), *rest)
 
         jit = importlib.import_module("jax").jit
-        jitted = jit(traced_twice(local, step))
-        self._finished = jit(traced_twice(finished, step), donate_argnums=(0, 1))
-
-        def compiled(params: Parameters, **part: Any) -> tuple[Array, Array | None]:
-            with untraceable():
-                result: tuple[Array, Array | None] = jitted(params, **part)
-            return result
-
-        self._step = replace(step, local=compiled)
+        self._finished = _refusing(jit(traced_twice(finished, step), donate_argnums=(0, 1)))
+        self._step = replace(step, local=_refusing(jit(traced_twice(local, step))))
 
     def __call__(
         self, params: Parameters, state: OptimizerState, batch: Sequence[Mapping[str, Any]]
@@ -88,10 +86,9 @@ class JittedParallelStep:
         message, running = self._step.summed(params, batch)
         message = self._step.all_reduce(message)
         numbers = _packed(self._step.optimizer.numbers(state), params)
-        with untraceable():
-            params, slots, value = self._finished(
-                params, state.slots, state.decay_mask, numbers, message, running
-            )
+        params, slots, value = self._finished(
+            params, state.slots, state.decay_mask, numbers, message, running
+        )
         return params, state._replace(step=state.step + 1, slots=slots), value
 
 
@@ -101,13 +98,7 @@ def jitted_gradient(function: Callable[[Parameters, Any], Any]) -> Callable[[Par
     def once(time: int, params: Parameters, batch: Any) -> Any:
         return function(params, batch)
 
-    jitted = importlib.import_module("jax").jit(traced_twice(once, function))
-
-    def compiled(params: Parameters, batch: Any) -> Any:
-        with untraceable():
-            return jitted(params, batch)
-
-    return compiled
+    return _refusing(importlib.import_module("jax").jit(traced_twice(once, function)))
 
 
 class JittedLoop:
@@ -125,8 +116,7 @@ class JittedLoop:
     """
 
     def __init__(self, step: Step, most: int) -> None:
-        self._optimizer, self._most = step.optimizer, most
-        self._compute = _jitted(_many, step)
+        self._step, self._most = step, most
 
     def __call__(
         self,
@@ -153,10 +143,11 @@ class JittedLoop:
         values : list of float
             The loss of each batch.
         """
-        done, numbers = len(batches), []
-        for _ in batches:
-            numbers.append(listed(self._optimizer.numbers(state)))
-            state = state._replace(step=state.step + 1)
+        held, done = _Held.of(params, state), len(batches)
+        numbers = [
+            listed(self._step.optimizer.numbers(state._replace(step=state.step + k)))
+            for k in range(done)
+        ]
 
         def filled(of_steps: Sequence[Any], dtype: Any) -> Any:
             column = np.zeros((self._most, len(of_steps[0])), dtype)
@@ -164,21 +155,57 @@ class JittedLoop:
             return column
 
         rows, table = filled(batches, batches[0].dtype), filled(numbers, params.flat.dtype)
-        with untraceable():
-            params, slots, values = self._compute(
-                params, state.slots, state.decay_mask, done, table, rows, data
-            )
-        return params, state._replace(slots=slots), np.asarray(values)[:done].tolist()
+        compute = _refusing(_jitted(_many, self._step, held))
+        vectors, values = compute(
+            held.apart(params, state.slots), state.decay_mask, done, table, rows, data
+        )
+        return *held.rebuilt(vectors, state, done), np.asarray(values)[:done].tolist()
 
 
-def _jitted(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[..., Any]:
+class _Held(NamedTuple):
+    """What a step holds beside its batch, as a tuple of vectors: JAX takes classes apart in Python."""
+
+    layout: Layout
+    has_running: bool
+    slots: tuple[str, ...]
+
+    @classmethod
+    def of(cls, params: Parameters, state: OptimizerState) -> _Held:
+        return cls(params.layout, params.running is not None, tuple(state.slots))
+
+    def apart(self, params: Parameters, slots: Mapping[str, Parameters]) -> tuple[Array, ...]:
+        """Take parameters and slots apart."""
+        running = (params.running,) if self.has_running else ()
+        return params.flat, *running, *[slots[name].flat for name in self.slots]
+
+    def together(self, vectors: Sequence[Array]) -> tuple[Parameters, dict[str, Parameters]]:
+        """Put parameters and slots together."""
+        first = 2 if self.has_running else 1
+        slots = zip(self.slots, vectors[first:], strict=True)
+        return (
+            Parameters(self.layout, vectors[0], vectors[1] if self.has_running else None),
+            {name: Parameters(self.layout, vector) for name, vector in slots},
+        )
+
+    def rebuilt(
+        self, vectors: Sequence[Array], state: OptimizerState, steps: int
+    ) -> tuple[Parameters, OptimizerState]:
+        """Put together what follows from a state after some steps."""
+        params, slots = self.together(vectors)
+        return params, OptimizerState(state.step + steps, state.lr_scale, slots, state.decay_mask)
+
+
+Kind = Callable[[Step, _Held], Callable[..., Any]]
+
+
+def _jitted(kind: Kind, step: Step, held: _Held) -> Callable[..., Any]:
     """Jit the function that `kind` makes of a step; for an equal step, it is the one made before."""
-    return (_jit_once if is_constant(step) else _jit)(kind, step)
+    return (_jit_once if is_constant(step) else _jit)(kind, step, held)
 
 
-def _jit(kind: Callable[[Step], Callable[..., Any]], step: Step) -> Callable[..., Any]:
+def _jit(kind: Kind, step: Step, held: _Held) -> Callable[..., Any]:
     jitted: Callable[..., Any] = importlib.import_module("jax").jit(
-        traced_twice(kind(step), step), donate_argnums=(0, 1)
+        traced_twice(kind(step, held), step), donate_argnums=0
     )
     return jitted
 
@@ -204,63 +231,77 @@ def _unpacked(numbers: Any, optimizer: Optimizer) -> Numbers:
     return lr, dict(zip(optimizer.scalars(1, 1.0), scalars, strict=True))
 
 
-def _one(step: Step) -> Callable[..., Any]:
+def _one(step: Step, held: _Held) -> Callable[..., Any]:
     """Make the function that does a step."""
 
     def compute(
-        time: int, params: Parameters, slots: Any, mask: Any, numbers: Any, batch: dict[str, Any]
-    ) -> tuple[Parameters, Any, Array]:
-        return step.compute(params, slots, mask, _unpacked(numbers, step.optimizer), batch)
+        time: int, vectors: tuple[Array, ...], mask: Any, numbers: Any, batch: Mapping[str, Any]
+    ) -> tuple[tuple[Array, ...], Array]:
+        params, slots, value = step.compute(
+            *held.together(vectors), mask, _unpacked(numbers, step.optimizer), batch
+        )
+        return held.apart(params, slots), value
 
     return compute
 
 
-def _many(step: Step) -> Callable[..., Any]:
+def _many(step: Step, held: _Held) -> Callable[..., Any]:
     """Make the function that does the first `done` of many steps."""
     jax = importlib.import_module("jax")
+    one = _one(step, held)
 
     def compute(
         time: int,
-        params: Parameters,
-        slots: Any,
+        vectors: tuple[Array, ...],
         mask: Any,
         done: Any,
         table: Any,
         rows: Any,
-        data: Any,
-    ) -> tuple[Parameters, Any, Array]:
+        data: Mapping[str, Any],
+    ) -> tuple[tuple[Array, ...], Array]:
         def body(i: Any, carry: Any) -> Any:
-            params, slots, values = carry
+            vectors, values = carry
             # Rows are checked on the host; JAX would check them again.
             batch = {
                 name: None if array is None else array.at[rows[i]].get(mode="promise_in_bounds")
                 for name, array in data.items()
             }
-            numbers = _unpacked(table[i], step.optimizer)
-            params, slots, value = step.compute(params, slots, mask, numbers, batch)
-            return params, slots, values.at[i].set(value)
+            vectors, value = one(time, vectors, mask, table[i], batch)
+            return vectors, values.at[i].set(value)
 
-        values = jax.numpy.zeros(rows.shape[:1], params.flat.dtype)
-        done_all: tuple[Parameters, Any, Array] = jax.lax.fori_loop(
-            0, done, body, (params, slots, values)
+        values = jax.numpy.zeros(rows.shape[:1], vectors[0].dtype)
+        done_all: tuple[tuple[Array, ...], Array] = jax.lax.fori_loop(
+            0, done, body, (vectors, values)
         )
         return done_all
 
     return compute
 
 
-@contextlib.contextmanager
-def untraceable() -> Iterator[None]:
+def _refusing(jitted: Callable[..., Any]) -> Callable[..., Any]:
     """Turn what tracing raises where it needs the numbers of an array into `TraceError`."""
+    errors = _errors()
+
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return jitted(*args, **options)
+        except errors as error:
+            raise _refused(error) from error
+
+    return call
+
+
+def _errors() -> tuple[type[Exception], ...]:
     errors = importlib.import_module("jax").errors
-    try:
-        yield
-    except (
+    return (
         errors.ConcretizationTypeError,
         errors.NonConcreteBooleanIndexError,
         errors.TracerArrayConversionError,
         errors.TracerIntegerConversionError,
         errors.UnexpectedTracerError,
-    ) as error:
-        what = str(error).partition("\n")[0].rstrip(".")
-        raise TraceError(f"JAX cannot trace it ({what})") from error
+    )
+
+
+def _refused(error: Exception) -> TraceError:
+    what = str(error).partition("\n")[0].rstrip(".")
+    return TraceError(f"JAX cannot trace it ({what})")

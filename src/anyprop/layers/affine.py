@@ -63,8 +63,8 @@ class Affine(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace(x, params.W)
-        y = xp.matmul(x, params.W)
+        W = params.W
+        y = namespace(x, W).matmul(x, W)
         return (y + params.b if self.bias else y), x
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:

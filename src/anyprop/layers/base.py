@@ -75,7 +75,7 @@ class Layer:
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
         """Return the running statistics after the training step that left `residuals`, by name.
 
-        Whoever calls `forward_train` has to put them into the parameters; `backward` gives gradients only.
+        What calls `forward_train` puts them into the parameters; `backward` gives gradients only.
         """
         return {}
 

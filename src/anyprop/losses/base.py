@@ -25,7 +25,7 @@ import numpy as np
 
 from anyprop._autograd import unrecorded, unrecorded_methods
 from anyprop._checks import check_rows, check_shape, has, kind
-from anyprop._numerics import product, widened
+from anyprop._numerics import cast, product, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import check_array, namespace, to_host
 
@@ -249,4 +249,4 @@ def gradient_of_rows(slope: Array, scale: Any, dvalue: Any, like: Array) -> Arra
     xp = namespace(slope)
     scale = scale * dvalue
     scaled = product(xp, scale, slope) if hasattr(scale, "shape") and scale.shape else slope * scale
-    return xp.astype(scaled, like.dtype, copy=False)
+    return cast(xp, scaled, like.dtype)

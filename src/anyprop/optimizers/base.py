@@ -245,7 +245,8 @@ class Optimizer:
         if mask is not None:
             masks = _tree.leaves_like(mask, params, names=("state.decay_mask", "params"))
         rule, (lr, scalars) = self.rule(namespace(*ps)), numbers
-        given = [before.slots.get(name, [0.0] * len(ps)) for name in self.slots()]
+        names = self.slots()
+        given = [before.slots.get(name, [0.0] * len(ps)) for name in names]
         results = []
         for p, g, m, *slot in zip(ps, gs, masks, *given, strict=True):
             if self.weight_decay and self.decoupled:
@@ -255,7 +256,7 @@ class Optimizer:
             named = {name: beside(p, number, name) for name, number in scalars.items()}
             results.append(rule(p, g, *slot, **named))
         new_ps, *returned = map(list, zip(*results, strict=True))
-        new = dict(zip(self.slots(), returned, strict=True))
+        new = dict(zip(names, returned, strict=True))
         return Leaves(new_ps, {name: new[name] for name in slots}).rebuilt(params, slots)
 
     @property

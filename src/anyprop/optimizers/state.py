@@ -194,6 +194,16 @@ def _written(buffer: Array, new: Array) -> Array:
 
 def check_beside(params: Tree, grads: Tree, state: OptimizerState) -> None:
     """Raise unless what an update is given has one structure, and is in one place and dtype."""
+    if type(params) is Parameters and not is_scalar_array(state.step):
+        vector, layout = params.flat, params.layout
+        for other in (grads, *state.slots.values()):
+            if type(other) is not Parameters or other.layout is not layout:
+                break
+            if type(other.flat) is not np.ndarray or other.flat.dtype != vector.dtype:
+                break
+        else:
+            if type(vector) is np.ndarray:  # as in nearly every step: no need to walk
+                return
     gs = _tree.leaves_like(grads, params, names=("grads", "params"))
     ps, slots = Leaves.of(params, state.slots)
     if ps and is_scalar_array(state.step):
