@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -70,6 +70,8 @@ class Layout:
     """Which arrays a `Parameters` holds, in order; only equal layouts can be computed together."""
 
     entries: tuple[Entry, ...]
+    layers: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    """How many layers those parts hold whose layers are counted, by what names in them begin with."""
 
     def __hash__(self) -> int:
         return self._hash
@@ -81,10 +83,10 @@ class Layout:
 
     def __reduce__(self) -> Any:
         # Without what is kept: another process hashes strings otherwise.
-        return Layout, (self.entries,)
+        return Layout, (self.entries, self.layers)
 
     @classmethod
-    def of(cls, specs: Mapping[str, Spec]) -> Layout:
+    def of(cls, specs: Mapping[str, Spec], layers: Mapping[str, int] | None = None) -> Layout:
         """Lay out the arrays of `specs` one behind the other."""
         starts = {True: 0, False: 0}
         entries = []
@@ -92,7 +94,7 @@ class Layout:
             entry = Entry(name, spec.shape, starts[spec.trainable], spec.trainable)
             starts[spec.trainable] = entry.stop
             entries.append(entry)
-        return cls(tuple(entries))
+        return cls(tuple(entries), layers or {})
 
     def size(self, *, trainable: bool = True) -> int:
         """Count the numbers in the trainable (or in the running) vector."""
@@ -113,7 +115,16 @@ class Layout:
                 place = _Place(slice(entry.start, entry.stop), entry.shape, entry.trainable)
                 children[head] = place
         for head, group in groups.items():
-            layout = Layout.of({e.name: Spec(e.shape, None, e.trainable) for e in group})
+            specs = {e.name: Spec(e.shape, None, e.trainable) for e in group}
+            prefix = f"{head}."
+            layout = Layout.of(
+                specs,
+                {
+                    name.removeprefix(prefix): count
+                    for name, count in self.layers.items()
+                    if name.startswith(prefix)
+                },
+            )
             ranges = [_range(group, trainable) for trainable in (True, False)]
             children[head] = (layout, *ranges)
             if head.isdecimal():  # a layer, which is asked for by its number
@@ -185,6 +196,11 @@ class Parameters:
         if rest:
             return self[head][rest]
         if head.isdigit():
+            count = self.layout.layers.get("")
+            if count is not None and int(head) >= count:
+                raise IndexError(
+                    f"there is no layer {head}; this network has {count}, counted from 0."
+                )
             return Parameters(_EMPTY, self.flat[:0])  # a layer that has no parameters
         names = [name for name in self.layout.children if isinstance(name, str)]
         have = ", ".join(names) or "no parameters"

@@ -36,7 +36,8 @@ from typing import Any, ClassVar
 
 from anyprop import _tree
 from anyprop._autograd import unrecorded
-from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive
+from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive, shown
+from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop.backend import (
     dtype_name,
@@ -62,11 +63,11 @@ Numbers = tuple[Number, dict[str, Number]]
 def check_optimizer(optimizer: Any) -> None:
     """Raise TypeError unless `optimizer` is an optimizer, or acts as one."""
     if not has(optimizer, "init", "update", "numbers", "apply"):
-        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
+        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {shown(optimizer)}.")
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(ShortRepr):
     """Base of all optimizers; its parameters are common to all of them.
 
     Parameters
@@ -176,6 +177,7 @@ class Optimizer:
         TypeError
             Namespaces, devices or dtypes differ.
         """
+        donate = flag("update", "donate", donate)
         with _on_device_of(params):
             numbers = self.numbers(state)
             check_beside(params, grads, state)
