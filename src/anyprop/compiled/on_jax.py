@@ -71,10 +71,8 @@ class JittedParallelStep:
         def local(time: int, *args: Any, **part: Any) -> tuple[Array, Array | None]:
             return step.local(*args, **part)
 
-        def finished(
-            time: int, params: Any, slots: Any, mask: Any, numbers: Any, *rest: Any
-        ) -> Any:
-            return step.finished(params, slots, mask, _unpacked(numbers, step.optimizer), *rest)
+        def finished(time: int, params: Any, slots: Any, mask: Any, numbers: Any, sums: Any) -> Any:
+            return step.finished(params, slots, mask, _unpacked(numbers, step.optimizer), *sums)
 
         jit = importlib.import_module("jax").jit
         self._finished = _refusing(jit(traced_twice(finished, step), donate_argnums=(0, 1)))
@@ -84,11 +82,9 @@ class JittedParallelStep:
         self, params: Parameters, state: OptimizerState, batch: Sequence[Mapping[str, Any]]
     ) -> tuple[Parameters, OptimizerState, Array]:
         message, running = self._step.summed(params, batch)
-        message = self._step.all_reduce(message)
         numbers = _packed(self._step.optimizer.numbers(state), params)
-        params, slots, value = self._finished(
-            params, state.slots, state.decay_mask, numbers, message, running
-        )
+        sums = (self._step.all_reduce(message), running)
+        params, slots, value = self._finished(params, state.slots, state.decay_mask, numbers, sums)
         return params, state._replace(step=state.step + 1, slots=slots), value
 
 
@@ -104,8 +100,7 @@ def jitted_gradient(function: Callable[[Parameters, Any], Any]) -> Callable[[Par
 class JittedLoop:
     """Many steps on JAX arrays in one call, without the cost of starting each.
 
-    However many steps a call does, the same compiled loop does them, so how a run is divided into
-    calls changes nothing.
+    The same compiled loop does any number of them, so how a run is divided into calls changes nothing.
 
     Parameters
     ----------
@@ -130,7 +125,7 @@ class JittedLoop:
         Parameters
         ----------
         params, state
-            As a step takes them; donated.
+            Donated.
         data : mapping
             What a step takes by name, with the rows of all batches.
         batches : sequence of numpy.ndarray, shape (N,), int
@@ -138,10 +133,8 @@ class JittedLoop:
 
         Returns
         -------
-        params, state
-            As a step returns them.
-        values : list of float
-            The loss of each batch.
+        params, state, values
+            The loss of each batch in place of the value of one.
         """
         held, done = _Held.of(params, state), len(batches)
         numbers = [
@@ -216,10 +209,8 @@ _jit_once = lru_cache(maxsize=16)(_jit)
 def _packed(numbers: Numbers, params: Parameters) -> Any:
     """Put the numbers of a step into one vector of NumPy, which is one argument to hand over."""
     of_step = listed(numbers)
-    if any(
-        hasattr(number, "dtype") for number in of_step
-    ):  # they may be on a device: not read here
-        return numbers
+    if any(hasattr(number, "dtype") for number in of_step):
+        return numbers  # they may be on a device, and are not read here
     return np.asarray(of_step, params.flat.dtype)
 
 

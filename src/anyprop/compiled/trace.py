@@ -1,9 +1,8 @@
 """What a step does, written down without doing it.
 
-A `Traced` stands for a NumPy array, and a `TracedNumber` for a Python float that differs from step to
-step, such as the learning rate. An operation on them is kept as a `Call`: what to call, on which values,
-for which result. Of a result the shape and the dtype are found out, so a recording needs next to no
-memory. `namespace.py` is the namespace of these arrays; `memory.py` gives the results their buffers.
+A `Traced` stands for a NumPy array, a `TracedNumber` for a Python float that differs from step to step,
+such as the learning rate. An operation on them is kept as a `Call`; of its result only shape and dtype
+are found out. `namespace.py` has the functions of these arrays, `memory.py` gives results their buffers.
 """
 
 from __future__ import annotations
@@ -99,8 +98,8 @@ class Call:
     output : Value
         What it computes.
     elementwise : bool
-        Whether each number of the output depends on the inputs' numbers at its own place alone and is
-        written when those have been read, so that the output may take the place of an input.
+        Whether each number of the output depends on the inputs' numbers at its own place alone, and is
+        written after them, so that the output may take the place of an input.
     """
 
     function: Callable[..., Any]
