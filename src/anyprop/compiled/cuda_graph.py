@@ -67,6 +67,7 @@ class Launches(Binding):
         self.close = self._products.close
         try:
             results = [output.value for output in outputs]
+            # Joins go before calls are grouped: they would part kernels that can be one.
             calls = ordered(recording.calls, results)
             if any(0 in value.shape for call in calls for value in (*call.inputs, call.output)):
                 raise TraceError("it has an array without numbers")
@@ -186,10 +187,12 @@ class Graph:
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         mask = None if state.decay_mask is None else _owned(state.decay_mask)
         self._places = Places(_owned(params), slots, mask)
+        # Stand-ins of NumPy, of the same shapes: to record takes no GPU.
         self._given: list[tuple[Traced, Any]] = []  # what stands for an array, and the array
 
         names = ["lr", *step.optimizer.scalars(1, 1.0)]
         self.numbers = namespace(params.flat).empty(len(names), dtype=params.flat.dtype)
+        # A graph would freeze Python numbers, so it reads them from memory.
         self._numbers = [self.numbers[k, ...] for k in range(len(names))]
         numbers = [self._stand_in(number) for number in self._numbers]
         fill = Kernel([], [number.value for number in numbers])
@@ -300,6 +303,7 @@ class Graph:
         self, params: Parameters, state: OptimizerState, steps: int
     ) -> tuple[Parameters, OptimizerState]:
         """Return what follows from `params` and `state`, in their memory."""
+        # The graph goes on writing into its own buffers, whose numbers the caller must not see change.
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         places = Places(_owned(params), slots, state.decay_mask)
         places.fill(self.params, state._replace(slots=self._places.slots))

@@ -133,6 +133,7 @@ def grouped(
     wholes = wholes or {}
     reads = Counter(value.base for call in calls for value in call.inputs)
     reads.update(value.base for value in kept)
+    # A piece is read where the whole is.
     reads.update([*wholes])
     done: list[Call | Kernel] = [call for call in calls if call.output.is_number]
     group: list[Call] = []
@@ -149,6 +150,7 @@ def grouped(
             done.append(Kernel(group[:], outputs, kinds or {}))
         group.clear()
 
+    # The order of calls stays: a kernel is of neighbours, so nothing is read before it is computed.
     for call in calls:
         if call.output.is_number:
             continue
@@ -182,6 +184,7 @@ def shape_of(calls: Sequence[Call]) -> tuple[int, ...]:
 def kinds_of(calls: Sequence[Call]) -> dict[Value, str] | None:
     """Find the kinds of all values in one walk through rows; None if the calls need several."""
     shape = shape_of(calls)
+    # Beside the cells only one number for each row can be computed in the same walk.
     others = {domain_of(call) for call in calls} - {shape}
     if not others <= {shape[:1], (shape[0], 1)}:
         return None
@@ -200,6 +203,7 @@ def kinds_of(calls: Sequence[Call]) -> dict[Value, str] | None:
         if call.function in REDUCTIONS:
             gives = COLUMN if call.arguments[1] == 0 else ROW
         kinds[call.output] = made[call.output] = gives
+    # A loop has one floating dtype, in which all its constants are.
     floating = {v.dtype for v in kinds if not v.is_number and v.dtype.kind == "f"}
     if len(floating) > 1 or None in kinds.values():
         return None
@@ -211,6 +215,7 @@ def _kind(value: Value, within: tuple[int, ...], shape: tuple[int, ...]) -> str 
     if value.is_number:
         return NUMBER
     own = tuple(value.shape)
+    # Row by row is in the order of memory, or the walk would jump.
     if not value.stand_in().flags.c_contiguous:
         return None
     if own == within:
@@ -245,6 +250,7 @@ def with_products(units: list[Call | Kernel], kept: Sequence[Value]) -> list[Cal
             continue
         for i, unit in [*found.items()]:
             if isinstance(unit, Kernel):
+                # Where the product itself is read elsewhere, it has to be stored, too.
                 if reads[product.output] == 1 and _rectifies(unit, product.output):
                     del found[k]
                     found[i] = Kernel([product, *unit.calls], unit.outputs)

@@ -112,7 +112,7 @@ def _can_be_written(call: Call) -> bool:
         return one_floating and _can_be_reduced(call)
     if call.function not in SCALAR_FORMS or len(call.output.shape) not in (1, 2):
         return False
-    if call.function is np.bitwise_and:
+    if call.function is np.bitwise_and:  # of booleans
         return not dtypes
     if call.function in COMPARISONS:
         return one_floating or (len(dtypes) == 1 and {dtype.kind for dtype in dtypes} == {"i"})
@@ -161,6 +161,7 @@ def _walked(kernel: Kernel) -> tuple[tuple[int, ...], Mapping[Value, str]]:
     kinds, by_rows = kernel.kinds, {ROW, COLUMN} & set(kernel.kinds.values())
     if by_rows or any(call.function in REDUCTIONS for call in kernel.calls):
         return kernel.shape, kinds
+    # One loop is vectorized better than two.
     one = {value: ROW if kind == CELL else kind for value, kind in kinds.items()}
     return (math.prod(kernel.shape),), one
 

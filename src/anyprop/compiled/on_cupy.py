@@ -42,6 +42,7 @@ from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Gradient, Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
+# A graph holds its parameters, its state and all buffers of its step: some, but not all, are kept.
 MOST_KEPT, MOST_BYTES_KEPT = 8, 256 * 2**20
 
 
@@ -63,6 +64,7 @@ class FusedUpdateStep:
         value, grads, running = self._gradient(params, *batch, **options)
         dtype, mask = dtype_name(params.flat), state.decay_mask
         dtypes = {f"slot {name}": dtype_name(slot.flat) for name, slot in state.slots.items()}
+        # Not the size: a kernel that goes number by number serves vectors of all lengths.
         key = (dtype, *dtypes.items(), mask is None)
         if key not in self._kernels:
             self._kernels[key] = _update_kernel(
@@ -155,6 +157,7 @@ class GraphStep:
                     params, state, x, t, noise=noise, sample_weight=sample_weight
                 )
             try:
+                # With these the first step is compared, and done again if the graph is wrong.
                 before = params.copy(), state.copy()
                 graphs[key] = Graph(self._step, params, state, _places_of(batch), noise)
             except refusals() as error:
@@ -301,6 +304,7 @@ class GraphLoop:
         graph = graphs.get(key)
         if graph is not None:
             return graph
+        # For a step that cannot change, an equal one of an earlier run has left a graph.
         key_of_all = (self._step, self._most, *key) if self._keeps else None
         graph = kept.get(key_of_all)
         if graph is None:
@@ -370,6 +374,7 @@ class _GatheringGraph:
         numbers: Array,
     ) -> Callable[[], None]:
         """Put what takes the batch before a step, and what keeps its loss after it."""
+        # One thread; the count goes up when nothing of this step reads it any more.
         kernel = importlib.import_module("cupy").ElementwiseKernel(
             f"{value.dtype} value",
             f"raw {value.dtype} values, raw int64 rows",
@@ -446,6 +451,7 @@ def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tu
 
     The data lie at addresses that it finds behind the count of steps, before the rows.
     """
+    # A thread for each number of the batch, and one for each number of the step.
     n, widths = places[0].shape[0], [math.prod(array.shape[1:]) for array in data]
     width, count = sum(widths), numbers.size
     first_row = 1 + len(data)
@@ -455,6 +461,7 @@ def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tu
         f"const long long source = rows[{first_row} + rows[0] * {n} + row];",
         f"long long column = i % {width};",
     ]
+    # x, t and the weights of a row lie one behind the other in the count of columns.
     for k, (array, own) in enumerate(zip(data, widths, strict=True)):
         address, kind = f"rows[{1 + k}] + {_offset(array)}", type_of(array)
         store = f"y{k}[row * {own} + column] = *(const {kind}*)({address});"

@@ -201,6 +201,7 @@ def make_plan(
     results = [output.value for output in outputs]
     wanted = [None if t is None else t.value for t in targets]
     given = [argument.value for argument in arguments]
+    # A numba that is broken is found out when a loop is compiled, amid the plan: all is planned anew.
     try:
         return _Calls(given).plan(recording.calls, results, wanted, fuse=True, small_too=small_too)
     except NoKernelError:
@@ -212,6 +213,7 @@ class _Calls(Binding):
 
     def __init__(self, arguments: list[Value]) -> None:
         super().__init__(NUMBA, {})
+        # Places are found once, in the recorded run, so each Local has an example from it.
         self._examples: list[Any] = []  # what each Local holds in the recorded run
         self._bound: list[Bound] = []
         self._nbytes, self._count = 0, len(arguments)
@@ -231,6 +233,7 @@ class _Calls(Binding):
         for call in calls:
             if call.output.is_number:
                 self._places[call.output] = self._new_local(call.output.data)
+        # Before calls are grouped, for a join amid them would part a loop.
         calls = self.place_joined(calls)
         units: list[Call | Kernel] = [*calls]
         if fuse:
