@@ -168,7 +168,7 @@ class Binding(ABC):
         return late
 
     def _bind(self, unit: Call | Kernel, ended: Iterable[Value]) -> None:
-        """Give the outputs of a unit their places, free what it reads last, and bind it."""
+        """Find places for the outputs of a unit, free what it reads last, and bind it."""
         # First, as a view of an argument is itself a call, which has to come before the unit's.
         for value in unit.inputs:
             self.place(value)

@@ -449,7 +449,7 @@ class _GatheringGraph:
 def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tuple[Any, int]:
     """Make the kernel that takes the rows of the present batch and its numbers; and its size.
 
-    The data lie at addresses that it finds behind the count of steps, before the rows.
+    It finds the addresses of the data behind the count of steps, before the rows.
     """
     # A thread for each number of the batch, and one for each number of the step.
     n, widths = places[0].shape[0], [math.prod(array.shape[1:]) for array in data]
@@ -461,7 +461,7 @@ def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tu
         f"const long long source = rows[{first_row} + rows[0] * {n} + row];",
         f"long long column = i % {width};",
     ]
-    # x, t and the weights of a row lie one behind the other in the count of columns.
+    # The columns of x, t and the weights are counted one after the other.
     for k, (array, own) in enumerate(zip(data, widths, strict=True)):
         address, kind = f"rows[{1 + k}] + {_offset(array)}", type_of(array)
         store = f"y{k}[row * {own} + column] = *(const {kind}*)({address});"
@@ -483,7 +483,7 @@ def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tu
 
 
 def _offset(array: Array) -> str:
-    """Write down how many bytes a number of an array lies behind its first."""
+    """Write down how many bytes a number of an array is behind its first."""
     terms, left = [f"source * {array.strides[0]}"], math.prod(array.shape[1:])
     for length, stride in zip(array.shape[1:], array.strides[1:], strict=True):
         left //= length

@@ -229,7 +229,7 @@ class _Calls(Binding):
         fuse: bool,
         small_too: bool = False,
     ) -> Plan:
-        """Give every value a place, and bind the calls to the places."""
+        """Find a place for every value, and bind the calls to the places."""
         for call in calls:
             if call.output.is_number:
                 self._places[call.output] = self._new_local(call.output.data)
