@@ -1,8 +1,8 @@
 """Matrix products by cuBLASLt, through its C interface, on arrays that stay where they are.
 
 CuPy's own way to cuBLAS refuses to be captured into a graph. cuBLASLt counts matrices by columns, ours
-are stored by rows, so it is given all of them transposed: out^T = b^T a^T. A bias then goes along the columns
-that it knows, as its epilogue wants it.
+are stored by rows, so it is given all of them transposed: out^T = b^T a^T. A bias then goes along the
+columns that it knows, as its epilogue wants it.
 
 An epilogue adds the bias and takes max(., 0) before a product is stored, which saves a kernel that reads
 and writes all of it. It is not documented to keep NaN, as our ReLU does. So each is tried with a bias of
