@@ -416,7 +416,7 @@ def test_what_follows_from_the_count_of_steps_is_computed_on_the_host(backend):
         for compile in (True, False)
     ]
     (ours, told), (theirs, _) = results
-    _assert_equal(backend, ours, theirs)
+    np.testing.assert_allclose(ours.history.losses, theirs.history.losses, rtol=1e-6)
     assert not told
 
 

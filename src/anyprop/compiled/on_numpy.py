@@ -39,7 +39,6 @@ from anyprop.compiled.program import (
     mapped,
     rebuilt,
     record,
-    structure_of,
     unrolled,
 )
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
@@ -65,8 +64,8 @@ class PlannedStep:
     ) -> tuple[Parameters, OptimizerState, Array]:
         plans: dict[Any, _PlannedStep] = self._of_thread.__dict__
         numbers = self._step.optimizer.numbers(state)
-        leaves = leaves_of(batch)
-        key = (params.layout, params.flat.dtype, type(numbers[0]), *_kinds(batch, leaves))
+        leaves, kinds = _taken_apart(batch)
+        key = (params.layout, params.flat.dtype, type(numbers[0]), *kinds)
         planned = plans.get(key)
         if planned is None:
             namespace(params.flat, *leaves)
@@ -124,8 +123,8 @@ class PlannedGradient:
     def __call__(self, params: Parameters, batch: Tree) -> Tree:
         """Compute the function; the arrays of the result hold until the next call."""
         plans: dict[Any, Any] = self._of_thread.__dict__
-        leaves = leaves_of(batch)
-        key = (params.layout, params.flat.dtype, *_kinds(batch, leaves))
+        leaves, kinds = _taken_apart(batch)
+        key = (params.layout, params.flat.dtype, *kinds)
         if key not in plans:
             namespace(params.flat, *leaves)
             kept = params.copy()
@@ -139,13 +138,35 @@ class PlannedGradient:
         return result
 
 
-def _kinds(batch: Tree, leaves: list[Any]) -> list[Any]:
-    """Return what a plan depends on of a batch: its structure, and of each array the kind."""
+def _taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
+    """List the arrays of a batch, and all that a plan depends on: its structure, and their kinds."""
+    leaves: list[Any] = []
+    kinds: list[Any] = []
     try:
-        return [structure_of(batch), *[(type(leaf), leaf.shape, leaf.dtype) for leaf in leaves]]
+        _take_apart(batch, leaves, kinds)
     except AttributeError:
         _check_arrays("batch", batch)
         raise
+    return leaves, kinds
+
+
+def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
+    if isinstance(tree, dict):
+        kinds += tree
+        for branch in tree.values():
+            if branch is None:  # without a call, as this is done in every step
+                kinds.append(None)
+            else:
+                _take_apart(branch, leaves, kinds)
+    elif isinstance(tree, (tuple, list)):
+        kinds.append(len(tree))
+        for branch in tree:
+            _take_apart(branch, leaves, kinds)
+    elif tree is None:
+        kinds.append(None)
+    else:
+        kinds += (type(tree), tree.shape, tree.dtype)
+        leaves.append(tree)
 
 
 def _check_arrays(name: str, tree: Tree) -> None:
