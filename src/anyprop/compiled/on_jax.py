@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.compiled.program import is_constant, listed
+from anyprop.compiled.program import listed
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters
 from anyprop.repeatable.jaxprs import traced_twice
+from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 

@@ -1,21 +1,37 @@
 """A step on NumPy: gradient and update in one plan, on the caller's parameters and state.
 
-The first call with arrays of new shapes records the step; that and every later call run its plan.
-Parameters and state are donated: they are updated where they are, and come back as the same objects.
-A step on small arrays is planned once more when it has been done many times, then with loops.
+The first call with arrays of new shapes records the step, binds its calls to arrays of their own, and
+unrolls them into one Python function; that and every later call run it. Parameters and state are
+donated: they are updated where they are, and come back as the same objects. A step on small arrays is
+planned once more when it has been done many times, then with loops.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from anyprop._typing import Array, Number, Tree
 from anyprop.backend import check_array, namespace
-from anyprop.compiled.plan import make_plan
+from anyprop.compiled.kernels import Kernel
+from anyprop.compiled.memory import Binding
+from anyprop.compiled.namespace import join
+from anyprop.compiled.numba_dialect import (
+    NUMBA,
+    NoKernelError,
+    fused,
+    get_kernel,
+    shape_in,
+    written,
+)
 from anyprop.compiled.program import (
+    Bound,
+    Local,
     Places,
     fill,
     leaves_of,
@@ -23,8 +39,9 @@ from anyprop.compiled.program import (
     mapped,
     rebuilt,
     record,
+    unrolled,
 )
-from anyprop.compiled.trace import Recording, Traced, TracedNumber
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
@@ -36,13 +53,7 @@ PATIENCE = 20_000
 
 
 class PlannedStep:
-    """A step on NumPy arrays, planned anew for each set of shapes and dtypes.
-
-    Parameters
-    ----------
-    step : Step or DataParallelStep
-        What to plan.
-    """
+    """A step, of one process or of several, planned anew for each set of shapes and dtypes."""
 
     def __init__(self, step: Step | DataParallelStep) -> None:
         self._step = step
@@ -103,13 +114,7 @@ class _PlannedStep:
 
 
 class PlannedGradient:
-    """A function of parameters and a batch on NumPy arrays, planned for each set of shapes and dtypes.
-
-    Parameters
-    ----------
-    function : callable
-        ``(params, batch) -> tree of arrays``.
-    """
+    """A function ``(params, batch) -> tree of arrays``, planned for each set of shapes and dtypes."""
 
     def __init__(self, function: Callable[[Parameters, Tree], Tree]) -> None:
         self._function = function
@@ -184,3 +189,145 @@ def _owned(params: Parameters) -> Parameters:
 
 def _given(number: Number) -> Traced | TracedNumber:
     return Recording.given(number) if hasattr(number, "dtype") else Recording.number(number)
+
+
+class Plan(NamedTuple):
+    """What repeats a recording."""
+
+    run: Callable[..., None]
+    """Repeats it, given the arguments of this run, on what the other arrays hold now."""
+    calls: list[Bound]
+    """What `run` does."""
+    outputs: list[Any]
+    """Results that the caller reads; the same arrays after every run."""
+    nbytes: int
+    """Memory of its buffers; arrays that were given do not count."""
+    complete: bool
+    """Whether all is in loops that can be; if not, for the arrays are small."""
+
+
+def make_plan(
+    recording: Recording,
+    outputs: Sequence[Traced],
+    targets: Sequence[Traced | None] = (),
+    arguments: Sequence[Traced | TracedNumber] = (),
+    *,
+    small_too: bool = False,
+) -> Plan:
+    """Bind the calls of a recording to arrays, in loops even if all are small with `small_too`.
+
+    For each output, from the first, `targets` says in which given array it should end up, if in any.
+    `arguments` is what `run` takes; every other given array is read where it was in the recording.
+    """
+    results = [output.value for output in outputs]
+    wanted = [None if t is None else t.value for t in targets]
+    given = [argument.value for argument in arguments]
+    # A numba that is broken is found out when a loop is compiled, amid the plan: all is planned anew.
+    try:
+        return _Calls(given).plan(recording.calls, results, wanted, fuse=True, small_too=small_too)
+    except NoKernelError:
+        return _Calls(given).plan(recording.calls, results, wanted, fuse=False)
+
+
+class _Calls(Binding):
+    """Calls on arrays of NumPy, each one bound to its own."""
+
+    def __init__(self, arguments: list[Value]) -> None:
+        super().__init__(NUMBA, {})
+        # Places are found once, in the recorded run, so each Local has an example from it.
+        self._examples: list[Any] = []  # what each Local holds in the recorded run
+        self._bound: list[Bound] = []
+        self._nbytes, self._count = 0, len(arguments)
+        for value in arguments:
+            self._places[value] = self._new_local(value.data)
+
+    def plan(
+        self,
+        calls: list[Call],
+        results: list[Value],
+        targets: list[Value | None],
+        *,
+        fuse: bool,
+        small_too: bool = False,
+    ) -> Plan:
+        """Find a place for every value, and bind the calls to the places."""
+        for call in calls:
+            if call.output.is_number:
+                self._places[call.output] = self._new_local(call.output.data)
+        # Before calls are grouped, for a join amid them would part a loop.
+        calls = self.place_joined(calls)
+        units: list[Call | Kernel] = [*calls]
+        if fuse:
+            units = fused(calls, results, self.wholes, small_too=small_too)
+        outputs = self.bind_all(units, results, targets)
+        has_loops = any(isinstance(unit, Kernel) for unit in units)
+        run = unrolled(self._bound, self._count)
+        complete = has_loops or small_too or not fuse
+        return Plan(run, self._bound, outputs, self._nbytes, complete)
+
+    def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
+        """Append the call of NumPy, or of a loop."""
+        if isinstance(unit, Kernel):
+            of_all = dict.fromkeys([*unit.inputs, *unit.outputs])
+            shaped = {
+                value: self._shaped(self.place(value), shape_in(unit, value)) for value in of_all
+            }
+            source, arguments = written(unit, shaped)
+            examples = [self._examples[x.number] if isinstance(x, Local) else x for x in arguments]
+            self._bound.append(Bound(get_kernel(source, examples), tuple(arguments)))
+            return
+        if unit.function is join:
+            self.copy_pieces(unit)
+            return
+        (out,) = places
+        if isinstance(out, Local):
+            given = tuple(self.place(x) if isinstance(x, Value) else x for x in unit.arguments)
+            self._bound.append(Bound(unit.function, given, result=out))
+            return
+        arguments = [
+            out if x is OUT else self.place(x) if isinstance(x, Value) else x
+            for x in unit.arguments
+        ]
+        # As a keyword, where a function has it last: some refuse it by its place.
+        last = arguments.pop() if unit.arguments[-1] is OUT else None
+        self._bound.append(Bound(unit.function, tuple(arguments), last))
+
+    def copy(self, value: Value, place: Any) -> None:
+        """Append a copy."""
+        self._bound.append(Bound(np.copyto, (place, self.place(value))))
+
+    def constant(self, value: Value) -> Any:
+        """Return the array that was there in the recorded run, whatever it will hold then."""
+        return value.data
+
+    def view(self, value: Value, place: Any) -> Any:
+        """Return a view; of what differs from run to run, one that each run makes."""
+        assert value.view is not None
+        return self._each_time(value.view, place) if isinstance(place, Local) else value.view(place)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Make an array, and count it."""
+        buffer = np.empty(shape, dtype)
+        self._nbytes += buffer.nbytes
+        return buffer
+
+    def _shaped(self, place: Any, shape: tuple[int, ...] | None) -> Any:
+        """Return a contiguous array in another shape, or a number as it is."""
+        if shape is None:
+            return place
+        if isinstance(place, Local):
+            return self._each_time(partial(_contiguous, shape), place)
+        return place.reshape(shape)
+
+    def _each_time(self, function: Callable[[Any], Any], argument: Local) -> Local:
+        result = self._new_local(function(self._examples[argument.number]))
+        self._bound.append(Bound(function, (argument,), result=result))
+        return result
+
+    def _new_local(self, example: Any) -> Local:
+        self._examples.append(example)
+        return Local(len(self._examples) - 1)
+
+
+def _contiguous(shape: tuple[int, ...], array: Any) -> Any:
+    return np.ascontiguousarray(array).reshape(shape)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from anyprop._typing import Tree
 from anyprop.compiled.trace import Recording, Traced, Value, value_of
-from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Numbers, Optimizer
+from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.repeatable.ours import is_of_anyprop
 from anyprop.repeatable.same import same, shown
 from anyprop.repeatable.twice import twice
-from anyprop.step import Step
 
 
 class Program(NamedTuple):
@@ -166,40 +162,6 @@ def _words(value: Any) -> str:
     return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
 
 
-def is_constant(step: Step) -> bool:
-    """Return whether a step, and what is equal to it, computes the same for ever.
-
-    Parameters
-    ----------
-    step : Step
-        Any.
-
-    Returns
-    -------
-    bool
-        If so, what is compiled for it serves all steps that are equal to it.
-    """
-    # Of two functions nobody can tell whether they are equal.
-    return not isinstance(step.gradient, FunctionType) and _is_constant(step)
-
-
-def _is_constant(value: object) -> bool:
-    """Tell whether something, and what is equal to it, computes the same for ever."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return True
-    if isinstance(value, tuple):
-        return all(map(_is_constant, value))
-    if type(value).__hash__ in (None, object.__hash__):
-        # A schedule, which is called on the host.
-        return callable(value) and not isinstance(value, (Layer, Loss, Optimizer))
-    # What a class of the user's computes may follow from more than its fields.
-    return (
-        is_of_anyprop(type(value))
-        and hasattr(value, "__dict__")
-        and all(map(_is_constant, vars(value).values()))
-    )
-
-
 def listed(numbers: Numbers) -> list[Any]:
     """List the numbers of a step: the learning rate, and the scalars of the rule."""
     lr, scalars = numbers
@@ -233,3 +195,51 @@ def fill(buffer: Any, params: Any) -> None:
     for ours, theirs in ((buffer.flat, params.flat), (buffer.running, params.running)):
         if ours is not theirs and ours is not None:
             ours[...] = theirs
+
+
+class Local(NamedTuple):
+    """What differs from run to run: an argument of the function, or the result of one of its calls."""
+
+    number: int
+
+
+class Bound(NamedTuple):
+    """A call: what it is given, what it is given as its `out`, and what takes the returned value."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    out: Any = None
+    result: Local | None = None
+
+
+def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
+    """Make one function of all calls, whose `count` arguments are the first locals.
+
+    A loop over the calls would take longer than many of them.
+    """
+    constants: dict[int, tuple[str, Any]] = {}
+
+    def name(x: Any) -> str:
+        if isinstance(x, Local):
+            return f"x{x.number}"
+        return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
+
+    lines = []
+    for function, given, out, result in calls:
+        stored = "" if result is None else f"{name(result)} = "
+        names = [*map(name, given), *([] if out is None else [f"out={name(out)}"])]
+        lines.append(f"{stored}{name(function)}({', '.join(names)})")
+    arguments = ", ".join(f"x{i}" for i in range(count))
+    body = "\n  ".join([f" def run({arguments}):", *lines, "return None"])
+    closed_over = ", ".join(name for name, _ in constants.values())
+    make = _maker(f"def make({closed_over}):\n{body}\n return run\n")
+    return make(*(constant for _, constant in constants.values()))
+
+
+@functools.lru_cache(maxsize=64)
+def _maker(source: str) -> Callable[..., Callable[..., None]]:
+    """Compile the source, which is the same for calls of the same structure."""
+    scope: dict[str, Any] = {}
+    exec(source, scope)
+    make: Callable[..., Callable[..., None]] = scope["make"]
+    return make

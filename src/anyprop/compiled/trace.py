@@ -114,13 +114,8 @@ class Call:
 
     @property
     def outputs(self) -> tuple[Value]:
-        """What it computes, as a loop of several calls lists it too."""
+        """What it computes, as a kernel of several calls lists it too."""
         return (self.output,)
-
-    @property
-    def in_place(self) -> tuple[Value, ...]:
-        """Those of the outputs that may take the place of an input."""
-        return self.outputs if self.elementwise else ()
 
 
 class Recording:
