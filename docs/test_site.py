@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from related import of_classes
 from sphinx.util.inventory import InventoryFile
 
 from anyprop._names import names_of
@@ -15,7 +16,8 @@ from anyprop.layers.registry import LAYERS
 from anyprop.losses.registry import LOSSES
 from anyprop.optimizers.registry import OPTIMIZERS
 
-SITE = Path(__file__).parent.parent / "build" / "docs"
+DOCS = Path(__file__).parent
+SITE = DOCS.parent / "build" / "docs"
 PAGES = sorted(SITE.rglob("*.html"))
 
 
@@ -53,6 +55,12 @@ def is_elsewhere(address: str) -> bool:
 
 def test_the_site_is_there():
     assert len(PAGES) > 100
+
+
+def test_it_has_an_icon():
+    (icon,) = (SITE / "_static").glob("favicon.*")
+    links = [address for address in fetched(SITE / "index.html") if "favicon" in address]
+    assert links == [f"_static/{icon.name}"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(SITE)))
@@ -110,3 +118,23 @@ def test_the_reference_has_every_public_name():
 def test_every_layer_loss_and_optimizer_is_derived(kind, classes):
     pages = {page.stem for page in (SITE / "derivations" / kind).glob("*.html")}
     assert pages - {"index"} == {of.__module__.rpartition(".")[2] for of in classes.values()}
+
+
+@pytest.mark.parametrize(("name", "page"), of_classes().items())
+def test_derivation_reference_and_playground_link_to_one_another(name, page):
+    derivation = (SITE / "derivations" / f"{page}.html").read_text(encoding="utf-8")
+    reference = (SITE / "reference" / "generated" / f"anyprop.{name}.html").read_text("utf-8")
+    assert f"reference/generated/anyprop.{name}.html" in derivation
+    assert f"derivations/{page}.html" in reference
+    kind, _, stem = page.partition("/")
+    for text in (derivation, reference) if kind == "optimizers" else ():
+        assert f"playground.html#optimizer={stem}" in text
+    assert "highlight-text" in reference.partition('class="py class"')[0]  # the formula, first
+
+
+@pytest.mark.parametrize("folder", ["start", "how-to", "reference"])
+def test_an_index_has_a_word_on_every_page(folder):
+    index = (DOCS / folder / "index.md").read_text(encoding="utf-8")
+    for page in (DOCS / folder).glob("*.md"):
+        if page.stem != "index":
+            assert re.search(rf"\]\({page.name}\): .+", index), page.name

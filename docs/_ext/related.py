@@ -1,7 +1,7 @@
 """Links between a derivation, its page in the reference, and the playground.
 
-Each derivation gets a line of links under its first paragraph; `of_classes` hands them to the reference's
-template. The role `{playground}` links to a state of the playground, named as the page's address names it:
+Each derivation gets a line of links under its first paragraph; `of_classes` hands them to the
+reference's template. The role `{playground}` links to a state of the playground, by its address there:
 
     {playground}`the two-step cycle <preset=cycle>`
 """

@@ -66,7 +66,9 @@ def has(value: object, *names: str) -> bool:
 
 
 def check_shape(name: str, array: Array, expected: Shape) -> None:
-    """Raise ValueError unless `array` has exactly the shape `expected`."""
+    """Raise ValueError unless `array` has exactly the shape `expected`, TypeError if it has none."""
+    if not hasattr(array, "shape"):
+        raise TypeError(f"{name} must be an array of shape {tuple(expected)}, not {kind(array)}.")
     if tuple(array.shape) != tuple(expected):
         raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {tuple(expected)}.")
 

@@ -9,6 +9,7 @@ file never decides what is imported or run.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -168,6 +169,7 @@ _SAMPLED = (0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000)
 def _sampled(function: Any, name: str) -> Any:
     """Describe a function of the step by its name and by some of its values."""
     try:
+        function = copy.deepcopy(function)  # an object that counts its calls goes on where it is
         values = [float(function(step)) for step in _SAMPLED]
         if not all(map(math.isfinite, values)):
             return name

@@ -17,7 +17,7 @@ from anyprop._checks import check_rows, check_shape, count, fields, flag
 from anyprop._numerics import summed
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, namespace_of
 from anyprop.parameters import Parameters, Spec
 
 
@@ -67,7 +67,7 @@ class Affine(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace(x, params.W)
+        xp = namespace_of(x, params, "W")
         y = xp.matmul(x, params.W)
         return (y + params.b if self.bias else y), x
 

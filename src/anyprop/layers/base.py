@@ -39,9 +39,9 @@ import numpy as np
 from anyprop._autograd import unrecorded_methods
 from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
-from anyprop.backend import check_floating, from_host
+from anyprop.backend import check_floating, from_host, namespace
 from anyprop.initializers import get_initializer
-from anyprop.parameters import Entry, Layout, Parameters, Spec, filled, map_vectors
+from anyprop.parameters import Entry, Layout, Parameters, Spec, check_kind, filled, map_vectors
 
 _UNRECORDED = ("forward", "forward_train", "backward", "backward_params", "updated_running")
 
@@ -173,6 +173,16 @@ class Layer:
 
         drawn = filled(layout_of(self), initial, "float64")
         return map_vectors(drawn, partial(from_host, xp=xp, dtype=dtype, device=device))
+
+
+def namespace_of(x: Array, params: Parameters, name: str) -> Namespace:
+    """Find the namespace of x and of one of the layer's own arrays; TypeError if there are none."""
+    try:
+        array = getattr(params, name)
+    except AttributeError:
+        check_kind(params)
+        raise
+    return namespace(x, array)
 
 
 def leaves(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:

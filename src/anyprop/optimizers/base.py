@@ -204,6 +204,7 @@ class Optimizer(ShortRepr):
         TypeError
             Namespaces, devices or dtypes differ.
         """
+        donate = flag("update", "donate", donate)
         with _on_device_of(params):
             lr = self.learning_rate(state)
             return self.update_with(params, grads, state, lr, donate=donate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +11,7 @@ import numpy as np
 
 from anyprop import _tree
 from anyprop._checks import count, flag, kind
-from anyprop._typing import Array
 from anyprop.compiled.torch_compiled import check_torch_backend
-from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.callbacks.base import Callback
@@ -46,12 +44,23 @@ def check_length(epochs: Any, steps: Any) -> tuple[int | None, int | None]:
 
 
 def check_batches(batches: Any) -> None:
-    """Raise TypeError unless `batches` is a function or None."""
-    if batches is not None and not callable(batches):
+    """Raise TypeError unless `batches` is None, or can be called with three arguments."""
+    if batches is not None and not _takes(batches, 3):
         raise TypeError(
             "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of "
             f"each batch, not {kind(batches)}."
         )
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Return whether something can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it does not tell, and a class such as dict is none that could be meant
+        return callable(function) and not isinstance(function, type)
+    return True
 
 
 def check_start(state: Any, resume: Any, allow_changes: Any) -> None:
@@ -100,15 +109,3 @@ def check_state(
         )
     _tree.leaves_like(state.slots, fresh.slots, names=("state.slots", "those of the optimizer"))
     return state
-
-
-def monitors(
-    net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
-) -> tuple[str, ...]:
-    """Name the fields of `EpochRecord` that a run will measure."""
-    if validation is None:
-        return ("train_loss",)
-    x, t = (array[:1, ...] for array in validation)
-    if loss.correct(net.forward(params, x)[0], t) is None:
-        return ("train_loss", "validation_loss")
-    return ("train_loss", "validation_loss", "validation_accuracy")

@@ -20,7 +20,7 @@ VERB = re.compile(
     r"reduce|reinstall|remove|rename|replace|reset|restart|resume|retry|rewrite|run|save|"
     r"say|scale|seed|set|shuffle|sort|split|start|stop|switch|take|train|transpose|try|"
     r"turn|update|upgrade|use|wait|weigh|wrap|write"
-    r") .",
+    r") (?!must |is |has |holds ).",
 )
 SPLIT = re.compile(r"[;:,.?(] (?:and |or |so |then )?|(?:^| )(?:and|or|so|then) |[.?)]?$")
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SOURCES = DOCS / "_static" / "playground"
 
 # No request leaves the machine, and none is waited for.
@@ -107,7 +107,12 @@ class Browser:
             self._read += more
 
     def open(self, hash: str = "", *, width: int = 1280, height: int = 900) -> None:
-        """Open the page anew, in a window of this size in CSS pixels."""
+        """Open the playground anew, in a window of this size in CSS pixels."""
+        self.visit(self._page.as_uri() + hash, width=width, height=height)
+        assert self.evaluate("return errors") == []
+
+    def visit(self, address: str, *, width: int = 1280, height: int = 900) -> None:
+        """Open a page anew, in a window of this size in CSS pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -116,10 +121,9 @@ class Browser:
             mobile=width < 600,
         )
         self.call("Page.navigate", url="about:blank")  # or a new # would not load the page anew
-        loader = self.call("Page.navigate", url=self._page.as_uri() + hash)["loaderId"]
+        loader = self.call("Page.navigate", url=address)["loaderId"]
         loaded = {"name": "load", "loaderId": loader}
         self._receive(lambda message: loaded.items() <= message.get("params", {}).items())
-        assert self.evaluate("return errors") == []
 
     def evaluate(self, script: str) -> Any:
         """Give what `script`, the body of an async function, returns."""

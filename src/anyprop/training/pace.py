@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anyprop.repeatable.stand_in import TraceError
-from anyprop.training._inputs import Inputs
+from anyprop.training.inputs import Inputs
 from anyprop.training.run import Run
 
 

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import anyprop as ap
 from anyprop.sklearn import MLPClassifier, MLPRegressor
-from anyprop.sklearn._stochastic import Trainer
+from anyprop.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -172,7 +172,7 @@ def test_predicting_before_fitting():
 
 def test_ctrl_c_keeps_what_was_trained(make_task, monkeypatch):
     task = make_task("multiclass")
-    original, calls = Trainer.epoch, []
+    original, calls = Loop.epoch, []
 
     def interrupted(self, *args):
         calls.append(1)
@@ -180,7 +180,7 @@ def test_ctrl_c_keeps_what_was_trained(make_task, monkeypatch):
             raise KeyboardInterrupt
         return original(self, *args)
 
-    monkeypatch.setattr(Trainer, "epoch", interrupted)
+    monkeypatch.setattr(Loop, "epoch", interrupted)
     model = task.ours()
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         model.fit(task.X, task.y)

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import anyprop as ap
 from anyprop.sklearn import MLPClassifier, MLPRegressor
-from anyprop.sklearn._stochastic import Trainer
+from anyprop.training.loop import Loop
 from anyprop.training.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -211,7 +211,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_the_model_there_was(make_task, monkeyp
     def interrupted(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "epoch", interrupted)
+    monkeypatch.setattr(Loop, "epoch", interrupted)
     fails(model, "fit", {"X": task.X, "y": task.y})
 
 

@@ -27,7 +27,7 @@ from anyprop.backend import (
     namespace,
     transfer,
 )
-from testing.made_library import make_library
+from made_library import make_library
 
 
 def test_namespace_computes_with_the_array(backend):

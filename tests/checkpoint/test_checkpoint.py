@@ -412,3 +412,11 @@ def test_arrays_that_belie_what_the_file_says_of_them(tmp_path, changes, arrays,
     with pytest.raises(ValueError, match=match) as caught:
         ap.load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [{1: 2, "1": 3}, {"a": [{None: 1}]}, {"a": {True: 1}}])
+def test_keys_that_are_no_names_are_refused_and_nothing_is_written(config, tmp_path):
+    net = ap.Affine(2, 2)
+    with pytest.raises(TypeError, match="config has a key that is no str"):
+        ap.save(tmp_path / "a", net.init(), config=config)
+    assert not list(tmp_path.iterdir())

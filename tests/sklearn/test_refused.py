@@ -15,6 +15,7 @@ from sklearn.preprocessing import MaxAbsScaler
 import anyprop as ap
 from anyprop.schedules import Cosine
 from anyprop.sklearn import MLPClassifier, MLPRegressor, _stochastic as stochastic
+from anyprop.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -33,7 +34,7 @@ def training():
 def no_work(request, monkeypatch):
     if "training" not in request.fixturenames:
         epoch = lambda *args: pytest.fail("it began to train")  # noqa: E731
-        monkeypatch.setattr(stochastic.Trainer, "epoch", epoch)
+        monkeypatch.setattr(Loop, "epoch", epoch)
 
 
 works = pytest.mark.usefixtures("training")

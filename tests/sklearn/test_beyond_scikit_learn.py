@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_sample_weight
@@ -237,6 +239,19 @@ def test_callbacks_can_end_the_run_and_restore_its_best(make_task):
     predicted = model.predict_log_proba(task.X[200:])
     best = -predicted[np.arange(200), task.y[200:]].mean()
     np.testing.assert_allclose(best, min(curve), rtol=1e-10)
+
+
+def test_callbacks_write_files_as_in_fit(make_task, tmp_path):
+    task = make_task("multiclass")
+    callbacks = [ap.Checkpoints(tmp_path / "run"), ap.JSONLogger(tmp_path / "log.jsonl")]
+    model = task.ours(callbacks=callbacks, max_iter=4).fit(task.X, task.y)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["train_loss"] for line in lines] == model.loss_curve_
+    steps = [7 * epoch for epoch in (2, 3, 4)]  # the last three
+    names = [f"step-{step:08d}.safetensors" for step in steps]
+    assert sorted(path.name for path in (tmp_path / "run").glob("step-*")) == names
+    last = ap.load(tmp_path / "run" / names[-1])
+    np.testing.assert_array_equal(last.params[0].W, model.coefs_[0])
 
 
 def test_callbacks_can_lower_the_learning_rate(make_task):

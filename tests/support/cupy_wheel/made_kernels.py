@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from support import fake_cupy
+import fake_cupy
 
 _made: set[tuple[Any, ...]] = set()
 
