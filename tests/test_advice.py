@@ -195,7 +195,7 @@ ADVICE = {
         lambda: ap.from_host(["a"], dtype="float32"),
         lambda: ap.from_host([1], dtype="float32"),
     ),
-    "leave the backend out": (lambda: fit(compile="inductor"), fit),
+    "leave the backend out": (lambda: fit(torch_backend="inductor"), fit),
     "write a positive number": (
         lambda: NET.init(weights="normal:-1"),
         lambda: NET.init(weights="normal:0.01"),
@@ -407,8 +407,8 @@ def test_advice_about_compiling_leads_somewhere():
         params = NET.init(xp="torch")
         fit(x, t, params=params, communicator=ranks, **options)
 
-    with pytest.raises(ValueError, match="compile='eager' is for one process; leave it out"):
-        on_ranks(2, lambda ranks: run(ranks, compile="eager"))
+    with pytest.raises(ValueError, match="torch_backend='eager' is for one process; leave it out"):
+        on_ranks(2, lambda ranks: run(ranks, torch_backend="eager"))
     on_ranks(2, run)
 
 

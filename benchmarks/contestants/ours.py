@@ -161,7 +161,8 @@ def epoch(
             batch_size=size,
             batches=lambda n, batch_size, epoch: order,
             epochs=1,
-            compile=compiled,
+            compile=bool(compiled),
+            torch_backend=_torch_backend(compiled),
         )
         return result.params, result.history.losses
 
@@ -196,7 +197,8 @@ def training(
             batch_size=size,
             epochs=workload.epochs,
             seed=SEED,
-            compile=compiled,
+            compile=bool(compiled),
+            torch_backend=_torch_backend(compiled),
         )
         return params, result.params
 
