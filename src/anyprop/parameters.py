@@ -116,15 +116,9 @@ class Layout:
                 children[head] = place
         for head, group in groups.items():
             specs = {e.name: Spec(e.shape, None, e.trainable) for e in group}
-            prefix = f"{head}."
-            layout = Layout.of(
-                specs,
-                {
-                    name.removeprefix(prefix): count
-                    for name, count in self.layers.items()
-                    if name.startswith(prefix)
-                },
-            )
+            prefix, counts = f"{head}.", self.layers.items()
+            inner = {name[len(prefix) :]: n for name, n in counts if name.startswith(prefix)}
+            layout = Layout.of(specs, inner)
             ranges = [_range(group, trainable) for trainable in (True, False)]
             children[head] = (layout, *ranges)
             if head.isdecimal():  # a layer, which is asked for by its number
