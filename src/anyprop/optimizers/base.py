@@ -192,10 +192,8 @@ class Optimizer(ShortRepr):
 
         Returns
         -------
-        lr : float, or array of shape ()
-            What `learning_rate` returns for the state.
-        scalars : dict of str to float or array of shape ()
-            What `scalars` returns.
+        (lr, scalars)
+            What `learning_rate` and `scalars` return: floats, or arrays of shape ().
         """
         lr, t = self.learning_rate(state), state.step + 1
         if not is_scalar_array(lr) and not is_scalar_array(t):
