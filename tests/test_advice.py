@@ -445,6 +445,23 @@ def test_advice_about_onnx_leads_somewhere(tmp_path):
     ap.export_onnx(net, net.init(dtype="float64"), path, dtype="float32")
 
 
+def test_advice_about_running_statistics_leads_somewhere():
+    net, params = NORMED, NORMED.init()
+    with pytest.raises(ValueError, match="keeps running statistics") as told:
+        ap.value_and_grad(net, LOSS)
+    for advice in (
+        "give running=True",
+        "take (value, grads, running)",
+        "go on with params.replace(running=running)",
+    ):
+        assert advice in str(told.value)
+    f = ap.value_and_grad(net, LOSS, running=True)
+    _, _, running = f(params, X, T)
+    params = params.replace(running=running)
+    value, _, _ = f(params, X, T)
+    assert np.isfinite(value)
+
+
 def test_every_piece_of_advice_is_followed():
     """A message that gives new advice fails here, until a `test_advice*.py` does what it says."""
     tests, messages = followed(Path(__file__).parent), given()
