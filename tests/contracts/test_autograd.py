@@ -106,7 +106,7 @@ def test_a_training_step_evaluation_and_predictions(rng):
     params.flat.requires_grad_()
     x, t = leaf(rng.standard_normal((6, 3))), place().asarray(np.asarray([0, 1] * 3))
     compute = ap.value_and_grad(net, loss, running=True)
-    assert_free(*compute(params, x, t), ap.predict(net, params, x, 4))
+    assert_free(*compute(params, x, t), ap.predict(net, params, x, batch_size=4))
     assert np.isfinite(ap.evaluate(net, params, (x, t), loss=loss).loss)
     for step in (
         ap.make_step(net, loss, opt),
