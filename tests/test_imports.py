@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import runpy
 import subprocess
 import sys
@@ -138,6 +139,22 @@ def test_importing_anyprop_loads_no_backend_and_no_plotting():
     code = f"import sys, anyprop\nprint(sorted({LATE | {'argparse'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_importing_anyprop_loads_the_table_of_names_and_little_else():
+    code = (
+        "import sys; before = set(sys.modules); import anyprop; print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(anyprop.__file__).parents[1])},
+    )
+    light = {"__future__", "importlib", "warnings"}
+    loaded = {name for name in done.stdout.split() if name.partition(".")[0] not in light}
+    assert loaded == {"anyprop", "anyprop._names"}
 
 
 def test_every_public_name_is_there_and_documented():

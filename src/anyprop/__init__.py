@@ -7,9 +7,12 @@ costs next to nothing; ``__init__.pyi`` shows them to type checkers and editors.
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 from anyprop._names import MODULES, importing, names_of
+
+TYPE_CHECKING = False  # `typing`, which has it too, takes longer to import than all that is here
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = sorted([*names_of(__name__), *MODULES])
 

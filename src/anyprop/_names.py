@@ -16,8 +16,11 @@ class of a registry is known by the name of its module: ``"leaky_relu"`` is the 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False  # `import anyprop` reads this file, and should not wait for `typing`
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 PUBLIC: dict[str, dict[str, str]] = {
     "backends": {
