@@ -114,6 +114,39 @@ def test_running_statistics_cannot_be_forgotten(case):
         ap.value_and_grad(case.layer, ap.MeanSquaredError())
 
 
+class _Around(ap.Layer):
+    """A container that forgets the running statistics of the layer inside."""
+
+    inside = ap.BatchNorm(4)
+
+    def children(self):
+        return {"inside.": self.inside}
+
+    def forward(self, params, x):
+        return self.inside.forward(params.inside, x)
+
+    def forward_train(self, params, x, noise):
+        return self.inside.forward_train(params.inside, x, noise)
+
+    def backward(self, params, residuals, dy):
+        dx, grads = self.inside.backward(params.inside, residuals, dy)
+        return dx, {f"inside.{name}": grad for name, grad in grads.items()}
+
+
+def test_a_container_that_forgets_running_statistics_is_told():
+    net, x = _Around(), np.ones((5, 4), dtype=np.float32)
+    compute = ap.value_and_grad(net, ap.MeanSquaredError(), running=True)
+    with pytest.raises(ValueError, match=r"of _Around lacks inside.mean, inside.var; .*theirs"):
+        compute(net.init(), x, x)
+
+
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_a_layer_without_one_of_its_passes_names_it(method):
+    arguments = {"forward": (None, None), "backward": (None, None, None)}[method]
+    with pytest.raises(NotImplementedError, match=f"Half must define {method}"):
+        getattr(type("Half", (ap.Layer,), {})(), method)(*arguments)
+
+
 def test_a_loop_of_ones_own_trains_a_batch_norm_as_a_step_does(backend, rng):
     net, loss, optimizer = ap.MLP([3, 5, 2], norm="batch"), ap.SoftmaxCrossEntropy(), ap.Adam()
     ours = theirs = net.init(8, dtype="float64", xp=backend.xp, device=backend.device)

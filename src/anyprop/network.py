@@ -279,6 +279,12 @@ def _running(net: Layer, params: Parameters, residuals: Any) -> Array | None:
     if params.running is None:
         return None
     updated = net.updated_running(params, residuals)
-    arrays = [updated[e.name] for e in params.layout.entries if not e.trainable]
+    names = [entry.name for entry in params.layout.entries if not entry.trainable]
+    if missing := [name for name in names if name not in updated]:
+        raise ValueError(
+            f"updated_running of {type(net).__name__} lacks {', '.join(missing)}; a layer made of "
+            "others returns what theirs return, under the names that specs() has."
+        )
+    arrays = [updated[name] for name in names]
     xp = namespace(*arrays)
     return concatenated([xp.reshape(array, (-1,)) for array in arrays])

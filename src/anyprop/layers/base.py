@@ -86,11 +86,11 @@ class Layer:
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         """Compute y from x, and what `backward` needs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define forward.")
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         """Compute dx and the gradients of the parameters from dy."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define backward.")
 
     def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:
         """Compute only the gradients of the parameters."""
