@@ -139,11 +139,11 @@ ADVICE = {
         lambda: ap.initializers.get_initializer("normal:0.01")(np.random.default_rng(0), (3,)),
     ),
     "pass x": (lambda: ap.gradcheck(ap.ReLU()), lambda: ap.gradcheck(ap.ReLU(), WIDE + 0.25)),
-    "give it a block that keeps the width": (
+    "pass a block that keeps the width": (
         lambda: ap.Residual(ap.Affine(2, 3)),
         lambda: ap.Residual(ap.Affine(2, 2)),
     ),
-    "give the array a fixed initial value": (
+    "set a fixed initial value for the array": (
         lambda: ap.initializers.Orthogonal()(np.random.default_rng(0), (3,)),
         lambda: Shifted().init(weights="orthogonal"),
     ),
@@ -191,7 +191,7 @@ ADVICE = {
         lambda: ap.predict(NET, PARAMS, X.view(np.matrix)),
         lambda: ap.predict(NET, PARAMS, np.asarray(X.view(np.matrix))),
     ),
-    "give real numbers": (
+    "pass real numbers": (
         lambda: ap.from_host(["a"], dtype="float32"),
         lambda: ap.from_host([1], dtype="float32"),
     ),
@@ -223,7 +223,7 @@ ADVICE = {
         lambda: ap.RMSProp.like("torch", clip_norm=1.0),
         lambda: ap.RMSProp(0.01, clip_norm=1.0),
     ),
-    "give decay_biases=False beside weight_decay": (
+    "pass decay_biases=False along with weight_decay": (
         lambda: ap.RMSProp.like("book", weight_decay=0.1),
         lambda: ap.RMSProp.like("book", weight_decay=0.1, decay_biases=False),
     ),
@@ -270,7 +270,7 @@ def test_advice_leads_somewhere(advice):
 
 def test_advice_about_files_leads_somewhere(tmp_path):
     path = tmp_path / "absent" / "a"
-    with pytest.raises(FileNotFoundError, match="make it first"):
+    with pytest.raises(FileNotFoundError, match="create it first"):
         ap.save(path, PARAMS, net=NET)
     path.parent.mkdir()
     with pytest.raises(TypeError, match="cast them to float32"):
@@ -338,7 +338,7 @@ def test_advice_about_data_sets_leads_somewhere(tmp_path):
 def test_advice_about_runs_leads_somewhere(tmp_path):
     class Twice(ap.Callback):
         def on_epoch(self, run):
-            with pytest.raises(ValueError, match="wait until it ends, or take another folder"):
+            with pytest.raises(ValueError, match="wait until it ends, or choose another folder"):
                 fit(callbacks=[ap.Checkpoints(tmp_path / "a")])
             fit(callbacks=[ap.Checkpoints(tmp_path / "b")])
 

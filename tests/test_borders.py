@@ -216,7 +216,7 @@ SAVERS = {
 
 @pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
 def test_a_folder_that_does_not_exist_is_named(save, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent.*make it first"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent.*create it first"):
         save(tmp_path / "absent" / "a.safetensors")
     (tmp_path / "absent").mkdir()
     save(tmp_path / "absent" / "a.safetensors")

@@ -1,7 +1,8 @@
 """Trees of arrays: an array, a dict, tuple or NamedTuple of trees, or an object that says how.
 
-An object takes part by three methods, `_tree_leaves() -> iterable`, `_tree_rebuild(leaves) -> object`
-and `_tree_map_arrays(function) -> object`, and by a `layout`, which is equal for equal structures.
+An object is a tree by three methods, `_tree_leaves() -> iterable`, `_tree_rebuild(leaves) ->
+object` and `_tree_map_arrays(function) -> object`, and by a `layout`, which is equal for equal
+structures.
 `Parameters` has them and counts as one leaf, its flat vector.
 """
 
@@ -25,7 +26,7 @@ def leaves(tree: Tree) -> list[Array]:
 
 
 def rebuild(tree: Tree, new_leaves: list[Array]) -> Tree:
-    """Make a tree of the structure of `tree` that holds `new_leaves`."""
+    """Return a tree of the structure of `tree` that holds `new_leaves`."""
     return _rebuild(tree, iter(new_leaves))
 
 

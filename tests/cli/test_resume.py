@@ -108,7 +108,7 @@ def test_more_steps_and_other_options(run, images):
         "--resume", "--steps", 40, "--schedule", "cosine"
     )
     assert "has done 25 steps in 2 epochs already, more than" in refused("--resume", "--steps", 20)
-    assert "holds the checkpoints of an earlier run; go on with it by --resume" in refused()
+    assert "holds the checkpoints of an earlier run; continue it with --resume" in refused()
     assert "--or-start and --allow-changes go with --resume" in refused("--or-start")
 
     assert run(*command, "--out", "parts", "--resume", "--steps", 40)[0] == 0

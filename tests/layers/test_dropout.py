@@ -28,7 +28,7 @@ def test_a_seed_draws_the_same_mask_in_every_version():
 
 @pytest.mark.parametrize("rate", [1.0, -0.1, float("nan"), 2])
 def test_impossible_rates_are_refused(rate):
-    with pytest.raises(ValueError, match=r"Dropout: rate must lie in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"Dropout: rate must be in \[0, 1\)"):
         ap.Dropout(rate)
 
 

@@ -151,7 +151,7 @@ def test_flags_of_rmsprop_are_flags():
 
 
 def test_a_smallest_step_as_large_as_the_largest_is_refused():
-    with pytest.raises(ValueError, match="step_min must lie below step_max"):
+    with pytest.raises(ValueError, match="step_min must be below step_max"):
         ap.Rprop(step_min=0.5, step_max=0.5)
 
 
