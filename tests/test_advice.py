@@ -1,4 +1,4 @@
-"""What a message advises is done as it says, and the call succeeds."""
+"""The advice of each message is followed, and the call succeeds."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is no argument of a public function is refused by a sentence that names the argument."""
+"""A wrong argument of a public function is refused by a sentence that names the argument."""
 
 import inspect
 import re
@@ -47,7 +47,7 @@ HISTORY = ap.History([1.0, 0.5])
 
 
 def defaults(function, **given):
-    """Take the arguments of a function and their defaults, and others as they are given."""
+    """Return the arguments of a function and their defaults, with others as they are given."""
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p.default for p in parameters if p.kind is not p.VAR_POSITIONAL}
     return {name: given.get(name, default) for name, default in named.items()}

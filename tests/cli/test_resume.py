@@ -1,4 +1,4 @@
-"""`anyprop train --checkpoint-every N --resume`: what was ended goes on, what differs is refused."""
+"""`anyprop train --checkpoint-every N --resume`: runs continue, what differs is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def history(folder):
 
 
 def assert_same(ours, theirs):
-    """The files are the same bytes, but for the times that they tell."""
+    """The files are the same bytes, except for the times in them."""
     assert history(ours) == history(theirs)
     one, other = (Path(folder, "model.safetensors").read_bytes() for folder in (ours, theirs))
     assert one == other
@@ -36,7 +36,7 @@ def assert_same(ours, theirs):
 
 @pytest.fixture
 def end_at(monkeypatch):
-    """Make what happens at a step of the run, once."""
+    """Return what happens at a step of the run, once."""
 
     def arrange(step, happen):
         advance = Run.advance

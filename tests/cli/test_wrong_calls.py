@@ -22,7 +22,7 @@ WRONG = {
     "train --dtype float23": "unknown dtype 'float23'; did you mean 'float32'?",
     "train --device cuda:7": "no device 'cuda:7' here; choose one of: cpu.",
     "compare rmsprop adagrat": "unknown optimizer 'adagrat'; did you mean 'adagrad'?",
-    # numbers that are none, or out of range
+    # not numbers, or out of range
     "train --lr -1": "lr must be a positive finite number, not -1.0.",
     "train --lr 0": "lr must be a positive finite number, not 0.0.",
     "train --lr nan": "lr must be a positive finite number, not nan.",
@@ -76,7 +76,7 @@ WRONG = {
 
 @pytest.fixture
 def files(images, make_images, tmp_path):
-    """Make the files that the table speaks of, all of them unfit."""
+    """Create the files that the table names, all of them unfit."""
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("something else")

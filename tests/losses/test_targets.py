@@ -1,4 +1,4 @@
-"""What the losses that compare number by number say of targets."""
+"""What the losses that compare number by number say about targets."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=O
 
 
 def inputs(opt, dtype, rng):
-    """Make p, g and the slots for a few steps' worth of entries; zeros and both signs among them."""
+    """Return p, g and the slots for a few steps' worth of entries; zeros and both signs among them."""
     size = 40
     p, g = rng.standard_normal(size), rng.standard_normal(size) * np.geomspace(1e-6, 1e3, size)
     g[::7] = 0.0
@@ -54,7 +54,7 @@ def test_a_slot_that_is_left_out_comes_back_as_it_went_in(opt, rng):
 
 @every_optimizer
 def test_results_do_not_share_memory_with_arguments(opt, rng):
-    """Or a gradient that is written to later would change the state."""
+    """Otherwise a gradient that is written to later would change the state."""
     arrays, slots = inputs(opt, "float64", rng)
     results = opt.rule(np)(*arrays, *slots, **opt.scalars(3, 0.1))
     for given in (*arrays, *slots):

@@ -1,4 +1,4 @@
-"""The pieces of advice that the source's messages give, and those that no test can follow.
+"""The pieces of advice in the source's messages, and those that no test can follow.
 
 A piece of advice is a clause that begins with a `VERB`; what is filled in is `{}`.
 """

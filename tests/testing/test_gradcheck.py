@@ -1,4 +1,4 @@
-"""gradcheck finds what is wrong, names it, and lets pass what is right."""
+"""gradcheck finds what is wrong, names it, and accepts what is right."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_a_loss_that_is_wrong_is_found_through_value_and_grad():
 
 
 class FourthPower(Loss):
-    """A right loss of a user's own, without check_targets."""
+    """A right loss of a user, without check_targets."""
 
     def forward(self, y, t, *, sample_weight=None):
         d = y - t

@@ -135,7 +135,7 @@ class SoftmaxCrossEntropy(Loss):
     def _target(
         self, xp: Namespace, t: Array, weights: Array | None, like: Array, unit: float
     ) -> tuple[Array, Array | None, Array | None, Array | None]:
-        """Return T before smoothing, the labels' places in it, c / `unit`, and rows' shares of Z by c."""
+        """Return T before smoothing, labels' places in it, c / `unit`, and rows' shares of Z by c."""
         target, chosen = _distribution(xp, t, like)
         if self.class_weight is None:
             return target, chosen, None, None

@@ -27,12 +27,12 @@ class Gpu:
         self.epilogue = "keeps NaN"  # or "drops NaN", "no sums", or "refused"
         self.spoiled = ""  # what kind of product comes out wrong
         self.refuse: Exception | None = None  # what the next launch in a capture raises
-        self.arrays_on = self.current = 0  # the GPU where arrays lie, and the one that computes
+        self.arrays_on = self.current = 0  # the GPU where arrays are, and the one that computes
         self.before: list[int] = []
 
 
 state = types.SimpleNamespace(gpu=Gpu())
-"""Where the GPU is found; each `installed` puts another there."""
+"""The present GPU; each `installed` replaces it."""
 
 
 def note(what: str) -> None:
@@ -202,7 +202,7 @@ def empty(shape: Any, dtype: Any) -> Array:
 
 def allocated(shape: Any, dtype: Any) -> Array:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    # NaN, or -1: nobody may count on zeros. CuPy's pools give multiples of 512 bytes.
+    # NaN, or -1: no caller may rely on zeros. CuPy's pools give multiples of 512 bytes.
     memory = np.frombuffer(bytearray(b"\xff" * (size + 512)), "uint8")
     start = -memory.ctypes.data % 512
     return memory[start : start + size].view(dtype).reshape(shape).view(Array)
