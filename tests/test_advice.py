@@ -64,7 +64,7 @@ BAD = np.where(X > 3, np.nan, X)
 # advice -> (what fails with it, what follows it)
 ADVICE = {
     "cast x to float32": (lambda: fit(WIDE), lambda: fit(WIDE.astype("float32"))),
-    "make the parameters by net.init(dtype='float64')": (
+    "create the parameters with net.init(dtype='float64')": (
         lambda: fit(WIDE),
         lambda: fit(WIDE, params=NET.init(dtype="float64")),
     ),
@@ -102,7 +102,7 @@ ADVICE = {
     ),
     "make them by net.init()": (lambda: fit(net=NORMED, params=PARAMS), lambda: fit(net=NORMED)),
     "did you mean 'relu'?": (lambda: ap.MLP([2, 3, 2], "rely"), lambda: ap.MLP([2, 3, 2], "relu")),
-    "give a layer, such as LeakyReLU(0.3)": (
+    "pass a layer, such as LeakyReLU(0.3)": (
         lambda: ap.MLP([2, 3, 2], np.tanh),
         lambda: ap.MLP([2, 3, 2], ap.LeakyReLU(0.3)),
     ),
@@ -227,7 +227,7 @@ ADVICE = {
         lambda: ap.RMSProp.like("book", weight_decay=0.1),
         lambda: ap.RMSProp.like("book", weight_decay=0.1, decay_biases=False),
     ),
-    "count layers from the front": (lambda: PARAMS[-1], lambda: PARAMS[2]),
+    "count from 0": (lambda: PARAMS[-1], lambda: PARAMS[2]),
     "give resume, or leave it out": (lambda: fit(allow_changes=True), fit),
     "leave it out to start anew": (lambda: fit(state={}), fit),
     "look at x, t and the initial parameters": (

@@ -60,8 +60,8 @@ def test_sizes_may_be_any_sequence_of_whole_numbers():
 @pytest.mark.parametrize(
     ("args", "options", "error", "message"),
     [
-        (([3],), {}, ValueError, "numbers in and numbers out"),
-        (([],), {}, ValueError, "numbers in and numbers out"),
+        (([3],), {}, ValueError, "an input and an output width"),
+        (([],), {}, ValueError, "an input and an output width"),
         ((3,), {}, TypeError, "must be a sequence"),
         (("32",), {}, TypeError, "sizes must be a sequence"),
         (([3, 0, 2],), {}, ValueError, "at least 1, not 0"),

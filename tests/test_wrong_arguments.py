@@ -251,7 +251,7 @@ WRONG_KINDS = {
     "book.Dropout(0.5).forward([1.0])": "builtins.list is not an Array API array",
     "scored().backward([1.0])": "dout is builtins.list, expected a number",
     "scored().backward(None)": "dout is builtins.NoneType, expected a number",
-    "train(book.SGD())": "optimizer must be a name such as 'SGD', not .*SGD; pass its settings in",
+    "train(book.SGD())": "optimizer must be a name such as 'SGD', not .*SGD; its settings belong in",
     "train(book.SGD)": "optimizer must be a name",
     "train('sgd', [0.1])": "optimizer_param must be a dict",
     "train('sgd', {'rate': 0.1})": "unknown optimizer_param 'rate'; choose one of: lr",

@@ -28,7 +28,7 @@ WRONG = {
     "train --lr nan": "lr must be a positive finite number, not nan.",
     "train --lr inf --schedule cosine": "lr must be a positive finite number, not inf.",
     "train --lr fast": "argument --lr: invalid float value: 'fast'.",
-    "train --rho 1": "rho must be in in [0, 1), not 1.0.",
+    "train --rho 1": "rho must be in [0, 1), not 1.0.",
     "train --optimizer sgd --rho 0.9": "sgd does not take --rho; leave it out.",
     "train --dropout 1.5": "dropout must be in [0, 1), not 1.5.",
     "train --weight-decay -1": "weight_decay must be zero or a positive finite number",

@@ -146,7 +146,7 @@ def _optimizer(name: str, param: Mapping[str, float] | None) -> BookOptimizer:
     """Return the optimizer of a name, with its settings."""
     if not isinstance(name, str):
         raise TypeError(
-            f"optimizer must be a name such as 'SGD', not {kind(name)}; pass its settings in "
+            f"optimizer must be a name such as 'SGD', not {kind(name)}; its settings belong in "
             "optimizer_param."
         )
     if name.lower() not in _OPTIMIZERS:
