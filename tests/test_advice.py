@@ -155,7 +155,7 @@ ADVICE = {
         lambda: ap.Adam().init(np.zeros(2, "float16")),
         lambda: ap.Adam(eps=1e-4).init(np.zeros(2, "float16")),
     ),
-    "make the state by this optimizer's init": (
+    "create the state with this optimizer's init": (
         lambda: ap.SGD(weight_decay=0.1, decay_biases=False).update(
             PARAMS, PARAMS, ap.SGD().init(PARAMS)
         ),
@@ -195,7 +195,7 @@ ADVICE = {
         lambda: ap.from_host(["a"], dtype="float32"),
         lambda: ap.from_host([1], dtype="float32"),
     ),
-    "leave the backend out": (lambda: fit(compile="inductor"), fit),
+    "leave the backend out": (lambda: fit(torch_backend="inductor"), fit),
     "write a positive number": (
         lambda: NET.init(weights="normal:-1"),
         lambda: NET.init(weights="normal:0.01"),
@@ -208,7 +208,7 @@ ADVICE = {
         lambda: ap.SoftmaxCrossEntropy(class_weight=[0, 0]),
         lambda: fit(loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
     ),
-    "look at the weights of the classes": (
+    "check the weights of the classes": (
         lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
         lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[1, 1])),
     ),
@@ -228,8 +228,8 @@ ADVICE = {
         lambda: ap.RMSProp.like("book", weight_decay=0.1, decay_biases=False),
     ),
     "count from 0": (lambda: PARAMS[-1], lambda: PARAMS[2]),
-    "give resume, or leave it out": (lambda: fit(allow_changes=True), fit),
-    "leave it out to start anew": (lambda: fit(state={}), fit),
+    "pass resume, or leave it out": (lambda: fit(allow_changes=True), fit),
+    "leave it out to start afresh": (lambda: fit(state={}), fit),
     "look at x, t and the initial parameters": (
         lambda: fit(params=PARAMS.replace(flat=np.full_like(PARAMS.flat, 1e38))),
         lambda: fit(params=PARAMS),
@@ -279,7 +279,7 @@ def test_advice_about_files_leads_somewhere(tmp_path):
     with pytest.raises(ap.ResumeError, match="resume from a checkpoint"):
         fit(resume=path)
     fit(callbacks=[ap.Checkpoints(tmp_path / "c")])
-    with pytest.raises(ValueError, match="resume it, or take another folder"):
+    with pytest.raises(ValueError, match="resume it, or choose another folder"):
         fit(callbacks=[ap.Checkpoints(tmp_path / "c")])
     fit(resume=tmp_path / "c", epochs=2, callbacks=[ap.Checkpoints(tmp_path / "c")])
     fit(callbacks=[ap.Checkpoints(tmp_path / "d")])
@@ -407,8 +407,8 @@ def test_advice_about_compiling_leads_somewhere():
         params = NET.init(xp="torch")
         fit(x, t, params=params, communicator=ranks, **options)
 
-    with pytest.raises(ValueError, match="compile='eager' is for one process; leave it out"):
-        on_ranks(2, lambda ranks: run(ranks, compile="eager"))
+    with pytest.raises(ValueError, match="torch_backend='eager' is for one process; leave it out"):
+        on_ranks(2, lambda ranks: run(ranks, torch_backend="eager"))
     on_ranks(2, run)
 
 
@@ -443,6 +443,23 @@ def test_advice_about_onnx_leads_somewhere(tmp_path):
     with pytest.raises(ValueError, match="export with dtype='float32'"):
         ap.export_onnx(net, net.init(dtype="float64"), path)
     ap.export_onnx(net, net.init(dtype="float64"), path, dtype="float32")
+
+
+def test_advice_about_running_statistics_leads_somewhere():
+    net, params = NORMED, NORMED.init()
+    with pytest.raises(ValueError, match="keeps running statistics") as told:
+        ap.value_and_grad(net, LOSS)
+    for advice in (
+        "give running=True",
+        "take (value, grads, running)",
+        "go on with params.replace(running=running)",
+    ):
+        assert advice in str(told.value)
+    f = ap.value_and_grad(net, LOSS, running=True)
+    _, _, running = f(params, X, T)
+    params = params.replace(running=running)
+    value, _, _ = f(params, X, T)
+    assert np.isfinite(value)
 
 
 def test_every_piece_of_advice_is_followed():

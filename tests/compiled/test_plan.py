@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled import traced as xp
-from anyprop.compiled.plan import make_plan
-from anyprop.compiled.recording import Recording
+from anyprop.compiled import namespace as xp
+from anyprop.compiled.on_numpy import make_plan
+from anyprop.compiled.trace import Recording
 
 
 def _planned(function, *arrays, targets=()):
@@ -182,7 +182,7 @@ def test_an_argument_that_is_written_over_is_not_handed_back_too_late():
     params = net.init(seed=0)
     x, t = np.ones((5, 3), dtype=np.float32), np.asarray([0, 1, 0, 1, 1])
     wanted, state, _ = step(params, opt.init(params), x, t)
-    with pytest.warns(RuntimeWarning, match="hands an argument back in another place"):
+    with pytest.warns(RuntimeWarning, match="returns an argument in another place"):
         ours, after, _ = ap.compile(step)(params.copy(), opt.init(params), x, t)
     np.testing.assert_array_equal(ours.flat, wanted.flat)
     np.testing.assert_array_equal(after.slots["before"].flat, state.slots["before"].flat)

@@ -35,7 +35,7 @@ UNFOLLOWED = {
     "install {}": "an installation",
     "leave out dtype={}": "a device without float64",
     "load your cluster's": "an MPI library of a cluster",
-    "number the classes anew": "labels beyond PyTorch's int64; PyTorch is missing beside scikit-learn",
+    "renumber the classes": "labels beyond PyTorch's int64; PyTorch is missing beside scikit-learn",
     "reinstall the NVIDIA driver": "a GPU",
     "run pip install": "an installation; each session of the tests has other extras",
     "start one rank for each GPU": "several GPUs",

@@ -17,15 +17,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from anyprop.compiled.kernels import Dialect, Kernel, Unit
-from anyprop.compiled.recording import Call, Value
-from anyprop.compiled.traced import join
+from anyprop.compiled.namespace import join
+from anyprop.compiled.trace import Call, Value
 from anyprop.repeatable.stand_in import TraceError
 
 
 class Binding(ABC):
     """Binds units to the arrays that they read and write.
 
-    A backend says how its arrays are made and what is called, by the methods that are abstract here.
+    A backend says how its arrays are created and what is called, in the methods that are abstract
+    here.
 
     Parameters
     ----------
@@ -44,11 +45,11 @@ class Binding(ABC):
 
     @abstractmethod
     def bind(self, unit: Any, places: list[Any]) -> None:
-        """Take a unit into what is done; `places` are those of its outputs."""
+        """Add a unit to what is done; `places` are those of its outputs."""
 
     @abstractmethod
     def copy(self, value: Value, place: Any) -> None:
-        """Take a copy of a value to a place into what is done."""
+        """Add a copy of a value to a place to what is done."""
 
     @abstractmethod
     def constant(self, value: Value) -> Any:
@@ -56,11 +57,11 @@ class Binding(ABC):
 
     @abstractmethod
     def view(self, value: Value, place: Any) -> Any:
-        """Return what a value is in the place of its parent."""
+        """Return a value as a view of the place of its parent."""
 
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Make an array."""
+        """Return a new array."""
 
     @property
     def wholes(self) -> dict[Value, Value]:
@@ -68,7 +69,7 @@ class Binding(ABC):
         return {piece: whole for piece, (whole, _) in self._within.items()}
 
     def place_joined(self, calls: list[Call]) -> list[Call]:
-        """Choose what is computed within joined vectors; return the calls that remain to be done."""
+        """Choose what is computed within joined vectors; return the calls that remain."""
         made = {call.output for call in calls}
         kept = []
         # From the last, so that what is joined may be joined with others in turn.
@@ -118,12 +119,14 @@ class Binding(ABC):
         TraceError
             A result is an argument that is written over before it could be copied to its target.
         """
+        # By the memory that a value is in: a view or a piece of a whole keeps all of it in use.
         last: dict[Value, float] = {}
         for i, unit in enumerate(units):
             last |= {self._memory(value): i for value in (*unit.inputs, *unit.outputs)}
         last |= {self._memory(result): math.inf for result in results}
         late = self._take_targets(units, results, targets, last)
         ended: list[list[Value]] = [[] for _ in units]
+        # Given arrays are the caller's and never free; results are still read when all is done.
         for value, end in last.items():
             if end < len(units) and not value.given:
                 ended[int(end)].append(value)
@@ -140,16 +143,17 @@ class Binding(ABC):
         targets: Sequence[Value | None],
         last: Mapping[Value, float],
     ) -> list[tuple[Value, Value]]:
-        """Have results stored in their targets; return those that must be copied there."""
+        """Store results in their targets; return those that must be copied there."""
         makers = {output: i for i, unit in enumerate(units) for output in unit.outputs}
         late = []
         for result, target in zip(results, targets, strict=False):
             if target is None or result is target:
                 continue
-            # The copies are made at the end, one by one, when another result may be there already.
+            # The copies are made at the end, one by one, when another result may already be there.
             if result.base.given and result.base in targets:
-                raise TraceError("it hands an argument back in another place")
+                raise TraceError("it returns an argument in another place")
             i = makers.get(result, -1)
+            # In place only if nothing reads the old numbers later, or in the unit at other places.
             if (
                 i >= 0
                 and result in self._dialect.in_place(units[i])
@@ -165,13 +169,15 @@ class Binding(ABC):
         return late
 
     def _bind(self, unit: Call | Kernel, ended: Iterable[Value]) -> None:
-        """Give the outputs of a unit their places, free what it reads last, and bind it."""
+        """Find places for the outputs of a unit, free what it reads for the last time, and bind it."""
+        # First, as a view of an argument is itself a call, which has to come before the unit's.
         for value in unit.inputs:
             self.place(value)
         over = self._dialect.in_place(unit) if self._dialect.reuses else ()
         for value in unit.outputs:
             if value not in over:
                 self.place(value)
+        # What may be written over is free before the outputs get their places, all else after them.
         alike = [value for value in ended if self._reads_alike(unit, value)]
         self._release(alike)
         places = [self.place(value) for value in unit.outputs]
@@ -180,7 +186,7 @@ class Binding(ABC):
 
     def _reads_alike(self, unit: Unit, memory: Value) -> bool:
         """Return whether a unit reads each number of a memory only for the result at the same place."""
-        # A call of NumPy sees by itself where an input is in its way, and takes a copy.
+        # A call of NumPy detects an overlap with an input itself, and takes a copy.
         return isinstance(unit, Call) or all(
             value is memory for value in unit.inputs if self._memory(value) is memory
         )
@@ -208,6 +214,7 @@ class Binding(ABC):
             return self.constant(value)
         if value.parent is not None:
             return self.view(value, self.place(value.parent))
+        # Only memory of the same size and dtype: a step has few sizes, and buffers need no cutting.
         size, shape = value.size, tuple(value.shape)
         if value in self._within:
             whole, start = self._within[value]
@@ -224,7 +231,7 @@ class Binding(ABC):
 
 
 def _pieces(call: Call) -> Iterator[tuple[Value, int]]:
-    """Go through the vectors that are joined, each with the place where it begins."""
+    """Yield the vectors that are joined, each with the place where it begins."""
     start = 0
     for vector in call.inputs:
         yield vector, start

@@ -43,10 +43,10 @@ from anyprop.compiled.kernels import (
     grouped,
     kinds_of,
 )
-from anyprop.compiled.recording import OUT, Call, Value
-from anyprop.compiled.traced import choose, convert
+from anyprop.compiled.namespace import choose, convert
+from anyprop.compiled.trace import OUT, Call, Value
 
-# What does the work of a call for one number; T is the floating dtype.
+# The Python expression of a call for one number; T is the floating dtype.
 SCALAR_FORMS: dict[Any, str] = FORMS | {
     np.absolute: "abs({0})",
     np.sign: "T(1.0) if {0} > 0 else T(-1.0) if {0} < 0 else {0}",
@@ -57,12 +57,13 @@ SCALAR_FORMS: dict[Any, str] = FORMS | {
     choose: "{1} if {0} else {2}",
     convert: "{0}",
 }
-# Where nothing of so many numbers is computed, only a long run gains what the compiler's time costs.
+# If no array has at least this many elements, compiling loops pays off only in a long run.
 SMALLEST = 16384
-# The longest rows that are reduced in a loop. A longer one NumPy sums by halves; of a longer one its
-# own maximum is faster.
+# The longest rows that are reduced in a loop. NumPy sums longer ones by halves, and its own maximum
+# of
+# longer ones is faster.
 _LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
-# Where the numbers of each kind of values are.
+# Index of the numbers of each kind of value.
 _AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]", NUMBER: ""}
 
 
@@ -80,7 +81,7 @@ class NumbaDialect(Dialect):
         return kinds_of(calls) if _can_be_written(calls[-1]) else None
 
     def in_place(self, unit: Unit) -> Sequence[Value]:
-        """Return what is stored when all has been read that is read for it."""
+        """Return what is stored after everything that it depends on has been read."""
         if isinstance(unit, Call):
             return unit.outputs if unit.elementwise else ()
         assert isinstance(unit, Kernel)
@@ -112,7 +113,7 @@ def _can_be_written(call: Call) -> bool:
         return one_floating and _can_be_reduced(call)
     if call.function not in SCALAR_FORMS or len(call.output.shape) not in (1, 2):
         return False
-    if call.function is np.bitwise_and:
+    if call.function is np.bitwise_and:  # of booleans
         return not dtypes
     if call.function in COMPARISONS:
         return one_floating or (len(dtypes) == 1 and {dtype.kind for dtype in dtypes} == {"i"})
@@ -133,21 +134,14 @@ def _reduces_rows(call: Call, kinds: Mapping[Value, str]) -> bool:
 
 
 def written(kernel: Kernel, places: Mapping[Value, Any]) -> tuple[str, list[Any]]:
-    """Write a kernel down as a loop.
-
-    Parameters
-    ----------
-    kernel : Kernel
-        In this dialect.
-    places : mapping of Value to array, Local or number
-        Where its inputs and outputs are, in the shapes that `shape_in` returns.
+    """Write a kernel as a loop; its inputs and outputs are in the shapes of `shape_in`.
 
     Returns
     -------
     source : str
         A Python module with a function `kernel`.
     arguments : list
-        What to call it with.
+        What to call it with: sizes, and arrays, numbers and whatever else is in `places`.
     """
     loop = _Loop(kernel, places)
     body = loop.lines()
@@ -168,6 +162,7 @@ def _walked(kernel: Kernel) -> tuple[tuple[int, ...], Mapping[Value, str]]:
     kinds, by_rows = kernel.kinds, {ROW, COLUMN} & set(kernel.kinds.values())
     if by_rows or any(call.function in REDUCTIONS for call in kernel.calls):
         return kernel.shape, kinds
+    # One loop is vectorized better than two.
     one = {value: ROW if kind == CELL else kind for value, kind in kinds.items()}
     return (math.prod(kernel.shape),), one
 
@@ -252,7 +247,7 @@ class _Loop:
         return [*loads, *work, *stores]
 
     def _work(self, call: Call) -> list[str]:
-        """Write a call down, for one cell or row."""
+        """Write a call, for one cell or row."""
         name = self.names[call.output]
         if call.function == np.add.reduce:
             return self._sum(name, call.inputs[0])
@@ -304,15 +299,7 @@ def _indented(lines: list[str]) -> list[str]:
 def get_kernel(source: str, examples: Sequence[Any]) -> Callable[..., None]:
     """Compile a loop that `written` wrote, for arguments of the types of `examples`.
 
-    Returns
-    -------
-    callable
-        The compiled function; it runs without holding the interpreter's lock.
-
-    Raises
-    ------
-    NoKernelError
-        numba is not installed, or does not work here.
+    It raises NoKernelError where numba is not installed, or does not work.
     """
     if not _installed():
         raise NoKernelError("numba is not installed")
@@ -332,7 +319,7 @@ def _installed() -> bool:
 @functools.lru_cache(maxsize=256)
 def _kernel(source: str) -> Any:
     numba = importlib.import_module("numba")
-    # numba tells what it has compiled apart by module and name.
+    # numba distinguishes what it has compiled by module and name.
     name = f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:24]}"
     source = source.replace("def kernel(", f"def {name}(")
     path = _source_file(name, source)
@@ -343,7 +330,7 @@ def _kernel(source: str) -> Any:
 
 
 def _source_file(name: str, source: str) -> Path | None:
-    """Write the source where numba can keep what it compiles beside it; None if that is impossible."""
+    """Write the source where numba can cache what it compiles next to it; None if that is impossible."""
     path = _folder() / f"{name}.py"
     with contextlib.suppress(OSError):
         if not path.exists():
@@ -358,7 +345,7 @@ def _source_file(name: str, source: str) -> Path | None:
 
 
 def _folder() -> Path:
-    """Find the folder for compiled loops: NUMBA_CACHE_DIR, or the user's own for such files."""
+    """Return the folder for compiled loops: NUMBA_CACHE_DIR, or the user's own for such files."""
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen) / "anyprop"
     if sys.platform == "win32":

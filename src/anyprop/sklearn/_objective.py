@@ -1,4 +1,4 @@
-"""What the estimators make smaller: the losses of scikit-learn, and its L2 term.
+"""What the estimators minimize: the losses of scikit-learn, and its L2 term.
 
     value = loss(y, t) + alpha ||W||^2 / (2 w)
     g     = d loss + alpha W / w                  biases, and the numbers of norms, do not decay
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._numerics import or_one
 from anyprop._typing import Array, Residuals
 from anyprop.backend import device_of, dtype_name, from_host, namespace
 from anyprop.layers.base import Layer
@@ -78,12 +79,12 @@ class Objective:
     alpha : float >= 0
         Strength of the L2 term.
     like : Parameters
-        Parameters of the network, for where they lie.
+        Parameters of the network, for where they are.
     """
 
     def __init__(self, net: Layer, loss: Loss, alpha: float, like: Parameters) -> None:
         self.loss, self.alpha = loss, alpha
-        self._of_data = value_and_grad(net, loss)
+        self._of_data = value_and_grad(net, loss, running=True)
         self._vectors = [e for e in like.layout.entries if e.trainable and len(e.shape) < 2]
         self._decays = self._ones_for_weights(like)
 
@@ -95,25 +96,27 @@ class Objective:
         *,
         noise: Any = None,
         sample_weight: Array | None = None,
-    ) -> tuple[Array, Parameters]:
-        value, grads = self._of_data(params, x, t, noise=noise, sample_weight=sample_weight)
+    ) -> tuple[Array, Parameters, Array | None]:
+        value, grads, running = self._of_data(
+            params, x, t, noise=noise, sample_weight=sample_weight
+        )
         if not self.alpha:
-            return value, grads
+            return value, grads, running
         flat, xp = params.flat, params.xp
         if sample_weight is None:
             share: Any = self.alpha / x.shape[0]
         else:
-            total = xp.sum(sample_weight)
-            share = self.alpha / (total + xp.astype(total == 0.0, total.dtype))
+            share = self.alpha / or_one(xp, xp.sum(sample_weight))
         value = value + self._squares(flat) * (0.5 * share)
         # Last, beside the update: a compiled step makes one loop of both.
-        return value, grads.replace(flat=grads.flat + flat * (xp.asarray(self._decays) * share))
+        flat = grads.flat + flat * (xp.asarray(self._decays) * share)
+        return value, grads.replace(flat=flat), running
 
     def of_parts(
         self,
         params: Parameters,
         parts: Iterable[tuple[Array, Array, Array | None]],
-        compute: Callable[..., tuple[Array, Parameters]] | None = None,
+        compute: Callable[..., tuple[Array, Parameters, Array | None]] | None = None,
     ) -> tuple[Array, Array]:
         """Compute the objective of all rows, and its gradient as a vector, from parts of them.
 
@@ -124,7 +127,8 @@ class Objective:
         parts : iterable of (x, t, sample_weight)
             The rows.
         compute : callable, optional
-            What computes the loss of a part and its gradient, if not `value_and_grad` itself.
+            What computes the loss of a part, its gradient and the running statistics, if not
+            `value_and_grad` itself.
 
         Returns
         -------
@@ -137,7 +141,7 @@ class Objective:
         total: Any = 0.0
         for x, t, w in parts:
             weight = self.loss.total_weight(t, w, dtype=flat.dtype)
-            part, grads = (compute or self._of_data)(params, x, t, sample_weight=w)
+            part, grads, _ = (compute or self._of_data)(params, x, t, sample_weight=w)
             value, gradient = value + part * weight, gradient + grads.flat * weight
             total = total + weight
         return value / total, gradient / total
@@ -152,7 +156,7 @@ class Objective:
         return squares
 
     def _ones_for_weights(self, like: Parameters) -> Array:
-        """Give the vector that is 1 where a weight stands and 0 elsewhere."""
+        """Return the vector that is 1 for weights and 0 elsewhere."""
         ones = np.ones(like.flat.shape, dtype_name(like.flat))
         for e in self._vectors:
             ones[e.start : e.stop] = 0.0

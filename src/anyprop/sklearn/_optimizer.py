@@ -7,10 +7,11 @@ from typing import Any
 
 from anyprop.backend import read_number
 from anyprop.optimizers.adam import Adam
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.nesterov import Nesterov
 from anyprop.optimizers.registry import get_optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.schedules.registry import schedule_by_name
 from anyprop.training.callbacks.base import Callback
@@ -23,12 +24,12 @@ SOLVERS = ("lbfgs", "sgd", "adam")
 
 
 def make_optimizer(estimator: Any, steps: int) -> Optimizer:
-    """Make the optimizer of an estimator.
+    """Return the optimizer of an estimator.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Its parameters tell which.
+        Its parameters say which.
     steps : int >= 1
         Updates of a whole run, over which a schedule that is given by name extends.
     """
@@ -95,7 +96,7 @@ class LearningRate(Callback):
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Its parameters tell the mode; ``solver="adam"`` has none. Its books must be kept first.
+        Its parameters say the mode; ``solver="adam"`` has none. Its books must be kept first.
     opt : Optimizer
         Its optimizer.
     """
@@ -128,7 +129,7 @@ class LearningRate(Callback):
             run.state = run.state._replace(lr_scale=float((t + 1) ** -power))
 
     def after_plateau(self, run: Run) -> tuple[bool, str]:
-        """Return whether to stop when nothing improves any more, and what is done in words."""
+        """Return whether to stop when nothing improves any more, and a description of what is done."""
         if self._mode != "adaptive":
             return True, "Stopping."
         lr = read_number(self._opt.learning_rate(run.state))

@@ -1,4 +1,4 @@
-"""Where a run starts: as it was given, or where a checkpoint left it; alike on all ranks."""
+"""Where a run starts: as it was given, or where a checkpoint left it; the same on all ranks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from anyprop.checkpoint import Checkpoint
 from anyprop.distributed.data_parallel import broadcast_parameters
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._argument_checks import check_state
 from anyprop.training._given import Given
@@ -32,7 +32,7 @@ class Start(NamedTuple):
 
 
 def resumed(given: Given, ranks: Ranks) -> Start:
-    """Find where a run starts."""
+    """Return where a run starts."""
     params, state, found = given.params, given.state, None
     if given.resume is not None:
         changes = given.allow_changes
@@ -48,7 +48,7 @@ def resumed(given: Given, ranks: Ranks) -> Start:
 
 
 def begun(given: Given, start: Start, *, in_place: bool) -> Run:
-    """Make the run; raise ResumeError if it has gone further than it should go."""
+    """Return the run; raise ResumeError if it has gone further than it should."""
     run = Run(
         given.net,
         given.loss,

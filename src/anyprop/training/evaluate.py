@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._checks import count
-from anyprop._numerics import wide_dtype
+from anyprop._numerics import or_one, wide_dtype
 from anyprop._typing import Array
 from anyprop._usage import usage
 from anyprop.backend import check_same_place, dtype_name, on_device_of, read
@@ -69,11 +69,12 @@ def evaluate(
     data : (x, t)
         Examples x, shape (N, D), and targets t as the loss takes them, beside the parameters.
     loss : Loss
-        What to measure by.
+        The loss to measure.
     batch_size : int >= 1
         Rows in one forward pass.
     communicator : Communicator, optional
-        The ranks of a job: each measures its share of the examples, and all get the whole's result.
+        The ranks of a job: each measures its share of the examples, and all get the result of the
+        whole.
 
     Returns
     -------
@@ -126,13 +127,13 @@ def measured(
     with agreeing(communicator):
         sums = _sums(net, params, x, t, loss, batch_size, communicator)
     weighted, total, hits, known = communicator.all_reduce(sums).tolist()
-    return Evaluation(weighted / (total or 1.0), hits / x.shape[0] if known else None)
+    return Evaluation(weighted / or_one(params.xp, total), hits / x.shape[0] if known else None)
 
 
 def monitors(
     net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
 ) -> tuple[str, ...]:
-    """Name the fields of `EpochRecord` that a run will measure; one row says what there is."""
+    """Name the fields of `EpochRecord` that a run will measure; one row shows which there are."""
     if validation is None:
         return ("train_loss",)
     x, t = (array[:1, ...] for array in validation)
@@ -151,7 +152,7 @@ def _sums(
     batch_size: int,
     communicator: Communicator,
 ) -> Any:
-    """Add up weighted losses, weights and hits over this rank's rows; the last: are there hits."""
+    """Add up weighted losses, weights and hits over this rank's rows; return also if there are hits."""
     xp = params.xp
     values, totals, right = [], [], []
     n = x.shape[0]

@@ -1,4 +1,4 @@
-"""`fit`: what is given is checked, a run begins or resumes, and the loop takes it to its end."""
+"""`fit`: the arguments are checked, a run begins or resumes, and the loop runs to its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from anyprop.distributed.serial import chosen
 from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._given import Given, check_alike
 from anyprop.training._how import steps_of, works_in_place
@@ -57,7 +58,7 @@ _P = ParamSpec("_P")
 
 
 def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitResult]:
-    """Let a function compute where its argument `params`, the second, lies."""
+    """Make a function compute on the device of its argument `params`, the second."""
 
     @functools.wraps(function)
     def on_device(*args: _P.args, **kwargs: _P.kwargs) -> FitResult:
@@ -85,7 +86,8 @@ def fit(
     seed: int = 0,
     batches: Batches | None = None,
     accumulate: int = 1,
-    compile: bool | str = True,
+    compile: bool = True,
+    torch_backend: str | None = None,
     communicator: Communicator | None = None,
     state: OptimizerState | None = None,
     resume: str | PathLike[str] | None = None,
@@ -101,14 +103,14 @@ def fit(
     net : Layer
         The network.
     params : Parameters
-        Where to start, from `net.init`; left as they are.
+        Starting values, from `net.init`; left as they are.
     data : (x, t)
         Examples x, shape (N, D), of the dtype of the parameters, and targets t as the loss takes
-        them. Both lie beside the parameters and stay there; only row indices are moved.
+        them. Both are beside the parameters and stay there; only row indices are moved.
     loss : Loss
-        What to make smaller.
+        The loss to minimize.
     optimizer : Optimizer
-        How.
+        The optimizer that updates the parameters.
     epochs : int >= 1, optional
         Passes through the data; 1 if `steps` is not given either.
     steps : int >= 1, optional
@@ -120,31 +122,32 @@ def fit(
     sample_weight : array, shape (N,), optional
         Weights of the training examples.
     seed : int >= 0
-        Where the order of the examples and the noise of dropout come from: both are functions of
+        Seed of the order of the examples and the noise of dropout: both are functions of
         (seed, epoch), the same on every backend.
     batches : callable, optional
-        ``batches(n, batch_size, epoch)`` gives the row indices of each batch of an epoch, 0 the first,
-        as NumPy arrays; by default `batch_indices` with `seed`.
+        ``batches(n, batch_size, epoch)`` returns the row indices of each batch of an epoch, 0 the
+        first, as NumPy arrays; by default `batch_indices` with `seed`.
     accumulate : int >= 1
-        Into how many parts a batch is split to save memory, see `make_step`.
-    compile : bool or str
-        Whether the step is compiled, see `anyprop.compile`; on PyTorch also what `torch.compile` shall
-        compile it with, such as ``"inductor"``. A layer or loss of your own is then called twice
-        for the first batch of each shape, and twice more in a long run, and what it computes is
+        Number of parts that a batch is split into to save memory, see `make_step`.
+    compile : bool
+        Whether the step is compiled, see `anyprop.compile`. A layer or loss of your own is then called
+        twice for the first batch of each shape, and twice more in a long run, and what it computes is
         repeated. If the two times differ, the step runs as it is, with a warning.
+    torch_backend : str, optional
+        On PyTorch, what `torch.compile` should compile the step with, see `anyprop.compile`.
     communicator : Communicator, optional
         The ranks of a job, see `anyprop.distributed`; this process alone by default. Every rank calls
         `fit` with the same arguments and trains on its share of each batch; parameters and state are
         those of rank 0. Callbacks are called on rank 0 only, and what they do to the run holds for
         all. The results are those of one process, to rounding.
     state : OptimizerState, optional
-        Where the optimizer goes on from, left as it is; its start by default.
+        State that the optimizer continues from, left as it is; its initial state by default.
     resume : str or path, optional
         A checkpoint that `Checkpoints` wrote, or a folder of them, of which the newest is taken. The
         run goes on from there as if it had not ended: the same numbers bit for bit on the same
         backend, to rounding on another. `epochs` and `steps` count from its beginning. Settings are
         compared, a learning rate of your own by its values at some steps; of `batches` only whether
-        there are any, since to call it could change what it gives.
+        there are any, since calling it could change what it returns.
     allow_changes : bool
         Whether the resumed run may have other settings than the one that wrote the checkpoint.
     callbacks : sequence of Callback
@@ -224,6 +227,7 @@ def fit(
             batches=batches,
             accumulate=accumulate,
             compile=compile,
+            torch_backend=torch_backend,
             state=state,
             resume=resume,
             allow_changes=allow_changes,

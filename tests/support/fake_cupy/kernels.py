@@ -21,7 +21,7 @@ _TYPES |= {"float32": "float", "float64": "double"}
 class ElementwiseKernel:
     """Called with the inputs, numbers among them, and perhaps with the arrays for the results.
 
-    A result may replace an input. A parameter that is `raw` is not read number by number:
+    A result may be in the place of an input. A parameter that is `raw` is not read number by number:
     the operation says where, and `i` counts the numbers of the others.
     """
 

@@ -1,9 +1,9 @@
-"""What a step does, written down without doing it.
+"""A recording of what a step does, without doing it.
 
-A `Traced` stands for a NumPy array, and a `TracedNumber` for a Python float that differs from step to
-step, such as the learning rate. An operation on them is kept as a `Call`: what to call, on which values,
-for which result. Of a result the shape and the dtype are found out, so a recording needs next to no
-memory. `traced.py` is the namespace of these arrays; `memory.py` gives the results their buffers.
+A `Traced` takes the place of a NumPy array, a `TracedNumber` that of a Python float that differs
+from step to step, such as the learning rate. An operation on them is kept as a `Call`; only the
+shape and the dtype of its result are computed, so recording needs almost no memory. `namespace.py`
+has the functions of these arrays, `memory.py` chooses the buffers of the results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from anyprop.repeatable.stand_in import StandIn, TraceError
 _thread = threading.local()
 
 OUT = object()
-"""Stands in the arguments of a recorded call for the array that takes its result."""
+"""Marks, in the arguments of a recorded call, the array that takes its result."""
 
 
 class Value:
@@ -34,12 +34,12 @@ class Value:
     shape, dtype
         Those of an array; None for a number.
     data : numpy.ndarray or float, optional
-        The array, if it was there before the run, as an argument or a constant; the number, as an
+        The array, if it existed before the run, as an argument or a constant; the number, as an
         example of its type.
     parent : Value, optional
         What it is a view of.
     view : callable, optional
-        Makes the view out of the parent's array.
+        Makes the view from the parent's array.
     """
 
     __slots__ = ("data", "dtype", "parent", "shape", "view")
@@ -58,17 +58,17 @@ class Value:
 
     @property
     def given(self) -> bool:
-        """Whether it needs no buffer: an array that was there before, or a number."""
+        """Whether it needs no buffer: an array that existed before, or a number."""
         return self.data is not None
 
     @property
     def size(self) -> int:
-        """How many numbers an array holds."""
+        """Number of elements of an array."""
         return math.prod(self.shape)
 
     @property
     def base(self) -> Value:
-        """The value whose memory this one lies in."""
+        """The value whose memory this one is in."""
         value = self
         while value.parent is not None:
             value = value.parent
@@ -80,7 +80,7 @@ class Value:
         return self.dtype is None
 
     def stand_in(self) -> Any:
-        """Make an array that lies in memory as this one will; its numbers are not meant to be read."""
+        """Return an array with the layout that this one will have; its numbers are not to be read."""
         if self.parent is not None and self.view is not None:
             return self.view(self.parent.stand_in())
         return self.data if self.given else np.empty(self.shape, self.dtype)
@@ -93,14 +93,14 @@ class Call:
     Parameters
     ----------
     function : callable
-        What to call; it stores its result in the array that stands for OUT, or returns a number.
+        What to call; it stores its result in the array in place of OUT, or returns a number.
     arguments : tuple of Value, OUT and constants
-        On what, in the order of the function.
+        The arguments, in the order of the function.
     output : Value
         What it computes.
     elementwise : bool
-        Whether each number of the output depends on the inputs' numbers at its own place alone and is
-        written when those have been read, so that the output may take the place of an input.
+        Whether each number of the output depends on the inputs' numbers at its own place alone, and is
+        written after them, so that the output may take the place of an input.
     """
 
     function: Callable[..., Any]
@@ -115,13 +115,8 @@ class Call:
 
     @property
     def outputs(self) -> tuple[Value]:
-        """What it computes, as a loop of several calls lists it too."""
+        """What it computes, as a kernel of several calls lists it too."""
         return (self.output,)
-
-    @property
-    def in_place(self) -> tuple[Value, ...]:
-        """Those of the outputs that may take the place of an input."""
-        return self.outputs if self.elementwise else ()
 
 
 class Recording:
@@ -140,13 +135,13 @@ class Recording:
 
     @staticmethod
     def given(array: Any) -> Traced:
-        """Let an array take part as an argument or a constant."""
+        """Return a traced array for an argument or a constant."""
         array = np.asarray(array)
         return Traced(Value(array.shape, array.dtype, data=array))
 
     @staticmethod
     def number(number: float) -> TracedNumber:
-        """Let a number take part that may be another one in each run."""
+        """Return a traced number, which may differ in each run."""
         return TracedNumber(Value(None, None, data=float(number)))
 
 
@@ -166,7 +161,7 @@ def record(
 
 
 def value_of(x: Any) -> Any:
-    """Give the value that a traced object stands for; what is not traced passes through."""
+    """Return the value of a traced object; what is not traced passes through."""
     return x.value if isinstance(x, (Traced, TracedNumber)) else x
 
 
@@ -177,7 +172,7 @@ def apply(ufunc: Callable[..., Any], *args: Any) -> Traced:
 
 
 def elementwise(function: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
-    """Find the shape and the dtype of what an elementwise function gives."""
+    """Return the shape and the dtype of an elementwise function's result."""
     shapes = [x.shape for x in args if hasattr(x, "shape")]
     ones = [np.ones((), x.dtype) if hasattr(x, "shape") else _number(x) for x in args]
     return np.broadcast_shapes(*shapes), function(*ones).dtype
@@ -188,7 +183,7 @@ def _number(x: Any) -> Any:
 
 
 def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
-    """Record an operation that gives a view, or a copy where NumPy cannot make a view."""
+    """Record an operation that returns a view, or a copy where NumPy cannot make a view."""
     array = x.value.stand_in()
     found = function(array)
     if np.may_share_memory(found, array) or found.size == 0:
@@ -199,11 +194,11 @@ def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
 
 
 def _refuse(self: Any, *args: Any) -> Any:
-    raise TraceError("it reads numbers out of an array, or writes into one")
+    raise TraceError("it reads numbers from an array, or writes into one")
 
 
 class Traced(StandIn):
-    """An array of the namespace `traced`, standing for a NumPy array."""
+    """An array of the namespace `namespace.py`, in place of a NumPy array."""
 
     __slots__ = ("value",)
     __hash__ = None  # type: ignore[assignment]
@@ -213,7 +208,7 @@ class Traced(StandIn):
         self.value = value
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
-        return sys.modules["anyprop.compiled.traced"]
+        return sys.modules["anyprop.compiled.namespace"]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -247,7 +242,7 @@ class Traced(StandIn):
 
 
 class TracedNumber(StandIn):
-    """A number that stands for a Python float, and counts as little in type promotion as one."""
+    """A number in place of a Python float, which counts as little in type promotion as one."""
 
     __slots__ = ("value",)
     __hash__ = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""The namespace of traced arrays: functions of the Array API standard that write down what to do.
+"""The namespace of traced arrays: functions of the Array API standard that record what to do.
 
 Elementwise functions are NumPy's ufuncs of the same names, looked up as they are asked for. What is
 missing here cannot be repeated into a buffer, or nothing in the library needs it yet.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from anyprop.backend import get_namespace
-from anyprop.compiled.recording import (
+from anyprop.compiled.trace import (
     OUT,
     Recording,
     Traced,
@@ -30,7 +30,7 @@ isdtype, finfo, nan, inf = _xp.isdtype, _xp.finfo, _xp.nan, _xp.inf
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__") or not hasattr(_xp, name):  # nobody asks a namespace for it
+    if name.startswith("__") or not hasattr(_xp, name):  # not part of a namespace
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(np, name, None)
     if isinstance(found, np.ufunc):
@@ -72,7 +72,7 @@ def mean(x: Traced, *, axis: Any = None, keepdims: bool = False) -> Traced:
 
 
 def clip(x: Traced, lowest: float, highest: float) -> Traced:
-    """Bring numbers into an interval."""
+    """Clip numbers to an interval."""
     return apply(np.clip, x, lowest, highest)
 
 
@@ -101,9 +101,10 @@ def choose(condition: Any, x1: Any, x2: Any, out: Any) -> None:
 
 
 def outside(function: Callable[[Any], Any], x: Traced) -> Traced:
-    """Do what is no function of the standard: `function` of a copy of x, which it may write over.
+    """Record a call outside the standard, such as an all-reduce.
 
-    Its result has the shape and dtype of x. An exchange with other processes is such a thing.
+    `function` receives a copy of x, which it may overwrite; its result has the shape and dtype of
+    x.
     """
     return record(partial(store_outside, function), [x, OUT], x.shape, x.dtype)
 
@@ -117,9 +118,9 @@ def store_outside(function: Callable[[Any], Any], x: Any, out: Any) -> None:
 
 
 def concat(arrays: list[Traced]) -> Traced:
-    """Join vectors; the plan lets each be computed in its place."""
+    """Join vectors; the plan computes each in its place."""
     if any(a.ndim != 1 for a in arrays):
-        raise TraceError("it joins arrays that are no vectors")
+        raise TraceError("it joins arrays that are not vectors")
     n = builtins.sum(a.size for a in arrays)
     return record(join, [*arrays, OUT], (n,), np.result_type(*(a.dtype for a in arrays)))
 
@@ -130,7 +131,7 @@ def join(*vectors: Any, out: Any) -> None:
 
 
 def reshape(x: Traced, shape: tuple[int, ...]) -> Traced:
-    """Give the same numbers another shape."""
+    """Return the same numbers in another shape."""
     return view(x, lambda array: array.reshape(shape))
 
 
@@ -140,22 +141,22 @@ def expand_dims(x: Traced, *, axis: int) -> Traced:
 
 
 def asarray(values: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Traced:
-    """Make a constant; an array that is traced already passes through."""
+    """Return a constant; an array that is traced already passes through."""
     if isinstance(values, Traced):
         return values
     return Recording.given(np.asarray(values, dtype=dtype))
 
 
 def arange(stop: int, *, dtype: Any = None, device: Any = None) -> Traced:
-    """Make the constant 0, 1, ..., stop - 1."""
+    """Return the constant 0, 1, ..., stop - 1."""
     return Recording.given(np.arange(stop, dtype=dtype))
 
 
 def full(shape: Any, value: float, *, dtype: Any = None, device: Any = None) -> Traced:
-    """Make a constant array of one number."""
+    """Return a constant array of one number."""
     return Recording.given(np.full(shape, value, dtype=dtype))
 
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Traced:
-    """Make a constant array of zeros."""
+    """Return a constant array of zeros."""
     return full(shape, 0, dtype=dtype)
