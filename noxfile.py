@@ -5,9 +5,8 @@
 """Sessions: `nox` runs those that are done in minutes, `nox -t rest` what CI runs besides.
 
 What is in neither needs a GPU (`nox -t gpu`, which fails without one) or takes long (`coverage`,
-`mutation`).
-A backend that is large, or that could lend its libraries to a test of another, has an environment of its
-own, so that no test passes because of another's.
+`mutation`). A backend that is large, or that could lend its libraries to a test of another, has an
+environment of its own, so that no test passes because of another's.
 """
 
 import os

@@ -11,7 +11,7 @@ and so are the rows of an index, whose head is kept. The cells of a row are in t
 derivation that it leads to:
 
     <!-- rows: optimizers: step, slots -->      ---
-    | optimizer | step | slots |                step: 'what stands in the row'
+    | optimizer | step | slots |                step: 'what is in the row'
     |---|---|---|                               slots: '1'
     ...                                         ---
     <!-- end -->

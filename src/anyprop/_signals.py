@@ -17,8 +17,8 @@ class HeldSignals:
     """Hold signals back between `hold` and `release`; used as a context.
 
     It is called in place of the handlers that are installed when the context is entered, and calls
-    them later; a signal without a handler in Python is left alone. Handlers belong to the
-    main thread: in any other, nothing happens here.
+    them later; a signal without a handler in Python is left alone. Handlers belong to the main thread:
+    in any other, nothing happens here.
 
     Parameters
     ----------

@@ -2,8 +2,7 @@
 
 An object is a tree by three methods, `_tree_leaves() -> iterable`, `_tree_rebuild(leaves) ->
 object` and `_tree_map_arrays(function) -> object`, and by a `layout`, which is equal for equal
-structures.
-`Parameters` has them and counts as one leaf, its flat vector.
+structures. `Parameters` has them and counts as one leaf, its flat vector.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The step as a CUDA graph, on stand-ins for CuPy's arrays, kernels, streams and graphs.
 
-They show what is launched, on which memory and when, and compute what a GPU should. The
-tests with `--backend cupy` show on a GPU that it does.
+They show what is launched, on which memory and when, and compute what a GPU should. The tests with
+`--backend cupy` show on a GPU that it does.
 """
 
 from __future__ import annotations

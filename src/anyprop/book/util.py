@@ -53,7 +53,7 @@ def check_examples(x: Array, t: Array) -> None:
 
 
 def take_rows(x: Array, rows: Any) -> Array:
-    """Take rows of an array by their indices, a NumPy array."""
+    """Return rows of an array by their indices, a NumPy array."""
     xp = namespace(x)
     return xp.take(x, from_host(rows, xp, device=device_of(x)), axis=0)
 

@@ -62,7 +62,7 @@ def make_task(args: argparse.Namespace) -> Task:
 
 
 def get_place(args: argparse.Namespace) -> tuple[Namespace, Device]:
-    """Find the namespace and the device that `--backend` and `--device` name."""
+    """Return the namespace and the device that `--backend` and `--device` name."""
     xp = get_namespace(args.backend)
     if args.backend == "jax":
         # JAX would otherwise refuse float64; float32 arrays stay float32.

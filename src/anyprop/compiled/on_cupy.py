@@ -297,7 +297,7 @@ class GraphLoop:
     def _graph(
         self, params: Parameters, state: OptimizerState, arrays: list[Array | None], rows: Any
     ) -> _GatheringGraph:
-        """Return the graph for the arguments; if there is none, capture it and compare its first step."""
+        """Return the graph for the arguments; if there is none, make it and compare its first step."""
         graphs: dict[Any, _GatheringGraph] = self._of_thread.__dict__
         kinds = [_kind_of_rows(array) for array in (params.flat, *arrays)]
         key = (params.layout, state.decay_mask is None, len(rows), *kinds)
@@ -428,7 +428,7 @@ class _GatheringGraph:
         data: list[Array | None],
         batches: Sequence[Any],
     ) -> tuple[Parameters, OptimizerState, Array]:
-        """Do the steps."""
+        """Run the steps."""
         self._do(params, state, data, batches)
         params, state = self._graph.copy_out(params, state, len(batches))
         return params, state, self._values[: len(batches)].copy()

@@ -75,7 +75,7 @@ class DataParallelStep:
         numbers: Numbers,
         batch: Sequence[Mapping[str, Any]],
     ) -> tuple[Parameters, dict[str, Parameters], Array]:
-        """Do a step as a function of arrays, which can be compiled; see `Step.compute`."""
+        """Run a step as a function of arrays, which can be compiled; see `Step.compute`."""
         message, running = self.summed(params, batch)
         return self.finished(params, slots, mask, numbers, all_reduce(self, message), running)
 

@@ -5,9 +5,9 @@ any other is copied to the host and back, an array of CuPy through pinned memory
 CUDA streams: the copies wait for the stream, and so does a reduction that hands the GPU's memory to an
 MPI that can read it (``cuda_aware=True``).
 
-A job must not wait for a rank that will never come. An uncaught exception ends all ranks,
-after its traceback; the launcher ends them when one is killed; and a rank that has waited `timeout`
-seconds for the others ends them too.
+A job must not wait for a rank that will never come. An uncaught exception ends all ranks, after its
+traceback; the launcher ends them when one is killed; and a rank that has waited `timeout` seconds for
+the others ends them too.
 """
 
 from __future__ import annotations

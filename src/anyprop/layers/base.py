@@ -120,7 +120,7 @@ class Layer:
         device: Any = None,
         weights: str | Initializer = "he_normal",
     ) -> Parameters:
-        """Make the layer's parameters at their starting values.
+        """Return the layer's parameters at their starting values.
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class Layer:
 
 
 def namespace_of(x: Array, params: Parameters, name: str) -> Namespace:
-    """Find the namespace of x and of one of the layer's own arrays; TypeError if there are none."""
+    """Return the namespace of x and of one of the layer's own arrays; TypeError if there are none."""
     try:
         array = getattr(params, name)
     except AttributeError:

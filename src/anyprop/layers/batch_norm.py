@@ -110,13 +110,13 @@ class BatchNorm(Layer):
         return xp.astype(y, x.dtype, copy=False), residuals
 
     def _batch_means(self, *arrays: Array) -> tuple[list[Array], Any]:
-        """Take the mean of each array over the rows of the batch, and count them, N."""
+        """Return the mean of each array over the rows of the batch, and their number, N."""
         n = arrays[0].shape[0]
         xp = namespace(*arrays)
         return [xp.sum(a, axis=0) / max(n, 1) for a in arrays], n
 
     def _batch_variance(self, centred: Array, n: Any) -> Array:
-        """Take the mean of the squares of `centred` over the N rows of the batch."""
+        """Return the mean of the squares of `centred` over the N rows of the batch."""
         scaled = centred * max(n, 1) ** -0.5
         return namespace(centred).sum(scaled * scaled, axis=0)
 

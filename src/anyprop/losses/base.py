@@ -119,7 +119,7 @@ def check_rows_of_targets(
 
 
 def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
-    """Find the namespace of rows y (N, K) and numbers t of the same shape, and cast t to y's dtype."""
+    """Return the namespace of rows y (N, K) and numbers t of the same shape, and t in y's dtype."""
     xp = namespace(y, t)
     check_predictions(y)
     check_shape("t", t, y.shape)
@@ -127,7 +127,7 @@ def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
 
 
 def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
-    """Check the weights of the rows of y and return them in its dtype; None stands for ones."""
+    """Check the weights of the rows of y and return them in its dtype; None means ones."""
     if sample_weight is None:
         return None
     check_array("sample_weight", sample_weight)
@@ -139,7 +139,7 @@ def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
 def mean_over_entries(
     xp: Namespace, entries: Array, sample_weight: Array | None, *, dtype: Any = None
 ) -> tuple[Array, Any]:
-    """Take the weighted mean of the losses of single numbers.
+    """Compute the weighted mean of the losses of single numbers.
 
     Parameters
     ----------
@@ -175,12 +175,13 @@ def mean_over_rows(
     *,
     dtype: Any,
 ) -> tuple[Array, Any]:
-    """Take the weighted mean of the losses of the rows.
+    """Compute the weighted mean of the losses of the rows.
 
     Parameters
     ----------
     xp : namespace
-        Where the arrays belong. rows : array, shape (N,)
+        Where the arrays belong.
+    rows : array, shape (N,)
         Losses l of the rows; of float32 or wider, as the other arrays.
     weights : array, shape (N,), optional
         Weights w of the rows.

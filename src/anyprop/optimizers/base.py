@@ -279,7 +279,7 @@ class Optimizer(ShortRepr):
 
     @unrecorded
     def clip_norms(self, grads: Tree) -> Tree:
-        """Do the part of clipping that needs norms and is therefore not elementwise."""
+        """Apply the part of clipping that needs norms and is therefore not elementwise."""
         return clipped_to_norms(grads, self.clip_norm, self.clip_global_norm)
 
     def _clipped(self, grads: Tree) -> Tree:
@@ -294,7 +294,7 @@ def _check_lr_array(owner: str, lr: Array) -> None:
 
 
 def _on_device_of(params: Tree) -> AbstractContextManager[Any]:
-    """Return a context in which all is computed where the first array of a tree lies."""
+    """Return a context in which everything is computed on the device of the first array of a tree."""
     if isinstance(params, Parameters):
         return on_device_of(params.flat)
     return on_device_of(next(iter(_tree.leaves(params)), None))

@@ -3,8 +3,7 @@
 If the two differ, or something that the step holds changes from the first to the second, the step
 is not a function of its arguments: it draws random numbers, counts, or reads a clock. It then has
 to run as it is, and everything is restored as if it had not been recorded. If they are the same,
-everything is as
-after one call, except that no array of a recording is left in a layer.
+everything is as after one call, except that no array of a recording is left in a layer.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Schedule(ShortRepr):
 def half_cosine(
     xp: Namespace, start: float, end: float, x: Array, *, exponent: float = 1.0
 ) -> Array:
-    """Go from `start` at x = 0 to `end` at x = 1 along half a cosine, and stay there."""
+    """Interpolate from `start` at x = 0 to `end` at x = 1 along half a cosine, and stay there."""
     falling = 0.5 + 0.5 * xp.cos(math.pi * xp.minimum(x, 1.0))
     return end + (start - end) * (falling if exponent == 1.0 else falling**exponent)
 

@@ -14,7 +14,7 @@ from anyprop.schedules.base import Schedule
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """Go from one learning rate to another along a power; with `power` 1 that is `Linear`.
+    """Change from one learning rate to another along a power; with `power` 1 that is `Linear`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The records of scikit-learn: what an estimator's attributes say about its training."""
+"""The books of scikit-learn: what an estimator's attributes say about its training."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def train(
     batch_size: int,
     incremental: bool,
 ) -> tuple[Parameters, OptimizerState]:
-    """Train as an estimator's parameters say, and keep its records.
+    """Train as an estimator's parameters say, and keep its books.
 
     Parameters
     ----------

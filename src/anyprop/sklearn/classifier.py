@@ -72,8 +72,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         it by t^power_t after each epoch, t rows seen; "adaptive" divides it by 5 when nothing
         improves any more. A schedule, a function of the number of updates, or the name of one
         ("cosine", "linear", "exponential", "step", "one_cycle", extended over `max_iter` epochs)
-        takes the place of
-        `learning_rate_init`. scikit-learn's three modes do nothing with ``solver="adam"``, as there.
+        takes the place of `learning_rate_init`. scikit-learn's three modes do nothing with
+        ``solver="adam"``, as there.
     learning_rate_init : float > 0, default=0.001
         Learning rate at the start.
     power_t : float >= 0, default=0.5

@@ -138,7 +138,7 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def dtype_named(xp: Namespace, value: Any) -> DType | None:
-    """Find the name of a dtype of a namespace; None for anything else."""
+    """Return the name of a dtype of a namespace; None for anything else."""
     if value is None or isinstance(value, (builtins.bool, int, float, str, slice, np.ndarray)):
         return None
     for name in DTYPES:

@@ -122,8 +122,8 @@ def fit(
     sample_weight : array, shape (N,), optional
         Weights of the training examples.
     seed : int >= 0
-        Seed of the order of the examples and the noise of dropout: both are functions of
-        (seed, epoch), the same on every backend.
+        Seed of the order of the examples and the noise of dropout: both are functions of (seed, epoch),
+        the same on every backend.
     batches : callable, optional
         ``batches(n, batch_size, epoch)`` returns the row indices of each batch of an epoch, 0 the
         first, as NumPy arrays; by default `batch_indices` with `seed`.

@@ -13,8 +13,8 @@ from fake_cupy.device import enqueue, note, state
 class CublasLt:
     """The library cuBLASLt, as far as a compiled step uses it: numbers by columns, at addresses.
 
-    Descriptions and layouts are freed, and not used after that. Attributes have the
-    sizes of cublasLt.h, and results are at addresses that are as round as was stated.
+    Descriptions and layouts are freed, and not used after that. Attributes have the sizes of
+    cublasLt.h, and results are at addresses that are as round as was stated.
     """
 
     def __init__(self) -> None:

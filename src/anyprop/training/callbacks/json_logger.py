@@ -9,8 +9,7 @@ from anyprop.training.callbacks.logger import Logger
 
 
 class JSONLogger(Logger):
-    """Write one JSON object a line for each epoch as soon as it ends, under the names of
-    `EpochRecord`.
+    """Write one JSON object a line for each epoch as soon as it ends, named as in `EpochRecord`.
 
     Parameters
     ----------

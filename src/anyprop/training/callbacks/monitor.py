@@ -17,8 +17,7 @@ MONITORS = ("train_loss", "validation_loss", "validation_accuracy")
 
 
 class Monitor:
-    """The best value so far of one field of `EpochRecord`, and for how many epochs it has been the
-    best.
+    """The best value so far of one field of `EpochRecord`, and the number of epochs since then.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class Monitor:
         return {"monitor": self.name, "min_delta": self.min_delta}
 
     def get_state(self) -> dict[str, Any]:
-        """Return the best value and for how many epochs it has been the best."""
+        """Return the best value and the number of epochs since then."""
         return {"best": self.best, "waited": self.waited}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -66,7 +65,7 @@ class Monitor:
         self.best, self.waited = state["best"], state["waited"]
 
     def look(self, run: Run) -> bool:
-        """Return whether the newest record is better than all before it."""
+        """Take in the newest record; return whether it is better than all before it."""
         value = getattr(run.history.epochs[-1], self.name)
         gain = -value if self.name.endswith("loss") else value
         if math.isfinite(gain) and (self.best is None or gain > self.best + self.min_delta):
