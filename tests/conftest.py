@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         choices=["cc", "chromium", "cupy_wheel", "mpi", *FOLDERS],
-        help="run the tests, too, that need what is no backend",
+        help="also run the tests that need something other than a backend",
     )
 
 

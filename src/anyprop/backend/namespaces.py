@@ -252,7 +252,8 @@ def memory_range(array: Array) -> tuple[int, int] | None:
     Returns
     -------
     (start, stop) or None
-        Addresses in bytes, stop exclusive; None where the library does not tell, or for no numbers.
+        Addresses in bytes, stop exclusive; None where the library does not say, or if there are no
+        numbers.
     """
     backend = name_of(namespace(array))
     if backend == "array_api_strict":

@@ -37,7 +37,7 @@ class HoldsArrays:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__, which copies and unpickled layers do not run.
         layer = super().__new__(cls)
-        layer.arrays = {}  # a class of one's own may set W without calling Affine's __init__
+        layer.arrays = {}  # a user's class may set W without calling Affine's __init__
         with _lock:
             _living.add(layer)
         return layer

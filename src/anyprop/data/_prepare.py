@@ -76,7 +76,7 @@ def prepare(
     Raises
     ------
     ValueError
-        The dtype is none of those above.
+        The dtype is not one of those above.
     """
     choice("floating-point dtype", dtype, _FLOATS)
     normalize, flatten = flag("data", "normalize", normalize), flag("data", "flatten", flatten)

@@ -55,7 +55,7 @@ def load_mnist(
     Raises
     ------
     ValueError
-        The dtype is none of those above.
+        The dtype is not one of those above.
 
     References
     ----------

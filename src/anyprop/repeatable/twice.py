@@ -64,7 +64,7 @@ def twice(record: Callable[[int], T], step: object, difference: Callable[[T, T],
         whose = f" (look at {', '.join(hidden.classes)})" if hidden.classes else ""
         raise TraceError(
             f"recorded twice, it is not the same: {found}{whose}. A layer's random numbers belong "
-            "into its noise(rng, shape), which draws anew for each step, and forward_train takes "
+            "into its noise(rng, shape), which draws again for each step, and forward_train takes "
             "them; what else differs from step to step can only run uncompiled, and compile=False "
             "says so"
         )

@@ -74,7 +74,7 @@ def half_cosine(
 
 
 def stopped(xp: Namespace, lr: Array, end: float | None, *, rising: bool = False) -> Array:
-    """Return a learning rate that falls (or rises) no further than `end`; None is no limit."""
+    """Return a learning rate that falls (or rises) no further than `end`; None means no limit."""
     if end is None:
         return lr
     return xp.minimum(lr, end) if rising else xp.maximum(lr, end)

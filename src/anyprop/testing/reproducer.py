@@ -157,7 +157,7 @@ def write(call: ObservedCall, fault: Fault, place: Place, read: str = _READ) -> 
         arrays.append(next(names))
         dtype = f"dtype=xp.{value.host.dtype.name}{device}"
         made = f"xp.asarray({_numbers(value.host)}, {dtype})"
-        if value.host.size == 0:  # a list without entries does not tell the shape
+        if value.host.size == 0:  # a list without entries does not show the shape
             made = f"xp.zeros({value.host.shape}, {dtype})"
         lines.append(f"{arrays[-1]} = {made}")
         return _Source(arrays[-1])
