@@ -100,7 +100,10 @@ ADVICE = {
         lambda: fit(t=T.astype("float32")),
         lambda: fit(t=np.eye(2, dtype="float32")[T]),
     ),
-    "make them by net.init()": (lambda: fit(net=NORMED, params=PARAMS), lambda: fit(net=NORMED)),
+    "create them with net.init()": (
+        lambda: fit(net=NORMED, params=PARAMS),
+        lambda: fit(net=NORMED),
+    ),
     "did you mean 'relu'?": (lambda: ap.MLP([2, 3, 2], "rely"), lambda: ap.MLP([2, 3, 2], "relu")),
     "pass a layer, such as LeakyReLU(0.3)": (
         lambda: ap.MLP([2, 3, 2], np.tanh),

@@ -269,12 +269,11 @@ def check_params(net: Layer, params: Parameters) -> None:
         missing = [entry for entry in ours if entry not in theirs]
         surplus = [entry for entry in theirs if entry not in ours]
         raise ValueError(
-            "params belong to another network than net: net has "
-            f"{', '.join(missing) or 'nothing'} that params lack, and params have "
-            f"{', '.join(surplus) or 'nothing'} that net lacks; make them by net.init()."
+            f"params do not match net: missing {', '.join(missing) or 'nothing'}, unexpected "
+            f"{', '.join(surplus) or 'nothing'}; create them with net.init()."
         )
     if params.running is None and wanted.size(trainable=False):
-        raise ValueError("params lack the running statistics of net; make them by net.init().")
+        raise ValueError("params lack the running statistics of net; create them with net.init().")
 
 
 def _running(net: Layer, params: Parameters, residuals: Any) -> Array | None:

@@ -154,7 +154,7 @@ def test_what_cannot_be_saved(tmp_path):
 
     net, path = ap.MLP([4, 3, 2]), tmp_path / "net.safetensors"
     params = net.init(seed=8)
-    with pytest.raises(ValueError, match="belong to another network than net"):
+    with pytest.raises(ValueError, match="do not match net"):
         ap.save(path, params, net=ap.MLP([4, 4, 2]))
     with pytest.raises(TypeError, match="not one of anyprop's layers"):
         ap.save(path, Mine().init(), net=Mine())
