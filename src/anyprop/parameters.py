@@ -185,7 +185,7 @@ class Parameters:
     def _other(self, key: int | str) -> Any:
         """Get what is not named in the layout itself: an array further down, or no parameters."""
         if isinstance(key, int) and key < 0:
-            raise IndexError("count layers from the front: negative indices are ambiguous here.")
+            raise IndexError("negative layer indices are not supported; count from 0.")
         head, _, rest = str(key).partition(".")
         if rest:
             return self[head][rest]
