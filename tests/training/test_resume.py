@@ -363,7 +363,7 @@ def test_the_best_is_known_in_the_resumed_run_too(problem, tmp_path):
 def test_another_runs_folder_is_left_alone(problem, tmp_path):
     problem.fit(callbacks=[ap.Checkpoints(tmp_path)])
     before = names(tmp_path)
-    with pytest.raises(ValueError, match="has checkpoints of an earlier run: resume it, or take"):
+    with pytest.raises(ValueError, match="has checkpoints of an earlier run: resume it, or choose"):
         problem.fit(callbacks=[ap.Checkpoints(tmp_path)])
     assert names(tmp_path) == before
 
