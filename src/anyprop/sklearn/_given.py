@@ -110,7 +110,7 @@ def real_targets(y: Any, width: int, place: Place) -> Array:
         largest = np.max(np.abs(np.asarray(host(y), dtype="float64")))
         raise ValueError(
             f"y holds numbers up to {largest:.3g}, too large for {place.dtype}; train on "
-            f"y / {largest:.3g}, and multiply what is predicted."
+            f"y / {largest:.3g}, and multiply what is predicted, as float64."
         )
     return t
 
