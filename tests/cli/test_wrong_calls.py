@@ -64,13 +64,15 @@ WRONG = {
     "compare sgd --out file/below": "cannot write into file/below: Not a directory.",
     "train --data file": "'file' is no folder; --data takes mnist or a folder",
     "compare sgd --data file": "'file' is no folder; --data takes mnist or a folder",
-    "predict empty": "empty is not a regular file; expected a safetensors file.",
-    "inspect empty": "empty is not a regular file; expected a safetensors file.",
-    "export empty --torch a": "empty is not a regular file; expected a safetensors file.",
+    "predict empty": "empty is a folder without model.safetensors, which `anyprop train` writes",
+    "inspect empty": "empty is a folder without model.safetensors, which `anyprop train` writes",
+    "export empty --torch a": "empty is a folder without model.safetensors, which `anyprop train`",
     "check --json empty": "empty: Is a directory.",
     "check --json nowhere/a": "nowhere/a: No such file or directory.",
     "predict nowhere.safetensors": "there is no file nowhere.safetensors; expected a safetensors file.",
-    "predict file": "file is no safetensors file, or is truncated",
+    "predict file": "file is no safetensors file but a text file; name a file that anyprop.save",
+    "predict few --data file": "few is a folder without model.safetensors",
+    "predict file --image nowhere.png --data mnist": "--data: not allowed with argument --image",
 }
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
+from anyprop.cli._model import CHECKPOINTS, MODEL
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._outcome import make_folder, measure, train, write_json
 from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
@@ -36,8 +37,6 @@ from anyprop.training.callbacks.checkpoints import Checkpoints
 from anyprop.training.callbacks.early_stopping import EarlyStopping
 from anyprop.training.resume import checkpoints_in
 from anyprop.training.run import Run
-
-_CHECKPOINTS = "checkpoints"
 
 
 def add_options(parser: Parser) -> None:
@@ -149,9 +148,9 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
                 make_folder(args.out, held)
             remove_parts(folder)
         if args.checkpoint_every is not None:
-            callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
+            callbacks.append(Checkpoints(folder / CHECKPOINTS, every=args.checkpoint_every))
     if any_rank(communicator, resume is not None):
-        resume = folder / _CHECKPOINTS
+        resume = folder / CHECKPOINTS
     ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
     callbacks.append(
         _Announce(f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps{ranks}")
@@ -169,9 +168,7 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
     if first and outcome.problem:
         print(f"anyprop: {outcome.problem}", file=sys.stderr)
     # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
-    model = partial(
-        save, folder / "model.safetensors", outcome.params, net=task.net, optimizer=optimizer
-    )
+    model = partial(save, folder / MODEL, outcome.params, net=task.net, optimizer=optimizer)
     if first:
         model(step=len(outcome.history.losses), config={"settings": settings(args)})
     result = measure(task, outcome, loss, communicator)
@@ -208,7 +205,7 @@ class _Announce(Callback):
 
 def _resume(args: argparse.Namespace) -> Path | None:
     """Find what to resume from; None to start from the beginning."""
-    folder = Path(args.out) / _CHECKPOINTS
+    folder = Path(args.out) / CHECKPOINTS
     found = bool(checkpoints_in(folder))
     if not args.resume:
         if args.or_start or args.allow_changes:
