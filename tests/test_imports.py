@@ -38,6 +38,7 @@ ORDER = [
     ["compiled"],
     ["training"],
     ["data"],
+    ["_shown_figure"],
     ["plotting"],
     ["book", "sklearn"],
     ["testing"],

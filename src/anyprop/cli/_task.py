@@ -36,13 +36,16 @@ class Task(NamedTuple):
     test: Examples
     net: Sequential
 
+    def shape(self) -> str:
+        """Describe the network by its widths."""
+        shapes = [spec.shape for spec in self.net.specs().values()]
+        sizes = [self.train[0].shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
+        return f"{'-'.join(map(str, sizes))} network"
+
     def describe(self) -> str:
         """Describe it in words."""
         x = self.train[0]
-        shapes = [spec.shape for spec in self.net.specs().values()]
-        sizes = [x.shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
-        where = f"{dtype_name(x)} on {name_of(self.xp)} ({device_of(x)})"
-        return f"{'-'.join(map(str, sizes))} network, {where}"
+        return f"{self.shape()}, {dtype_name(x)} on {name_of(self.xp)} ({device_of(x)})"
 
 
 def make_task(args: argparse.Namespace) -> Task:

@@ -181,7 +181,9 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
     write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})
     drawn = bool(losses) and measured
     if drawn:
-        plot_history({args.optimizer: outcome.history}).savefig(folder / "loss.png")
+        figure = plot_history({args.optimizer: outcome.history})
+        figure.suptitle(f"{task.shape()}, lr {args.lr:g}: test accuracy {result.test_accuracy:.4f}")
+        figure.savefig(folder / "loss.png", dpi=120)
 
     if losses:
         line = curve(losses, characters=block_characters(sys.stdout.encoding))
