@@ -23,9 +23,9 @@ from anyprop._foreign import HEAD, foreign
 from anyprop._text import printable, table
 from anyprop._typing import Array, Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
+from anyprop.cli._files import check_writable, write_text
 from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._options import add_place
-from anyprop.cli._outcome import check_writable, write_text
 from anyprop.cli._parser import Parser, WrongCallError, wrong_calls
 from anyprop.cli._task import get_place, load_data
 from anyprop.data import load_image
