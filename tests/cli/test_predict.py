@@ -148,6 +148,13 @@ def test_the_folder_of_a_run_is_its_network(command, run, model, images):
     assert run(*command.format("runs/train", images).split()) == by_file
 
 
+def test_what_train_wrote_last_is_the_network_unless_another_is_named(run, model, images):
+    assert run("predict", "--data", images) == run("predict", model, "--data", images)
+    run("export", "--torch", "a")
+    run("export", model, "--torch", "b")
+    assert Path("a").read_bytes() == Path("b").read_bytes()
+
+
 def test_the_folder_of_a_run_that_was_killed_names_its_checkpoint(run, model, images):
     every = ("--checkpoint-every", "5")
     run("train", "--data", images, "--steps", "10", "--hidden", "4", "--out", "killed", *every)

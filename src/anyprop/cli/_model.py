@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from anyprop._typing import Device, Namespace
 from anyprop.checkpoint import Checkpoint, load
@@ -14,20 +13,27 @@ from anyprop.training.resume import checkpoints_in
 MODEL, CHECKPOINTS = "model.safetensors", "checkpoints"
 """What `anyprop train` writes into the folder of a run."""
 
+DEFAULT = "runs/train"
+"""Where `anyprop train` writes unless it is told otherwise."""
 
-def add_model(parser: Parser, **options: Any) -> None:
+
+def add_model(parser: Parser) -> None:
     """Add the argument that names a network."""
     parser.add_argument(
         "model",
+        nargs="?",
+        default=DEFAULT,
         metavar="MODEL",
-        help="the folder that `anyprop train --out` wrote, or a file of a network",
-        **options,
+        help="the folder that `anyprop train --out` wrote, or a file of a network "
+        f"(default: {DEFAULT})",
     )
 
 
 def model_file(name: str) -> str:
     """Find the file of a network, where a folder is named that of its run."""
     folder = Path(name)
+    if name == DEFAULT and not folder.exists():
+        raise WrongCallError(f"there is no {DEFAULT}; run `anyprop train` first, or name a MODEL")
     if not folder.is_dir():
         return name
     if (folder / MODEL).exists():

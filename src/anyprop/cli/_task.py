@@ -79,7 +79,8 @@ def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Exa
         return load_mnist(xp=xp, dtype=dtype, device=device)
     if not Path(name).is_dir():
         what = f"{name!r} is no folder" if Path(name).exists() else f"there is no folder {name!r}"
-        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files")
+        table = "; a table goes to anyprop.sklearn or anyprop.fit" if Path(name).is_file() else ""
+        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files{table}")
     train, test = load_idx(name, xp=xp, dtype=dtype, device=device)
     return train, test
 

@@ -3,7 +3,7 @@
 Prints how many images were given which class and, where there are labels, how many are right. A digit of
 one's own, on paper or drawn with a mouse, is a PNG or JPEG file:
 
-    anyprop predict runs/train --image three.png
+    anyprop predict --image three.png
 
 It is prepared as the digits of MNIST were: grey, bright on dark, cropped, scaled into 20 x 20 pixels and
 placed in 28 x 28 by its centre of mass.

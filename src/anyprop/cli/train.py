@@ -22,7 +22,7 @@ from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
 from anyprop.cli._files import make_folder, write_json
-from anyprop.cli._model import CHECKPOINTS, MODEL
+from anyprop.cli._model import CHECKPOINTS, DEFAULT, MODEL
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
@@ -85,7 +85,7 @@ def add_options(parser: Parser) -> None:
         "improved for PATIENCE epochs (5 if left out), and keep the best parameters; the test data "
         "play no part in it",
     )
-    add_output(parser, "runs/train")
+    add_output(parser, DEFAULT)
     _add_checkpoints(parser)
 
 
