@@ -35,8 +35,8 @@ def plot_history(
     histories : History, sequence of float, or dict of them
         One run, or several under the names for the legend. A sequence holds the losses of the steps.
     smooth : int >= 1, optional
-        Over how many steps the strong line is a centred mean; the light line behind it is the loss as
-        it is. By default a fiftieth of the longest run; 1 draws no second line.
+        Number of steps over which the strong line is a centred mean; the light line behind it is
+        the loss as it is. By default a fiftieth of the longest run; 1 draws no second line.
     log : bool, optional
         Whether the axis of the loss is logarithmic. By default it is where the largest loss is more than
         a hundred times the smallest, which a linear axis would show as one line at the bottom.
@@ -52,7 +52,7 @@ def plot_history(
     ImportError
         matplotlib is not installed.
     TypeError, ValueError
-        There is nothing to draw, or something that is no history.
+        There is nothing to draw, or one of them is not a history.
 
     Examples
     --------

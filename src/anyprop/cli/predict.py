@@ -1,7 +1,7 @@
 """Predict the classes of images with a trained model.
 
-Prints how many images were given which class and, where there are labels, how many are right. A digit of
-one's own, on paper or drawn with a mouse, is a PNG or JPEG file:
+Prints how many images were predicted as each class and, where there are labels, how many are right.
+A digit of one's own, on paper or drawn with a mouse, is a PNG or JPEG file:
 
     anyprop predict --image three.png
 
@@ -112,7 +112,7 @@ def _load(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Array, 
 
 
 def _table(p: Any, labels: Any, names: list[str] | None) -> str:
-    """Write a row for each image as CSV."""
+    """Return a row for each image as CSV."""
     which = {"index": range(len(p))} if names is None else {"image": names}
     columns = {**which, "predicted": p.argmax(axis=1), "probability": p.max(axis=1)}
     if labels is not None:
