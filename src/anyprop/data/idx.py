@@ -85,8 +85,8 @@ def read_header(stream: io.BufferedIOBase, name: object) -> Header:
         kind = foreign(magic + stream.read(HEAD - 4))
         but = "" if kind is None else f" but {kind.name}"
         raise ValueError(
-            f"{name} is not an IDX file{but}: it begins with the bytes {magic.hex(' ')}, expected 00 00, "
-            f"a type code out of {', '.join(f'{code:02x}' for code in _DTYPES)}, and the number of "
+            f"{name} is not an IDX file{but}: it begins with the bytes {magic.hex(' ')}, expected 00 "
+            f"00, a type code out of {', '.join(f'{code:02x}' for code in _DTYPES)}, and the number of "
             "dimensions."
         )
     dimensions = magic[3]
