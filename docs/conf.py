@@ -36,6 +36,7 @@ extensions = [
     "gentle_links",
     "kept_together",
     "myst_parser",
+    "notebooks",
     "numpydoc",
     "plain_code",
     "related",
@@ -72,6 +73,13 @@ mathjax_path = "mathjax/tex-svg-full.js"
 mathjax3_config = {"options": {"enableMenu": False}, "svg": {"mtextInheritFont": True}}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+# Pages that can be downloaded as notebooks, and what these need
+notebook_pages = {
+    "start/first-training": '`pip install ".[cli]"` in a clone of anyprop.',
+    "how-to/your-own-layer": '`pip install ".[strict]"` in a clone of anyprop.',
+    "derivations/optimizers/rmsprop": '`pip install ".[cli]" torch optax` in a clone of anyprop.',
+}
 
 # Gallery
 sphinx_gallery_conf = {

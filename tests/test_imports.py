@@ -20,7 +20,7 @@ SOURCE = Path(anyprop.__file__).parent
 ORDER = [
     ["_typing", "_names"],
     ["_checks", "_text", "_autograd", "_repr", "_signals", "_usage"],
-    ["_files", "_locks"],
+    ["_files", "_foreign", "_locks"],
     ["backend", "_tree"],
     ["xp", "_numerics"],
     ["parameters"],
@@ -40,6 +40,7 @@ ORDER = [
     ["compiled"],
     ["training"],
     ["data"],
+    ["_shown_figure"],
     ["plotting"],
     ["book", "sklearn"],
     ["testing"],
@@ -50,7 +51,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 OUTSIDE = {"array_api_compat", "numpy"}
 # A package that is an extra as a whole imports its library; nothing else imports the package.
 EXTRAS = {"sklearn": {"scipy", "sklearn"}}
-LATE = {"matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
+LATE = {"PIL", "matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
 LATE |= {"scipy", "sklearn"}
 
 

@@ -107,7 +107,9 @@ class Value(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         try:
-            return [nodes.Text(str(eval(self.text, namespace_of(self.env))))], []
+            value = str(eval(self.text, namespace_of(self.env)))
+            self.env.temp_data.setdefault("run_values", []).append((self.text, value))
+            return [nodes.Text(value)], []
         except Exception as error:
             message = f"{{value}} of {self.text}: {type(error).__name__}: {error}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]

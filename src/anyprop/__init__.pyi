@@ -16,6 +16,7 @@ from anyprop.backend import (
 from anyprop.checkpoint import Checkpoint as Checkpoint, load as load, save as save
 from anyprop.compiled.compile import compile as compile
 from anyprop.data.idx import load_idx as load_idx
+from anyprop.data.image import load_image as load_image
 from anyprop.data.mnist import load_mnist as load_mnist
 from anyprop.history import EpochRecord as EpochRecord, History as History
 from anyprop.layers.affine import Affine as Affine

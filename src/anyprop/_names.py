@@ -117,6 +117,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     "data": {
         "data.mnist": "load_mnist",
         "data.idx": "load_idx",
+        "data.image": "load_image",
         "checkpoint": "Checkpoint save load",
         "onnx": "export_onnx",
     },

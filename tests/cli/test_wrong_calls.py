@@ -64,13 +64,17 @@ WRONG = {
     "compare sgd --out file/below": "cannot write into file/below: Not a directory.",
     "train --data file": "'file' is not a folder; --data takes mnist or a folder",
     "compare sgd --data file": "'file' is not a folder; --data takes mnist or a folder",
-    "predict empty": "empty is not a regular file; expected a safetensors file.",
-    "inspect empty": "empty is not a regular file; expected a safetensors file.",
-    "export empty --torch a": "empty is not a regular file; expected a safetensors file.",
+    "predict empty": "empty is a folder without model.safetensors, which `anyprop train` writes",
+    "inspect empty": "empty is a folder without model.safetensors, which `anyprop train` writes",
+    "export empty --torch a": "empty is a folder without model.safetensors, which `anyprop train`",
     "check --json empty": "empty: Is a directory.",
     "check --json nowhere/a": "nowhere/a: No such file or directory.",
     "predict nowhere.safetensors": "there is no file nowhere.safetensors; expected a safetensors file.",
-    "predict file": "file is no safetensors file, or is truncated",
+    "predict file": "file is no safetensors file but a text file; name a file that anyprop.save",
+    "predict": "there is no runs/train; run `anyprop train` first, or name a MODEL.",
+    "train --data file --steps 3": "; a table goes to anyprop.sklearn or anyprop.fit.",
+    "predict few --data file": "few is a folder without model.safetensors",
+    "predict file --image nowhere.png --data mnist": "--data: not allowed with argument --image",
 }
 
 
@@ -157,3 +161,15 @@ def test_every_command_has_help(command, run, capsys):
         run(command, "--help")
     assert exit_.value.code == 0
     assert f"usage: anyprop {command} [-h]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_filled_to_the_terminal(command, columns, run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        run(command, "--help")
+    text = capsys.readouterr().out
+    assert not [line for line in text.splitlines() if len(line) > columns and line[0] != " "]
+    examples = [line for line in COMMANDS[command].__doc__.splitlines() if line[:1] == " "]
+    assert all(line in text.splitlines() for line in examples)

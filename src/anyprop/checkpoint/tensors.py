@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyprop._files import as_path, write_whole
+from anyprop._foreign import HEAD, foreign
 from anyprop.checkpoint.header import CODES, METADATA, parse
 
 HEADER_LIMIT = 1 << 20
@@ -135,9 +136,13 @@ class Reader:
             self._head = self._read_head(os.fstat(self._file.fileno()).st_size)
             self.arrays, self.metadata = parse(self._head[8:], self._size)
         except ValueError as error:
+            self._file.seek(0)
+            kind = foreign(self._file.read(HEAD))
             self._file.close()
             raise ValueError(
                 f"{self.path} is no safetensors file, or is truncated: {error}"
+                if kind is None
+                else f"{self.path} is no safetensors file but {kind.name}; {kind.instead}."
             ) from None
         except BaseException:
             self._file.close()
@@ -145,6 +150,8 @@ class Reader:
 
     def _read_head(self, size: int) -> bytes:
         length = self._file.read(8)
+        if not length:
+            raise ValueError("it has 0 bytes, so it is empty; write it again.")
         if len(length) < 8:
             raise ValueError(f"it has {len(length)} bytes, and the least is 10.")
         n = int.from_bytes(length, "little")

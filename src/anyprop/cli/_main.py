@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from anyprop._checks import unknown
@@ -83,9 +85,22 @@ def make_parser() -> Parser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         line, _, text = (command.__doc__ or "").partition("\n\n")
+        text = _filled(text)
         help_line = line.rstrip(".")
         subparser = subparsers.add_parser(
-            name, help=help_line[0].lower() + help_line[1:], description=line, epilog=text
+            name,
+            help=help_line[0].lower() + help_line[1:],
+            description=_filled(line),
+            epilog=text,
         )
         command.add_options(subparser)
     return parser
+
+
+def _filled(text: str) -> str:
+    """Fill the paragraphs of a text to the terminal's width, as argparse does its own; not examples."""
+    width = shutil.get_terminal_size().columns - 2
+    return "\n\n".join(
+        part if part.startswith(" ") else textwrap.fill(" ".join(part.split()), width)
+        for part in text.rstrip().split("\n\n")
+    )

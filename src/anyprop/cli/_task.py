@@ -37,13 +37,16 @@ class Task(NamedTuple):
     test: Examples
     net: Sequential
 
+    def shape(self) -> str:
+        """Describe the network by its widths."""
+        shapes = [spec.shape for spec in self.net.specs().values()]
+        sizes = [self.train[0].shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
+        return f"{'-'.join(map(str, sizes))} network"
+
     def describe(self) -> str:
         """Describe it in one line."""
         x = self.train[0]
-        shapes = [spec.shape for spec in self.net.specs().values()]
-        sizes = [x.shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
-        where = f"{dtype_name(x)} on {name_of(self.xp)} ({device_of(x)})"
-        return f"{'-'.join(map(str, sizes))} network, {where}"
+        return f"{self.shape()}, {dtype_name(x)} on {name_of(self.xp)} ({device_of(x)})"
 
 
 def make_task(args: argparse.Namespace) -> Task:
@@ -78,7 +81,8 @@ def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Exa
         what = (
             f"{name!r} is not a folder" if Path(name).exists() else f"there is no folder {name!r}"
         )
-        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files")
+        table = "; a table goes to anyprop.sklearn or anyprop.fit" if Path(name).is_file() else ""
+        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files{table}")
     train, test = load_idx(name, xp=xp, dtype=dtype, device=device)
     return train, test
 

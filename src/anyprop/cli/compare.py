@@ -152,7 +152,10 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
     histories = {label: result.outcome.history for label, result in results.items()}
     drawn = {label: history for label, history in histories.items() if history.losses}
     if drawn:
-        plot_history(drawn, log=True).savefig(folder / "compare.png", dpi=120)
+        figure = plot_history(drawn, log=True)
+        how = ", the article's settings" if args.article else ""
+        figure.suptitle(f"{task.shape()}{how}")
+        figure.savefig(folder / "compare.png", dpi=120)
 
     print(table(_HEADER, [_row(label, result) for label, result in results.items()]))
     if args.article and any(label.startswith("rmsprop") for label in results):

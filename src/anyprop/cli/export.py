@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from anyprop.checkpoint import load
+from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._parser import Parser, WrongCallError, require_extras, wrong_calls
 from anyprop.interchange.torch import save_torch
 from anyprop.onnx import export_onnx
@@ -17,7 +17,7 @@ from anyprop.onnx import export_onnx
 
 def add_options(parser: Parser) -> None:
     """Add the command's options."""
-    parser.add_argument("model", metavar="MODEL", help="a file that `anyprop train` wrote")
+    add_model(parser)
     parser.add_argument("--onnx", metavar="FILE", help="write an ONNX model, input x and output y")
     parser.add_argument(
         "--softmax",
@@ -38,14 +38,12 @@ def run(args: argparse.Namespace) -> int:
             raise WrongCallError("--softmax goes with --onnx; leave it out")
         if args.onnx is not None:
             require_extras("onnx", extra="onnx")
-        model = load(args.model)
-        if model.net is None:
-            raise WrongCallError(f"{args.model} holds parameters without their network")
+        net, model = load_network(model_file(args.model))
         if args.onnx is not None:
             # A model saved in float64 should also run where only float32 does, which is common.
-            export_onnx(model.net, model.params, args.onnx, softmax=args.softmax, dtype="float32")
+            export_onnx(net, model.params, args.onnx, softmax=args.softmax, dtype="float32")
             print(f"wrote {args.onnx}")
         if args.torch is not None:
-            save_torch(args.torch, model.net, model.params)
+            save_torch(args.torch, net, model.params)
             print(f"wrote {args.torch}")
     return 0

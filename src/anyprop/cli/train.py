@@ -22,6 +22,7 @@ from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
 from anyprop.cli._files import make_folder, write_json
+from anyprop.cli._model import CHECKPOINTS, DEFAULT, MODEL
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
@@ -48,7 +49,6 @@ from anyprop.training.callbacks.early_stopping import EarlyStopping
 from anyprop.training.resume import checkpoints_in
 from anyprop.training.run import Run
 
-_CHECKPOINTS = "checkpoints"
 _LOSS = SoftmaxCrossEntropy()
 
 
@@ -85,7 +85,7 @@ def add_options(parser: Parser) -> None:
         "improved for PATIENCE epochs (5 if left out), and keep the best parameters; the test data "
         "play no part in it",
     )
-    add_output(parser, "runs/train")
+    add_output(parser, DEFAULT)
     _add_checkpoints(parser)
 
 
@@ -185,7 +185,7 @@ def _prepare(
     folder = Path(args.out)
     resume = _claim(args, folder, held) if communicator.rank == 0 else None
     if args.checkpoint_every is not None:
-        callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
+        callbacks.append(Checkpoints(folder / CHECKPOINTS, every=args.checkpoint_every))
     ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
     announced = f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps{ranks}"
     callbacks.append(_Announce(announced))
@@ -207,7 +207,7 @@ def _claim(args: argparse.Namespace, folder: Path, held: contextlib.ExitStack) -
 def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) -> Trained:
     resume = plan.resume
     if any_rank(communicator, resume is not None):  # only rank 0 has looked
-        resume = plan.folder / _CHECKPOINTS
+        resume = plan.folder / CHECKPOINTS
     return train(
         args,
         plan.task,
@@ -227,7 +227,7 @@ def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) ->
 def _save(args: argparse.Namespace, plan: _Plan, outcome: Trained, **final: Any) -> None:
     """Save the model, and what is known about it."""
     save(
-        plan.folder / "model.safetensors",
+        plan.folder / MODEL,
         outcome.params,
         net=plan.task.net,
         optimizer=plan.optimizer,
@@ -246,7 +246,10 @@ def _report(args: argparse.Namespace, plan: _Plan, result: Result) -> None:
     write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})
     drawn = bool(losses) and measured
     if drawn:
-        plot_history({args.optimizer: outcome.history}).savefig(folder / "loss.png")
+        figure = plot_history({args.optimizer: outcome.history})
+        network, accuracy = plan.task.shape(), result.test_accuracy
+        figure.suptitle(f"{network}, lr {args.lr:g}: test accuracy {accuracy:.4f}")
+        figure.savefig(folder / "loss.png", dpi=120)
 
     if losses:
         line = curve(losses, characters=block_characters(sys.stdout.encoding))
@@ -269,7 +272,7 @@ class _Announce(Callback):
 
 def _resume(args: argparse.Namespace) -> Path | None:
     """Return what to resume from; None to start from the beginning."""
-    folder = Path(args.out) / _CHECKPOINTS
+    folder = Path(args.out) / CHECKPOINTS
     found = bool(checkpoints_in(folder))
     if not args.resume:
         if args.or_start or args.allow_changes:

@@ -16,7 +16,7 @@ Examples: TypeAlias = tuple[Array, Array]
 """Inputs and labels, one row of each per example."""
 
 _ROWS_PER_TASK = 2000
-_FLOATS = ("float16", "float32", "float64")
+FLOATS = ("float16", "float32", "float64")
 
 
 class Stored(NamedTuple):
@@ -78,7 +78,7 @@ def prepare(
     ValueError
         The dtype is not one of those above.
     """
-    choice("floating-point dtype", dtype, _FLOATS)
+    choice("floating-point dtype", dtype, FLOATS)
     normalize, flatten = flag("data", "normalize", normalize), flag("data", "flatten", flatten)
     one_hot_label = flag("data", "one_hot_label", one_hot_label)
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyprop._files import as_path
+from anyprop._foreign import HEAD, foreign
 from anyprop._typing import Array
 from anyprop.backend import from_host
 from anyprop.data._directory import find_files
@@ -81,9 +82,11 @@ def read_header(stream: io.BufferedIOBase, name: object) -> Header:
     if not magic:
         raise ValueError(f"{name} is empty; expected an IDX file, plain or gzip-compressed.")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
+        kind = foreign(magic + stream.read(HEAD - 4))
+        but = "" if kind is None else f" but {kind.name}"
         raise ValueError(
-            f"{name} is not an IDX file: it begins with the bytes {magic.hex(' ')}, expected 00 00, a "
-            f"type code out of {', '.join(f'{code:02x}' for code in _DTYPES)}, and the number of "
+            f"{name} is not an IDX file{but}: it begins with the bytes {magic.hex(' ')}, expected 00 "
+            f"00, a type code out of {', '.join(f'{code:02x}' for code in _DTYPES)}, and the number of "
             "dimensions."
         )
     dimensions = magic[3]
