@@ -45,11 +45,11 @@ ORDER = [
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # What is installed with the library, and may be imported by any of it.
-OUTSIDE = {"array_api_compat", "numpy", "safetensors"}
+OUTSIDE = {"array_api_compat", "numpy"}
 # A package that is an extra as a whole imports its library; nothing else imports the package.
 EXTRAS = {"sklearn": {"scipy", "sklearn"}}
 LATE = {"matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
-LATE |= {"scipy", "sklearn"}
+LATE |= {"safetensors", "scipy", "sklearn"}
 
 
 def _modules() -> dict[str, Path]:
@@ -133,7 +133,7 @@ def test_no_module_imports_the_benchmark(module):
 
 
 def test_importing_anyprop_loads_no_backend_and_no_plotting():
-    code = f"import sys, anyprop\nprint(sorted({LATE | {'argparse', 'safetensors'}} & set(sys.modules)))"
+    code = f"import sys, anyprop\nprint(sorted({LATE | {'argparse'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

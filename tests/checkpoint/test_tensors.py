@@ -11,7 +11,6 @@ import safetensors
 import safetensors.numpy
 
 from anyprop._files import remove_parts, whole_file
-from anyprop.checkpoint import tensors
 from anyprop.checkpoint.tensors import HEADER_LIMIT, Reader, write
 
 ARRAYS = {
@@ -221,9 +220,10 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_not_read(tmp_path, monkey
 
     def replaced(path, **options):
         os.replace(tmp_path / "b", path)
-        return safetensors.safe_open(path, **options)
+        return safe_open(path, **options)
 
-    monkeypatch.setattr(tensors, "safe_open", replaced)
+    safe_open = safetensors.safe_open
+    monkeypatch.setattr(safetensors, "safe_open", replaced)
     with pytest.raises(ValueError, match="a was replaced while it was opened; read it again"):
         Reader(tmp_path / "a")
 

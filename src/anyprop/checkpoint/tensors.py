@@ -11,7 +11,8 @@ What the library does not do is done here and in `anyprop.checkpoint.header`. It
 header in which a name comes twice, and one of 100 MB, so a header is checked before the library sees it;
 it verifies no numbers, which the checksum does; it writes metadata in an order that differs from run to
 run, and files that only their owner may read; it makes a new array of whatever it reads, which would be
-twice the memory where there is a vector to read into; and it has no bfloat16 for NumPy.
+twice the memory where there is a vector to read into; and it has no bfloat16 for NumPy. It is imported
+where there is a file: training alone does not need it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from anyprop._files import as_path, whole_file
 from anyprop.checkpoint.header import CODES, parse
@@ -79,6 +78,9 @@ def write(
 
 def _save(arrays: dict[str, NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:
     """Write a file by the library; its errors tell only in words which are the system's."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
     try:
         save_file(arrays, path, metadata)
     except SafetensorError as error:
@@ -135,6 +137,8 @@ class Reader:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
+        from safetensors import SafetensorError, safe_open
+
         self.path = as_path(path)
         if not self.path.exists():
             raise FileNotFoundError(f"there is no file {self.path}; expected a safetensors file.")
@@ -213,6 +217,8 @@ class Reader:
         ValueError
             The file has become shorter.
         """
+        from safetensors import SafetensorError
+
         arrays = {}
         for name, declared in self.arrays.items():
             try:
