@@ -189,6 +189,19 @@ def test_names_from_a_file_cannot_write_to_the_terminal(tmp_path):
     assert str(caught.value).isprintable()
 
 
+def test_bfloat16_is_the_upper_half_of_float32(tmp_path):
+    header = {
+        "scalar": {"dtype": "BF16", "shape": [], "data_offsets": [0, 2]},
+        "x": {"dtype": "BF16", "shape": [2, 1], "data_offsets": [2, 6]},
+        "none": {"dtype": "BF16", "shape": [0, 3], "data_offsets": [6, 6]},
+    }
+    halves = struct.pack("<3H", 0x3F80, 0xC000, 0x7F80)
+    (tmp_path / "a").write_bytes(file_of(json.dumps(header), halves))
+    wanted = {"scalar": 1.0, "x": [[-2.0], [np.inf]], "none": np.zeros((0, 3))}
+    with Reader(tmp_path / "a") as file:
+        assert_equal(file.read(), {name: np.asarray(x, "float32") for name, x in wanted.items()})
+
+
 def test_what_is_no_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):

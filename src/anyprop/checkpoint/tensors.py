@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyprop._files import as_path, whole_file
-from anyprop.checkpoint.header import CODES, parse
+from anyprop.checkpoint.header import STORED, parse
 
 HEADER_LIMIT = 1 << 20
 """Bytes that a header may have at most: to parse it takes some 30 times as many."""
@@ -66,7 +66,7 @@ def write(
         The file cannot be written; an older one is still there.
     """
     for name, array in arrays.items():
-        if array.dtype.newbyteorder("<") not in CODES:
+        if array.dtype.newbyteorder("<") not in STORED:
             raise TypeError(f"{name} is {array.dtype}, which no file can hold; cast it to float32.")
     # The library takes an array's memory as it is, whatever its strides.
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -224,7 +224,7 @@ class Reader:
             try:
                 if declared.halves:
                     upper = self._fill(np.empty(declared.shape, "<u2"), declared.start)
-                    arrays[name] = (upper.astype("uint32") << 16).view("float32")
+                    arrays[name] = np.asarray((upper.astype("<u4") << 16).view("<f4"))
                 elif into and name in into:
                     arrays[name] = self._fill(into[name], declared.start)
                 else:
