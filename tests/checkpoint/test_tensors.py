@@ -199,7 +199,9 @@ def test_bfloat16_is_the_upper_half_of_float32(tmp_path):
     (tmp_path / "a").write_bytes(file_of(json.dumps(header), halves))
     wanted = {"scalar": 1.0, "x": [[-2.0], [np.inf]], "none": np.zeros((0, 3))}
     with Reader(tmp_path / "a") as file:
-        assert_equal(file.read(), {name: np.asarray(x, "float32") for name, x in wanted.items()})
+        found = file.read()
+    assert_equal(found, {name: np.asarray(x, "float32") for name, x in wanted.items()})
+    assert {type(array) for array in found.values()} == {np.ndarray}
 
 
 def test_what_is_no_regular_file(tmp_path):
@@ -247,6 +249,9 @@ def test_a_file_has_the_permissions_that_the_process_gives_to_files(umask, tmp_p
     before = os.umask(umask)
     try:
         write(tmp_path / "a", ARRAYS, {})
+        with whole_file(tmp_path / "b") as part:
+            assert part.parent.stat().st_mode & 0o777 == 0o700  # whatever the umask: it is entered
+            part.touch()
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
