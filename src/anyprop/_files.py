@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def as_path(path: str | PathLike[str], name: str = "path") -> Path:
-    """Return a path as one; raise TypeError if it is none."""
+    """Return a path as a `Path`; raise TypeError if it is not one."""
     if not isinstance(path, (str, PathLike)):
         raise TypeError(f"{name} must be a str or a pathlib.Path, not {path!r}.")
     return Path(path)
@@ -22,7 +22,7 @@ def check_folder(path: Path) -> None:
     """Raise FileNotFoundError unless there is a folder for a file to be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"there is no folder {path.parent} to write {path.name} into; make it first."
+            f"there is no folder {path.parent} to write {path.name} into; create it first."
         )
 
 
@@ -53,7 +53,7 @@ def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
         part.chmod(usual)
         part.replace(path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # a part's name says nothing to a reader
+        error.filename, error.filename2 = str(path), None  # the part's name would say nothing
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -72,7 +72,7 @@ def write_whole(path: str | PathLike[str], content: bytes) -> None:
 
 
 def remove_parts(folder: str | PathLike[str], name: str = "*") -> None:
-    """Remove what killed processes have left of files called `name`, a pattern as of `glob`."""
+    """Remove what killed processes have left of files called `name`, a pattern for `glob`."""
     for part in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}"):
         if part.is_dir():
             shutil.rmtree(part)
