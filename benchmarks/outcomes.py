@@ -107,7 +107,7 @@ class Results(NamedTuple):
                 for outcome in self.outcomes
             ],
         }
-        write_whole(path, [(json.dumps(content, indent=1, allow_nan=False) + "\n").encode()])
+        write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> Results:

@@ -52,7 +52,7 @@ OUTSIDE = {"array_api_compat", "numpy"}
 # A package that is an extra as a whole imports its library; nothing else imports the package.
 EXTRAS = {"sklearn": {"scipy", "sklearn"}}
 LATE = {"PIL", "matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
-LATE |= {"scipy", "sklearn"}
+LATE |= {"safetensors", "scipy", "sklearn"}
 
 
 def _modules() -> dict[str, Path]:

@@ -33,6 +33,7 @@ NEEDED = (
     "numpy",
     "array_api_compat",
     "array_api_strict",
+    "safetensors",
     "pytest",
     "hypothesis",
     "matplotlib",

@@ -128,7 +128,7 @@ def export_onnx(
     )
     helper.set_model_props(model, {"network": json.dumps(describe(net))})
     onnx.checker.check_model(model)
-    write_whole(path, [model.SerializeToString()])
+    write_whole(path, model.SerializeToString())
 
 
 def _onnx() -> Any:
