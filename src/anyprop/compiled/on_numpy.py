@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Array, Number, Tree
-from anyprop.backend import check_array, namespace
+from anyprop.backend import namespace
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.memory import Binding
 from anyprop.compiled.namespace import join
@@ -39,6 +39,7 @@ from anyprop.compiled.program import (
     mapped,
     rebuilt,
     record,
+    taken_apart,
     unrolled,
 )
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
@@ -64,7 +65,7 @@ class PlannedStep:
     ) -> tuple[Parameters, OptimizerState, Array]:
         plans: dict[Any, _PlannedStep] = self._of_thread.__dict__
         numbers = self._step.optimizer.numbers(state)
-        leaves, kinds = _taken_apart(batch)
+        leaves, kinds = taken_apart(batch)
         key = (params.layout, params.flat.dtype, type(numbers[0]), *kinds)
         planned = plans.get(key)
         if planned is None:
@@ -123,7 +124,7 @@ class PlannedGradient:
     def __call__(self, params: Parameters, batch: Tree) -> Tree:
         """Compute the function; the arrays of the result hold until the next call."""
         plans: dict[Any, Any] = self._of_thread.__dict__
-        leaves, kinds = _taken_apart(batch)
+        leaves, kinds = taken_apart(batch)
         key = (params.layout, params.flat.dtype, *kinds)
         if key not in plans:
             namespace(params.flat, *leaves)
@@ -136,49 +137,6 @@ class PlannedGradient:
         fill(kept, params)
         run(*leaves)
         return result
-
-
-def _taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
-    """List the arrays of a batch, and all that a plan depends on: its structure, and their kinds."""
-    leaves: list[Any] = []
-    kinds: list[Any] = []
-    try:
-        _take_apart(batch, leaves, kinds)
-    except AttributeError:
-        _check_arrays("batch", batch)
-        raise
-    return leaves, kinds
-
-
-def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
-    if isinstance(tree, dict):
-        kinds += tree
-        for branch in tree.values():
-            if branch is None:  # without a call, as this is done in every step
-                kinds.append(None)
-            else:
-                _take_apart(branch, leaves, kinds)
-    elif isinstance(tree, (tuple, list)):
-        kinds.append(len(tree))
-        for branch in tree:
-            _take_apart(branch, leaves, kinds)
-    elif tree is None:
-        kinds.append(None)
-    else:
-        kinds += (type(tree), tree.shape, tree.dtype)
-        leaves.append(tree)
-
-
-def _check_arrays(name: str, tree: Tree) -> None:
-    """Raise TypeError for what is no array, with the name that it has in its dict."""
-    if isinstance(tree, dict):
-        for key, branch in tree.items():
-            _check_arrays(key, branch)
-    elif isinstance(tree, (tuple, list)):
-        for branch in tree:
-            _check_arrays(name, branch)
-    elif tree is not None:
-        check_array(name, tree)
 
 
 def _owned(params: Parameters) -> Parameters:

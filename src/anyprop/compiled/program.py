@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Tree
+from anyprop.backend import check_array
 from anyprop.compiled.trace import Recording, Traced, Value, value_of
 from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
@@ -87,6 +88,49 @@ def structure_of(tree: Tree) -> Any:
     if isinstance(tree, (tuple, list)):
         return tuple(map(structure_of, tree))
     return tree is None
+
+
+def taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
+    """List the arrays of a batch, and all that a plan depends on: its structure, and their kinds."""
+    leaves: list[Any] = []
+    kinds: list[Any] = []
+    try:
+        _take_apart(batch, leaves, kinds)
+    except AttributeError:
+        _check_arrays("batch", batch)
+        raise
+    return leaves, kinds
+
+
+def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
+    if isinstance(tree, dict):
+        kinds += tree
+        for branch in tree.values():
+            if branch is None:  # without a call, as this is done in every step
+                kinds.append(None)
+            else:
+                _take_apart(branch, leaves, kinds)
+    elif isinstance(tree, (tuple, list)):
+        kinds.append(len(tree))
+        for branch in tree:
+            _take_apart(branch, leaves, kinds)
+    elif tree is None:
+        kinds.append(None)
+    else:
+        kinds += (type(tree), tree.shape, tree.dtype)
+        leaves.append(tree)
+
+
+def _check_arrays(name: str, tree: Tree) -> None:
+    """Raise TypeError for what is no array, with the name that it has in its dict."""
+    if isinstance(tree, dict):
+        for key, branch in tree.items():
+            _check_arrays(key, branch)
+    elif isinstance(tree, (tuple, list)):
+        for branch in tree:
+            _check_arrays(name, branch)
+    elif tree is not None:
+        check_array(name, tree)
 
 
 def rebuilt(tree: Tree, leaves: Iterator[Any]) -> Tree:
