@@ -9,6 +9,9 @@ A sum down the columns is added up during a walk. Only operations that IEEE 754 
 and sums are taken in the order in which NumPy takes them, so results are NumPy's to the bit; exp, log
 and their like are left to NumPy, whose own loops are as fast. numba is an extra, anyprop[fast]; without
 it, or where it does not work, there are no kernels.
+
+The file is long because what may go into a loop, and the line written for it, keep NumPy's rounding
+only together.
 """
 
 from __future__ import annotations

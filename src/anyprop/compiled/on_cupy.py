@@ -5,7 +5,7 @@ launches the graph. `GraphLoop` does many steps in a call, with graphs that take
 training set by themselves. `FusedUpdateStep` does each operation as it comes and then the whole rule in
 one kernel; it is for what cannot be captured.
 
-These three share what a graph is made for and when it is given up, so they are in one file.
+The file is long because these three share what a graph is made for and when it is given up.
 """
 
 from __future__ import annotations
