@@ -105,6 +105,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
         raise TypeError(
             f"torch_backend={torch_backend!r} is for a step of one process; leave it out."
         )
+    # One step may be called with arrays of several libraries, each of which compiles it in its own way.
     runs: dict[Namespace, Run] = {}
 
     def compiled(
@@ -123,6 +124,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
             return run(params, state, batch)
         except TraceError as error:
             warnings.warn(f"the step runs uncompiled: {error}.", RuntimeWarning, stacklevel=2)
+            # For good, so that the warning comes once, and no later step tries again.
             runs[xp] = _as_it_is(step)
             return step(params, state, *given, **options)
 
@@ -149,6 +151,7 @@ def compiled_loop(
         On JAX, and on CuPy with cuBLASLt, for a step of one process that `compile` does not run as it
         is from the first.
     """
+    # On several ranks each step waits for a message, which is sent between two of them.
     if not isinstance(step, Step) or _has_its_own_update(step.optimizer):
         return None
     backend = name_of(xp)
@@ -239,6 +242,7 @@ def _compiled_for(xp: Namespace, step: Step | DataParallelStep, torch_backend: s
     if backend == "torch":
         without_gradients: Run = importlib.import_module("torch").no_grad()(_as_it_is(step))
         return without_gradients
+    # A library without an entry here is used by the standard alone, and that has no way to compile.
     kinds = _KINDS.get(backend)
     if kinds is None:
         return _as_it_is(step)

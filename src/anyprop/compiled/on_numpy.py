@@ -66,6 +66,7 @@ class PlannedStep:
         plans: dict[Any, _PlannedStep] = self._of_thread.__dict__
         numbers = self._step.optimizer.numbers(state)
         leaves, kinds = taken_apart(batch)
+        # An lr that lies in an array is read in each run, and not the same program as a Python float.
         key = (params.layout, params.flat.dtype, type(numbers[0]), *kinds)
         planned = plans.get(key)
         if planned is None:
@@ -91,6 +92,7 @@ class _PlannedStep:
         small_too: bool,
     ) -> None:
         owned = {name: _owned(slot) for name, slot in state.slots.items()}
+        # The mask is not donated, and the caller may change it.
         mask = None if state.decay_mask is None else state.decay_mask.copy()
         self._places = Places(_owned(params), owned, mask)
 
@@ -98,6 +100,7 @@ class _PlannedStep:
         given = mapped(_given, (numbers, batch))
         recording, (params, slots, value) = record(step.compute, (*held, *given), step)
         outputs = [value, *leaves_of((params, slots))]
+        # The loss is no parameter: it stays where it is computed, and is read before the next run.
         targets = [None, *leaves_of(held[:2])]
         by_number = [*leaves_of(given[1]), *leaves_of(given[0])]
         plan = make_plan(recording, outputs, targets, by_number, small_too=small_too)
@@ -111,6 +114,7 @@ class _PlannedStep:
         self.steps_left -= 1
         self._places.fill(params, state)
         self._run(*leaves, *listed(numbers))
+        # [()] makes a scalar of the value, which the next run does not write over.
         return self._places.params, self._places.after(state), self._value[()]
 
 

@@ -62,6 +62,7 @@ def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: ob
     """
 
     def once(time: int) -> Program:
+        # Only shapes and dtypes are found out, from ones: what NumPy warns of would be about these.
         with np.errstate(all="ignore"), Recording() as recording:
             return Program(recording, function(*arguments))
 
@@ -170,6 +171,7 @@ def difference(first: Program, second: Program) -> str | None:
         # Only a view has not been computed by an earlier call.
         return a.parent is not None and same((a.parent, a.view), (b.parent, b.view), paired)
 
+    # The first difference is the cause, and those that follow from it would hide it.
     for k, (call, other) in enumerate(zip(calls, others, strict=False)):
         where, name = f"call {k + 1} of {len(calls)}", _name(call.function)
         if not same(call.function, other.function, paired):
@@ -223,6 +225,7 @@ class Places(NamedTuple):
         """Copy in what a caller gives, unless it is there already."""
         if params is not self.params:
             fill(self.params, params)
+        # By identity: a loop hands back what it was given, and then there is nothing to copy.
         if state.slots is not self.slots:
             for name, slot in self.slots.items():
                 fill(slot, state.slots[name])
@@ -261,6 +264,7 @@ def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
 
     A loop over the calls would take longer than many of them.
     """
+    # By identity, as arrays that are equal are different places. `calls` keeps all of them alive.
     constants: dict[int, tuple[str, Any]] = {}
 
     def name(x: Any) -> str:
@@ -268,6 +272,7 @@ def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
             return f"x{x.number}"
         return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
 
+    # Names alone are in the source, never numbers or addresses, so calls of one structure share it.
     lines = []
     for function, given, out, result in calls:
         stored = "" if result is None else f"{name(result)} = "

@@ -125,6 +125,7 @@ class Recording:
         self.calls: list[Call] = []
 
     def __enter__(self) -> Recording:
+        # By thread: another one may be recording a step of its own, or computing.
         self._outer = getattr(_thread, "recording", None)
         _thread.recording = self
         return self
@@ -173,6 +174,7 @@ def apply(ufunc: Callable[..., Any], *args: Any) -> Traced:
 def elementwise(function: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
     """Find the shape and the dtype of what an elementwise function gives."""
     shapes = [x.shape for x in args if hasattr(x, "shape")]
+    # NumPy itself says which dtype follows, for ones as for all other numbers.
     ones = [np.ones((), x.dtype) if hasattr(x, "shape") else _number(x) for x in args]
     return np.broadcast_shapes(*shapes), function(*ones).dtype
 
@@ -185,6 +187,7 @@ def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
     """Record an operation that gives a view, or a copy where NumPy cannot make a view."""
     array = x.value.stand_in()
     found = function(array)
+    # A view costs nothing in a run; what NumPy has to copy is work, and so a call.
     if np.may_share_memory(found, array) or found.size == 0:
         return Traced(Value(found.shape, found.dtype, parent=x.value, view=function))
     return record(
