@@ -15,7 +15,7 @@ from advice import UNFOLLOWED, clauses, followed, given
 from anyprop import book, interchange, schedules
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
-from anyprop.parameters import Spec
+from anyprop.layout import Spec
 from anyprop.testing.place import Place
 from arrays import other_backends_array
 from ranks import on_ranks

@@ -9,7 +9,7 @@ import safetensors.numpy
 import anyprop as ap
 from anyprop import interchange
 from anyprop.layers.base import Layer
-from anyprop.parameters import Spec
+from anyprop.layout import Spec
 from anyprop.testing.layer_cases import LayerCase
 from anyprop.testing.place import Place
 from arrays import assert_same_parameters

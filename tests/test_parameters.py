@@ -13,7 +13,8 @@ import pytest
 
 import anyprop as ap
 from anyprop.backend import device_of, dtype_name
-from anyprop.parameters import Layout, Parameters, Spec
+from anyprop.layout import Layout, Spec
+from anyprop.parameters import Parameters
 
 
 def _net() -> ap.Sequential:

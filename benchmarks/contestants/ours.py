@@ -21,12 +21,13 @@ from anyprop.backend import (
     to_host,
 )
 from anyprop.compiled.compile import compile, compiled_loop
+from anyprop.layout import Layout, Spec
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
 from anyprop.optimizers.adam import Adam
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.rmsprop import RMSProp
-from anyprop.parameters import Layout, Parameters, Spec
+from anyprop.parameters import Parameters
 from anyprop.schedules.registry import schedule_by_name
 from anyprop.step import Step, make_step
 from anyprop.training.evaluate import evaluate

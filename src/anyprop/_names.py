@@ -27,7 +27,8 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "networks": {
         "network": "MLP value_and_grad",
-        "parameters": "Parameters Spec",
+        "parameters": "Parameters",
+        "layout": "Spec",
         "testing.gradcheck": "gradcheck GradcheckReport",
         "testing.differences": "GradcheckError",
     },
@@ -116,7 +117,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "data": {
         "data.mnist": "load_mnist",
-        "data.idx": "load_idx",
+        "data.four_files": "load_idx",
         "data.image": "load_image",
         "checkpoint": "Checkpoint save load",
         "onnx": "export_onnx",

@@ -29,8 +29,9 @@ from anyprop.layers.layer_norm import LayerNorm
 from anyprop.layers.registry import get_activation
 from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential, flat_pieces, joined
+from anyprop.layout import Layout
 from anyprop.losses.base import Loss, check_loss
-from anyprop.parameters import Layout, Parameters, check_kind
+from anyprop.parameters import Parameters, check_kind
 
 _NORMS: dict[str, Callable[[int], Layer]] = {"batch": BatchNorm, "layer": LayerNorm}
 

@@ -11,8 +11,8 @@ import safetensors
 import anyprop as ap
 from anyprop.checkpoint.tensors import write
 from anyprop.layers.base import Layer
+from anyprop.layout import Spec
 from anyprop.network import noise_beside
-from anyprop.parameters import Spec
 from anyprop.testing.layer_cases import LayerCase
 from arrays import assert_same_parameters
 

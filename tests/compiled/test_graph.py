@@ -231,7 +231,7 @@ class Shifted(Layer):
     d: int
 
     def specs(self):
-        return {"c": ap.parameters.Spec((self.d,), 0.0)}
+        return {"c": ap.Spec((self.d,), 0.0)}
 
     def forward(self, params, x):
         return x + params.c[::-1], None

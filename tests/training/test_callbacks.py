@@ -345,7 +345,7 @@ def test_a_layer_of_your_own_trains(problem):
 
     class Scale(Layer):
         def specs(self):
-            return {"a": ap.parameters.Spec((1,), 0.5)}
+            return {"a": ap.Spec((1,), 0.5)}
 
         def forward(self, params, x):
             return x * params.a, x

@@ -10,7 +10,8 @@ import numpy as np
 from anyprop._checks import count, has, kind, unknown
 from anyprop._typing import Array
 from anyprop.book.network import Network
-from anyprop.book.optimizers import SGD, AdaGrad, Adam, BookOptimizer, Momentum, Nesterov, RMSProp
+from anyprop.book.optimizer import BookOptimizer
+from anyprop.book.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSProp
 from anyprop.book.util import check_examples, take_rows
 
 _OPTIMIZERS: dict[str, type[BookOptimizer]] = {

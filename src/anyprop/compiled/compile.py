@@ -36,6 +36,7 @@ from anyprop.compiled.on_jax import (
 from anyprop.compiled.on_numpy import PlannedGradient, PlannedStep
 from anyprop.compiled.on_torch import TorchCompiledStep, check_torch_backend
 from anyprop.distributed.data_parallel import DataParallelStep
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
 from anyprop.repeatable.stand_in import TraceError
@@ -104,6 +105,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
         raise TypeError(
             f"torch_backend={torch_backend!r} is for a step of one process; leave it out."
         )
+    # One step may be called with arrays of several libraries, each of which compiles it in its own way.
     runs: dict[Namespace, Run] = {}
 
     def compiled(
@@ -115,13 +117,14 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
         except (AttributeError, TypeError):
             check_kind(params)
             raise
-        run = runs.get(xp)
-        if run is None:
-            run = runs[xp] = _compiled_for(xp, step, torch_backend)
         try:
+            run = runs.get(xp)
+            if run is None:
+                run = runs[xp] = _compiled_for(xp, step, torch_backend)
             return run(params, state, batch)
         except TraceError as error:
             warnings.warn(f"the step runs uncompiled: {error}.", RuntimeWarning, stacklevel=2)
+            # For good, so that the warning comes once, and no later step tries again.
             runs[xp] = _as_it_is(step)
             return step(params, state, *given, **options)
 
@@ -145,9 +148,11 @@ def compiled_loop(
     Returns
     -------
     JittedLoop, GraphLoop or None
-        On JAX, and on CuPy with cuBLASLt, for a step of one process.
+        On JAX, and on CuPy with cuBLASLt, for a step of one process that `compile` does not run as it
+        is from the first.
     """
-    if not isinstance(step, Step):
+    # On several ranks each step waits for a message, which is sent between two of them.
+    if not isinstance(step, Step) or _has_its_own_update(step.optimizer):
         return None
     backend = name_of(xp)
     if backend == "cupy" and cuda_products.is_available():
@@ -232,17 +237,41 @@ def _compiled_for(xp: Namespace, step: Step | DataParallelStep, torch_backend: s
     backend = name_of(xp)
     if torch_backend is not None:
         check_torch_backend(torch_backend, xp)
+        _check_update(step)
         assert isinstance(step, Step)
         return TorchCompiledStep(step, torch_backend)
+    # Before the table, as what PyTorch compiles takes seconds, which only who asks for it should wait.
     if backend == "torch":
         without_gradients: Run = importlib.import_module("torch").no_grad()(_as_it_is(step))
         return without_gradients
+    # A library without an entry here is used by the standard alone, and that has no way to compile.
     kinds = _KINDS.get(backend)
     if kinds is None:
         return _as_it_is(step)
+    _check_update(step)
     of_one, of_several = kinds
     run = of_several(step) if isinstance(step, DataParallelStep) else of_one(step)
     return _on_its_device(run) if backend == "cupy" else run
+
+
+def _check_update(step: Step | DataParallelStep) -> None:
+    """Raise TraceError if the step would train otherwise than its optimizer's `update` does."""
+    if _has_its_own_update(step.optimizer):
+        name = type(step.optimizer).__name__
+        raise TraceError(
+            f"{name} has an update of its own, which a compiled step does not call; override numbers "
+            "or apply instead"
+        )
+
+
+def _has_its_own_update(optimizer: Optimizer) -> bool:
+    """Return whether `update` may do other things than `numbers` and `apply` do together."""
+
+    def origin(name: str) -> type | None:
+        return next((cls for cls in type(optimizer).__mro__ if name in vars(cls)), None)
+
+    # A class that writes both means the same by both; where two classes do, nothing says so.
+    return origin("update") not in (Optimizer, origin("apply"))
 
 
 def _on_its_device(run: Run) -> Run:

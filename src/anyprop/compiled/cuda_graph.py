@@ -3,6 +3,9 @@
 The recorded step becomes kernels and products, bound to buffers of its own. They are launched once, so
 that all is compiled, and once more while the stream is capturing; parameters and state are put back.
 `on_cupy.py` fills in a batch for each step, or has the graph take its batches by itself.
+
+The file is long because what is launched and what is captured have to be seen together: a graph keeps
+addresses, so each buffer that a launch names must belong to the graph that was captured with it.
 """
 
 from __future__ import annotations

@@ -132,6 +132,7 @@ def grouped(
     """
     wholes = wholes or {}
     reads = Counter(value.base for call in calls for value in call.inputs)
+    # One reader more, outside every group, so that what the caller reads is stored.
     reads.update(value.base for value in kept)
     # A piece is read where the whole is.
     reads.update([*wholes])
@@ -141,6 +142,7 @@ def grouped(
 
     def close() -> None:
         if len(group) < 2:
+            # One call by itself is left to the library's own function, which is compiled already.
             done.extend(group)
         else:
             # What is read within the group alone is never stored.
@@ -161,6 +163,7 @@ def grouped(
         grown = None if apart else dialect.kinds([*group, call])
         if grown is None:
             close()
+            # The call that ended one group may be the first of the next.
             grown = dialect.kinds([call])
         if grown is None:
             done.append(call)

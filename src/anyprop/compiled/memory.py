@@ -87,7 +87,9 @@ class Binding(ABC):
                 )
                 placed.append(free)
                 if free:
+                    # Only the first join found has it; a value can be computed in one place alone.
                     self._within[source] = call.output, start
+            # Without a piece to copy, nothing is left of a join.
             if not placed or not all(placed):
                 kept.append(call)
         return kept[::-1]
@@ -123,6 +125,7 @@ class Binding(ABC):
         last: dict[Value, float] = {}
         for i, unit in enumerate(units):
             last |= {self._memory(value): i for value in (*unit.inputs, *unit.outputs)}
+        # A result has to outlast all units, so its memory goes to no other value.
         last |= {self._memory(result): math.inf for result in results}
         late = self._take_targets(units, results, targets, last)
         ended: list[list[Value]] = [[] for _ in units]
@@ -130,6 +133,7 @@ class Binding(ABC):
         for value, end in last.items():
             if end < len(units) and not value.given:
                 ended[int(end)].append(value)
+        # Targets were taken before the first place is found, as a value that has a place keeps it.
         for unit, values in zip(units, ended, strict=True):
             self._bind(unit, values)
         for result, target in late:
@@ -173,6 +177,7 @@ class Binding(ABC):
         # First, as a view of an argument is itself a call, which has to come before the unit's.
         for value in unit.inputs:
             self.place(value)
+        # What may not lie over an input gets its place while all inputs still hold theirs.
         over = self._dialect.in_place(unit) if self._dialect.reuses else ()
         for value in unit.outputs:
             if value not in over:
@@ -181,6 +186,7 @@ class Binding(ABC):
         alike = [value for value in ended if self._reads_alike(unit, value)]
         self._release(alike)
         places = [self.place(value) for value in unit.outputs]
+        # Only now, for the next unit: over these no output of this one, which reads them, may be stored.
         self._release(set(ended).difference(alike))
         self.bind(unit, places)
 
@@ -200,6 +206,7 @@ class Binding(ABC):
 
     def _release(self, values: Iterable[Value]) -> None:
         for value in values:
+            # Without its shape, as the next to take it may have another of the same size.
             array = self.place(value).reshape(-1)
             self._free.setdefault((array.size, str(array.dtype)), []).append(array)
 
@@ -218,6 +225,7 @@ class Binding(ABC):
         size, shape = value.size, tuple(value.shape)
         if value in self._within:
             whole, start = self._within[value]
+            # The whole is placed by the first of its pieces, and stays as long as any of them is read.
             return self.place(whole)[start : start + size].reshape(shape)
         free = self._free.get((size, str(value.dtype)))
         return free.pop().reshape(shape) if free else self.empty(shape, value.dtype)
@@ -226,6 +234,7 @@ class Binding(ABC):
         """Bind a join: copy what is not computed in its place."""
         whole = self.place(call.output)
         for vector, start in _pieces(call):
+            # A piece that was computed elsewhere, or within another vector, is missing here.
             if self._within.get(vector.base) != (call.output, start):
                 self.copy(vector, whole[start : start + vector.size])
 

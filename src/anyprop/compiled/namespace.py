@@ -35,8 +35,10 @@ def __getattr__(name: str) -> Any:
     found = getattr(np, name, None)
     if isinstance(found, np.ufunc):
         return partial(apply, found)
+    # A dtype, which is asked for by its name as functions are.
     if isinstance(found, type) and issubclass(found, np.generic):
         return found
+    # Not AttributeError: NumPy has the function, so the step is right, and only runs uncompiled.
     raise TraceError(f"it uses {name}, which has no planned form on NumPy")
 
 
@@ -50,6 +52,7 @@ def matmul(x1: Traced, x2: Traced) -> Traced:
 
 
 def _reduce(ufunc: Any, x: Traced, axis: Any, keepdims: bool, dtype: Any = None) -> Traced:
+    # One number, seen as the whole array, so that to find out shape and dtype takes no memory.
     ones = np.broadcast_to(np.ones((), x.dtype), x.shape)
     found = ufunc.reduce(ones, axis=axis, dtype=dtype, keepdims=keepdims)
     return record(ufunc.reduce, [x, axis, dtype, OUT, keepdims], found.shape, found.dtype)
@@ -67,6 +70,7 @@ def max(x: Traced, *, axis: Any = None, keepdims: bool = False) -> Traced:
 
 def mean(x: Traced, *, axis: Any = None, keepdims: bool = False) -> Traced:
     """Mean over axes, as NumPy takes it: the sum divided by the count."""
+    # In two calls, of which the sum can be part of a loop, as a mean of its own could not.
     count = x.size if axis is None else x.shape[axis]
     return apply(np.true_divide, _reduce(np.add, x, axis, keepdims), count)
 
@@ -96,6 +100,7 @@ def where(condition: Traced, x1: Any, x2: Any) -> Traced:
 
 def choose(condition: Any, x1: Any, x2: Any, out: Any) -> None:
     """Repeat `where`."""
+    # Two copies, since np.where takes no `out` and would make an array in each run.
     np.copyto(out, x2)
     np.copyto(out, x1, where=condition)
 
@@ -112,6 +117,7 @@ def outside(function: Callable[[Any], Any], x: Traced) -> Traced:
 def store_outside(function: Callable[[Any], Any], x: Any, out: Any) -> None:
     """Repeat `outside`."""
     np.copyto(out, x)
+    # In the buffer of the plan: an exchange in place, such as MPI's, then needs no array of its own.
     result = function(out)
     if result is not out:
         np.copyto(out, result)

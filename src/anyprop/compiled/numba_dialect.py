@@ -9,6 +9,9 @@ A sum down the columns is added up during a walk. Only operations that IEEE 754 
 and sums are taken in the order in which NumPy takes them, so results are NumPy's to the bit; exp, log
 and their like are left to NumPy, whose own loops are as fast. numba is an extra, anyprop[fast]; without
 it, or where it does not work, there are no kernels.
+
+The file is long because what may go into a loop, and the line written for it, keep NumPy's rounding
+only together.
 """
 
 from __future__ import annotations
@@ -191,6 +194,7 @@ class _Loop:
         self.spots = {v: self._argument(x) + _AT[self.kinds[v]] for v, x in places.items()}
         for value in self.walks:
             if value not in self.spots and self._is_read_later(value):
+                # A name holds one cell at a time, so the next walk reads the row from here.
                 scratch = np.empty(self.shape[1], value.dtype)
                 self.spots[value] = self._argument(scratch) + _AT[COLUMN]
 
@@ -216,6 +220,7 @@ class _Loop:
             for v in self.inputs
             if kinds[v] in (NUMBER, ONE)
         ]
+        # These are added up over all rows, in the order in which NumPy adds them.
         sums = [value for value in self.outputs if kinds[value] == COLUMN]
         head += [f"for j in range(n1): {self._spot(value)} = T(0.0)" for value in sums]
         row = [self._load(value) for value in self.inputs if kinds[value] == ROW]
@@ -305,6 +310,7 @@ def get_kernel(source: str, examples: Sequence[Any]) -> Callable[..., None]:
         raise NoKernelError("numba is not installed")
     try:
         kernel: Callable[..., None] = _kernel(source)
+        # Now and not in the first run, while the caller can still plan without loops.
         kernel.compile(tuple(map(importlib.import_module("numba").typeof, examples)))  # type: ignore[attr-defined]
     except Exception as error:  # a broken installation can raise anything
         raise NoKernelError(str(error)) from error

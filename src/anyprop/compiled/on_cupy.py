@@ -5,7 +5,7 @@ launches the graph. `GraphLoop` does many steps in a call, with graphs that take
 the training set by themselves. `FusedUpdateStep` does each operation on its own and then the whole
 rule in one kernel; it is for what cannot be captured.
 
-These three share what a graph is made for and when it is given up, so they are in one file.
+The file is long because these three share what a graph is made for and when it is given up.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class FusedUpdateStep:
             )
         kernel = self._kernels[key]
         if kernel is None:
+            # A rule that cannot be one kernel is done call by call, with the same result.
             params, state = self._optimizer.update(params, grads, state, donate=True)
             return params.replace(running=running), state, value
         lr, scalars = self._optimizer.numbers(state)
@@ -94,6 +95,7 @@ def _update_kernel(
     if the rule cannot be expressed as a kernel.
     """
     vectors = {"p": dtype, "g": dtype, **slot_dtypes} | ({"mask": dtype} if masked else {})
+    # For their names alone: each step hands its own numbers to the kernel.
     scalars = optimizer.scalars(1, 1.0)
     given = {name: Recording.given(np.ones(2, of)) for name, of in vectors.items()}
     given |= {
@@ -101,6 +103,7 @@ def _update_kernel(
         for name in ("lr", *(f"scalar {name}" for name in scalars))
     }
     slots = {name.removeprefix("slot "): given[name] for name in slot_dtypes}
+    # Norms need all numbers before the first is changed; they are clipped to before the kernel.
     elementwise = replace(optimizer, clip_norm=None, clip_global_norm=None)
     try:
         with np.errstate(all="ignore"), Recording() as recording:
@@ -169,9 +172,11 @@ class GraphStep:
                 if place is not None:
                     place[...] = leaf
             done = graph.params, graph.launch(state), graph.value.copy()
+            # Only the first step of a graph: to do each twice would cost more than a graph gains.
             reason = "" if before is None else graph.difference(self._step, *before, batch, noise)
             if before is None or not reason:
                 return done
+            # The graph has written over what was given, so the step is done again from the copies.
             params, state = before
         # This raises what is wrong with a batch, if that was the reason.
         done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
@@ -384,6 +389,7 @@ class _GatheringGraph:
         store = partial(kernel, value, self._values, self._rows)
         kernel, size = _gather_kernel(data, places, numbers)
         gather = partial(kernel, self._rows, self._table, *places, numbers, size=size)
+        # Captured in this order, of one stream, so that each finds what the one before it left.
         in_order: list[Callable[[], Any]] = [gather, launches, store]
 
         def work() -> None:
@@ -396,11 +402,13 @@ class _GatheringGraph:
         self, state: OptimizerState, data: list[Array | None], batches: Sequence[Any]
     ) -> None:
         """Copy what the steps depend on to where the graph reads it, beginning with the first step."""
+        # All numbers of all steps at once, as the host does nothing between the launches.
         table = []
         for k in range(len(batches)):
             table += listed(self._optimizer.numbers(state._replace(step=state.step + k)))
         # CuPy copies from pinned memory, which it keeps until it has.
         put = importlib.import_module("cupy").asarray
+        # As numbers on the device: a later call may have its data elsewhere, and the graph stays.
         addresses = [array.data.ptr for array in data if array is not None]
         rows = np.concatenate([np.asarray([0, *addresses], dtype="int64"), *batches])
         self._rows[: len(rows)] = put(rows)

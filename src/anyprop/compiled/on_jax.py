@@ -19,9 +19,10 @@ import numpy as np
 from anyprop._typing import Array
 from anyprop.compiled.program import listed
 from anyprop.distributed.data_parallel import DataParallelStep
+from anyprop.layout import Layout
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
-from anyprop.parameters import Layout, Parameters
+from anyprop.parameters import Parameters
 from anyprop.repeatable.jaxprs import traced_twice
 from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Array, Number, Tree
-from anyprop.backend import check_array, namespace
+from anyprop.backend import namespace
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.memory import Binding
 from anyprop.compiled.namespace import join
@@ -39,6 +39,7 @@ from anyprop.compiled.program import (
     mapped,
     rebuilt,
     record,
+    taken_apart,
     unrolled,
 )
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
@@ -64,7 +65,8 @@ class PlannedStep:
     ) -> tuple[Parameters, OptimizerState, Array]:
         plans: dict[Any, _PlannedStep] = self._of_thread.__dict__
         numbers = self._step.optimizer.numbers(state)
-        leaves, kinds = _taken_apart(batch)
+        leaves, kinds = taken_apart(batch)
+        # An lr that lies in an array is read in each run, and not the same program as a Python float.
         key = (params.layout, params.flat.dtype, type(numbers[0]), *kinds)
         planned = plans.get(key)
         if planned is None:
@@ -90,6 +92,7 @@ class _PlannedStep:
         small_too: bool,
     ) -> None:
         owned = {name: _owned(slot) for name, slot in state.slots.items()}
+        # The mask is not donated, and the caller may change it.
         mask = None if state.decay_mask is None else state.decay_mask.copy()
         self._places = Places(_owned(params), owned, mask)
 
@@ -97,6 +100,7 @@ class _PlannedStep:
         given = mapped(_given, (numbers, batch))
         recording, (params, slots, value) = record(step.compute, (*held, *given), step)
         outputs = [value, *leaves_of((params, slots))]
+        # The loss is no parameter: it stays where it is computed, and is read before the next run.
         targets = [None, *leaves_of(held[:2])]
         by_number = [*leaves_of(given[1]), *leaves_of(given[0])]
         plan = make_plan(recording, outputs, targets, by_number, small_too=small_too)
@@ -110,6 +114,7 @@ class _PlannedStep:
         self.steps_left -= 1
         self._places.fill(params, state)
         self._run(*leaves, *listed(numbers))
+        # [()] makes a scalar of the value, which the next run does not write over.
         return self._places.params, self._places.after(state), self._value[()]
 
 
@@ -123,7 +128,7 @@ class PlannedGradient:
     def __call__(self, params: Parameters, batch: Tree) -> Tree:
         """Compute the function; the arrays of the result are valid until the next call."""
         plans: dict[Any, Any] = self._of_thread.__dict__
-        leaves, kinds = _taken_apart(batch)
+        leaves, kinds = taken_apart(batch)
         key = (params.layout, params.flat.dtype, *kinds)
         if key not in plans:
             namespace(params.flat, *leaves)
@@ -136,49 +141,6 @@ class PlannedGradient:
         fill(kept, params)
         run(*leaves)
         return result
-
-
-def _taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
-    """Return the arrays of a batch, and what a plan depends on: its structure, and their kinds."""
-    leaves: list[Any] = []
-    kinds: list[Any] = []
-    try:
-        _take_apart(batch, leaves, kinds)
-    except AttributeError:
-        _check_arrays("batch", batch)
-        raise
-    return leaves, kinds
-
-
-def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
-    if isinstance(tree, dict):
-        kinds += tree
-        for branch in tree.values():
-            if branch is None:  # without a call, as this is done in every step
-                kinds.append(None)
-            else:
-                _take_apart(branch, leaves, kinds)
-    elif isinstance(tree, (tuple, list)):
-        kinds.append(len(tree))
-        for branch in tree:
-            _take_apart(branch, leaves, kinds)
-    elif tree is None:
-        kinds.append(None)
-    else:
-        kinds += (type(tree), tree.shape, tree.dtype)
-        leaves.append(tree)
-
-
-def _check_arrays(name: str, tree: Tree) -> None:
-    """Raise TypeError for what is not an array, with the name that it has in its dict."""
-    if isinstance(tree, dict):
-        for key, branch in tree.items():
-            _check_arrays(key, branch)
-    elif isinstance(tree, (tuple, list)):
-        for branch in tree:
-            _check_arrays(name, branch)
-    elif tree is not None:
-        check_array(name, tree)
 
 
 def _owned(params: Parameters) -> Parameters:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Tree
+from anyprop.backend import check_array
 from anyprop.compiled.trace import Recording, Traced, Value, value_of
 from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
@@ -61,6 +62,7 @@ def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: ob
     """
 
     def once(time: int) -> Program:
+        # Only shapes and dtypes are found out, from ones: what NumPy warns of would be about these.
         with np.errstate(all="ignore"), Recording() as recording:
             return Program(recording, function(*arguments))
 
@@ -87,6 +89,49 @@ def structure_of(tree: Tree) -> Any:
     if isinstance(tree, (tuple, list)):
         return tuple(map(structure_of, tree))
     return tree is None
+
+
+def taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
+    """List the arrays of a batch, and all that a plan depends on: its structure, and their kinds."""
+    leaves: list[Any] = []
+    kinds: list[Any] = []
+    try:
+        _take_apart(batch, leaves, kinds)
+    except AttributeError:
+        _check_arrays("batch", batch)
+        raise
+    return leaves, kinds
+
+
+def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
+    if isinstance(tree, dict):
+        kinds += tree
+        for branch in tree.values():
+            if branch is None:  # without a call, as this is done in every step
+                kinds.append(None)
+            else:
+                _take_apart(branch, leaves, kinds)
+    elif isinstance(tree, (tuple, list)):
+        kinds.append(len(tree))
+        for branch in tree:
+            _take_apart(branch, leaves, kinds)
+    elif tree is None:
+        kinds.append(None)
+    else:
+        kinds += (type(tree), tree.shape, tree.dtype)
+        leaves.append(tree)
+
+
+def _check_arrays(name: str, tree: Tree) -> None:
+    """Raise TypeError for what is no array, with the name that it has in its dict."""
+    if isinstance(tree, dict):
+        for key, branch in tree.items():
+            _check_arrays(key, branch)
+    elif isinstance(tree, (tuple, list)):
+        for branch in tree:
+            _check_arrays(name, branch)
+    elif tree is not None:
+        check_array(name, tree)
 
 
 def rebuilt(tree: Tree, leaves: Iterator[Any]) -> Tree:
@@ -126,6 +171,7 @@ def difference(first: Program, second: Program) -> str | None:
         # Only a view has not been computed by an earlier call.
         return a.parent is not None and same((a.parent, a.view), (b.parent, b.view), paired)
 
+    # The first difference is the cause, and those that follow from it would hide it.
     for k, (call, other) in enumerate(zip(calls, others, strict=False)):
         where, name = f"call {k + 1} of {len(calls)}", _name(call.function)
         if not same(call.function, other.function, paired):
@@ -179,6 +225,7 @@ class Places(NamedTuple):
         """Copy in what a caller gives, unless it is there already."""
         if params is not self.params:
             fill(self.params, params)
+        # By identity: a loop hands back what it was given, and then there is nothing to copy.
         if state.slots is not self.slots:
             for name, slot in self.slots.items():
                 fill(slot, state.slots[name])
@@ -217,6 +264,7 @@ def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
 
     A loop over the calls would take longer than many of them.
     """
+    # By identity, as arrays that are equal are different places. `calls` keeps all of them alive.
     constants: dict[int, tuple[str, Any]] = {}
 
     def name(x: Any) -> str:
@@ -224,6 +272,7 @@ def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
             return f"x{x.number}"
         return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
 
+    # Names alone are in the source, never numbers or addresses, so calls of one structure share it.
     lines = []
     for function, given, out, result in calls:
         stored = "" if result is None else f"{name(result)} = "

@@ -126,6 +126,7 @@ class Recording:
         self.calls: list[Call] = []
 
     def __enter__(self) -> Recording:
+        # By thread: another one may be recording a step of its own, or computing.
         self._outer = getattr(_thread, "recording", None)
         _thread.recording = self
         return self
@@ -174,6 +175,7 @@ def apply(ufunc: Callable[..., Any], *args: Any) -> Traced:
 def elementwise(function: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
     """Return the shape and the dtype of an elementwise function's result."""
     shapes = [x.shape for x in args if hasattr(x, "shape")]
+    # NumPy itself says which dtype follows, for ones as for all other numbers.
     ones = [np.ones((), x.dtype) if hasattr(x, "shape") else _number(x) for x in args]
     return np.broadcast_shapes(*shapes), function(*ones).dtype
 
@@ -186,6 +188,7 @@ def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
     """Record an operation that returns a view, or a copy where NumPy cannot make a view."""
     array = x.value.stand_in()
     found = function(array)
+    # A view costs nothing in a run; what NumPy has to copy is work, and so a call.
     if np.may_share_memory(found, array) or found.size == 0:
         return Traced(Value(found.shape, found.dtype, parent=x.value, view=function))
     return record(

@@ -24,8 +24,9 @@ from anyprop.layers.base import Layer, check_layer
 from anyprop.layers.dropout import Dropout
 from anyprop.layers.registry import ACTIVATIONS
 from anyprop.layers.sequential import Sequential
+from anyprop.layout import Layout
 from anyprop.network import MLP, check_params
-from anyprop.parameters import Layout, Parameters
+from anyprop.parameters import Parameters
 
 OF_SKLEARN = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
 """scikit-learn's name of an activation -> ours."""

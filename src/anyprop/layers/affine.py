@@ -18,7 +18,8 @@ from anyprop._numerics import summed
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer, namespace_of
-from anyprop.parameters import Parameters, Spec
+from anyprop.layout import Spec
+from anyprop.parameters import Parameters
 
 
 @dataclass(frozen=True)

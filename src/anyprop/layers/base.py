@@ -41,7 +41,8 @@ from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
 from anyprop.backend import check_floating, from_host, namespace
 from anyprop.initializers import get_initializer
-from anyprop.parameters import Entry, Layout, Parameters, Spec, check_kind, filled, map_vectors
+from anyprop.layout import Entry, Layout, Spec
+from anyprop.parameters import Parameters, check_kind, filled, map_vectors
 
 _UNRECORDED = ("forward", "forward_train", "backward", "backward_params", "updated_running")
 

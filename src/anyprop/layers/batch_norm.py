@@ -28,7 +28,8 @@ from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer, namespace_of
-from anyprop.parameters import Parameters, Spec
+from anyprop.layout import Spec
+from anyprop.parameters import Parameters
 
 
 class _Residuals(NamedTuple):

@@ -21,7 +21,8 @@ from anyprop._text import table
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import concatenated, namespace
 from anyprop.layers.base import Layer
-from anyprop.parameters import Layout, Parameters, check_kind
+from anyprop.layout import Layout
+from anyprop.parameters import Parameters, check_kind
 
 
 @dataclass(frozen=True, init=False, repr=False)

@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from anyprop._typing import Array
 from anyprop.layers.sequential import Sequential
-from anyprop.parameters import Layout, Parameters
+from anyprop.layout import Layout
+from anyprop.parameters import Parameters
 from anyprop.sklearn._given import (
     Place,
     check_same_place,

@@ -18,8 +18,9 @@ from anyprop.backend import from_host, namespace
 from anyprop.interchange.sklearn import OF_SKLEARN, in_order
 from anyprop.layers.affine import Affine
 from anyprop.layers.sequential import Sequential
+from anyprop.layout import Layout
 from anyprop.network import MLP
-from anyprop.parameters import Layout, Parameters, map_vectors
+from anyprop.parameters import Parameters, map_vectors
 
 
 def make_network(
