@@ -34,6 +34,7 @@ release = installed_version("anyprop")
 
 extensions = [
     "gentle_links",
+    "japanese",
     "kept_together",
     "myst_parser",
     "numpydoc",
@@ -126,6 +127,7 @@ html_theme_options = {
     "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
     "primary_sidebar_end": [],
+    "article_header_end": ["other-language"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
