@@ -1,10 +1,17 @@
-"""Sessions: `nox` runs all that need no GPU; `nox -s "tests(cupy)"` needs one and fails without.
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox"]
+# ///
+"""Sessions: `nox` runs those that are done in minutes, `nox -t rest` what CI runs besides.
 
-Each backend is tested in an environment of its own, so that a test cannot pass on another's account.
+What is in neither takes a GPU (`nox -t gpu`, which fails without one) or long (`coverage`, `mutation`).
+A backend that is large, or that could lend its libraries to a test of another, has an environment of its
+own, so that no test passes on another's account.
 """
 
 import os
 import pathlib
+import re
 import shutil
 import zipfile
 
@@ -19,34 +26,65 @@ TEST = nox.project.dependency_groups(PROJECT, "test")
 
 # One worker for each core, each computing with one thread: more would wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+PYTEST = ("pytest", "-n=auto", "--dist=loadgroup")
 
-# What each backend's session installs beside anyprop: the backend, and the libraries that its
-# results are compared with.
+# Python compiles what it imports. pip would compile everything, which takes longer than its other work.
+LAZY = "--no-compile"
+
+# What each session of the tests installs beside anyprop: the backend, and the libraries that its results
+# are compared with. array-api-strict needs NumPy and nothing else, and shares NumPy's.
 BACKENDS = {
     "numpy": ["numba", "scikit-learn"],
-    "array_api_strict": [],
     "torch": ["torch==2.13.0"],  # a fixed version, so that pip can take a CPU build from disk
     "jax": ["jax", "optax", "keras"],
     "cupy": ["cupy-cuda13x[ctk]"],
 }
 
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
+
+
+TAGS = {"numpy": "default", "cupy": "gpu"}
+
 
 def backend(name: str) -> object:
     """One value of the sessions' parameter."""
-    return nox.param(name, id=name, tags=["gpu"] if name == "cupy" else ["default", "cpu"])
+    return nox.param(name, id=name, tags=[TAGS.get(name, "rest")])
 
 
 @nox.session
 @nox.parametrize("name", [backend(name) for name in BACKENDS])
 def tests(session: nox.Session, name: str) -> None:
     """Run the tests on one backend; those that do not depend on a backend run with NumPy's."""
-    session.install("-e", ".[cli,onnx]", *TEST, *BACKENDS[name])
-    options = ["--doctest-modules"] if name == "numpy" else []
-    if name == "numpy" and (shutil.which("cc") or os.environ.get("CI")):
-        options.append("--with=cc")  # which takes the CUDA C++ that is made for CuPy
-    session.run(
-        "pytest", "-n=auto", f"--backend={name}", *options, *session.posargs, env=ONE_THREAD
-    )
+    session.install(LAZY, "-e", ".[cli,onnx]", *TEST, *BACKENDS[name])
+    options = [f"--backend={name}"]
+    if name == "numpy":
+        options += ["--backend=array_api_strict", "--doctest-modules"]
+        if shutil.which("cc") or os.environ.get("CI"):
+            options.append("--with=cc")  # which takes the CUDA C++ that is made for CuPy
+    session.run(*PYTEST, *options, *session.posargs, env=ONE_THREAD)
+
+
+# Every layer, loss and optimizer: traced, equal to NumPy, and the derivative that JAX itself finds;
+# compiled steps, parameters and `fit`.
+PART = [
+    "compiled",
+    "contracts",
+    "layers",
+    "losses",
+    "training/test_fit.py",
+    "training/test_steps.py",
+]
+PART = [f"tests/{path}" for path in (*PART, "test_parameters.py")]
+PART.append(
+    "-k=jax_ or jit or trace or those_of_numpy or compute_the_same or test_fit or test_steps"
+)
+
+
+@nox.session(tags=["default"])
+def jax(session: nox.Session) -> None:
+    """Run a part of the tests on JAX; `tests(jax)` runs all of them, Optax's and Keras's among them."""
+    session.install(LAZY, "-e", ".[cli,jax]", *TEST)
+    session.run(*PYTEST, "--backend=jax", *(session.posargs or PART), env=ONE_THREAD)
 
 
 # CuPy's wheel with those of CUDA's libraries that the library uses: 880 MB to download. Its extra `ctk`
@@ -55,12 +93,12 @@ CUPY_WHEEL = ["cupy-cuda13x>=14.2,<15", "nvidia-cublas>=13,<14", "nvidia-cuda-nv
 CUPY_WHEEL += ["nvidia-cuda-runtime>=13,<14", "nvidia-nccl-cu13"]
 
 
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["rest"])
 def cupy_wheel(session: nox.Session) -> None:
     """Hold what is used of CuPy against its wheel, and compile all kernels; no GPU is needed."""
     if shutil.which("cc") is None and not os.environ.get("CI"):
         session.skip("needs cc; install a C compiler (Debian and Ubuntu: apt-get install gcc)")
-    session.install("-e", ".", *TEST, *CUPY_WHEEL)
+    session.install(LAZY, "-e", ".", *TEST, *CUPY_WHEEL)
     session.run(
         *("pytest", "--with=cupy_wheel"), *(session.posargs or ["tests/cupy_wheel"]), env=ONE_THREAD
     )
@@ -72,12 +110,12 @@ def gpu(session: nox.Session) -> None:
     session.run("python3", "tools/gpu_day.py", *session.posargs)
 
 
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["rest"])
 def sklearn(session: nox.Session) -> None:
     """Run the tests of the scikit-learn estimators, and scikit-learn's own checks of them."""
-    session.install("-e", ".[fast,sklearn,strict]", *TEST, "pandas", BACKENDS["torch"][0])
+    session.install(LAZY, "-e", ".[fast,sklearn,strict]", *TEST, "pandas", *BACKENDS["torch"])
     backends = [f"--backend={name}" for name in ("numpy", "torch", "array_api_strict")]
-    paths = ["tests/estimators", "src/anyprop/sklearn"]
+    paths = ["tests/sklearn", "src/anyprop/sklearn"]
     session.run(
         *("pytest", "-n=auto", "--with=sklearn", "--doctest-modules", *backends),
         *(session.posargs or paths),
@@ -85,72 +123,69 @@ def sklearn(session: nox.Session) -> None:
     )
 
 
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["rest"])
 def check(session: nox.Session) -> None:
     """Run some of the contract on libraries that no other session tests."""
-    session.install("-e", ".", "dask", "ndonnx")
+    session.install(LAZY, "-e", ".", "dask", "ndonnx")
     for library in ("dask.array", "ndonnx"):
         session.run("anyprop", "check", library, "--only=losses/[hm]*", "--no-speed")
 
 
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["default"])
 def lint(session: nox.Session) -> None:
-    """Check format and style."""
-    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    """Check format, style, scientific Python's conventions, and the workflows, without a network."""
+    session.install(LAZY, *nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "format", "--check")
     session.run("ruff", "check")
+    session.run("sp-repo-review", ".")
+    workflows = sorted(map(str, pathlib.Path(".github/workflows").glob("*.yml")))
+    workflows.append("docs/how-to/multi-backend/ci.yml")
+    for schema, files in (
+        ("github-workflows", workflows),
+        ("dependabot", [".github/dependabot.yml"]),
+    ):
+        session.run("check-jsonschema", f"--builtin-schema=vendor.{schema}", *files)
+    session.run("zizmor", "--offline", "--no-progress", ".github", *workflows[-1:])
 
 
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["default"])
 def types(session: nox.Session) -> None:
     """Check the types."""
-    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "types"))
+    session.install(LAZY, "-e", ".", *nox.project.dependency_groups(PROJECT, "types"))
     session.run("mypy")
 
 
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["rest"])
 def distributed(session: nox.Session) -> None:
     """Train on several processes, which mpiexec starts."""
-    session.install("-e", ".[cli,mpi]", "mpich", *TEST)  # never beside another MPI
+    session.install(LAZY, "-e", ".[cli,mpi]", "mpich", *TEST)  # never beside another MPI
     session.run("pytest", "tests/distributed", "-m=needs", "--with=mpi", *session.posargs)
     example = ["python", "examples/distributed_mnist.py", "--out", session.create_tmp()]
     session.run("mpiexec", "-n", "2", *example, env={"OMP_NUM_THREADS": "1"})
 
 
-@nox.session(tags=["default", "cpu"])
-def examples(session: nox.Session) -> None:
-    """Run every example that needs no GPU."""
-    session.install("-e", ".[cli,jax,sklearn,strict]", BACKENDS["torch"][0])
-    folder = session.create_tmp()
-    for script in EXAMPLES:
-        session.run("python", f"examples/{script}.py", "--out", folder)
-
-
-EXAMPLES = [
-    "train_mnist",
-    "from_the_book",
-    "backends_agree",
-    "optimizers_on_a_valley",
-    "sklearn_digits",
-]
-
-
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["rest"])
 def docs(session: nox.Session) -> None:
     """Build the site into build/docs, run what its pages show, and see that it needs no network."""
-    session.install("-e", ".[cli,jax,onnx,sklearn,strict]", BACKENDS["torch"][0])
-    session.install(*nox.project.dependency_groups(PROJECT, "docs", "test"))
+    session.install(LAZY, "-e", ".[cli,jax,onnx,sklearn,strict]", *BACKENDS["torch"])
+    session.install(LAZY, *nox.project.dependency_groups(PROJECT, "docs", "test"))
     out = ["-d", "build/doctrees", "docs"]
     session.run("sphinx-build", "-W", "-n", "--keep-going", *out, "build/docs", env=ONE_THREAD)
     session.run("sphinx-build", "-W", "-q", "-b", "doctest", *out, "build/doctest", env=ONE_THREAD)
-    session.run("pytest", "docs")
+    if os.environ.get("CI") or any(map(shutil.which, BROWSERS)):
+        session.run("pytest", "docs", env={"CHROMIUM": _chromium(session)})
+    else:
+        session.warn("No Chromium here, so the site is not looked at in a browser.")
+        session.run("pytest", "docs", "--ignore=docs/test_in_a_browser.py")
+    # the one example that the site's gallery has not run, a GPU's and several processes' apart
+    session.run("python", "examples/sklearn_digits.py", "--out", session.create_tmp())
 
 
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["rest"])
 def playground(session: nox.Session) -> None:
     """Compare the documentation's playground with anyprop, and use it, in headless Chromium."""
     chromium = {"CHROMIUM": _chromium(session)}
-    session.install("-e", ".", *TEST)
+    session.install(LAZY, "-e", ".", *TEST)
     session.run(
         "pytest", "tests/playground", "-m=needs", "--with=chromium", *session.posargs, env=chromium
     )
@@ -158,14 +193,13 @@ def playground(session: nox.Session) -> None:
 
 def _chromium(session: nox.Session) -> str:
     """Find a browser. Without one, CI installs it or fails; elsewhere the session is not run."""
-    names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
-    if not any(map(shutil.which, names)):
+    if not any(map(shutil.which, BROWSERS)):
         if not os.environ.get("CI"):
             session.skip("needs Chromium; install it (Debian and Ubuntu: apt-get install chromium)")
         session.run("apt-get", "update", external=True, silent=True)
         install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
         session.run(*install, external=True, silent=True)
-    found = next(filter(None, map(shutil.which, names)), None)
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     return found or session.error("apt-get has installed Chromium, but it is not on PATH")
 
 
@@ -179,7 +213,7 @@ def coverage(session: nox.Session) -> None:
     parts = ("--with=cc", "--with=mpi", "--cov-report=", "--cov-fail-under=0")
     session.run(*pytest, *parts, *names, *session.posargs, env=ONE_THREAD)
     names.remove("--backend=jax")  # scikit-learn knows no JAX
-    estimators = ("--with=sklearn", "tests/estimators", "src/anyprop/sklearn")
+    estimators = ("--with=sklearn", "tests/sklearn", "src/anyprop/sklearn")
     parts = ("--cov-append", "--cov-report=term-missing:skip-covered")
     session.run(*pytest, *parts, *estimators, *names, env=ONE_THREAD)
 
@@ -196,23 +230,44 @@ def mutation(session: nox.Session) -> None:
     session.run("python", "../tools/mutants.py", *session.posargs, env=ONE_THREAD | source)
 
 
-@nox.session(tags=["default", "cpu"])
+@nox.session(tags=["rest"])
+def start(session: nox.Session) -> None:
+    """Do what README's first block says in a fresh clone, then all that it and the start pages show."""
+    folder = pathlib.Path(session.create_tmp())
+    shutil.rmtree(folder / "anyprop", ignore_errors=True)
+    readme = pathlib.Path("README.md").read_text(encoding="utf-8")
+    block = readme.partition("```sh\n")[2].partition("```")[0]
+    session.run("git", "clone", "-q", ".", str(folder / "anyprop"), external=True)
+    session.chdir(folder / "anyprop")
+    session.run("bash", "-euxc", block, external=True)
+    pages = ["README.md", *map(str, sorted(pathlib.Path("docs/start").glob("*.md")))]
+    session.run("python", "tools/run_pages.py", *pages)
+
+
+@nox.session(tags=["rest"])
 def package(session: nox.Session) -> None:
-    """Build the wheel and train from it, outside the checkout."""
+    """Build the wheel, into a folder that may be named, and train from it, outside the checkout."""
     session.install("build", "twine")
-    folder = session.create_tmp()
+    folder = session.posargs[0] if session.posargs else session.create_tmp()
     session.run("python", "-m", "build", "--outdir", folder, silent=True)
     session.run("twine", "check", "--strict", *_built(folder, ""))
     (wheel,) = _built(folder, ".whl")
-    inside = zipfile.ZipFile(wheel).namelist()
+    inside = zipfile.ZipFile(wheel)
     for needed in ("py.typed", "__init__.pyi", "data/mnist.xz", "data/MNIST-LICENSE.md"):
-        if f"anyprop/{needed}" not in inside:
+        if f"anyprop/{needed}" not in inside.namelist():
             session.error(f"the wheel lacks {needed}")
+    metadata = next(name for name in inside.namelist() if name.endswith(".dist-info/METADATA"))
+    if found := re.findall(r"\]\((?!https:)[^)]*\)", inside.read(metadata).decode()):
+        session.error(f"the wheel's description links to what a package index lacks: {found}")
     session.install("--force-reinstall", f"{wheel}[cli]")
-    session.chdir(folder)
+    session.chdir(session.create_tmp())
     session.run("anyprop", "train", "--steps", "20", "--no-progress", "--out", "trained")
 
 
 def _built(folder: str, suffix: str) -> list[str]:
     found = pathlib.Path(folder).resolve().glob(f"anyprop-*{suffix}")
     return sorted(str(path) for path in found)
+
+
+if __name__ == "__main__":
+    nox.main()

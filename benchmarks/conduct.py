@@ -26,7 +26,7 @@ def conduct(
     tell: Callable[[str], object] = lambda line: None,
     threads: dict[str, int] | None = None,
 ) -> Outcome:
-    """Let contestants do a workload, and measure those that compute it rightly.
+    """Have contestants do a workload, and measure those that compute it rightly.
 
     Parameters
     ----------

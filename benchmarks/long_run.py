@@ -105,7 +105,7 @@ def measure(opt: Any, way: str, steps: int) -> dict[str, Any]:
 
 
 def _times(step: Any, batch: Any, starts: list[Any]) -> list[float]:
-    """Measure steps from each start in turns; give the median processor time of a step, in ns."""
+    """Measure steps from each start in turns; return the median processor time of a step, in ns."""
     times: list[list[int]] = [[] for _ in starts]
     for _ in range(TURNS):
         for of_start, (params, state) in zip(times, starts, strict=True):
@@ -119,13 +119,13 @@ def _times(step: Any, batch: Any, starts: list[Any]) -> list[float]:
 
 
 def _subnormal(*arrays: np.ndarray) -> float:
-    """Share of subnormal numbers."""
+    """Return the share of subnormal numbers."""
     a = np.abs(np.concatenate([np.ravel(array) for array in arrays]))
     return float(np.mean((a > 0.0) & (a < np.finfo(a.dtype).smallest_normal)))
 
 
 def _resident() -> int:
-    """Bytes of the process that lie in memory (Linux; 0 elsewhere)."""
+    """Return the bytes of the process that are in memory (Linux; 0 elsewhere)."""
     try:
         pages = Path("/proc/self/statm").read_text().split()[1]
     except OSError:

@@ -1,6 +1,6 @@
 """Turns: in each round every contestant does some steps, in another order each time.
 
-A machine gets slower and faster while one measures: it grows warm, or somebody else works on it. In
+A machine gets slower and faster while one measures: it grows warm, or other programs run on it. In
 turns that meets all contestants alike.
 """
 
@@ -49,8 +49,8 @@ def measure(
     chunks : mapping of str to int
         What a contestant's number of steps must be a multiple of.
     seconds : float > 0
-        About how long each contestant shall work. Those that are slow do fewer rounds, but 5 at least;
-        nobody does more than 25.
+        About how long each contestant works. Those that are slow do fewer rounds, but 5 at least;
+        none does more than 25.
     seed : int >= 0
         Where the orders of the rounds come from.
 
@@ -75,7 +75,7 @@ def measure(
 
 
 def summarize(turns: list[float], steps: int) -> Timing:
-    """Give the median and the quartiles of the turns."""
+    """Return the median and the quartiles of the turns."""
     q1, median, q3 = np.quantile(turns, [0.25, 0.5, 0.75]).tolist()
     return Timing(median, q1, q3, steps, turns)
 

@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
 
     @property
     def baseline(self) -> str | None:
-        """Whom ratios compare with: the fastest anyprop, or the fastest of all; None if nobody ran."""
+        """Whom ratios compare with: the fastest anyprop, or the fastest of all; None if none ran."""
         timings = self.timings
         ours = [name for name in timings if self.entries[name].side == OURS]
         return min(ours or timings, key=lambda name: timings[name].median, default=None)

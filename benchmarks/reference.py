@@ -54,7 +54,7 @@ def reference(problem: Problem, optimizer: str) -> list[float]:
 
 
 def difference(values: Sequence[float], expected: Sequence[float]) -> float:
-    """Give the largest difference, relative to `expected`, or to 0.01 where that is larger.
+    """Return the largest difference, relative to `expected`, or to 0.01 where that is larger.
 
     It is NaN if one of the values is.
     """

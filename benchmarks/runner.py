@@ -87,5 +87,5 @@ def sampled(vector: Any) -> list[float]:
 
 
 def summed_up(losses: Sequence[float]) -> list[float]:
-    """Give the mean loss of an epoch of equal batches, and then its first losses."""
+    """Return the mean loss of an epoch of equal batches, and then its first losses."""
     return [sum(losses) / len(losses), *losses[:10]]

@@ -64,7 +64,7 @@ def work(network: str, batch: int, out: str) -> None:
 def steps(
     communicator: MPICommunicator, sizes: list[int], batch: int, dtype: str, count: int
 ) -> tuple[list[float], list[float], int]:
-    """Do compiled steps on one batch; give their losses, their seconds, and the number of parameters."""
+    """Do compiled steps on one batch; return losses, seconds, and the number of parameters."""
     net, loss, opt = ap.MLP(sizes), ap.SoftmaxCrossEntropy(), ap.RMSProp(lr=1e-3)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, sizes[0])).astype(dtype)
@@ -100,7 +100,7 @@ def turn(ranks: int, network: str, batch: int) -> dict[str, Any]:
 
 
 def measure(turns: int) -> dict[str, Any]:
-    """Let all contestants take turns; compare their losses."""
+    """Measure all contestants in turns, and compare their losses."""
     runs = [
         {
             "network": n,

@@ -85,7 +85,7 @@ def measure(task: str, contestant: str) -> dict[str, float]:
 
 
 def forget_peak() -> float:
-    """Let the peak begin anew; give the memory that the process holds, in MB."""
+    """Reset the peak, and return the memory that the process holds, in MB."""
     gc.collect()
     if sys.platform == "linux":
         # Memory that was freed, but not given back, would hide what the fit takes.
@@ -156,7 +156,7 @@ def main() -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Tell where the numbers come from."""
+    """Return where the numbers come from."""
     packages = ("anyprop", "numba", "numpy", "scikit-learn", "scipy")
     installed = {d.metadata["Name"] for d in importlib.metadata.distributions()}
     versions = {p: importlib.metadata.version(p) for p in packages if p in installed}

@@ -89,13 +89,13 @@ def measure(folder: Path, turns: int) -> dict[str, Any]:
 
 
 def data_size(wheel: Path) -> int:
-    """Give the bytes that the bundled data take in the wheel."""
+    """Return the bytes that the bundled data take in the wheel."""
     with zipfile.ZipFile(wheel) as files:
         return sum(f.compress_size for f in files.infolist() if f.filename.endswith(".xz"))
 
 
 def run(*command: Any) -> float:
-    """Run a command away from the checkout, and give its seconds."""
+    """Run a command away from the checkout, and return its seconds."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as nowhere:
         subprocess.run([*map(str, command)], cwd=nowhere, check=True, stdout=subprocess.DEVNULL)

@@ -57,7 +57,7 @@ def ranked(outcome: Outcome) -> list[Entry]:
 
 
 def absent(outcome: Outcome) -> list[str]:
-    """Say of each contestant that was not measured, why."""
+    """Return for each contestant that was not measured the reason."""
     return [
         f"{entry.status}: {entry.label} ({entry.reason})"
         for entry in outcome.entries.values()
@@ -91,7 +91,7 @@ def markdown(outcome: Outcome) -> str:
 
 
 def provenance(results: Results) -> str:
-    """Say in a sentence or two when and on what the results were measured."""
+    """Write in a sentence or two when and on what the results were measured."""
     about, machine = results.about, results.about["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"

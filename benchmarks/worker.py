@@ -75,7 +75,7 @@ class Worker:
         return float(self._ask("turn", steps))
 
     def peak_memory(self) -> int | None:
-        """Return the most memory that the process has had, in bytes; None where nobody counts it."""
+        """Return the most memory that the process has had, in bytes; None where it is not counted."""
         answer: int | None = self._ask("peak_memory")
         return answer
 
@@ -98,7 +98,7 @@ class Worker:
 
 
 def _environment(device: str, caches: str) -> dict[str, str]:
-    """Say where to compute, and let no compiled code be there from before."""
+    """Return what says where to compute, and keeps compiled code from before away."""
     names = ("TORCHINDUCTOR_CACHE_DIR", "NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "CUPY_CACHE_DIR")
     places = {name: f"{caches}/{name.lower()}" for name in names}
     if device == "cpu":

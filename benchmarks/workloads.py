@@ -56,7 +56,7 @@ class Workload:
     epochs : int
         Passes through the data in a training.
     devices : tuple of str
-        Where it is measured if nobody asks for it by name.
+        Where it is measured unless it is asked for by name.
     """
 
     name: str

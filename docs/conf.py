@@ -13,14 +13,14 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# The root has the benchmark; article, derivations: what the code of their pages shares; tests: the
-# order of imports, a made library.
+# The root has the benchmark, and in tests the order of imports; article, derivations: what the code of
+# their pages shares; tests/support: a made library.
 sys.path[:0] = [
     str(HERE.parent),
     str(HERE / "_ext"),
     str(HERE / "article"),
     str(HERE / "derivations"),
-    str(HERE.parent / "tests"),
+    str(HERE.parent / "tests" / "support"),
 ]
 os.environ.pop("ANYPROP_BACKEND", None)
 
@@ -112,8 +112,10 @@ doctest_global_setup = "import numpy as np\nimport anyprop as ap"
 # Look
 html_theme = "pydata_sphinx_theme"
 html_title = "anyprop"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["anyprop.css"]
+html_search_scorer = str(HERE / "_ext" / "search_scorer.js")
 # The playground's controls need the room; the others have no section to navigate in.
 html_sidebars = {page: [] for page in ("playground", "article", "design", "how-fast")}
 html_show_sourcelink = False

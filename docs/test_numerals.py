@@ -1,7 +1,7 @@
 """Numbers in the sentences of the derivations are computed there, or have a reason not to be.
 
-A number that a formula or a run gives is a `{value}`, so that it cannot part from the formula. What may be
-written by hand is listed in `derivations/numerals.toml` with its reason, page by page.
+A number that a formula or a run gives is a `{value}`, so that it cannot part from the formula. What may
+be written by hand is listed in `derivations/numerals.toml` with its reason, page by page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAGES = sorted(DERIVATIONS.rglob("*.md"))
 REASONS = tomllib.loads((DERIVATIONS / "numerals.toml").read_text(encoding="utf-8"))
 
 # 0 and 1 are where things start and what they add up to. "Elsewhere" holds other libraries' settings;
-# test_derivations.py counts what "Cost" says of the optimizers.
+# test_costs.py counts what "Cost" says of the optimizers.
 PLAIN = {"0", "1"}
 SECTIONS = {"Elsewhere", "Cost"}
 

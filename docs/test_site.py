@@ -8,14 +8,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from related import of_classes
 from sphinx.util.inventory import InventoryFile
 
-import anyprop
+from anyprop._names import names_of
 from anyprop.layers.registry import LAYERS
 from anyprop.losses.registry import LOSSES
 from anyprop.optimizers.registry import OPTIMIZERS
 
-SITE = Path(__file__).parent.parent / "build" / "docs"
+DOCS = Path(__file__).parent
+SITE = DOCS.parent / "build" / "docs"
 PAGES = sorted(SITE.rglob("*.html"))
 
 
@@ -55,6 +57,12 @@ def test_the_site_is_there():
     assert len(PAGES) > 100
 
 
+def test_it_has_an_icon():
+    (icon,) = (SITE / "_static").glob("favicon.*")
+    links = [address for address in fetched(SITE / "index.html") if "favicon" in address]
+    assert links == [f"_static/{icon.name}"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(SITE)))
 def test_a_page_fetches_nothing_from_elsewhere(page):
     assert not [address for address in fetched(page) if is_elsewhere(address)]
@@ -88,17 +96,17 @@ def documented() -> set[str]:
 
 
 def test_the_reference_has_every_public_name():
-    names = {f"anyprop.{name}" for name in anyprop.__all__ if name in anyprop._MODULE_OF}
+    names = {f"anyprop.{name}" for name in names_of("anyprop")}
+    for package in ("anyprop.interchange", "anyprop.schedules"):
+        names |= {f"{package}.{name}" for name in names_of(package)}
     names |= {f"anyprop.book.{name}" for name in importlib.import_module("anyprop.book").__all__}
-    for module in ("initializers", "schedules"):
-        contents = vars(importlib.import_module(f"anyprop.{module}"))
-        names |= {
-            f"anyprop.{module}.{name}"
-            for name, value in contents.items()
-            if not name.startswith("_")
-            and isinstance(value, type)
-            and value.__module__ == f"anyprop.{module}"
-        }
+    names |= {
+        f"anyprop.initializers.{name}"
+        for name, value in vars(importlib.import_module("anyprop.initializers")).items()
+        if not name.startswith("_")
+        and isinstance(value, type)
+        and value.__module__ == "anyprop.initializers"
+    }
     distributed = importlib.import_module("anyprop.distributed")
     names |= {f"anyprop.distributed.{name}" for name in distributed.__all__}
     assert names - documented() == set()
@@ -110,3 +118,23 @@ def test_the_reference_has_every_public_name():
 def test_every_layer_loss_and_optimizer_is_derived(kind, classes):
     pages = {page.stem for page in (SITE / "derivations" / kind).glob("*.html")}
     assert pages - {"index"} == {of.__module__.rpartition(".")[2] for of in classes.values()}
+
+
+@pytest.mark.parametrize(("name", "page"), of_classes().items())
+def test_derivation_reference_and_playground_link_to_one_another(name, page):
+    derivation = (SITE / "derivations" / f"{page}.html").read_text(encoding="utf-8")
+    reference = (SITE / "reference" / "generated" / f"anyprop.{name}.html").read_text("utf-8")
+    assert f"reference/generated/anyprop.{name}.html" in derivation
+    assert f"derivations/{page}.html" in reference
+    kind, _, stem = page.partition("/")
+    for text in (derivation, reference) if kind == "optimizers" else ():
+        assert f"playground.html#optimizer={stem}" in text
+    assert "highlight-text" in reference.partition('class="py class"')[0]  # the formula, first
+
+
+@pytest.mark.parametrize("folder", ["start", "how-to", "reference"])
+def test_an_index_has_a_word_on_every_page(folder):
+    index = (DOCS / folder / "index.md").read_text(encoding="utf-8")
+    for page in (DOCS / folder).glob("*.md"):
+        if page.stem != "index":
+            assert re.search(rf"\]\({page.name}\): .+", index), page.name

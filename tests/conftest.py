@@ -11,25 +11,19 @@ and cannot be used ends the run with the reason: nothing is skipped.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import shutil
 import signal
-from dataclasses import dataclass
-from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
 
-from anyprop.backend import (
-    BackendUnavailableError,
-    available_backends,
-    from_host,
-    get_device,
-    get_namespace,
-    to_host,
-)
+from anyprop.backend import BackendUnavailableError, available_backends, get_namespace
+from anyprop.data import mnist
+from backend_cases import CASES
 
 # How long an example takes is a matter of what else the machine does. CI draws the same examples
 # each time; elsewhere every run draws others.
@@ -37,57 +31,8 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in
 hypothesis.settings.load_profile("suite")
 
 
-@dataclass(frozen=True)
-class BackendCase:
-    """One way to run a test: a namespace, a device, and how its arrays are made."""
-
-    id: str
-    name: str
-    device_name: str | None = None
-    readonly: bool = False
-
-    @property
-    def xp(self) -> Any:
-        return get_namespace(self.name)
-
-    @property
-    def device(self) -> Any:
-        return get_device(self.xp, self.device_name)
-
-    @property
-    def mutable(self) -> bool:
-        """Whether arrays made here can be written to in place."""
-        return self.name != "jax" and not self.readonly
-
-    def asarray(self, values: Any, dtype: str | None = None) -> Any:
-        """Make an array of this backend from numbers, lists or a NumPy array."""
-        host = np.array(values, dtype=dtype)
-        array = from_host(host, self.xp, device=self.device)
-        if self.readonly:
-            array.flags.writeable = False
-        return array
-
-    def to_numpy(self, array: Any) -> np.ndarray:
-        return to_host(array)
-
-    def __str__(self) -> str:
-        return self.id
-
-
-CASES = {
-    "numpy": (BackendCase("numpy", "numpy"), BackendCase("numpy-readonly", "numpy", readonly=True)),
-    "array_api_strict": (
-        BackendCase("strict", "array_api_strict"),
-        BackendCase("strict-device1", "array_api_strict", "device1"),
-    ),
-    "torch": (BackendCase("torch", "torch"),),
-    "jax": (BackendCase("jax", "jax"),),
-    "cupy": (BackendCase("cupy", "cupy"),),
-}
-
-
 # Libraries without which whole folders cannot be imported.
-FOLDERS = {"sklearn": ("tests/estimators", "src/anyprop/sklearn")}
+FOLDERS = {"sklearn": ("tests/sklearn", "src/anyprop/sklearn")}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,6 +57,11 @@ def _asked_for(config: pytest.Config) -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(library): uses another library, or its results")
+    config.addinivalue_line(
+        "markers", "against_numpy: compares a backend with NumPy; not NumPy itself"
+    )
+    # Unpacking MNIST takes half a second each time; what it gives cannot be written to.
+    mnist._unpack = functools.cache(mnist._unpack)
     # Whatever started the tests may have had Ctrl-C ignored, as a shell has in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in _asked_for(config):
@@ -130,16 +80,18 @@ def pytest_configure(config: pytest.Config) -> None:
         else:
             ignored = config.option.ignore or []
             config.option.ignore = ignored + [str(config.rootpath / f) for f in folders]
+    cache = getattr(config, "cache", None)  # there is none with -p no:cacheprovider
     if "jax" in _asked_for(config):
         jax = importlib.import_module("jax")
         jax.config.update("jax_enable_x64", True)
         # Every `fit` compiles its step, and most tests compile the same one.
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir(f"jax-{worker}")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    if "numpy" in _asked_for(config):
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(config.cache.mkdir("numba")))
+        if cache is not None:
+            worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+            jax.config.update("jax_compilation_cache_dir", str(cache.mkdir(f"jax-{worker}")))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if "numpy" in _asked_for(config) and cache is not None:
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(cache.mkdir("numba")))
     if "array_api_strict" in _asked_for(config):
         strict = importlib.import_module("array_api_strict")
         strict.set_array_api_strict_flags(
@@ -186,6 +138,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needs = item.get_closest_marker("needs")
         if needs is not None:
             return needs.args[0] in asked_for + config.getoption("--with")
+        if (
+            item.get_closest_marker("against_numpy")
+            and item.callspec.params["backend"].name == "numpy"
+        ):
+            return False
         return "backend" in getattr(item, "fixturenames", ()) or "numpy" in asked_for
 
     chosen = [item for item in items if wanted(item)]

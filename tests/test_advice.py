@@ -102,6 +102,30 @@ ADVICE = {
     ),
     "make them by net.init()": (lambda: fit(net=NORMED, params=PARAMS), lambda: fit(net=NORMED)),
     "did you mean 'relu'?": (lambda: ap.MLP([2, 3, 2], "rely"), lambda: ap.MLP([2, 3, 2], "relu")),
+    "give a layer, such as LeakyReLU(0.3)": (
+        lambda: ap.MLP([2, 3, 2], np.tanh),
+        lambda: ap.MLP([2, 3, 2], ap.LeakyReLU(0.3)),
+    ),
+    "write Sequential(*layers)": (
+        lambda: ap.Sequential([ap.Affine(2, 2), ap.ReLU()]),
+        lambda: ap.Sequential(*[ap.Affine(2, 2), ap.ReLU()]),
+    ),
+    "write fit(net, params, (x, t), loss=..., optimizer=...)": (
+        lambda: ap.fit(NET, PARAMS, X, T, loss=LOSS, optimizer=OPT),
+        lambda: ap.fit(NET, PARAMS, (X, T), loss=LOSS, optimizer=OPT),
+    ),
+    "write evaluate(net, params, (x, t), loss=...)": (
+        lambda: ap.evaluate(NET, PARAMS, X, T, loss=LOSS),
+        lambda: ap.evaluate(NET, PARAMS, (X, T), loss=LOSS),
+    ),
+    "write predict(net, params, x)": (
+        lambda: ap.predict(NET, X),
+        lambda: ap.predict(NET, PARAMS, X),
+    ),
+    "write MLP([784, 200, 10])": (
+        lambda: ap.MLP(784, 200, 10),
+        lambda: ap.MLP([784, 200, 10]),
+    ),
     "choose one of: batch, layer": (
         lambda: ap.MLP([2, 3, 2], norm="xyz"),
         lambda: [ap.MLP([2, 3, 2], norm=norm) for norm in ("batch", "layer")],

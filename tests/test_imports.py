@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,22 +11,23 @@ from pathlib import Path
 import pytest
 
 import anyprop
+from anyprop._names import names_of
 
 SOURCE = Path(anyprop.__file__).parent
 
 # The order of the library's ideas: a module may import from the lines above its own, and in its package
 # from the same line. A package's name stands for its modules that are not named themselves.
 ORDER = [
-    ["_typing"],
-    ["_checks", "_text", "_autograd", "_signals"],
+    ["_typing", "_names"],
+    ["_checks", "_text", "_autograd", "_repr", "_signals", "_usage"],
     ["_files", "_locks"],
     ["backend", "_tree"],
     ["xp", "_numerics"],
     ["parameters"],
-    ["initializers", "schedules"],
-    ["layers.base", "losses.base", "optimizers.base"],
-    ["layers", "losses", "optimizers"],
-    ["layers.registry", "losses.registry", "optimizers.registry"],
+    ["initializers"],
+    ["layers.base", "losses.base", "optimizers.base", "schedules.base"],
+    ["layers", "losses", "optimizers", "schedules"],
+    ["layers.registry", "losses.registry", "optimizers.registry", "schedules.registry"],
     ["network"],
     ["description"],
     ["history"],
@@ -98,7 +100,7 @@ def test_imports_point_down(module):
         ), f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize("package", ["layers", "losses", "optimizers"])
+@pytest.mark.parametrize("package", ["layers", "losses", "optimizers", "schedules"])
 def test_the_ideas_of_a_package_do_not_import_each_other(package):
     """Except where one is defined as a variant of another, or contains others."""
     allowed = {f"{package}.base", f"{package}.__init__", "optimizers.presets"}
@@ -142,25 +144,35 @@ def test_every_public_name_is_there_and_documented():
     assert anyprop.__dir__() == anyprop.__all__
 
 
+def test_what_follows_from_the_table_of_public_names_is_up_to_date():
+    tool = runpy.run_path(str(SOURCE.parent.parent / "tools" / "public_names.py"))
+    stale = [
+        path.name
+        for path, text in tool["files"]().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    assert stale == [], "run python tools/public_names.py"
+
+
 def test_type_checkers_see_the_same_names():
-    stub = ast.parse((SOURCE / "__init__.pyi").read_text())
-    seen = {
-        f"{node.module}.{alias.name}"
-        for node in stub.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.asname == alias.name
-    }
-    of = anyprop._MODULE_OF
-    assert seen == {
-        f"anyprop.{of[name]}.{name}" if name in of else f"anyprop.{name}"
-        for name in anyprop.__all__
-    }
+    for package in (anyprop, anyprop.interchange, anyprop.schedules):
+        stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
+        seen = {
+            f"{node.module}.{alias.name}"
+            for node in stub.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.asname == alias.name
+        }
+        of = names_of(package.__name__)
+        assert seen == {
+            f"{of[name]}.{name}" if name in of else f"anyprop.{name}" for name in package.__all__
+        }
 
 
 def test_no_module_hides_a_public_name():
     """Importing `anyprop.x` sets the attribute x, whatever was there before."""
-    assert not {m for m in MODULES if "." not in m} & set(anyprop._MODULE_OF)
+    assert not {m for m in MODULES if "." not in m} & set(names_of("anyprop"))
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from anyprop.cli._main import make_parser
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -25,3 +27,14 @@ def test_what_it_links_to_is_there():
     assert links
     for link in links:
         assert (Path(__file__).parent.parent / link).exists(), link
+
+
+def test_its_commands_are_understood():
+    commands = re.findall(r"`(?:\w+=\w+ )?anyprop ([^`]+)`", README)
+    assert len(commands) >= 5
+    for command in commands:
+        make_parser().parse_args(command.replace("my_library", "numpy").split())
+
+
+def test_what_is_said_of_cupy_first_says_that_it_has_not_been_run_on_a_gpu():
+    assert re.search(r"CuPy.{5,30}", README, re.DOTALL)[0].startswith("CuPy (not run on a GPU yet)")

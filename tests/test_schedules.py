@@ -10,20 +10,22 @@ import pytest
 
 from anyprop.backend import device_of, namespace
 from anyprop.schedules import (
-    SCHEDULES,
     Constant,
     Cosine,
+    CosineRestarts,
     Exponential,
     InverseTime,
     Join,
     Linear,
     OneCycle,
     Piecewise,
+    Polynomial,
     Schedule,
     StepDecay,
     Warmup,
     schedule_by_name,
 )
+from anyprop.schedules.registry import SCHEDULES
 
 STEPS = range(130)
 
@@ -32,12 +34,21 @@ CASES: dict[str, Schedule] = {
     "step": StepDecay(0.1, factor=0.5, every=7),
     "exponential": Exponential(0.1, factor=0.5, every=7),
     "inverse_time": InverseTime(0.1, decay=0.3),
+    "step-end": StepDecay(0.1, factor=0.5, every=7, end=0.002),
+    "exponential-end": Exponential(0.1, factor=0.5, every=7, end=0.002),
+    "inverse_time-end": InverseTime(0.1, decay=0.3, end=0.01),
     "linear": Linear(0.1, steps=100, end=0.01),
+    "linear-from-zero": Linear(0.0, steps=100, end=0.1),
+    "polynomial": Polynomial(0.1, steps=100, power=2.5, end=0.01),
     "cosine": Cosine(0.1, steps=100, end=0.01),
+    "cosine-exponent": Cosine(0.1, steps=100, end=0.01, exponent=1.5),
+    "cosine_restarts": CosineRestarts(0.1, steps=30, end=0.01),
+    "cosine_restarts-growing": CosineRestarts(0.1, steps=10, growth=2, end=0.01),
     "one_cycle": OneCycle(0.1, steps=100),
     "piecewise": Piecewise([0.1, 0.3, 0.0], [10, 50]),
     "join": Join([Linear(0.1, steps=20), Constant(0.3), Cosine(0.2, steps=20)], [10, 50]),
     "warmup": Warmup(10, Cosine(0.1, steps=90, end=0.01)),
+    "warmup-start": Warmup(10, Cosine(0.1, steps=90, end=0.01), start=0.02),
     "nested": Warmup(5, Join([InverseTime(0.1, decay=0.3), Warmup(3, Constant(0.3))], [50])),
 }
 every_schedule = pytest.mark.parametrize("schedule", CASES.values(), ids=CASES)
@@ -104,7 +115,32 @@ def test_jax_without_64_bits_computes_in_float32(schedule):
             lambda o: o.exponential_decay(0.1, 7, 0.5, staircase=True),
         ),
         (Exponential(0.1, factor=0.5, every=7), lambda o: o.exponential_decay(0.1, 7, 0.5)),
+        (
+            StepDecay(0.1, factor=0.5, every=7, end=0.002),
+            lambda o: o.exponential_decay(0.1, 7, 0.5, staircase=True, end_value=0.002),
+        ),
+        (
+            Exponential(0.1, factor=0.5, every=7, end=0.002),
+            lambda o: o.exponential_decay(0.1, 7, 0.5, end_value=0.002),
+        ),
+        (
+            Exponential(0.001, factor=2.0, every=7, end=0.3),
+            lambda o: o.exponential_decay(0.001, 7, 2.0, end_value=0.3),
+        ),
         (Linear(0.1, steps=100, end=0.01), lambda o: o.linear_schedule(0.1, 0.01, 100)),
+        (Linear(0.0, steps=100, end=0.1), lambda o: o.linear_schedule(0.0, 0.1, 100)),
+        (
+            Polynomial(0.1, steps=100, power=2.5, end=0.01),
+            lambda o: o.polynomial_schedule(0.1, 0.01, 2.5, 100),
+        ),
+        (
+            Cosine(0.1, steps=100, end=0.01, exponent=1.5),
+            lambda o: o.cosine_decay_schedule(0.1, 100, 0.1, exponent=1.5),
+        ),
+        (
+            Warmup(10, Cosine(0.1, steps=90, end=0.01), start=0.02),
+            lambda o: o.warmup_cosine_decay_schedule(0.02, 0.1, 10, 100, 0.01),
+        ),
         (Cosine(0.1, steps=100, end=0.01), lambda o: o.cosine_decay_schedule(0.1, 100, 0.1)),
         (
             Piecewise([0.1, 0.3, 0.003], [10, 50]),
@@ -155,6 +191,21 @@ def test_optax(ours, theirs):
             Cosine(0.1, steps=100, end=0.01),
             lambda s, o: s.CosineAnnealingLR(o, 100, eta_min=0.01),
             101,  # it rises again afterwards
+        ),
+        (
+            CosineRestarts(0.1, steps=30, end=0.01),
+            lambda s, o: s.CosineAnnealingWarmRestarts(o, 30, eta_min=0.01),
+            130,
+        ),
+        (
+            CosineRestarts(0.1, steps=10, growth=2, end=0.01),
+            lambda s, o: s.CosineAnnealingWarmRestarts(o, 10, 2, eta_min=0.01),
+            130,
+        ),
+        (
+            Polynomial(0.1, steps=100, power=2.0),
+            lambda s, o: s.PolynomialLR(o, 100, 2.0),
+            130,
         ),
         (
             InverseTime(0.1, decay=0.3),
@@ -208,6 +259,33 @@ def test_what_has_ended_stays_at_its_end():
         assert OneCycle(0.1, steps=100)(step) == OneCycle(0.1, steps=100)(99)
 
 
+@pytest.mark.parametrize("growth", [1, 2, 3, 10])
+@pytest.mark.parametrize("steps", [1, 3, 7, 1000])
+def test_restarts_begin_exactly_where_a_cycle_ends(steps, growth):
+    schedule, start, length = CosineRestarts(0.1, steps=steps, growth=growth), 0, steps
+    while start < 10**6 and start < 20 * steps * growth**2:
+        assert schedule(start) == 0.1, start
+        assert schedule(start + length - 1) == Cosine(0.1, steps=length)(length - 1)
+        start, length = start + length, length * growth
+
+
+def test_values_by_hand():
+    assert Cosine(0.1, steps=100, exponent=3.0)(50) == pytest.approx(0.1 / 8)
+    assert Polynomial(0.1, steps=100, power=2.0, end=0.02)(50) == pytest.approx(0.02 + 0.08 / 4)
+    assert Warmup(10, Constant(0.1), start=0.02)(5) == pytest.approx(0.06)
+    assert Linear(0.0, steps=10, end=0.1)(5) == pytest.approx(0.05)
+    assert StepDecay(0.1, factor=0.1, every=1, end=0.005)(9) == 0.005
+    assert Exponential(0.1, factor=10.0, end=2.0)(5) == 2.0
+    assert InverseTime(0.1, decay=1.0, end=0.02)(99) == 0.02
+
+
+def test_options_at_their_defaults_are_not_shown():
+    assert repr(Cosine(0.1, steps=100)) == "Cosine(lr=0.1, steps=100)"
+    assert repr(Warmup(5, Constant(0.1))) == "Warmup(steps=5, then=Constant(lr=0.1))"
+    for schedule in CASES.values():
+        assert eval(repr(schedule)) == schedule
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_one_cycle_survives_few_steps(steps):
     values = [OneCycle(0.1, steps=steps)(step) for step in range(steps + 2)]
@@ -245,16 +323,20 @@ def test_an_unknown_name_gets_the_nearest_match():
 
 
 def _wrong():
-    good = {type(schedule): schedule for schedule in CASES.values()}
-    for kind, schedule in good.items():
+    for schedule in CASES.values():
+        kind = type(schedule)
         for field in dataclasses.fields(schedule):
             name, value = field.name, getattr(schedule, field.name)
+            if value is None:
+                continue  # another case sets it
             if isinstance(value, int):
                 bad = [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, ValueError)]
             elif isinstance(value, float):
                 bad = [(-0.1, ValueError), (math.nan, ValueError), (math.inf, ValueError)]
-                bad += [("0.1", TypeError), (None, TypeError), (True, TypeError)]
-                if name not in ("end", "rise"):
+                bad += [("0.1", TypeError), (True, TypeError)]
+                bad += [] if field.default is None else [(None, TypeError)]
+                may_be_0 = ("end", "rise", "start")
+                if name not in may_be_0 + (("lr",) if kind in (Linear, Polynomial) else ()):
                     bad.append((0.0, ValueError))
             elif isinstance(value, Schedule):
                 bad = [(0.1, TypeError), (Constant, TypeError), (lambda step: 0.1, TypeError)]

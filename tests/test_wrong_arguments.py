@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop import initializers, interchange, schedules
+from anyprop import book, initializers, interchange, schedules
+from anyprop._names import members
 from anyprop.layers.registry import LAYERS
 from anyprop.losses.registry import LOSSES
 from anyprop.optimizers.registry import OPTIMIZERS
@@ -63,7 +64,16 @@ def stepping(make):
 PLACE = {"xp": None, "device": None, "dtype": "float32"}
 BATCH = {"params": PARAMS, "x": X, "t": T, "noise": None, "sample_weight": None}
 FIT = {"net": NET, "params": PARAMS, "data": (X, T), "loss": LOSS, "optimizer": OPT}
-RATES = {"lr": 0.1, "factor": 0.5, "every": 3, "decay": 0.1, "steps": 5, "end": 0.0, "rise": 0.3}
+RATES = {
+    "lr": 0.1,
+    "factor": 0.5,
+    "every": 3,
+    "decay": 0.1,
+    "steps": 5,
+    "end": 0.0,
+    "rise": 0.3,
+    "power": 2.0,
+}
 RATES |= {"values": (0.1, 0.2), "boundaries": (3,), "then": schedules.Constant(0.1)}
 RATES |= {"schedules": (schedules.Constant(0.1), schedules.Constant(0.2))}
 CALLS = {
@@ -117,13 +127,7 @@ CALLS = {
 }
 MADE = {**LAYERS, **LOSSES, **OPTIMIZERS}
 CALLS |= {kind.__name__: entry(kind, d=2, m=2, block=ap.ReLU()) for kind in MADE.values()}
-CALLS |= {
-    kind.__name__: entry(kind, **RATES)
-    for kind in vars(schedules).values()
-    if isinstance(kind, type)
-    and issubclass(kind, schedules.Schedule)
-    and kind is not schedules.Schedule
-}
+CALLS |= {kind.__name__: entry(kind, **RATES) for kind in members("schedules").values()}
 ARGUMENTS = [(call, name) for call, (_, good) in CALLS.items() for name in good if name != "_"]
 
 
@@ -141,8 +145,8 @@ def test_what_is_no_argument_is_named(call, name):
         pytest.skip("a single file is returned as stored")
     wanted = WORDS.get(name, name.partition("_")[0])
     for what, wrong in WRONG.items():
-        if (call, name, what) == ("fit", "batches", "a class"):
-            continue  # which may make what is iterated over
+        if what == "a class" and (call, name) == ("MLP", "activation"):
+            continue  # it may be a layer's
         with pytest.raises((TypeError, ValueError), match=re.compile(wanted, re.IGNORECASE)) as e:
             function(**{**good, name: wrong})
         last = traceback.extract_tb(e.value.__traceback__)[-1]
@@ -155,7 +159,7 @@ NUMBERS = [
     (lambda n: ap.Affine(n, 2), "d"),
     (lambda n: ap.fit(**FIT, epochs=n), "epochs"),
     (lambda n: ap.fit(**FIT, batch_size=n), "batch_size"),
-    (lambda n: ap.predict(NET, PARAMS, X, n), "batch_size"),
+    (lambda n: ap.predict(NET, PARAMS, X, batch_size=n), "batch_size"),
     (lambda n: list(ap.batch_indices(n, 2, seed=0, epoch=0)), "n"),
     (lambda n: ap.EarlyStopping(patience=n), "patience"),
     (lambda n: schedules.Cosine(0.1, n), "steps"),
@@ -218,3 +222,133 @@ def test_loggers_name_a_folder_that_does_not_exist_before_any_step(logger):
 def test_what_are_no_real_numbers_do_not_become_some(backend, array):
     with pytest.raises(TypeError, match=r"an array of .* cannot become float32"):
         ap.from_host(array, backend.xp, dtype="float32")
+
+
+LAYER = {"xp": "numpy", "seed": 0}
+AFFINE, NORM = ap.Affine(2, 3), ap.LayerNorm(2)
+# what is called with something of a wrong kind -> what the message says
+WRONG_KINDS = {
+    "ap.from_host([[1], [1, 2]])": "array cannot be read by NumPy: ValueError",
+    "ap.fit(**FIT, callbacks=[Loses()])": r"params must be what net.init\(\) returns, not builtins.N",
+    "book.SGD().update([X], [X])": "params must be a dict of arrays by name, not builtins.list",
+    "book.SGD().update(None, {})": "params must be a dict",
+    "book.SGD().update({'W': X}, None)": "grads must be a dict",
+    "book.SGD().update({'W': [1.0]}, {'W': X})": "builtins.list is not an Array API array",
+    "book.SGD().update({'W': X}, {'W': [1.0]})": "builtins.list is not an Array API array",
+    "book.AdaGrad().update({'W': HALF}, {'W': HALF})": "is float16, .* cast it to float32",
+    "book.RMSProp().update({'W': HALF}, {'W': HALF})": "is float16, .* cast it to float32",
+    "book.Adam().update({'W': HALF}, {'W': HALF})": "is float16, .* cast it to float32",
+    "book.Affine([[1.0]], [1.0])": "W: builtins.list is not an Array API array",
+    "book.Affine(None, None)": "W: builtins.NoneType is not",
+    "book.Affine(X, [1.0])": "b: builtins.list is not",
+    "book.Affine(X, X[0]).forward([[1.0]])": "x: builtins.list is not",
+    "book.Affine(X, X[0]).forward(None)": "x: builtins.NoneType is not",
+    "book.Affine(X, X[0]).forward(ZERO)": r"x has shape \(\), expected \(N",
+    "seen(book.Affine(X, X[0])).backward(None)": r"dy must be an array of shape \(2, 2\)",
+    "book.BatchNormalization([1.0], [0.0])": "gamma: builtins.list is not",
+    "book.BatchNormalization(X[0], None).forward([[1.0]])": "builtins.NoneType|builtins.list",
+    "book.ReLU().forward(None)": "builtins.NoneType is not an Array API array",
+    "book.Dropout(0.5).forward([1.0])": "builtins.list is not an Array API array",
+    "scored().backward([1.0])": "dout is builtins.list, expected a number",
+    "scored().backward(None)": "dout is builtins.NoneType, expected a number",
+    "train(book.SGD())": "optimizer must be a name such as 'SGD', not .*SGD; its settings come by",
+    "train(book.SGD)": "optimizer must be a name",
+    "train('sgd', [0.1])": "optimizer_param must be a dict",
+    "train('sgd', {'rate': 0.1})": "unknown optimizer_param 'rate'; choose one of: lr",
+    "train('sgd', t=T[:2])": "x has 4 rows, but t has 2",
+    "train('sgd', t=T.tolist())": "t: builtins.list is not",
+    "train('sgd', evaluate=0.5)": "evaluate_sample_num_per_epoch must be a whole number",
+    "train('sgd', network=None)": "network must be one such as MultiLayerNet",
+    "book.MultiLayerNet(2, 3, 2, **LAYER)": r"hidden_size_list must be a sequence such as \[100",
+    "book.MultiLayerNet(2, None, 2, **LAYER)": "hidden_size_list must be a sequence",
+    "book.MultiLayerNet(2, '3', 2, **LAYER)": "hidden_size_list must be a sequence",
+    "book.MultiLayerNetExtend(2, 3, 2, **LAYER)": "hidden_size_list must be a sequence",
+    "book.MultiLayerNet(2, [3], 2, ['relu'], **LAYER)": "activation must be a name such as 'relu'",
+    "book.NeuralNetwork(2, 3, 2, xp='numpy', seed='a')": "seed must be a whole number",
+    "book.NeuralNetwork(2, 3, 2, **LAYER).accuracy(X, T[:2])": "2 labels for 4 rows",
+    "book.NeuralNetwork(2, 3, 2, **LAYER).compute_loss(X, T + 7)": "label 7 is out of range",
+    "book.MultiLayerNetExtend(2, [3], 2, **LAYER).loss(X, T - 1)": "label -1 is out of range",
+    "book.numerical_gradient(3, WIDE)": "f must be a function of an array, not builtins.int",
+    "book.numerical_gradient(lambda x: None, WIDE)": "f must return a number, not builtins.NoneType",
+    "book.numerical_gradient(lambda x: x, WIDE)": "f must return a number, not numpy.ndarray",
+    "book.shuffle_dataset([1], [1])": "x: builtins.list is not",
+    "book.shuffle_dataset(ZERO, ZERO)": r"x has shape \(\), expected \(N",
+    "book.smooth_curve('abc')": "smooth_curve takes a row of numbers, not 'abc'",
+    "LOSS.correct(X, T[:2])": "2 labels for 4 rows of predictions",
+    "LOSS.correct(X[0], T)": r"predictions have shape \(2,\), expected \(N, K\)",
+    "LOSS.correct(X, X[:, :1])": r"t has shape \(4, 1\), expected \(4, 2\)",
+    "LOSS.correct(X, T + 0.5)": "labels must be integers",
+    "LOSS.correct(X, None)": "builtins.NoneType is not an Array API array",
+    "ap.SigmoidCrossEntropy().correct(X, X[:2])": r"t has shape \(2, 2\), expected \(4, 2\)",
+    "OPT.update(PARAMS, PARAMS, STATE, donate=np.ones(2))": "donate must be True or False",
+    "OPT.update(PARAMS, PARAMS, STATE, donate='yes')": "donate must be True or False",
+    "AFFINE.forward(None, X)": r"params must be what net.init\(\) returns, not builtins.NoneType",
+    "AFFINE.forward({'W': X}, X)": r"params must be what net.init\(\) returns, not builtins.dict",
+    "AFFINE.forward(ap.ReLU().init(), X)": "there is no parameter 'W'",
+    "AFFINE.backward(AFFINE.init(), X, None)": r"dy must be an array of shape \(4, 3\)",
+    "NORM.forward(None, X)": r"params must be what net.init\(\) returns",
+    "ap.BatchNorm(2).forward(None, X)": r"params must be what net.init\(\) returns",
+    "ap.BatchNorm(2).forward_train(None, X, None)": r"params must be what net.init\(\) returns",
+    "ap.fit(**FIT, batches=dict)": "batches must be a function .n, batch_size, epoch.",
+    "ap.fit(**FIT, batches=lambda n, size: [[0]])": "batches must be a function",
+    "ap.fit(**FIT, batches=lambda n, size, epoch: None)": "batches gave builtins.NoneType for epoch 0",
+    "ap.gradcheck(ap.ReLU(), ZERO)": r"x has shape \(\), expected \(N",
+    "ap.gradcheck(LOSS, ZERO)": r"predictions have shape \(\), expected \(N, K\)",
+    "ap.gradcheck(NET, ZERO, loss=LOSS)": r"x has shape \(\), expected \(N",
+}
+WIDE, ZERO, HALF = X.astype("float64"), np.asarray(1.0), X.astype("float16")
+
+
+class Loses(ap.Callback):
+    def on_epoch(self, run):
+        run.params = None
+
+
+def seen(layer):
+    layer.forward(WIDE[:2, :] @ np.ones((2, 4)))
+    return layer
+
+
+def scored():
+    layer = book.SoftmaxWithLoss()
+    layer.forward(X, T)
+    return layer
+
+
+def train(optimizer, param=None, *, t=T, evaluate=None, network=...):
+    if network is ...:
+        network = book.MultiLayerNet(2, [3], 2, **LAYER)
+    return book.Trainer(network, X, t, X, T, 1, 2, optimizer, param, evaluate, verbose=False)
+
+
+@pytest.mark.parametrize("call", WRONG_KINDS)
+def test_wrong_kinds_are_told_in_a_sentence(call):
+    with pytest.raises((TypeError, ValueError, AttributeError), match=WRONG_KINDS[call]) as e:
+        eval(call)
+    last = traceback.extract_tb(e.value.__traceback__)[-1]
+    assert (last.line or "").startswith("raise"), "raised by Python"
+
+
+def test_a_class_that_makes_batches_is_a_function_of_them():
+    class Batches:
+        def __init__(self, n, batch_size, epoch):
+            self.n = n
+
+        def __iter__(self):
+            return iter([[row] for row in range(self.n)])
+
+    assert ap.fit(**FIT, epochs=1, batches=Batches).state.step == 4
+
+
+def test_a_layer_of_ones_own_may_set_its_arrays_itself(backend):
+    class Doubled(book.Affine):
+        def __init__(self, W, b):
+            self.W, self.b = 2.0 * W, b
+
+    layer = Doubled(backend.asarray(np.ones((2, 1))), backend.asarray(np.zeros(1)))
+    assert float(layer.forward(backend.asarray([[1.0, 2.0]]))[0, 0]) == 6.0
+    layer.backward(backend.asarray([[1.0]]))
+    params = {"W": layer.W}
+    if not backend.readonly:
+        book.SGD(1.0).update(params, {"W": layer.dW})
+        assert backend.to_numpy(layer.W).tolist() == [[1.0], [0.0]]

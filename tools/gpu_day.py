@@ -168,8 +168,8 @@ def _parsed(argv: Sequence[str] | None, steps: Sequence[Step]) -> argparse.Names
 
 
 def _environment(wheels: Path | None, out: Path) -> dict[str, str]:
-    """Put the benchmark, the library, its tests and the missing packages on the path."""
-    paths = [ROOT, ROOT / "src", ROOT / "tests"]
+    """Put the benchmark, the library, what tests share and the missing packages on the path."""
+    paths = [ROOT, ROOT / "src", ROOT / "tests" / "support"]
     if wheels is not None:
         missing = [wheel for wheel in sorted(wheels.glob("*.whl")) if not _is_installed(wheel)]
         paths.insert(0, out / "site")

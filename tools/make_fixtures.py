@@ -1,4 +1,4 @@
-"""Write the files of tests/fixtures, once for each version of the format; never over older ones."""
+"""Write the files of tests/checkpoint/fixtures, once for each version; never over older ones."""
 
 import sys
 import tempfile
@@ -8,7 +8,7 @@ import numpy as np
 
 import anyprop as ap
 
-FOLDER = Path(__file__).parent.parent / "tests" / "fixtures"
+FOLDER = Path(__file__).parent.parent / "tests" / "checkpoint" / "fixtures"
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from anyprop.optimizers.adam import Adam
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.rmsprop import RMSProp
 from anyprop.parameters import Layout, Parameters, Spec
-from anyprop.schedules import schedule_by_name
+from anyprop.schedules.registry import schedule_by_name
 from anyprop.step import Step, make_step
 from anyprop.training.evaluate import evaluate
 from anyprop.training.fit import fit

@@ -46,7 +46,7 @@ def epoch(problem: Problem, device: str) -> Runner:
 
 
 def epoch_order(problem: Problem) -> Any:
-    """Give the order of the rows in such an epoch."""
+    """Return the order of the rows in such an epoch."""
     utils: Any = importlib.import_module("sklearn.utils")
     return utils.shuffle(np.arange(len(problem.arrays["t"])), random_state=SEED)
 
@@ -66,7 +66,7 @@ def _start(problem: Problem, *, shuffle: bool) -> Any:
         shuffle=shuffle,
         random_state=SEED,
     )
-    # It makes its own weights in the first call, and lets nobody give them before.
+    # It makes its own weights in the first call, and takes none from outside before.
     x = problem.arrays["x"].reshape(-1, workload.sizes[0])[: workload.batch_size]
     t = problem.arrays["t"].reshape(-1)[: workload.batch_size]
     model.partial_fit(x, t, classes=np.arange(classes))

@@ -14,21 +14,13 @@ from sphinx.util.docutils import SphinxRole
 
 import anyprop
 
-BASES = {
-    "Layer": "anyprop.layers.base.Layer",
-    "Loss": "anyprop.losses.base.Loss",
-    "Optimizer": "anyprop.optimizers.base.Optimizer",
-}
-
 
 class Gentle(SphinxRole):
     """The default role."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         code = nodes.literal(self.text, self.text, classes=["xref", "py", "py-obj"])
-        target = BASES.get(self.text, self.text)
-        if self.text in anyprop.__all__:
-            target = f"anyprop.{self.text}"
+        target = f"anyprop.{self.text}" if self.text in anyprop.__all__ else self.text
         if not target.startswith("anyprop."):
             return [code], []
         reference = pending_xref(

@@ -6,7 +6,7 @@ from functools import cache
 
 from matplotlib.figure import Figure
 
-from test_imports import MODULES, ORDER, RANK, ours
+from tests.test_imports import MODULES, ORDER, RANK, ours
 
 WHOLE = ("layers", "losses", "optimizers")
 """Packages that are drawn as one, whatever lines the order gives to their parts."""

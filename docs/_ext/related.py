@@ -1,7 +1,7 @@
 """Links between a derivation, its page in the reference, and the playground.
 
-Each derivation gets a line of links under its first paragraph; `of_classes` hands them to the reference's
-template. The role `{playground}` links to a state of the playground, named as the page's address names it:
+Each derivation gets a line of links under its first paragraph; `of_classes` hands them to the
+reference's template. The role `{playground}` links to a state of the playground, by its address there:
 
     {playground}`the two-step cycle <preset=cycle>`
 """
@@ -32,14 +32,26 @@ def of_classes() -> dict[str, str]:
     return found
 
 
+def in_playground(key: str) -> list[str]:
+    """List the presets or the optimizers that the playground has; it may lack an optimizer."""
+    first = {"preset": "label", "optimizer": "name"}.get(key)
+    if first is None:
+        return []
+    script = DOCS / "_static" / "playground" / f"{key}s.js"
+    found = re.findall(
+        r"^    (\w+): \{\n      (\w+)", script.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return [name for name, field in found if field == first]
+
+
 def add_links(app: Sphinx, docname: str, source: list[str]) -> None:
     """Put the line of links between a derivation's first paragraph and its first section."""
     names = [name for name, page in of_classes().items() if docname == f"derivations/{page}"]
     if not names:
         return
     links = [f"Reference: {{py:obj}}`{names[0]} <anyprop.{names[0]}>`"]
-    if docname.startswith("derivations/optimizers/"):
-        stem = docname.rpartition("/")[2]
+    kind, stem = docname.split("/")[1:]
+    if kind == "optimizers" and stem in in_playground("optimizer"):
         links.append(f"Playground: {{playground}}`{names[0]} at work <optimizer={stem}>`")
     line = "```{container} related\n" + " · ".join(links) + "\n```\n\n"
     before, section, after = source[0].partition("\n## ")
@@ -51,16 +63,7 @@ class Playground(ReferenceRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         key, _, name = self.target.partition("=")
-        known = {
-            "preset": r"^    (\w+): \{\n      label",
-            "optimizer": r"^    (\w+): \{\n      name",
-        }
-        scripts = DOCS / "_static" / "playground"
-        source = "".join(
-            (scripts / f"{file}.js").read_text(encoding="utf-8")
-            for file in ("presets", "optimizers")
-        )
-        if key not in known or name not in re.findall(known[key], source, re.MULTILINE):
+        if name not in in_playground(key):
             message = f"the playground has no {self.target}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
         return [

@@ -9,7 +9,7 @@
 A page has one namespace, and its blocks run in it from top to bottom. A block shows its code
 (`:hide-code:` leaves it out), then what it printed (`:markdown:` takes that as part of the page, so that
 a block can write a table), then its figures: pyplot's, and a `Figure` that its last expression gives.
-The role `{value}` puts the value of an expression into a sentence; `math` and `np` need no import for it.
+The role `{value}` puts the value of an expression into a sentence; `math` and `np` are there.
 An error fails the build.
 
 Figures are drawn as SVG inside the page, without a background, and take black and white from the page's

@@ -9,6 +9,7 @@ from anyprop.backend import (
     available_backends as available_backends,
     from_host as from_host,
     get_namespace as get_namespace,
+    namespace as namespace,
     to_host as to_host,
     to_namespace as to_namespace,
 )
@@ -18,6 +19,7 @@ from anyprop.data.idx import load_idx as load_idx
 from anyprop.data.mnist import load_mnist as load_mnist
 from anyprop.history import EpochRecord as EpochRecord, History as History
 from anyprop.layers.affine import Affine as Affine
+from anyprop.layers.base import Layer as Layer
 from anyprop.layers.batch_norm import BatchNorm as BatchNorm
 from anyprop.layers.dropout import Dropout as Dropout
 from anyprop.layers.elu import ELU as ELU
@@ -33,6 +35,7 @@ from anyprop.layers.silu import SiLU as SiLU
 from anyprop.layers.softmax import Softmax as Softmax
 from anyprop.layers.softplus import Softplus as Softplus
 from anyprop.layers.tanh import Tanh as Tanh
+from anyprop.losses.base import Loss as Loss
 from anyprop.losses.huber import Huber as Huber
 from anyprop.losses.mean_absolute_error import MeanAbsoluteError as MeanAbsoluteError
 from anyprop.losses.mean_squared_error import MeanSquaredError as MeanSquaredError
@@ -47,6 +50,7 @@ from anyprop.optimizers.adam import Adam as Adam
 from anyprop.optimizers.adamax import Adamax as Adamax
 from anyprop.optimizers.adamw import AdamW as AdamW
 from anyprop.optimizers.amsgrad import AMSGrad as AMSGrad
+from anyprop.optimizers.base import Optimizer as Optimizer
 from anyprop.optimizers.lion import Lion as Lion
 from anyprop.optimizers.momentum import Momentum as Momentum
 from anyprop.optimizers.nadam import NAdam as NAdam
@@ -55,8 +59,9 @@ from anyprop.optimizers.radam import RAdam as RAdam
 from anyprop.optimizers.rmsprop import RMSProp as RMSProp
 from anyprop.optimizers.rprop import Rprop as Rprop
 from anyprop.optimizers.sgd import SGD as SGD
-from anyprop.parameters import Parameters as Parameters
+from anyprop.parameters import Parameters as Parameters, Spec as Spec
 from anyprop.plotting import plot_history as plot_history
+from anyprop.schedules.base import Schedule as Schedule
 from anyprop.step import Step as Step, make_step as make_step
 from anyprop.testing.check_backend import check_backend as check_backend
 from anyprop.testing.differences import GradcheckError as GradcheckError

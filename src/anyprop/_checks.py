@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import numbers
@@ -48,6 +49,11 @@ def kind(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__name__}"
 
 
+def shown(value: object) -> str:
+    """Write out a name or None; of anything else name the kind."""
+    return _SHORT.repr(value) if value is None or isinstance(value, str) else kind(value)
+
+
 def said(error: BaseException) -> str:
     """Write an exception in one line: its type, and the first line of what it says."""
     lines = str(error).strip().splitlines() or [""]
@@ -60,7 +66,9 @@ def has(value: object, *names: str) -> bool:
 
 
 def check_shape(name: str, array: Array, expected: Shape) -> None:
-    """Raise ValueError unless `array` has exactly the shape `expected`."""
+    """Raise ValueError unless `array` has exactly the shape `expected`, TypeError if it has none."""
+    if not hasattr(array, "shape"):
+        raise TypeError(f"{name} must be an array of shape {tuple(expected)}, not {kind(array)}.")
     if tuple(array.shape) != tuple(expected):
         raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {tuple(expected)}.")
 
@@ -84,7 +92,8 @@ def real(owner: str, name: str, value: Any) -> float:
     """Return `value`, which must be a real number, as a Python float."""
     # Not whatever float() takes: it would read an array of shape () from its device.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{owner}: {name} must be a number, not {value!r}.")
+        given = kind(value) if isinstance(value, type) else repr(value)
+        raise TypeError(f"{owner}: {name} must be a number, not {given}.")
     return float(value)
 
 
@@ -141,6 +150,20 @@ def flag(owner: str, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{owner}: {name} must be True or False, not {value!r}.")
     return bool(value)
+
+
+def optional(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], Any]:
+    """Make a check that lets None pass."""
+
+    def check_given(owner: str, name: str, value: Any) -> Any:
+        return None if value is None else check(owner, name, value)
+
+    return check_given
+
+
+def younger(default: Any) -> Any:
+    """Make a dataclass field that files of earlier versions lack; settings name it only if it is set."""
+    return dataclasses.field(default=default, metadata={"younger": True})
 
 
 def fields(instance: Any, **checks: Callable[[str, str, Any], Any]) -> None:

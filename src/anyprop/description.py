@@ -9,6 +9,7 @@ file never decides what is imported or run.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from anyprop.backend import to_host
 from anyprop.layers.base import Layer
 from anyprop.layers.registry import LAYERS
 from anyprop.layers.sequential import Sequential
-from anyprop.schedules import Schedule
+from anyprop.schedules.base import Schedule
 
 _DEEPEST = 64  # levels of Sequential and Residual in each other, so that no file costs much time
 
@@ -60,13 +61,14 @@ def _describe(net: Layer, deepest: int) -> dict[str, Any]:
             f"{net!r} is not one of anyprop's layers and has no description in plain values."
         )
     _check_depth(deepest)
-    if isinstance(net, Sequential):
-        return {"layer": name, "layers": [_describe(layer, deepest - 1) for layer in net.layers]}
-    values = {f.name: getattr(net, f.name) for f in dataclasses.fields(net)}  # type: ignore[arg-type]
-    return {"layer": name} | {
-        key: _describe(value, deepest - 1) if isinstance(value, Layer) else value
-        for key, value in values.items()
-    }
+    fields = dataclasses.fields(net)  # type: ignore[arg-type]
+    return {"layer": name} | {f.name: _plain_field(getattr(net, f.name), deepest) for f in fields}
+
+
+def _plain_field(value: Any, deepest: int) -> Any:
+    if isinstance(value, tuple):
+        return [_plain_field(entry, deepest) for entry in value]
+    return _describe(value, deepest - 1) if isinstance(value, Layer) else value
 
 
 def _check_depth(deepest: int) -> None:
@@ -142,14 +144,23 @@ def settings_of(thing: Any) -> dict[str, Any]:
     {'kind': 'Huber', 'delta': 0.5}
     """
     fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
-    values = {field.name: _plain(getattr(thing, field.name)) for field in fields}
+    values = {
+        field.name: _plain(getattr(thing, field.name))
+        for field in fields
+        if not field.metadata.get("younger") or getattr(thing, field.name) != field.default
+    }
     lr = getattr(thing, "lr", None)
     if "lr" in values and callable(lr) and not dataclasses.is_dataclass(lr):
         values["lr"] = _sampled(lr, values["lr"])
-    if isinstance(thing, Schedule) and type(thing).__module__ != Schedule.__module__:
+    if isinstance(thing, Schedule) and not _is_ours(thing):
         # What a schedule of one's own computes may be in no field.
         values["values"] = _sampled(thing, "")
     return {"kind": type(thing).__name__, **values}
+
+
+def _is_ours(schedule: Schedule) -> bool:
+    package = Schedule.__module__.rpartition(".")[0]
+    return type(schedule).__module__.startswith(f"{package}.")
 
 
 _SAMPLED = (0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000)
@@ -158,6 +169,7 @@ _SAMPLED = (0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000)
 def _sampled(function: Any, name: str) -> Any:
     """Describe a function of the step by its name and by some of its values."""
     try:
+        function = copy.deepcopy(function)  # an object that counts its calls goes on where it is
         values = [float(function(step)) for step in _SAMPLED]
         if not all(map(math.isfinite, values)):
             return name

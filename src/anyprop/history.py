@@ -53,12 +53,20 @@ class History:
     Examples
     --------
     >>> history = History([2.3, 1.9])
+    >>> history
+    History(2 steps, 0 epochs, loss 2.3 to 1.9)
     >>> History.from_dict(history.to_dict()) == history
     True
     """
 
     losses: list[float] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        if not self.losses:
+            return "History(0 steps)"
+        losses = f"loss {self.losses[0]:.4g} to {self.losses[-1]:.4g}"
+        return f"History({len(self.losses)} steps, {len(self.epochs)} epochs, {losses})"
 
     def to_dict(self) -> dict[str, Any]:
         """Give the history as lists, dicts, numbers and None, as JSON holds them.

@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
-from anyprop._checks import choice, count, flag, fraction, is_scalar_array, real
+from anyprop._checks import choice, count, flag, fraction, is_scalar_array, kind, real
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import (
     check_same_place,
     concatenated,
@@ -33,9 +34,10 @@ from anyprop.parameters import Layout, Parameters, check_kind
 _NORMS: dict[str, Callable[[int], Layer]] = {"batch": BatchNorm, "layer": LayerNorm}
 
 
+@usage("MLP([784, 200, 10]), all sizes in one list")
 def MLP(
     sizes: Sequence[int],
-    activation: str = "relu",
+    activation: str | Layer | type[Layer] = "relu",
     *,
     norm: str | None = None,
     dropout: float = 0.0,
@@ -51,8 +53,9 @@ def MLP(
     ----------
     sizes : sequence of int >= 1
         Numbers in, units of each hidden block, numbers out; at least two.
-    activation : str
-        What the hidden blocks apply, a key of `anyprop.layers.registry.ACTIVATIONS`.
+    activation : str, Layer or subclass of Layer
+        What the hidden blocks apply: a name such as ``"relu"`` or ``"leaky_relu"``, a layer such as
+        ``LeakyReLU(0.3)``, which all of them share, or its class.
     norm : {"batch", "layer"}, optional
         BatchNorm or LayerNorm between Affine and activation; none by default.
     dropout : float in [0, 1)
@@ -68,7 +71,8 @@ def MLP(
     Raises
     ------
     TypeError
-        A size is no whole number, dropout no number, or residual neither True nor False.
+        A size is no whole number, activation neither name nor layer, dropout no number, or residual
+        neither True nor False.
     ValueError
         Fewer than two sizes, one below 1, an unknown activation or norm, or dropout outside [0, 1).
 
@@ -86,7 +90,7 @@ def MLP(
         raise ValueError(f"MLP: sizes must hold numbers in and numbers out, not just {sizes}.")
     if norm is not None:
         choice("norm", norm, _NORMS)
-    act, rate = get_activation(activation), fraction("MLP", "dropout", dropout)
+    act, rate = _activation(activation), fraction("MLP", "dropout", dropout)
     residual = flag("MLP", "residual", residual)
 
     layers: list[Layer] = []
@@ -94,11 +98,25 @@ def MLP(
         block: list[Layer] = [Affine(d, m, bias=norm != "batch")]
         if norm is not None:
             block.append(_NORMS[norm](m))
-        block.append(act())
+        block.append(act)
         if rate:
             block.append(Dropout(rate))
         layers += [Residual(Sequential(*block))] if residual and d == m else block
     return Sequential(*layers, Affine(sizes[-2], sizes[-1]))
+
+
+def _activation(activation: Any) -> Layer:
+    if isinstance(activation, Layer):
+        return activation
+    if not (isinstance(activation, type) and issubclass(activation, Layer)):
+        return get_activation(activation)()
+    try:
+        return activation()
+    except TypeError:
+        raise TypeError(
+            "MLP: activation must be a layer, or a class that needs no arguments, not "
+            f"{kind(activation)}."
+        ) from None
 
 
 def noise_beside(params: Parameters, noise: Any) -> Any:
@@ -124,6 +142,7 @@ def noise_beside(params: Parameters, noise: Any) -> Any:
     return _tree.map_leaves(move, noise)
 
 
+@usage("value_and_grad(net, loss)(params, x, t)")
 def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Parameters]]:
     """Make the function that computes a network's loss and its gradient.
 

@@ -112,7 +112,7 @@ def export_onnx(
     graph.end(y)
 
     helper = onnx.helper
-    d = getattr(net, "d", None)
+    d = net.width_in
     shapes = {"x": ["N", d or "D"], "y": ["N", net.output_shape((1, d))[1] if d else "D"]}
     code = helper.np_dtype_to_tensor_dtype(graph.dtype)
     inputs, outputs = (
@@ -194,14 +194,14 @@ def _layer_norm(graph: _Graph, layer: LayerNorm, prefix: str, x: str) -> str:
     return graph.node("LayerNormalization", x, *constants, axis=-1, epsilon=layer.eps)
 
 
-def _residual(graph: _Graph, layer: Residual, prefix: str, x: str) -> str:
-    return graph.node("Add", x, graph.layer(layer.block, prefix, x))
-
-
-def _sequential(graph: _Graph, layer: Sequential, prefix: str, x: str) -> str:
-    for i, inner in enumerate(layer.layers):
-        x = graph.layer(inner, f"{prefix}{i}.", x)
+def _sequential(graph: _Graph, layer: Layer, prefix: str, x: str) -> str:
+    for name, child in layer.children().items():
+        x = graph.layer(child, f"{prefix}{name}", x)
     return x
+
+
+def _residual(graph: _Graph, layer: Residual, prefix: str, x: str) -> str:
+    return graph.node("Add", x, _sequential(graph, layer, prefix, x))
 
 
 _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str, str], str]] = {

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -62,6 +62,8 @@ class Layout:
     """Which arrays a `Parameters` holds, in order; only equal layouts can be computed together."""
 
     entries: tuple[Entry, ...]
+    layers: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    """How many layers those parts hold whose layers are counted, by what names in them begin with."""
 
     def __hash__(self) -> int:
         return self._hash
@@ -73,10 +75,10 @@ class Layout:
 
     def __reduce__(self) -> Any:
         # Without what is kept: another process hashes strings otherwise.
-        return Layout, (self.entries,)
+        return Layout, (self.entries, self.layers)
 
     @classmethod
-    def of(cls, specs: Mapping[str, Spec]) -> Layout:
+    def of(cls, specs: Mapping[str, Spec], layers: Mapping[str, int] | None = None) -> Layout:
         """Lay out the arrays of `specs` one behind the other."""
         starts = {True: 0, False: 0}
         entries = []
@@ -84,7 +86,7 @@ class Layout:
             entry = Entry(name, spec.shape, starts[spec.trainable], spec.trainable)
             starts[spec.trainable] = entry.stop
             entries.append(entry)
-        return cls(tuple(entries))
+        return cls(tuple(entries), layers or {})
 
     def size(self, *, trainable: bool = True) -> int:
         """Count the numbers in the trainable (or in the running) vector."""
@@ -104,7 +106,16 @@ class Layout:
             else:
                 children[head] = entry
         for head, group in groups.items():
-            layout = Layout.of({e.name: Spec(e.shape, None, e.trainable) for e in group})
+            specs = {e.name: Spec(e.shape, None, e.trainable) for e in group}
+            prefix = f"{head}."
+            layout = Layout.of(
+                specs,
+                {
+                    name.removeprefix(prefix): count
+                    for name, count in self.layers.items()
+                    if name.startswith(prefix)
+                },
+            )
             ranges = [_range(group, trainable) for trainable in (True, False)]
             children[head] = (layout, *ranges)
         return children
@@ -170,6 +181,11 @@ class Parameters:
         child = self.layout.children.get(name)
         if child is None:
             if name.isdigit():
+                count = self.layout.layers.get("")
+                if count is not None and int(name) >= count:
+                    raise IndexError(
+                        f"there is no layer {name}; this network has {count}, counted from 0."
+                    )
                 return Parameters(_EMPTY, self.flat[:0])  # a layer that has no parameters
             have = ", ".join(self.layout.children) or "no parameters"
             raise KeyError(f"there is no parameter {name!r}; this layer has {have}.")

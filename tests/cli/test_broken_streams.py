@@ -10,7 +10,10 @@ import pytest
 import broken_streams
 from broken_streams import COMMANDS, STREAMS
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and forks")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and forks"),
+    pytest.mark.xdist_group("broken streams"),  # one worker, or each would run all commands
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from anyprop.testing.check_backend import Here, report_on
 HEAD = """
 import os, sys
 import array_api_compat.numpy as reference
-from testing.made_library import make_library
+from made_library import make_library
 
 calls = []
 """

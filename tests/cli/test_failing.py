@@ -115,7 +115,7 @@ def test_compare_ends_at_a_failure_with_what_it_has(run, images, monkeypatch):
         return original(self, params, grads, state, **options)
 
     monkeypatch.setattr(ap.RMSProp, "update", update)
-    monkeypatch.setattr("anyprop.training.fit.compile_step", lambda step, **options: step)
+    monkeypatch.setattr("anyprop.training._how.compile_step", lambda step, **options: step)
     args = ("--data", images, "--steps", "5", "--hidden", "3")
     code, out, err = run("compare", "sgd", "rmsprop", "adagrad", *args)
     assert code == 1

@@ -61,6 +61,7 @@ def test_bare_train_learns_mnist_and_leaves_everything_behind(run, tmp_path):
     assert wrote == f"wrote history.json, model.safetensors, loss.png into {Path('runs/train')}"
 
 
+@pytest.mark.against_numpy
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "network", ["", "--norm batch --dropout 0.2", "--residual --norm layer --activation gelu"]
@@ -83,6 +84,7 @@ def test_backends_report_the_losses_of_numpy(network, dtype, backend, run, image
 
 
 # In float32 rounding decides on which side of 0 a unit of ReLU on the verge lies: not there.
+@pytest.mark.against_numpy
 @pytest.mark.parametrize(
     ("dtype", "activation", "tolerance"), [("float32", "gelu", 1e-4), ("float64", "relu", 1e-10)]
 )

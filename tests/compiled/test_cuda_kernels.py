@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
+import fake_cupy
 from anyprop.backend import get_namespace
 from anyprop.compiled import cuda_dialect, traced
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.recording import Recording
-from support import fake_cupy
 
 pytestmark = pytest.mark.needs("cc")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]

@@ -21,7 +21,7 @@ from anyprop.network import noise_beside
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
-from anyprop.training._steps import OneByOne
+from anyprop.training.pace import OneByOne
 
 pytestmark = pytest.mark.needs("cupy")
 NET = ap.MLP([4, 5, K])

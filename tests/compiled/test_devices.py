@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+import fake_cupy
 from anyprop.backend import on_device_of
-from support import fake_cupy
-from support.fake_cupy import Device, put, put_params, put_state
+from fake_cupy import Device, put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 NET, LOSS, OPT = ap.MLP([4, 5, 3]), ap.SoftmaxCrossEntropy(), ap.Adam()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+import fake_cupy
 from anyprop.compiled.on_cupy import FusedUpdateStep
 from anyprop.distributed import SerialCommunicator, make_data_parallel_step
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
-from support import fake_cupy
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, 3], norm="batch")

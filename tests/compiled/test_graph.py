@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+import fake_cupy
 from anyprop.backend import namespace
 from anyprop.compiled.on_cupy import GraphStep, graph_step
 from anyprop.layers.base import Layer
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
-from support import fake_cupy
-from support.fake_cupy import put, put_params, put_state
+from fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, K])

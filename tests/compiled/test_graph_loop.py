@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+import fake_cupy
 from anyprop import backend
 from anyprop.backend import namespaces, transfer
 from anyprop.compiled import on_cupy
@@ -20,8 +21,7 @@ from anyprop.compiled.on_cupy import GraphLoop
 from anyprop.layers.base import Layer
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.testing.loss_cases import K
-from support import fake_cupy
-from support.fake_cupy import put, put_params, put_state
+from fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, K], norm="batch")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+import fake_cupy
 from anyprop.backend import get_namespace
 from anyprop.compiled import traced
 from anyprop.compiled.cuda_dialect import LONGEST, ordered, units_of, written
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.on_cupy import GraphStep
 from anyprop.compiled.recording import Recording
-from support import fake_cupy
-from support.fake_cupy import put, put_params, put_state
+from fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
 xp = get_namespace("numpy")

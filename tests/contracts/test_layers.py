@@ -19,7 +19,7 @@ from arrays import assert_beside, other_backends_array, with_gaps
 
 every_layer = pytest.mark.parametrize("case", LAYER_CASES, ids=str)
 every_layer_of_fixed_width = pytest.mark.parametrize(
-    "case", [c for c in LAYER_CASES if getattr(c.layer, "d", None)], ids=str
+    "case", [c for c in LAYER_CASES if c.layer.width_in], ids=str
 )
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 both_modes = pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
@@ -280,3 +280,34 @@ def test_jax_can_trace_it(case, rng):
     traced = jax.tree_util.tree_leaves(jax.jit(both)(params, x, dy, noise))
     for one, other in zip(eager, traced, strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-12, atol=1e-13)
+
+
+@every_layer
+def test_a_layer_around_its_own_children_is_the_same(case):
+    layer, children = case.layer, case.layer.children()
+    assert layer.with_children(children) == layer
+    inside = {
+        f"{prefix}{name}": spec
+        for prefix, child in children.items()
+        for name, spec in child.specs().items()
+    }
+    assert inside == (layer.specs() if children else {})
+    twice = {name: ap.Sequential(child) for name, child in children.items()}
+    if children:
+        assert list(layer.with_children(twice).children().values()) == list(twice.values())
+
+
+@every_layer_of_fixed_width
+def test_a_layer_refuses_rows_of_another_width(case, backend):
+    x = backend.asarray(np.zeros((2, case.layer.width_in + 1)))
+    with pytest.raises(ValueError, match=rf"expected \(N, {case.layer.width_in}\)|x has shape"):
+        case.layer(case.params(backend), x)
+
+
+def test_what_has_children_but_cannot_be_made_anew_says_so():
+    class Around(Layer):
+        def children(self):
+            return {"inner.": ap.ReLU()}
+
+    with pytest.raises(NotImplementedError, match="Around has children but no with_children"):
+        Around().with_children({"inner.": ap.Tanh()})

@@ -103,7 +103,7 @@ def layer_calls(draw: st.DrawFn, case: LayerCase) -> Any:
     """Draw a layer, its parameters, x, dy, what it draws itself, and whether it is in training."""
     d = draw(st.integers(1, 6))
     case = _of_width(case, d)
-    d = getattr(case.layer, "d", None) or d
+    d = case.layer.width_in or d
     n, dtype, training = draw(st.integers(0, 6)), draw(dtypes), draw(st.booleans())
     rng = np.random.default_rng(draw(seeds))
     params = case.params(NUMPY, dtype)

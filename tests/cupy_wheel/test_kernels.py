@@ -24,7 +24,7 @@ ARCHITECTURES = ["75", "80", "90", "100"]
 def kernels(tmp_path_factory):
     """Run the tests of all layers, losses and optimizers as compiled steps, and see what they make."""
     written = tmp_path_factory.mktemp("kernels") / "made.json"
-    paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(TESTS / "support"), os.environ.get("PYTHONPATH", "")])
     command = ["pytest", "-q", "-p", "cupy_wheel.made_kernels", f"-ocache_dir={written.parent}"]
     done = subprocess.run(
         [sys.executable, "-m", *command, "--with=cc", "-m=needs", str(TESTS / "compiled")],

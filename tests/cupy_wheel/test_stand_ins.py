@@ -8,9 +8,9 @@ import types
 
 import pytest
 
+import fake_cupy
 from anyprop.compiled import cuda_products
 from cupy_wheel.signatures import find, signature_of
-from support import fake_cupy
 
 pytestmark = pytest.mark.needs("cupy_wheel")
 # What the tests read of a stand-in, and the library never does.

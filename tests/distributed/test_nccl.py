@@ -10,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 
+import fake_cupy
 from anyprop.backend import BackendUnavailableError
 from anyprop.cli import main
 from anyprop.distributed import NCCLCommunicator, SerialCommunicator
 from parallel_cases import CASES
 from ranks import on_ranks
-from support import fake_cupy
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_nccl_is_left_before_the_process_ends():
     """Before the interpreter ends, and so before MPI does, which mpi4py ends after that."""
     program = (
         "import sys, anyprop.distributed.nccl as nccl\n"
-        "from support import fake_cupy\n"
+        "import fake_cupy\n"
         "from anyprop.distributed import SerialCommunicator\n"
         "nccl.get_namespace = lambda name: None\n"
         "installed = fake_cupy.installed()\n"

@@ -18,9 +18,9 @@ def test_names_pass_through_a_residual_unchanged():
 
 
 def test_a_residual_knows_its_width():
-    assert ap.Residual(ap.Affine(4, 4)).d == 4
-    assert ap.Residual(ap.Sequential(ap.ReLU(), ap.BatchNorm(3))).d == 3
-    assert ap.Residual(ap.ReLU()).d is None
+    assert ap.Residual(ap.Affine(4, 4)).width_in == 4
+    assert ap.Residual(ap.Sequential(ap.ReLU(), ap.BatchNorm(3))).width_in == 3
+    assert ap.Residual(ap.ReLU()).width_in is None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_width_that_is_not_known_yet_is_not_asked_about():
         def output_shape(self, shape):
             return (shape[0], 2 * shape[1])
 
-    assert ap.Sequential(Twice(), ap.Affine(4, 3)).d == 4
+    assert ap.Sequential(Twice(), ap.Affine(4, 3)).width_in == 4
 
 
 def test_layers_without_running_statistics_have_no_vector_of_them():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import re
@@ -133,7 +134,7 @@ def test_corrected_means_of_a_steady_gradient_are_the_gradients(centered, bias_c
 @pytest.mark.parametrize("make", [ap.RAdam, ap.NAdam], ids=["RAdam", "NAdam"])
 @pytest.mark.parametrize("device", ["CPU_DEVICE", "device1"])
 def test_a_step_counted_in_an_array_gives_the_same_numbers_there(make, device):
-    xp = pytest.importorskip("array_api_strict")
+    xp = importlib.import_module("array_api_strict")
     opt, where = make(beta2=0.99), xp.Device(device)
     for t in (1, 2, 5, 6, 7, 50, 1000):
         expected = opt.scalars(t, 0.1)

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from playground.browser import Browser
+from browser import Browser
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from playground.browser import DOCS, SOURCES, block
+from browser import DOCS, SOURCES, block
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -123,7 +123,8 @@ def test_the_map_says_whose_markers_are_whose(browser):
         const before = entries();
         $(".pg-remove").click(); await frames();
         return [before, entries(), $$(".pg-legend .pg-swatch").length,
-                $(".pg-legend").getBoundingClientRect().bottom < $(".pg-map").getBoundingClientRect().top];
+                $(".pg-legend").getBoundingClientRect().bottom
+                    < $(".pg-map").getBoundingClientRect().top];
     """
     signs = ["○ start (drag it)", "+ minimum"]
     assert browser.evaluate(TOOLS + script) == [
@@ -155,7 +156,8 @@ def test_the_contours_stand_out(browser):
             await frames(); await wait(50);
             const green = pixels(".pg-ground").filter((_, i) => i % 4 === 1);
             const { width, height } = $(".pg-ground");
-            const row = green.slice(width * Math.floor(height / 2), width * (Math.floor(height / 2) + 1));
+            const from = width * Math.floor(height / 2);
+            const row = green.slice(from, from + width);
             seen.push(Math.max(...row.slice(3).map((value, i) => Math.abs(value - row[i]))));
         }
         return seen;

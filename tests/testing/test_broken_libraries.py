@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from testing.made_library import Late, make_library
+from made_library import Late, make_library
 
 
 class Strange(np.ndarray):

@@ -17,7 +17,7 @@ from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.place import Place
 from anyprop.testing.report import BackendReport
 from anyprop.testing.speed import step_seconds
-from testing.made_library import make_library
+from made_library import make_library
 
 # JAX compiles every function for every shape: only a few of them here.
 SOME = ["arrays/*", "losses/huber*", "optimizers/rmsprop", "layers/Tanh()", "compiled training/r*"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from testing.made_library import make_library
+from made_library import make_library
 
 
 def test_a_call_that_fails_only_after_others_is_shown_with_its_check():

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Call, Given
+from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Given, ObservedCall
 from anyprop.testing.contract import Check
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.one_check import run_check
 from anyprop.testing.place import Place
 from anyprop.testing.reproducer import repeated, write
-from testing.made_library import make_library
+from made_library import make_library
 
 X = Given(np.asarray([[1.0, -2.0], [3.0, 4.0]]))
 NUMBER = Given(np.asarray(2.0))
 
 
 def of(form, name, *args, **kwargs):
-    return Call(form, name, args, kwargs)
+    return ObservedCall(form, name, args, kwargs)
 
 
 def _nobody(x):

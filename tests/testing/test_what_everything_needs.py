@@ -9,7 +9,7 @@ import pytest
 import anyprop as ap
 from anyprop.testing.check_backend import choose
 from anyprop.testing.contract import Check
-from testing.made_library import make_library
+from made_library import make_library
 
 
 def _refusing(*args, **options):

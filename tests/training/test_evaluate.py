@@ -40,7 +40,7 @@ def test_examples_without_a_weight_cannot_be_measured(problem):
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])
 def test_predictions_are_the_forward_pass(problem, batch_size):
     params = problem.params()
-    y = ap.predict(problem.net, params, problem.x, batch_size)
+    y = ap.predict(problem.net, params, problem.x, batch_size=batch_size)
     wanted = problem.net.forward(params, problem.x)[0]
     assert y.shape == (30, 3)
     assert y.dtype == problem.x.dtype
@@ -64,7 +64,7 @@ def test_a_network_is_measured_as_it_works_not_as_it_trains(problem):
     )
     np.testing.assert_allclose(small, large, rtol=1e-13)
     np.testing.assert_allclose(
-        problem.numpy(ap.predict(net, params, problem.x, 1)),
+        problem.numpy(ap.predict(net, params, problem.x, batch_size=1)),
         problem.numpy(net.forward(params, problem.x)[0]),
         rtol=1e-12,
     )
@@ -79,7 +79,7 @@ def test_wrong_arguments(problem):
     with pytest.raises(ValueError, match="batch_size"):
         ap.evaluate(problem.net, params, (x, t), loss=problem.loss, batch_size=0)
     with pytest.raises(ValueError, match="batch_size"):
-        ap.predict(problem.net, params, x, 0)
+        ap.predict(problem.net, params, x, batch_size=0)
     with pytest.raises(TypeError, match="float64"):
         ap.predict(problem.net, problem.params(dtype="float32"), x)
     with pytest.raises(ValueError, match="expected"):

@@ -263,7 +263,7 @@ def test_validation_changes_nothing(problem):
 def test_the_hot_path_reads_nothing_in_array_api_strict(steps, monkeypatch):
     import array_api_strict
 
-    from conftest import CASES
+    from backend_cases import CASES
 
     array = type(array_api_strict.asarray(1.0))
     names = ["__float__", "__bool__", "__int__", "__index__", "__complex__", "__array__"]
@@ -276,7 +276,7 @@ def test_the_hot_path_reads_nothing_in_array_api_strict(steps, monkeypatch):
 def test_the_hot_path_reads_nothing_in_torch(steps, monkeypatch):
     import torch
 
-    from conftest import CASES
+    from backend_cases import CASES
 
     names = ["__float__", "__bool__", "__int__", "__index__", "item", "tolist", "numpy", "cpu"]
     reads = _count_calls(monkeypatch, [(torch.Tensor, name) for name in names])

@@ -14,7 +14,7 @@ import pytest
 import anyprop as ap
 import anyprop.training
 from anyprop._signals import HeldSignals
-from conftest import CASES
+from backend_cases import CASES
 
 from .conftest import make_problem
 

@@ -14,7 +14,7 @@ import pytest
 
 import anyprop as ap
 
-SCRIPT = Path(__file__).parent / "killed_run.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "killed_run.py"
 KILLS = int(os.environ.get("ANYPROP_KILLS", "20"))
 
 

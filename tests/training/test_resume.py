@@ -20,7 +20,7 @@ import pytest
 import anyprop as ap
 from anyprop.checkpoint.tensors import Reader, write
 from anyprop.layers.base import Layer
-from conftest import CASES
+from backend_cases import CASES
 
 from .conftest import make_problem
 
@@ -476,3 +476,32 @@ def test_a_folder_that_cannot_be_written_to(problem):
         folder.chmod(0o755)
     assert list(folder.iterdir()) == []
     folder.rmdir()
+
+
+def test_a_learning_rate_is_called_for_comparison_only_where_there_is_one(tmp_path):
+    """What a function remembers of its calls is not disturbed before a run."""
+
+    class Counted:
+        def __init__(self):
+            self.steps = []
+
+        def __call__(self, step):
+            self.steps.append(step)
+            return 0.01
+
+    def run(lr, **options):
+        net = ap.MLP([2, 3, 2])
+        x, t = np.ones((6, 2), "float32"), np.asarray([0, 1] * 3)
+        given = {"loss": ap.SoftmaxCrossEntropy(), "optimizer": ap.SGD(lr), "batch_size": 2}
+        ap.fit(net, net.init(), (x, t), **given | options)
+
+    free, kept, calls = Counted(), Counted(), []
+    run(free)
+    assert set(free.steps) <= {0, 1, 2, 3}
+    run(lambda step: calls.append(step) or 0.01)
+    assert calls == free.steps
+    run(kept, callbacks=[ap.Checkpoints(tmp_path, every=1)])
+    assert set(kept.steps) <= {0, 1, 2, 3}
+    run(lambda step: 0.01, epochs=2, resume=tmp_path, allow_changes=True)
+    with pytest.raises(ap.ResumeError, match="lr"):
+        run(lambda step: 0.02, epochs=3, resume=tmp_path)

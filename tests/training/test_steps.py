@@ -9,8 +9,8 @@ import pytest
 import anyprop as ap
 from anyprop.layers.base import Layer
 from anyprop.repeatable.twice import twice
-from anyprop.training._steps import ManyAtOnce
-from conftest import CASES
+from anyprop.training.pace import ManyAtOnce
+from backend_cases import CASES
 
 from .conftest import make_problem
 

@@ -62,7 +62,10 @@ def from_host(
         The backend is known but cannot be used on this machine.
     """
     check_plain(array)
-    host = np.asarray(array)
+    try:
+        host = np.asarray(array)
+    except ValueError as error:
+        raise ValueError(f"array cannot be read by NumPy: {said(error)}.") from None
     target: Namespace = get_namespace("numpy" if xp is None else xp)
     device = get_device(target, device)
     backend = name_of(target)
@@ -220,7 +223,7 @@ def read(numbers: Sequence[Any]) -> list[float]:
     """
     there: dict[Any, list[Array]] = {}
     for number in numbers:
-        if hasattr(number, "dtype"):
+        if _is_elsewhere(number):
             vector = namespace(number).reshape(number, (-1,))
             there.setdefault(number.dtype, []).append(vector)
     here = {
@@ -229,11 +232,17 @@ def read(numbers: Sequence[Any]) -> list[float]:
     }
     values: list[float] = []
     for number in numbers:
-        if hasattr(number, "dtype"):
+        if _is_elsewhere(number):
             values += map(float, islice(here[number.dtype], math.prod(number.shape)))
+        elif getattr(number, "shape", ()):
+            values += map(float, number)
         else:
             values.append(float(number))
     return values
+
+
+def _is_elsewhere(number: Any) -> bool:
+    return hasattr(number, "dtype") and not isinstance(number, (np.ndarray, np.generic))
 
 
 def read_number(number: Any) -> float:

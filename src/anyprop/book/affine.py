@@ -7,7 +7,7 @@ from typing import Any
 
 from anyprop._checks import check_shape
 from anyprop._typing import Array, Residuals, Shape
-from anyprop.backend import namespace
+from anyprop.backend import check_array, namespace
 from anyprop.book.holding import Held, HoldsArrays
 from anyprop.layers import affine
 
@@ -31,8 +31,8 @@ class Affine(HoldsArrays):
 
     Raises
     ------
-    ValueError
-        The shapes do not fit.
+    TypeError, ValueError
+        W or b is no array, or the shapes do not fit.
 
     Examples
     --------
@@ -47,6 +47,8 @@ class Affine(HoldsArrays):
     W, b = Held(), Held()
 
     def __init__(self, W: Array, b: Array) -> None:
+        check_array("W", W)
+        check_array("b", b)
         if W.ndim != 2:
             raise ValueError(f"W has shape {tuple(W.shape)}, expected (D, M).")
         check_shape("b", b, (W.shape[1],))
@@ -76,6 +78,9 @@ class Affine(HoldsArrays):
 
 def as_rows(x: Array) -> Array:
     """Reshape x to one row for each example, (N, D)."""
+    check_array("x", x)
+    if not x.ndim:
+        raise ValueError("x has shape (), expected (N, ...): one entry per example.")
     if x.ndim == 2:
         return x
     return namespace(x).reshape(x, (x.shape[0], math.prod(x.shape[1:])))

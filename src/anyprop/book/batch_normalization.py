@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from anyprop._checks import check_shape, fraction
 from anyprop._typing import Array, Residuals, Shape
-from anyprop.backend import namespace
+from anyprop.backend import check_array, namespace
 from anyprop.book.affine import as_rows, kept
 from anyprop.book.holding import Held, HoldsArrays
 from anyprop.layers.batch_norm import BatchNorm
@@ -38,8 +38,8 @@ class BatchNormalization(HoldsArrays):
 
     Raises
     ------
-    ValueError
-        The shapes do not fit, or `momentum` is outside of its range.
+    TypeError, ValueError
+        An array is none, the shapes do not fit, or `momentum` is outside of its range.
 
     Examples
     --------
@@ -62,6 +62,7 @@ class BatchNormalization(HoldsArrays):
         running_mean: Array | None = None,
         running_var: Array | None = None,
     ) -> None:
+        check_array("gamma", gamma)
         if gamma.ndim != 1:
             raise ValueError(f"gamma has shape {tuple(gamma.shape)}, expected (D,).")
         for name, array in (("beta", beta), ("mean", running_mean), ("var", running_var)):

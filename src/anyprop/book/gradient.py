@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._checks import kind
 from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, from_host, namespace, to_host
 from anyprop.book.holding import replace
@@ -35,7 +36,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     Raises
     ------
     TypeError
-        x is not of a floating dtype.
+        x is no array of a floating dtype, or f no function whose values are numbers.
 
     Examples
     --------
@@ -43,6 +44,8 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     >>> numerical_gradient(lambda x: np.sum(x**2), np.asarray([3.0, 4.0])).round(6)
     array([6., 8.])
     """
+    if not callable(f):
+        raise TypeError(f"f must be a function of an array, not {kind(f)}.")
     xp = namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         raise TypeError(f"x must be of a floating dtype, not {dtype_name(x)}.")
@@ -54,7 +57,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
             for shift in (_H, -_H):
                 host[index] = before + shift
                 current = _written(current, index, host)
-                ends.append((float(host[index]), float(f(current))))
+                ends.append((float(host[index]), _value(f, current)))
         finally:
             host[index] = before
             current = _written(current, index, host)
@@ -64,6 +67,14 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
         (right, above), (left, below) = ends
         grad[index] = (above - below) / (right - left)
     return from_host(grad, xp, dtype=dtype_name(x), device=device_of(x))
+
+
+def _value(f: Callable[[Array], Any], x: Array) -> float:
+    value = f(x)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"f must return a number, not {kind(value)}.") from None
 
 
 def _written(array: Array, index: tuple[int, ...], host: Any) -> Array:

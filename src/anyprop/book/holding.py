@@ -37,6 +37,7 @@ class HoldsArrays:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__, which copies and unpickled layers do not run.
         layer = super().__new__(cls)
+        layer.arrays = {}  # a class of one's own may set W without calling Affine's __init__
         with _lock:
             _living.add(layer)
         return layer
@@ -68,7 +69,7 @@ def replace(new: dict[int, Array], *others: dict[str, Array]) -> None:
     if not new:
         return
     with _lock:
-        dicts = {id(layer.arrays): layer.arrays for layer in _living if hasattr(layer, "arrays")}
+        dicts = {id(layer.arrays): layer.arrays for layer in _living}
     for arrays in (*others, *dicts.values()):
         for name, array in list(arrays.items()):
             if id(array) in new:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
-from anyprop._checks import is_scalar_array
+from anyprop._checks import is_scalar_array, kind
 from anyprop._typing import Array, Residuals
 from anyprop.backend import create, namespace
 from anyprop.book.affine import kept
@@ -41,6 +42,11 @@ class SoftmaxWithLoss:
         self._residuals: Residuals = None
 
     @property
+    def has_seen(self) -> bool:
+        """Whether there are logits, and so a `y`."""
+        return self._x is not None
+
+    @property
     def y(self) -> Array | None:
         no_arrays: Any = None
         return None if self._x is None else Softmax().forward(no_arrays, self._x)[0]
@@ -62,10 +68,11 @@ class SoftmaxWithLoss:
     def backward(self, dout: Any = 1.0) -> Array:
         """Compute dx, (N, K), from the gradient `dout`, a number, with respect to the mean loss."""
         residuals = kept(self, self._residuals)
-        if getattr(dout, "shape", ()) != ():
+        if not (isinstance(dout, Real) or is_scalar_array(dout)):
+            shape = getattr(dout, "shape", None)
+            what = kind(dout) if shape is None else f"an array of shape {tuple(shape)}"
             raise ValueError(
-                f"dout has shape {tuple(dout.shape)}, expected a number: forward was given the "
-                "targets already."
+                f"dout is {what}, expected a number: forward was given the targets already."
             )
         return softmax_cross_entropy.SoftmaxCrossEntropy().backward(residuals, dout)
 
@@ -100,8 +107,12 @@ class SoftmaxCrossEntropy(SoftmaxWithLoss):
             return super().forward(x, t)
         no_arrays: Any = None
         y, _ = Softmax().forward(no_arrays, x)
-        self._x, self.t, self.loss, self._residuals = x, None, None, None
+        self.see(x)
         return y
+
+    def see(self, x: Array) -> None:
+        """Remember the logits as `forward` does, where their probabilities are not needed."""
+        self._x, self.t, self.loss, self._residuals = x, None, None, None
 
     def backward(self, dout: Any = 1.0) -> Array:
         """Compute dx, (N, K).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from anyprop._checks import flag, non_negative, unknown
+from anyprop._checks import choice, flag, kind, non_negative, unknown
 from anyprop._typing import Array, Device, Initializer, Namespace
 from anyprop.backend import namespace
 from anyprop.book.activations import ReLU, Sigmoid
@@ -85,7 +85,9 @@ class MultiLayerNet(Network):
     ) -> None:
         place = (xp, device, dtype, seed)
         self._start(weight_decay_lambda)
-        self._draw([input_size, *hidden_size_list, output_size], _weights(weight_init_std), *place)
+        self._draw(
+            [input_size, *_sizes(hidden_size_list), output_size], _weights(weight_init_std), *place
+        )
         self.layers = self._make_layers(_activation(activation), "Activation_function")
 
     def _start(self, weight_decay_lambda: float) -> None:
@@ -190,7 +192,9 @@ class MultiLayerNetExtend(MultiLayerNet):
         self.use_batchnorm = flag(owner, "use_batchnorm", use_batchnorm)
         place = (xp, device, dtype, seed, self.use_batchnorm)
         self._start(weight_decay_lambda)
-        self._draw([input_size, *hidden_size_list, output_size], _weights(weight_init_std), *place)
+        self._draw(
+            [input_size, *_sizes(hidden_size_list), output_size], _weights(weight_init_std), *place
+        )
         self.layers = self._make_layers(
             _activation(activation),
             "Activation_function",
@@ -227,16 +231,23 @@ class MultiLayerNetExtend(MultiLayerNet):
         float
             The loss.
         """
-        return float(self.last_layer.forward(self.predict(x, train_flg), t)) + self._decay()
+        return self._loss_of(self.predict(x, train_flg), t) + self._decay()
 
     def _training_loss(self, x: Array, t: Array) -> float:
         return self.loss(x, t, train_flg=True)
 
 
 def _activation(name: str) -> Any:
-    if name not in _ACTIVATIONS:
-        raise unknown("activation", name, _ACTIVATIONS)
+    choice("activation", name, _ACTIVATIONS)
     return _ACTIVATIONS[name]
+
+
+def _sizes(hidden: Any) -> list[Any]:
+    if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
+        raise TypeError(
+            f"hidden_size_list must be a sequence such as [100, 100], not {kind(hidden)}."
+        )
+    return list(hidden)
 
 
 def _weights(std: str | float) -> Initializer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -59,7 +60,10 @@ class Network:
         norms: bool = False,
     ) -> None:
         widths = [count(type(self).__name__, "size", size) for size in sizes]
-        rng: Any = np.random if seed is None else np.random.RandomState(seed)
+        try:
+            rng: Any = np.random if seed is None else np.random.RandomState(seed)
+        except TypeError:
+            raise TypeError(f"seed must be a whole number of at least 0, not {seed!r}.") from None
         host: dict[str, Any] = {}
         for i, shape in enumerate(itertools.pairwise(widths), start=1):
             host |= {f"W{i}": weights(rng, shape), f"b{i}": np.zeros(shape[1])}
@@ -119,7 +123,14 @@ class Network:
         float
             The loss, read from the device so that a plot or a format can take it.
         """
-        return float(self.last_layer.forward(self.predict(x), t))
+        return self._loss_of(self.predict(x), t)
+
+    def _loss_of(self, y: Array, t: Array) -> float:
+        """Read the loss from the device; ValueError if it is NaN for a label that is no class."""
+        value = float(self.last_layer.forward(y, t))
+        if math.isnan(value) and isinstance(self.last_layer, SoftmaxWithLoss):
+            SoftmaxCrossEntropy().check_targets(t, y.shape[1])
+        return value
 
     def accuracy(self, x: Array, t: Array) -> float:
         """Compute the share of right predictions; a `backward` that is still to come is kept apart.

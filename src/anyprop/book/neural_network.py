@@ -94,7 +94,7 @@ class NeuralNetwork(Network):
     def predict(self, x: Array) -> Array:
         """Compute the logits, (N, output_size), of x, (N, input_size)."""
         y = super().predict(x)
-        self.loss_layer.forward(y)
+        self.loss_layer.see(y)
         return y
 
     def compute_loss(self, x: Array, t: Array) -> float:
@@ -114,7 +114,7 @@ class NeuralNetwork(Network):
         RuntimeError
             Neither of them was called before.
         """
-        if self.loss_layer.y is None:
+        if not self.loss_layer.has_seen:
             raise RuntimeError("NeuralNetwork: call compute_loss(x, t) before backward(t).")
         self.grads = self._backward(self.loss_layer.backward(t))
 

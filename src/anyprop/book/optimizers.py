@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from anyprop._checks import check_shape, few
+from anyprop._checks import check_shape, few, kind
 from anyprop._typing import Array
 from anyprop.backend import (
     check_same_place,
@@ -53,12 +54,17 @@ class BookOptimizer:
             A gradient is missing, or its shape or namespace is another than the parameter's. Nothing
             has changed then.
         """
+        for name, given in (("params", params), ("grads", grads)):
+            if not isinstance(given, Mapping):
+                raise TypeError(f"{name} must be a dict of arrays by name, not {kind(given)}.")
         optimizer, old = self._optimizer(), dict(params)
         if missing := old.keys() - grads.keys():
             raise ValueError(
                 f"grads and params differ: there is no gradient of {few(sorted(missing))}."
             )
         checked = {name: _beside(name, p, grads[name]) for name, p in old.items()}
+        for name, (p, _) in checked.items():
+            _check_eps(name, p, optimizer)
         states = {
             name: self._states.get(name) or optimizer.init(p) for name, (p, _) in checked.items()
         }
@@ -99,6 +105,16 @@ def _beside(name: str, p: Any, g: Any) -> tuple[Array, Array]:
     if not xp.isdtype(g.dtype, ("real floating", "integral")):
         raise TypeError(f"{g_name} must be of a real dtype, not {dtype_name(g)}.")
     return p, xp.astype(g, p.dtype, copy=False)
+
+
+def _check_eps(name: str, p: Array, optimizer: Optimizer) -> None:
+    """Raise TypeError if the book's 1e-7, which cannot be chosen, is too small for the dtype."""
+    eps, largest = getattr(optimizer, "eps", 1.0), float(namespace(p).finfo(p.dtype).max)
+    if eps * largest < 1.0:
+        raise TypeError(
+            f"params[{name!r}] is {dtype_name(p)}, for which the {eps:g} of "
+            f"{type(optimizer).__name__} is too small; cast it to float32."
+        )
 
 
 def _is_number(value: Any) -> bool:

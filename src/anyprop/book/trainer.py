@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from anyprop._checks import count, unknown
+from anyprop._checks import count, has, kind, unknown
 from anyprop._typing import Array
 from anyprop.book.network import Network
 from anyprop.book.optimizers import SGD, AdaGrad, Adam, BookOptimizer, Momentum, Nesterov, RMSProp
-from anyprop.book.util import take_rows
+from anyprop.book.util import check_examples, take_rows
 
 _OPTIMIZERS: dict[str, type[BookOptimizer]] = {
     "sgd": SGD,
@@ -84,17 +85,19 @@ class Trainer:
         evaluate_sample_num_per_epoch: int | None = None,
         verbose: bool = True,
     ) -> None:
-        if optimizer.lower() not in _OPTIMIZERS:
-            raise unknown("optimizer", optimizer, _OPTIMIZERS)
-        settings = {"lr": 0.01} if optimizer_param is None else dict(optimizer_param)
+        self.optimizer = _optimizer(optimizer, optimizer_param)
         self.network, self.verbose = network, verbose
         self.x_train, self.t_train = x_train, t_train
         self.x_test, self.t_test = x_test, t_test
         self.epochs = count("Trainer", "epochs", epochs)
         self.batch_size = count("Trainer", "mini_batch_size", mini_batch_size)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
-        self.optimizer = _OPTIMIZERS[optimizer.lower()](**settings)
-
+        if evaluate_sample_num_per_epoch is not None:
+            count("Trainer", "evaluate_sample_num_per_epoch", evaluate_sample_num_per_epoch)
+        if not has(network, "params", "gradient", "loss", "accuracy"):
+            raise TypeError(f"network must be one such as MultiLayerNet(...), not {kind(network)}.")
+        check_examples(x_train, t_train)
+        check_examples(x_test, t_test)
         self.train_size = int(x_train.shape[0])
         self.iter_per_epoch = max(self.train_size / self.batch_size, 1)
         self.max_iter = int(self.epochs * self.iter_per_epoch)
@@ -136,3 +139,25 @@ class Trainer:
     def _say(self, line: str) -> None:
         if self.verbose:
             print(line)
+
+
+def _optimizer(name: str, param: Mapping[str, float] | None) -> BookOptimizer:
+    """Make the optimizer of a name, with its settings."""
+    if not isinstance(name, str):
+        raise TypeError(
+            f"optimizer must be a name such as 'SGD', not {kind(name)}; its settings come by "
+            "optimizer_param."
+        )
+    if name.lower() not in _OPTIMIZERS:
+        raise unknown("optimizer", name, _OPTIMIZERS)
+    made = _OPTIMIZERS[name.lower()]
+    if param is not None and not isinstance(param, Mapping):
+        raise TypeError(
+            f"optimizer_param must be a dict such as {{'lr': 0.01}}, not {kind(param)}."
+        )
+    settings = {"lr": 0.01} if param is None else dict(param)
+    known = [field.name for field in dataclasses.fields(made) if field.init]
+    for setting in settings:
+        if setting not in known:
+            raise unknown("optimizer_param", setting, known)
+    return made(**settings)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._checks import few
 from anyprop._typing import Array
-from anyprop.backend import device_of, from_host, namespace
+from anyprop.backend import check_array, device_of, from_host, namespace
 
 
 def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
@@ -26,8 +27,8 @@ def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
 
     Raises
     ------
-    ValueError
-        They have different numbers of rows.
+    TypeError, ValueError
+        They are no arrays, or have different numbers of rows.
 
     Examples
     --------
@@ -36,10 +37,19 @@ def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
     >>> bool((x[:, 0] == t).all())
     True
     """
-    if x.shape[0] != t.shape[0]:
-        raise ValueError(f"x has {x.shape[0]} rows, but t has {t.shape[0]}.")
+    check_examples(x, t)
     order = np.random.permutation(x.shape[0])
     return take_rows(x, order), take_rows(t, order)
+
+
+def check_examples(x: Array, t: Array) -> None:
+    """Raise unless x and t are arrays with as many rows as each other."""
+    for name, array in (("x", x), ("t", t)):
+        check_array(name, array)
+        if not array.ndim:
+            raise ValueError(f"{name} has shape (), expected (N, ...): one entry per example.")
+    if x.shape[0] != t.shape[0]:
+        raise ValueError(f"x has {x.shape[0]} rows, but t has {t.shape[0]}.")
 
 
 def take_rows(x: Array, rows: Any) -> Array:
@@ -64,15 +74,18 @@ def smooth_curve(x: Sequence[float]) -> Any:
 
     Raises
     ------
-    ValueError
-        There is no value.
+    TypeError, ValueError
+        There is no value, or one that is no number.
 
     Examples
     --------
     >>> smooth_curve([1.0] * 20).round(6).tolist() == [1.0] * 20
     True
     """
-    values = np.asarray(x, dtype=np.float64)
+    try:
+        values = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"smooth_curve takes a row of numbers, not {few([x])}.") from None
     if values.ndim != 1 or not values.size:
         raise ValueError(f"smooth_curve takes one row of values, not shape {values.shape}.")
     window = np.kaiser(11, 2)

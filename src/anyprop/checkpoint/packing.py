@@ -97,10 +97,25 @@ def views_of(params: Parameters) -> dict[str, NDArray[Any]]:
 
 
 def _json(name: str, value: Any) -> str:
+    if not _has_names(value):  # JSON would write the key 1 as "1", which may be there too
+        raise TypeError(f"{name} has a key that is no str, which JSON does not know.")
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"{name} holds what JSON does not know: {error}.") from None
+
+
+def _has_names(value: Any) -> bool:
+    """Return whether all keys within a plain value are of the type str."""
+    # Level by level: what contains itself, or is nested deeply, is for JSON to refuse.
+    level, seen = [value], set()
+    while level:
+        level = [v for v in level if isinstance(v, (dict, list, tuple)) and id(v) not in seen]
+        seen |= set(map(id, level))
+        if any(not isinstance(key, str) for v in level if isinstance(v, dict) for key in v):
+            return False
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return True
 
 
 class _Packed:

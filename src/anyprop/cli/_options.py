@@ -11,7 +11,7 @@ import argparse
 from anyprop._checks import unknown
 from anyprop.cli._parser import Parser, checked
 from anyprop.layers.registry import ACTIVATIONS
-from anyprop.schedules import SCHEDULES
+from anyprop.schedules.registry import SCHEDULES
 
 
 def add_place(parser: Parser) -> None:

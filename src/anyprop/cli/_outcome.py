@@ -31,7 +31,7 @@ FINISHED, STOPPED, INTERRUPTED = "finished", "stopped early", "interrupted"
 DIVERGED, FAILED = "diverged", "failed"
 
 
-class Outcome(NamedTuple):
+class Trained(NamedTuple):
     """What a training run left behind, however it ended."""
 
     params: Parameters
@@ -50,12 +50,12 @@ class Outcome(NamedTuple):
 class Result(NamedTuple):
     """An outcome, and how good its network is on the test data; None if it was not measured."""
 
-    outcome: Outcome
+    outcome: Trained
     test_accuracy: float | None
     test_loss: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the final numbers and the history as JSON holds them."""
+        """Return the final numbers and the history as JSON holds them."""
         final = {
             "test_accuracy": self.test_accuracy,
             "test_loss": self.test_loss if math.isfinite(self.test_loss or 0.0) else None,
@@ -74,7 +74,7 @@ def train(
     optimizer: Optimizer,
     steps: int,
     **options: Any,
-) -> Outcome:
+) -> Trained:
     """Train as the user's options say; `options` go to `fit` beside them."""
     began = time.perf_counter()
     problem = ""
@@ -105,11 +105,11 @@ def train(
         params, ended = error.params, FAILED  # type: ignore[attr-defined]
         what = os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         problem = f"the training ended early, and what was trained is kept: {what}."
-    return Outcome(params, history, steps, time.perf_counter() - began, ended, problem)
+    return Trained(params, history, steps, time.perf_counter() - began, ended, problem)
 
 
 def measure(
-    task: Task, outcome: Outcome, loss: Loss, communicator: Communicator | None = None
+    task: Task, outcome: Trained, loss: Loss, communicator: Communicator | None = None
 ) -> Result:
     """Evaluate what was trained on the test data, unless what failed may fail again."""
     if outcome.ended == FAILED:

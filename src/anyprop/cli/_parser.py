@@ -39,7 +39,7 @@ class VersionAction(argparse.Action):
 
 
 def version() -> str:
-    """Give the version of anyprop that is installed."""
+    """Return the version of anyprop that is installed."""
     import importlib.metadata
 
     return importlib.metadata.version("anyprop")
@@ -63,7 +63,7 @@ def wrong_calls() -> Iterator[None]:
 
 
 def os_error(error: OSError) -> str:
-    """Say in words what the system refused, and for which file."""
+    """Return in words what the system refused, and for which file."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
 

@@ -17,7 +17,8 @@ from anyprop.layers.sequential import Sequential
 from anyprop.network import MLP
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import get_optimizer
-from anyprop.schedules import Constant, schedule_by_name
+from anyprop.schedules.constant import Constant
+from anyprop.schedules.registry import schedule_by_name
 
 Examples = tuple[Array, Array]
 """Images as rows, (N, D), and their labels, (N,)."""
@@ -36,7 +37,7 @@ class Task(NamedTuple):
     net: Sequential
 
     def describe(self) -> str:
-        """Say in words what it is."""
+        """Describe it in words."""
         x = self.train[0]
         shapes = [spec.shape for spec in self.net.specs().values()]
         sizes = [x.shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
@@ -73,15 +74,14 @@ def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Exa
     if name == "mnist":
         return load_mnist(xp=xp, dtype=dtype, device=device)
     if not Path(name).is_dir():
-        raise WrongCallError(
-            f"there is no folder {name!r}; --data takes mnist or a folder of IDX files"
-        )
+        what = f"{name!r} is no folder" if Path(name).exists() else f"there is no folder {name!r}"
+        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files")
     train, test = load_idx(name, xp=xp, dtype=dtype, device=device)
     return train, test
 
 
 def default_lr(name: str) -> float:
-    """Give a learning rate for the optimizer of a name."""
+    """Return a learning rate for the optimizer of a name."""
     kind = get_optimizer(name)
     return float(_LR.get(name, kind.lr))
 
@@ -113,7 +113,7 @@ def total_steps(args: argparse.Namespace, examples: int) -> int:
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Give what the user chose and the defaults of the rest, as JSON holds it."""
+    """Return what the user chose and the defaults of the rest, as JSON holds it."""
     checkpoints = ("checkpoint_every", "resume", "or_start", "allow_changes")
     left_out = ("out", "no_progress", "distributed", *checkpoints)
     chosen = {name: value for name, value in vars(args).items() if name not in left_out}

@@ -61,14 +61,14 @@ _WHY_IT_JUMPS = (
 )
 
 
-class Entry(NamedTuple):
+class Rival(NamedTuple):
     """An optimizer that the user named, and its learning rate; None until it is known."""
 
     name: str
     lr: float | None
 
     @classmethod
-    def read(cls, text: str) -> Entry:
+    def read(cls, text: str) -> Rival:
         """Read NAME or NAME:LR."""
         name, colon, lr = text.partition(":")
         try:
@@ -100,7 +100,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "optimizers",
         nargs="+",
-        type=checked(Entry.read),
+        type=checked(Rival.read),
         metavar="NAME[:LR]",
         help=f"{', '.join(OPTIMIZERS)}; each with a learning rate if you like",
     )
@@ -159,7 +159,7 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
     histories = {label: result.outcome.history for label, result in results.items()}
     drawn = {label: history for label, history in histories.items() if history.losses}
     if drawn:
-        plot_history(drawn).savefig(folder / "compare.png", dpi=120)
+        plot_history(drawn, log=True).savefig(folder / "compare.png", dpi=120)
 
     print(table(_HEADER, [_row(label, result) for label, result in results.items()]))
     if args.article and any(label.startswith("rmsprop") for label in results):

@@ -12,7 +12,7 @@ import argparse
 
 from anyprop.checkpoint import load
 from anyprop.cli._parser import Parser, WrongCallError, require_extras, wrong_calls
-from anyprop.interchange import save_torch
+from anyprop.interchange.torch import save_torch
 from anyprop.onnx import export_onnx
 
 

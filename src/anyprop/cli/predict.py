@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         x, t = _load(args.data, xp, device, dtype_name(params.flat))
         if net is None:
             raise WrongCallError(f"{args.model} holds parameters without their network")
-        width = getattr(net, "d", None)
+        width = net.width_in
         if width not in (None, x.shape[1]):
             raise WrongCallError(
                 f"{args.model} takes rows of {width} numbers, but the images of {args.data} have "

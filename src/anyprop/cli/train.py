@@ -197,7 +197,7 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
 
 
 class _Announce(Callback):
-    """Say what is trained when nothing can refuse it any more."""
+    """Print what is trained, when nothing can refuse it any more."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -9,7 +9,7 @@ all-reduce: two in `forward_train`, and one for both means of `backward`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from anyprop._typing import Array, Residuals
@@ -18,8 +18,6 @@ from anyprop.distributed.communicator import Communicator, all_reduce
 from anyprop.distributed.serial import SerialCommunicator
 from anyprop.layers.base import Layer
 from anyprop.layers.batch_norm import BatchNorm
-from anyprop.layers.residual import Residual
-from anyprop.layers.sequential import Sequential
 from anyprop.parameters import Parameters
 
 
@@ -68,8 +66,8 @@ def synchronized(net: Layer, communicator: Communicator) -> Layer:
     Parameters
     ----------
     net : Layer
-        The network; it is looked for in `Sequential` and `Residual`, all the way down. A layer of your
-        own that computes statistics of the batch keeps those of its rank.
+        The network; every layer's children are looked through, all the way down. A layer of your own
+        that computes statistics of the batch keeps those of its rank.
     communicator : Communicator
         The ranks.
 
@@ -89,8 +87,7 @@ def synchronized(net: Layer, communicator: Communicator) -> Layer:
         return net
     if type(net) is BatchNorm:
         return SyncBatchNorm(net.d, net.momentum, net.eps, communicator=communicator)
-    if type(net) is Sequential:
-        return Sequential(*(synchronized(layer, communicator) for layer in net.layers))
-    if type(net) is Residual:
-        return replace(net, block=synchronized(net.block, communicator))
-    return net
+    children = net.children()
+    return net.with_children(
+        {name: synchronized(child, communicator) for name, child in children.items()}
+    )

@@ -17,7 +17,7 @@ from anyprop._checks import check_rows, check_shape, count, fields, flag
 from anyprop._numerics import summed
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, namespace_of
 from anyprop.parameters import Parameters, Spec
 
 
@@ -54,6 +54,10 @@ class Affine(Layer):
     def __post_init__(self) -> None:
         fields(self, d=count, m=count, bias=flag)
 
+    @property
+    def width_in(self) -> int:
+        return self.d
+
     def specs(self) -> Mapping[str, Spec]:
         W = {"W": Spec((self.d, self.m))}
         return W | {"b": Spec((self.m,), 0.0)} if self.bias else W
@@ -63,7 +67,7 @@ class Affine(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace(x, params.W)
+        xp = namespace_of(x, params, "W")
         y = xp.matmul(x, params.W)
         return (y + params.b if self.bias else y), x
 

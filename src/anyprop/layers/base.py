@@ -11,17 +11,26 @@ trainable name in `specs()` to its gradient, in that order. Nothing is written i
 
 That pair is all an ordinary layer defines. The other methods have defaults that suit it:
 
-    specs()              the layer's arrays: name -> Spec(shape, initial, trainable); none
+    specs()              the layer's arrays: name -> Spec(shape, initial, trainable); its children's
+    width_in             the numbers in a row of x, D; None, for rows of any width
     output_shape(shape)  the shape of y for x of `shape`; the same
     backward_params      only `grads`, for the first layer of a network, whose dx nobody needs
     noise(rng, shape)    what one training step draws on the host; None
     forward_train        `forward` while training, given the noise; `forward` itself
     updated_running      the running statistics after a training step; none
+
+A layer made of other layers has two more, by which descriptions, exports and synchronization walk a
+network without knowing its kind:
+
+    children()           the layers inside: what their arrays' names begin with -> layer; none
+    with_children(c)     the same layer around other children, given by the same names
+
+and calling a layer, ``layer(params, x)``, is inference: y alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,9 +39,9 @@ import numpy as np
 from anyprop._autograd import unrecorded_methods
 from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
-from anyprop.backend import check_floating, from_host
+from anyprop.backend import check_floating, from_host, namespace
 from anyprop.initializers import get_initializer
-from anyprop.parameters import Entry, Layout, Parameters, Spec, filled, map_vectors
+from anyprop.parameters import Entry, Layout, Parameters, Spec, check_kind, filled, map_vectors
 
 _UNRECORDED = ("forward", "forward_train", "backward", "backward_params", "updated_running")
 
@@ -44,12 +53,35 @@ class Layer:
         super().__init_subclass__(**options)
         unrecorded_methods(cls, _UNRECORDED)
 
-    def specs(self) -> Mapping[str, Spec]:
-        """Describe the layer's arrays by name, in the order of the flat vector."""
+    def __call__(self, params: Parameters, x: Array) -> Array:
+        """Compute y from x, as after training."""
+        return self.forward(params, x)[0]
+
+    def children(self) -> Mapping[str, Layer]:
+        """List the layers inside, by what the names of their arrays begin with."""
         return {}
 
+    def with_children(self, children: Mapping[str, Layer]) -> Layer:
+        """Make the same layer around other children, which have the names that `children` gives."""
+        if children:
+            raise NotImplementedError(f"{type(self).__name__} has children but no with_children.")
+        return self
+
+    @property
+    def width_in(self) -> int | None:
+        """Numbers in a row of x, D; None where the layer takes rows of any width."""
+        return None
+
+    def specs(self) -> Mapping[str, Spec]:
+        """Describe the layer's arrays by name, in the order of the flat vector."""
+        return {
+            f"{prefix}{name}": spec
+            for prefix, child in self.children().items()
+            for name, spec in child.specs().items()
+        }
+
     def output_shape(self, shape: Shape) -> Shape:
-        """Give the shape of y for x of the given shape."""
+        """Compute the shape of y for x of the given shape."""
         return shape
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
@@ -73,7 +105,7 @@ class Layer:
         return self.forward(params, x)
 
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
-        """Give the running statistics after the training step that left `residuals`."""
+        """Compute the running statistics after the training step that left `residuals`."""
         return {}
 
     def init(
@@ -139,8 +171,40 @@ class Layer:
             check_shape(f"the initial {entry.name}", drawn, entry.shape)
             return drawn
 
-        drawn = filled(Layout.of(specs), initial, "float64")
+        drawn = filled(layout_of(self), initial, "float64")
         return map_vectors(drawn, partial(from_host, xp=xp, dtype=dtype, device=device))
+
+
+def namespace_of(x: Array, params: Parameters, name: str) -> Namespace:
+    """Find the namespace of x and of one of the layer's own arrays; TypeError if there are none."""
+    try:
+        array = getattr(params, name)
+    except AttributeError:
+        check_kind(params)
+        raise
+    return namespace(x, array)
+
+
+def leaves(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    """List the layers that have no others inside, and what the names of their arrays begin with."""
+    children = net.children()
+    for name, child in children.items():
+        yield from leaves(child, f"{prefix}{name}")
+    if not children:
+        yield prefix, net
+
+
+def layout_of(net: Layer) -> Layout:
+    """Lay out the arrays of a network; its `Parameters` then know how many layers there are."""
+    return Layout.of(net.specs(), dict(_counted(net, "")))
+
+
+def _counted(net: Layer, prefix: str) -> Iterator[tuple[str, int]]:
+    children = net.children()
+    if "0." in children:  # which are counted, as those of a Sequential
+        yield prefix, len(children)
+    for name, child in children.items():
+        yield from _counted(child, f"{prefix}{name}")
 
 
 def check_layer(net: Any) -> None:

@@ -27,7 +27,7 @@ from anyprop._checks import check_rows, check_shape, count, fields, fraction, po
 from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, namespace_of
 from anyprop.parameters import Parameters, Spec
 
 
@@ -79,6 +79,10 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         fields(self, d=count, momentum=fraction, eps=positive)
 
+    @property
+    def width_in(self) -> int:
+        return self.d
+
     def specs(self) -> Mapping[str, Spec]:
         return {
             "gamma": Spec((self.d,), 1.0),
@@ -89,7 +93,7 @@ class BatchNorm(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace(x, params.gamma)
+        xp = namespace_of(x, params, "gamma")
         y, residuals = self._standardized(
             params, widened(xp, x) - params.mean, widened(xp, params.var), None
         )
@@ -97,7 +101,7 @@ class BatchNorm(Layer):
 
     def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace(x, params.gamma)
+        xp = namespace_of(x, params, "gamma")
         wide = widened(xp, x)
         (mu,), n = self._batch_means(wide)
         centred = wide - mu

@@ -19,7 +19,7 @@ from anyprop._checks import check_rows, check_shape, count, fields, positive
 from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, namespace_of
 from anyprop.parameters import Parameters, Spec
 
 
@@ -53,12 +53,16 @@ class LayerNorm(Layer):
     def __post_init__(self) -> None:
         fields(self, d=count, eps=positive)
 
+    @property
+    def width_in(self) -> int:
+        return self.d
+
     def specs(self) -> Mapping[str, Spec]:
         return {"gamma": Spec((self.d,), 1.0), "beta": Spec((self.d,), 0.0)}
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace(x, params.gamma)
+        xp = namespace_of(x, params, "gamma")
         wide = widened(xp, x)
         centred = wide - xp.mean(wide, axis=1, keepdims=True)
         scaled = centred * self.d**-0.5

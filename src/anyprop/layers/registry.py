@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from anyprop._checks import unknown
-from anyprop.layers.affine import Affine
+from anyprop._checks import shown, unknown
+from anyprop._names import members
 from anyprop.layers.base import Layer
-from anyprop.layers.batch_norm import BatchNorm
-from anyprop.layers.dropout import Dropout
-from anyprop.layers.elu import ELU
-from anyprop.layers.gelu import GELU
-from anyprop.layers.identity import Identity
-from anyprop.layers.layer_norm import LayerNorm
-from anyprop.layers.leaky_relu import LeakyReLU
-from anyprop.layers.relu import ReLU
-from anyprop.layers.residual import Residual
-from anyprop.layers.sequential import Sequential
-from anyprop.layers.sigmoid import Sigmoid
-from anyprop.layers.silu import SiLU
-from anyprop.layers.softmax import Softmax
-from anyprop.layers.softplus import Softplus
-from anyprop.layers.tanh import Tanh
 
-ACTIVATIONS: dict[str, type[Layer]] = {
-    "relu": ReLU,
-    "leaky_relu": LeakyReLU,
-    "elu": ELU,
-    "gelu": GELU,
-    "silu": SiLU,
-    "sigmoid": Sigmoid,
-    "tanh": Tanh,
-    "softplus": Softplus,
-    "identity": Identity,
-}
+ACTIVATIONS: dict[str, type[Layer]] = members("activations")
 """Name -> class of the activations that `MLP` takes by name."""
 
 LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer
-    for layer in (
-        *(Affine, BatchNorm, Dropout, LayerNorm, Residual, Sequential, Softmax),
-        *ACTIVATIONS.values(),
-    )
+    layer.__name__: layer for layer in (*members("layers").values(), *ACTIVATIONS.values())
 }
 """Class name -> class of every layer."""
 
@@ -70,7 +41,10 @@ def get_activation(name: str) -> type[Layer]:
     ReLU()
     """
     if not isinstance(name, str):
-        raise TypeError(f"activation must be a name such as 'relu', not {name!r}.")
+        raise TypeError(
+            f"activation must be a name such as 'relu', not {shown(name)}; or give a layer, such as "
+            "LeakyReLU(0.3)."
+        )
     if name not in ACTIVATIONS:
         raise unknown("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

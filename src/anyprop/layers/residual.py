@@ -17,7 +17,7 @@ import numpy as np
 from anyprop._checks import check_shape
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.layers.base import Layer
-from anyprop.parameters import Parameters, Spec
+from anyprop.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,24 @@ class Residual(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.block, Layer):
             raise TypeError(f"Residual takes a layer, not {self.block!r}; did you forget the ()?")
-        if self.d is not None:
-            m = self.block.output_shape((1, self.d))[-1]
-            if m != self.d:
+        d = self.block.width_in
+        if d is not None:
+            m = self.block.output_shape((1, d))[-1]
+            if m != d:
                 raise ValueError(
                     f"Residual adds x to block(x), but {self.block!r} makes rows of {m} numbers "
-                    f"out of rows of {self.d}; give it a block that keeps the width."
+                    f"out of rows of {d}; give it a block that keeps the width."
                 )
 
-    @property
-    def d(self) -> int | None:
-        """Numbers in, D; None where the block takes rows of any width."""
-        return getattr(self.block, "d", None)
+    def children(self) -> Mapping[str, Layer]:
+        return {"": self.block}
 
-    def specs(self) -> Mapping[str, Spec]:
-        return self.block.specs()
+    def with_children(self, children: Mapping[str, Layer]) -> Residual:
+        return Residual(children[""])
+
+    @property
+    def width_in(self) -> int | None:
+        return self.block.width_in
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         return self._added(x, self.block.forward(params, x))

@@ -9,19 +9,22 @@ parameters are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from anyprop._checks import check_shape
+from anyprop._text import table
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import concatenated, namespace
 from anyprop.layers.base import Layer
-from anyprop.parameters import Parameters, Spec, check_kind
+from anyprop.parameters import Layout, Parameters, check_kind
 
 
+@dataclass(frozen=True, init=False, repr=False)
 class Sequential(Layer):
     """Layers applied one after the other; itself a layer.
 
@@ -43,21 +46,33 @@ class Sequential(Layer):
     >>> net = ap.Sequential(ap.Affine(4, 3), ap.ReLU(), ap.Affine(3, 2))
     >>> net.init(seed=8)
     Parameters(23 numbers: 0.W (4, 3), 0.b (3,), 2.W (3, 2), 2.b (2,))
+    >>> print(net)
+       layer                       y       parameters
+    0  Affine(d=4, m=3, bias=True) (N, 3)  15
+    1  ReLU()                      (N, 3)
+    2  Affine(d=3, m=2, bias=True) (N, 2)  8
+    23 parameters
     """
 
+    layers: tuple[Layer, ...]
+
     def __init__(self, *layers: Layer) -> None:
+        if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
+            raise TypeError(
+                "Sequential takes layers one by one, not in a list; write Sequential(*layers)."
+            )
         if not layers:
             raise ValueError("Sequential needs at least one layer.")
         for layer in layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential takes layers, not {layer!r}; did you forget the ()?")
-        self.layers = layers
+        object.__setattr__(self, "layers", layers)
         self._check_widths()
 
     def _check_widths(self) -> None:
         width: int | None = None
         for i, layer in enumerate(self.layers):
-            wanted = getattr(layer, "d", None)
+            wanted = layer.width_in
             if width is not None and wanted is not None and wanted != width:
                 raise ValueError(
                     f"layer {i}, {layer!r}, takes rows of {wanted} numbers, "
@@ -66,27 +81,27 @@ class Sequential(Layer):
             width = wanted if wanted is not None else width
             width = None if width is None else layer.output_shape((1, width))[1]
 
-    @property
-    def d(self) -> int | None:
-        """Numbers in, D; None where all layers take rows of any width."""
-        widths = (getattr(layer, "d", None) for layer in self.layers)
-        return next((width for width in widths if width is not None), None)
-
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequential) and self.layers == other.layers
+    def __str__(self) -> str:
+        width = self.width_in
+        rows = list(_rows("", "", self, None if width is None else (1, width)))
+        return f"{table(('', 'layer', 'y', 'parameters'), rows)}\n{_count(self):,} parameters"
 
-    def __hash__(self) -> int:
-        return hash(self.layers)
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # for IPython
 
-    def specs(self) -> Mapping[str, Spec]:
-        return {
-            f"{i}.{name}": spec
-            for i, layer in enumerate(self.layers)
-            for name, spec in layer.specs().items()
-        }
+    def children(self) -> Mapping[str, Layer]:
+        return {f"{i}.": layer for i, layer in enumerate(self.layers)}
+
+    def with_children(self, children: Mapping[str, Layer]) -> Sequential:
+        return Sequential(*children.values())
+
+    @property
+    def width_in(self) -> int | None:
+        widths = (layer.width_in for layer in self.layers)
+        return next((width for width in widths if width is not None), None)
 
     def output_shape(self, shape: Shape) -> Shape:
         for layer in self.layers:
@@ -189,3 +204,25 @@ def joined(params: Parameters, pieces: list[Array]) -> Parameters:
     if not pieces:
         return Parameters(params.layout, params.flat)  # which is empty, too
     return Parameters(params.layout, concatenated(pieces))
+
+
+def _rows(
+    prefix: str, name: str, layer: Layer, shape: Shape | None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Describe a layer that takes x of `shape`, and those inside it, in rows of a table."""
+    prefix += name
+    children = layer.children()
+    if name or not children:
+        text = repr(layer) if not children else type(layer).__name__
+        widths = () if shape is None else layer.output_shape(shape)[1:]
+        y = f"(N, {', '.join(map(str, widths))})" if widths else ""
+        count = 0 if children else _count(layer)
+        yield prefix.rstrip("."), text, y, f"{count:,}" if count else ""
+    for inner, child in children.items():
+        yield from _rows(prefix, inner, child, shape)
+        if shape is not None and isinstance(layer, Sequential):
+            shape = child.output_shape(shape)
+
+
+def _count(layer: Layer) -> int:
+    return Layout.of(layer.specs()).size()

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._autograd import unrecorded, unrecorded_methods
-from anyprop._checks import check_rows, check_shape, has, kind
+from anyprop._checks import check_rows, check_shape, has, shown
 from anyprop._numerics import product, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import check_array, namespace, to_host
@@ -85,7 +85,7 @@ def check_loss(loss: Any) -> None:
     """Raise TypeError unless `loss` is a loss, or acts as one."""
     if not has(loss, "forward", "backward", "check_targets"):
         raise TypeError(
-            f"loss must be one such as anyprop.SoftmaxCrossEntropy(), not {kind(loss)}."
+            f"loss must be one such as anyprop.SoftmaxCrossEntropy(), not {shown(loss)}."
         )
 
 

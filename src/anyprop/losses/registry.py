@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from anyprop._checks import unknown
+from anyprop._names import members
 from anyprop.losses.base import Loss
-from anyprop.losses.huber import Huber
-from anyprop.losses.mean_absolute_error import MeanAbsoluteError
-from anyprop.losses.mean_squared_error import MeanSquaredError
-from anyprop.losses.poisson_nll import PoissonNLL
-from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
-from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 
-LOSSES: dict[str, type[Loss]] = {
-    "softmax_cross_entropy": SoftmaxCrossEntropy,
-    "sigmoid_cross_entropy": SigmoidCrossEntropy,
-    "mean_squared_error": MeanSquaredError,
-    "mean_absolute_error": MeanAbsoluteError,
-    "huber": Huber,
-    "poisson_nll": PoissonNLL,
-}
+LOSSES: dict[str, type[Loss]] = members("losses")
 """Name -> class of every loss."""
 
 

@@ -201,6 +201,8 @@ class SoftmaxCrossEntropy(Loss):
         array, shape (N,), bool
         """
         xp = namespace(y, t)
+        check_predictions(y)
+        _check_fit(t, y)
         predicted = xp.argmax(y, axis=1)
         right = t if t.ndim == 1 else xp.argmax(t, axis=1)
         return predicted == xp.astype(right, predicted.dtype, copy=False)
@@ -208,18 +210,25 @@ class SoftmaxCrossEntropy(Loss):
 
 def _distribution(xp: Namespace, t: Array, like: Array) -> tuple[Array, Array | None]:
     """Return the targets as distributions, like `like`, and for labels where they stand, (N, K) bool."""
+    _check_fit(t, like)
     if t.ndim != 1:
-        check_shape("t", t, like.shape)
         return xp.astype(t, like.dtype, copy=False), None
-    n, k = like.shape
-    if t.shape[0] != n:
-        raise ValueError(f"{t.shape[0]} labels for {n} rows of predictions.")
-    _check_integers(t)
+    k = like.shape[1]
     classes = create(xp.arange, k, like=like)
     labels = xp.expand_dims(xp.astype(t, classes.dtype, copy=False), axis=1)
     chosen = labels == classes
     one_hot = xp.astype(chosen, like.dtype)
     return xp.where((labels >= 0) & (labels < k), one_hot, xp.nan), chosen
+
+
+def _check_fit(t: Array, y: Array) -> None:
+    """Raise unless t holds labels or distributions for the rows of y."""
+    if t.ndim != 1:
+        check_shape("t", t, y.shape)
+        return
+    if t.shape[0] != y.shape[0]:
+        raise ValueError(f"{t.shape[0]} labels for {y.shape[0]} rows of predictions.")
+    _check_integers(t)
 
 
 def _check_integers(labels: Array) -> None:

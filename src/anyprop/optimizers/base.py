@@ -32,8 +32,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from anyprop import _tree
 from anyprop._autograd import detached, unrecorded
-from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive
+from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive, shown
 from anyprop._numerics import widened
+from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop.backend import (
     check_array,
@@ -50,7 +51,7 @@ from anyprop.parameters import Parameters
 def check_optimizer(optimizer: Any) -> None:
     """Raise TypeError unless `optimizer` is an optimizer, or acts as one."""
     if not has(optimizer, "init", "update", "learning_rate"):
-        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {kind(optimizer)}.")
+        raise TypeError(f"optimizer must be one such as anyprop.Adam(), not {shown(optimizer)}.")
 
 
 class OptimizerState(NamedTuple):
@@ -80,7 +81,7 @@ class OptimizerState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(ShortRepr):
     """Base of all optimizers; its parameters are common to all of them.
 
     Parameters
@@ -203,6 +204,7 @@ class Optimizer:
         TypeError
             Namespaces, devices or dtypes differ.
         """
+        donate = flag("update", "donate", donate)
         with _on_device_of(params):
             lr = self.learning_rate(state)
             return self.update_with(params, grads, state, lr, donate=donate)

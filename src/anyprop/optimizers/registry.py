@@ -3,38 +3,10 @@
 from __future__ import annotations
 
 from anyprop._checks import unknown
-from anyprop.optimizers.adadelta import AdaDelta
-from anyprop.optimizers.adagrad import AdaGrad
-from anyprop.optimizers.adam import Adam
-from anyprop.optimizers.adamax import Adamax
-from anyprop.optimizers.adamw import AdamW
-from anyprop.optimizers.amsgrad import AMSGrad
+from anyprop._names import members
 from anyprop.optimizers.base import Optimizer
-from anyprop.optimizers.lion import Lion
-from anyprop.optimizers.momentum import Momentum
-from anyprop.optimizers.nadam import NAdam
-from anyprop.optimizers.nesterov import Nesterov
-from anyprop.optimizers.radam import RAdam
-from anyprop.optimizers.rmsprop import RMSProp
-from anyprop.optimizers.rprop import Rprop
-from anyprop.optimizers.sgd import SGD
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "adagrad": AdaGrad,
-    "rmsprop": RMSProp,
-    "adadelta": AdaDelta,
-    "adam": Adam,
-    "amsgrad": AMSGrad,
-    "adamw": AdamW,
-    "nadam": NAdam,
-    "radam": RAdam,
-    "adamax": Adamax,
-    "lion": Lion,
-    "rprop": Rprop,
-}
+OPTIMIZERS: dict[str, type[Optimizer]] = members("optimizers")
 """Name -> class of every optimizer."""
 
 

@@ -24,9 +24,9 @@ from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.parameters import Layout, Parameters
-from anyprop.schedules import SCHEDULES
+from anyprop.schedules.registry import SCHEDULES
 from anyprop.sklearn._diverged import diverged
-from anyprop.sklearn._inputs import (
+from anyprop.sklearn._given import (
     Place,
     check_same_place,
     check_some_weight,
@@ -275,21 +275,23 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
     def _trained(
         self, params: Parameters, data: Data, validation: Data | None, *, incremental: bool
     ) -> Parameters:
-        rows = None
-        n = data.t.shape[0]
+        rows = np.arange(data.t.shape[0])
         if self.early_stopping and validation is None:
             rows, held = held_out(
-                n, self.validation_fraction, self._stratification(data.t), self._random_state
+                len(rows),
+                self.validation_fraction,
+                self._stratification(data.t),
+                self._random_state,
             )
-            validation, n = data.rows(held), rows.shape[0]
+            validation = data.rows(held)
             check_some_weight(validation.weight, "no row that is held out has a weight above 0")
             if data.weight is not None:
                 left = to_host(data.weight)[rows]
                 check_some_weight(left, "no row that is not held out has a weight above 0")
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
-        batch_size = clipped_batch_size(self.batch_size, n)
-        opt = make_optimizer(self, steps=self.max_iter * -(-n // batch_size))
+        batch_size = clipped_batch_size(self.batch_size, len(rows))
+        opt = make_optimizer(self, steps=self.max_iter * -(-len(rows) // batch_size))
         loss = self._loss()
         trainer = getattr(self, "_trainer", None) if incremental else None
         if trainer is None or trainer.key != (self.network_, loss, opt, self.alpha):

@@ -15,7 +15,7 @@ import numpy as np
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import from_host, namespace
-from anyprop.interchange import OF_SKLEARN, in_order
+from anyprop.interchange.sklearn import OF_SKLEARN, in_order
 from anyprop.layers.affine import Affine
 from anyprop.layers.sequential import Sequential
 from anyprop.network import MLP

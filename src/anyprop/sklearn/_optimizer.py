@@ -12,7 +12,8 @@ from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.nesterov import Nesterov
 from anyprop.optimizers.registry import get_optimizer
 from anyprop.parameters import Parameters
-from anyprop.schedules import schedule_by_name
+from anyprop.schedules.registry import schedule_by_name
+from anyprop.training.callbacks.base import Callback
 from anyprop.training.run import Run
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
@@ -88,29 +89,46 @@ def state_to_go_on_from(
     return old if same else fresh
 
 
-class LearningRate:
-    """scikit-learn's modes of the learning rate, which change it at the end of an epoch.
+class LearningRate(Callback):
+    """scikit-learn's modes of the learning rate, which change it at the end of an epoch, and its end.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Its parameters tell the mode; ``solver="adam"`` has none.
+        Its parameters tell the mode; ``solver="adam"`` has none. Its books must be kept first.
     opt : Optimizer
         Its optimizer.
     """
 
     def __init__(self, estimator: Any, opt: Optimizer) -> None:
+        self._est, self._opt = estimator, opt
         self._mode = "constant" if estimator.solver == "adam" else estimator.learning_rate
-        self._power = estimator.power_t
-        self._opt = opt
+
+    def on_epoch(self, run: Run) -> None:
+        est = self._est
+        self.after_epoch(run, est.t_)
+        if est._no_improvement_count <= est.n_iter_no_change:
+            return
+        stops, decision = self.after_plateau(run)
+        if est.verbose:
+            what = "Validation score" if est.early_stopping else "Training loss"
+            print(
+                f"{what} did not improve more than tol={est.tol:f} "
+                f"for {est.n_iter_no_change} consecutive epochs. {decision}"
+            )
+        if stops:
+            run.stop()
+        else:
+            est._no_improvement_count = 0
 
     def after_epoch(self, run: Run, t: int) -> None:
         """Adapt a run to t, the number of rows seen so far."""
         if self._mode == "invscaling":
-            run.state = run.state._replace(lr_scale=float((t + 1) ** -self._power))
+            power = self._est.power_t
+            run.state = run.state._replace(lr_scale=float((t + 1) ** -power))
 
     def after_plateau(self, run: Run) -> tuple[bool, str]:
-        """Tell whether to stop when nothing improves any more, and what is done in words."""
+        """Return whether to stop when nothing improves any more, and what is done in words."""
         if self._mode != "adaptive":
             return True, "Stopping."
         lr = read_number(self._opt.learning_rate(run.state))

@@ -23,7 +23,7 @@ from anyprop.losses.base import Loss
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._inputs import Place, beside, check_labels, host, readable
+from anyprop.sklearn._given import Place, beside, check_labels, host, readable
 from anyprop.sklearn._objective import Scaled
 from anyprop.sklearn._unchanged import unchanged_on_error
 

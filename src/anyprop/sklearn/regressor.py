@@ -17,7 +17,7 @@ from anyprop.losses.base import Loss
 from anyprop.losses.mean_squared_error import MeanSquaredError
 from anyprop.losses.poisson_nll import PoissonNLL
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._inputs import Place, host
+from anyprop.sklearn._given import Place, host
 from anyprop.sklearn._objective import Scaled
 from anyprop.sklearn._unchanged import unchanged_on_error
 

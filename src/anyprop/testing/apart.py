@@ -14,7 +14,7 @@ from typing import Any
 from anyprop._checks import said
 from anyprop.backend import BackendUnavailableError
 from anyprop.testing import process
-from anyprop.testing.calls import Call
+from anyprop.testing.calls import ObservedCall
 from anyprop.testing.check_backend import Here, Library, choose
 from anyprop.testing.contract import Check
 from anyprop.testing.judging import RAISES, Fault
@@ -214,7 +214,7 @@ class _Session:
         assert isinstance(check, Check)
         place = self._here.place
 
-        def begin(call: Call) -> None:
+        def begin(call: ObservedCall) -> None:
             program = write(call, Fault(RAISES, "ends the process"), place)
             Path(path).write_text(f"{call.label}\n{program}", encoding="utf-8")
 

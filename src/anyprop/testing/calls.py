@@ -53,7 +53,7 @@ class Somewhere(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Call:
+class ObservedCall:
     """One use of the Array API.
 
     Parameters
@@ -105,7 +105,7 @@ class Call:
         result = getattr(operator, self.name)(*args)
         return args[0] if self.name == "setitem" else result
 
-    def replace(self, change: Callable[[Any], Any]) -> Call:
+    def replace(self, change: Callable[[Any], Any]) -> ObservedCall:
         """Make the same call with other numbers in its arrays, NumPy's among them."""
 
         def changed(value: Any) -> Any:
@@ -113,7 +113,9 @@ class Call:
                 return change(value)
             return Given(change(value.host)) if isinstance(value, Given) else value
 
-        return Call(self.form, self.name, mapped(changed, self.args), mapped(changed, self.kwargs))
+        return ObservedCall(
+            self.form, self.name, mapped(changed, self.args), mapped(changed, self.kwargs)
+        )
 
     def arrays(self) -> list[Any]:
         """List the numbers of the arrays given, as NumPy arrays."""

@@ -23,7 +23,7 @@ from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.rmsprop import RMSProp
 from anyprop.optimizers.sgd import SGD
 from anyprop.parameters import Parameters
-from anyprop.schedules import Cosine
+from anyprop.schedules.cosine import Cosine
 from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
 from anyprop.testing.loss_cases import LOSS_CASES, K, LossCase
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES

@@ -27,7 +27,7 @@ from anyprop.backend import (
     to_host,
 )
 from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
+from anyprop.losses.base import Loss, check_predictions
 from anyprop.network import noise_beside, value_and_grad
 from anyprop.parameters import Parameters
 
@@ -65,11 +65,13 @@ def compare_layer(
 ) -> list[Comparison]:
     """Compare the gradients of a layer, in both of its ways; `gradcheck` explains the arguments."""
     if x is None:
-        d = getattr(layer, "d", None)
+        d = layer.width_in
         if d is None:
             raise ValueError(f"gradcheck cannot tell how wide x is for {layer!r}; pass x.")
         x = rng.standard_normal((4, d))
     _check_float64("x", x)
+    if not x.ndim:
+        raise ValueError("x has shape (), expected (N, ...): one entry per example.")
     if params is None:
         params = _drawn_params(layer, x, rng)
     _check_float64("params", params.flat)
@@ -162,6 +164,7 @@ def compare_loss(
     if y is None:
         y = rng.standard_normal((4, 3))
     _check_float64("x", y)
+    check_predictions(y)
     targets = _drawn_targets(loss, y, rng) if t is None else t
     sample_weight = _beside(rng.uniform(0.5, 2.0, size=y.shape[0]), y)
     dvalue = float(rng.uniform(1.5, 2.5))

@@ -12,6 +12,7 @@ import numpy as np
 
 from anyprop._checks import kind, positive, whole
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.parameters import Parameters
@@ -75,6 +76,7 @@ class GradcheckReport:
         )
 
 
+@usage("gradcheck(layer, x, params=...) or gradcheck(net, x, t=..., loss=...)")
 def gradcheck(
     target: Layer | Loss,
     x: Array | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 from anyprop._checks import said
 from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, name_of, namespace, to_host
-from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Call
+from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, ObservedCall
 from anyprop.testing.place import Place
 from anyprop.testing.ulps import distances, largest
 
@@ -68,12 +68,12 @@ class Verdict:
     dtype: str = ""
 
 
-def judge(call: Call, place: Place, result: Any, after: list[Any]) -> Verdict:
+def judge(call: ObservedCall, place: Place, result: Any, after: list[Any]) -> Verdict:
     """Compare what a call gave with what NumPy gives.
 
     Parameters
     ----------
-    call : Call
+    call : ObservedCall
         The call, with the numbers that its arrays held before.
     place : Place
         Where it was made.
@@ -99,13 +99,13 @@ def judge(call: Call, place: Place, result: Any, after: list[Any]) -> Verdict:
     return _judge_array(call, place, result, np.asarray(expected))
 
 
-def on_numpy(call: Call) -> Any:
+def on_numpy(call: ObservedCall) -> Any:
     """Make a call with NumPy's arrays."""
     with np.errstate(all="ignore"):
         return call.perform(NUMPY.xp, *call.at(NUMPY))
 
 
-def judge_error(call: Call, error: Exception) -> Verdict:
+def judge_error(call: ObservedCall, error: Exception) -> Verdict:
     """Judge an exception: a fault if NumPy raises none."""
     try:
         on_numpy(call)
@@ -116,7 +116,7 @@ def judge_error(call: Call, error: Exception) -> Verdict:
 
 
 def is_array(value: Any) -> bool:
-    """Tell an array, of whatever library, from anything else."""
+    """Return whether it is an array, of whatever library."""
     return (
         hasattr(value, "shape")
         and hasattr(value, "dtype")
@@ -124,7 +124,7 @@ def is_array(value: Any) -> bool:
     )
 
 
-def _judge_plain(call: Call, result: Any, expected: Any) -> Verdict:
+def _judge_plain(call: ObservedCall, result: Any, expected: Any) -> Verdict:
     same = result == expected or (result != result and expected != expected)
     if isinstance(expected, (bool, int, float)) and not same:
         text = f"{call.label} gives {result!r} instead of {expected!r}."
@@ -132,7 +132,7 @@ def _judge_plain(call: Call, result: Any, expected: Any) -> Verdict:
     return Verdict(None)
 
 
-def _written(call: Call, after: list[Any]) -> Fault | None:
+def _written(call: ObservedCall, after: list[Any]) -> Fault | None:
     before = call.arrays()
     if call.name == "setitem":  # is meant to write into the first
         before, after = before[1:], after[1:]
@@ -145,7 +145,7 @@ def _written(call: Call, after: list[Any]) -> Fault | None:
     return None
 
 
-def _judge_array(call: Call, place: Place, result: Any, expected: Any) -> Verdict:
+def _judge_array(call: ObservedCall, place: Place, result: Any, expected: Any) -> Verdict:
     if not is_array(result):
         text = f"{call.label} gives {type(result).__name__} instead of an array."
         return Verdict(Fault(NAMESPACE, text))
@@ -181,7 +181,7 @@ def _judge_array(call: Call, place: Place, result: Any, expected: Any) -> Verdic
     return Verdict(fault, furthest, dtype)
 
 
-def _strange_place(call: Call, place: Place, result: Array) -> Fault | None:
+def _strange_place(call: ObservedCall, place: Place, result: Array) -> Fault | None:
     try:
         found = namespace(result)
     except TypeError as error:
@@ -195,15 +195,15 @@ def _strange_place(call: Call, place: Place, result: Array) -> Fault | None:
     return None
 
 
-def _dtypes_agree(call: Call, dtype: str, expected: str) -> bool:
+def _dtypes_agree(call: ObservedCall, dtype: str, expected: str) -> bool:
     own = call.name in _ITS_OWN_INTEGER and call.kwargs.get("dtype") is None
     if own and expected.lstrip("u").startswith("int"):
         return dtype.lstrip("u").startswith("int")
     return dtype == expected
 
 
-def _magnitude(call: Call, expected: Any) -> Any:
-    """Give what an entry's units are those of: of a sum, the sum of its terms' magnitudes."""
+def _magnitude(call: ObservedCall, expected: Any) -> Any:
+    """Return what an entry's units are those of: of a sum, the sum of its terms' magnitudes."""
     if call.form in (FUNCTION, OPERATOR) and call.name in _SUMS and expected.dtype.kind == "f":
         return np.asarray(on_numpy(call.replace(np.abs)), np.float64)
     return np.abs(expected.astype(np.float64))

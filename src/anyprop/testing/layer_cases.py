@@ -22,7 +22,7 @@ class LayerCase:
 
     @property
     def d(self) -> int:
-        return getattr(self.layer, "d", None) or WIDTH
+        return self.layer.width_in or WIDTH
 
     def x(self, rng: np.random.Generator, n: int = 5) -> np.ndarray:
         return rng.standard_normal((n, self.d))

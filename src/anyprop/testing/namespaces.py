@@ -68,7 +68,7 @@ def _part_of(error: ModuleNotFoundError, name: str) -> bool:
 
 
 def version_of(xp: Namespace) -> str:
-    """Give the version of a namespace's library; empty where it has none."""
+    """Return the version of a namespace's library; empty where it has none."""
     package = name_of(xp).removeprefix("array_api_compat.").partition(".")[0]
     try:
         return importlib.metadata.version(package)
@@ -77,7 +77,7 @@ def version_of(xp: Namespace) -> str:
 
 
 def short_name(xp: Namespace) -> str:
-    """Give the name under which `namespace_named` finds a namespace."""
+    """Return the name under which `namespace_named` finds a namespace."""
     return name_of(xp).removeprefix("array_api_compat.")
 
 

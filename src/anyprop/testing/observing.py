@@ -22,8 +22,8 @@ from anyprop.testing.calls import (
     FUNCTION,
     OPERATOR,
     SYMBOLS,
-    Call,
     Given,
+    ObservedCall,
     Somewhere,
     dtype_named,
     mapped,
@@ -31,8 +31,8 @@ from anyprop.testing.calls import (
 from anyprop.testing.judging import MISSING, NUMPY, Fault, Verdict, is_array, judge, judge_error
 from anyprop.testing.place import Place
 
-Tell = Callable[[Call, Verdict], None]
-Begin = Callable[[Call], None]
+Tell = Callable[[ObservedCall, Verdict], None]
+Begin = Callable[[ObservedCall], None]
 
 # What is asked for and computes nothing.
 _PLAIN = {*DTYPES, "e", "pi", "inf", "nan", "newaxis", "finfo", "iinfo", "isdtype", "Device"}
@@ -127,14 +127,16 @@ class ObservedNamespace:
             found = getattr(self._place.xp, name)
         except AttributeError as error:
             if hasattr(NUMPY.xp, name):
-                self._tell(Call(FUNCTION, name, (), {}), Verdict(Fault(MISSING, f"{error}.")))
+                self._tell(
+                    ObservedCall(FUNCTION, name, (), {}), Verdict(Fault(MISSING, f"{error}."))
+                )
             raise
         return partial(self.call, FUNCTION, name) if callable(found) else found
 
     def call(self, form: str, name: str, args: Any, /, *more: Any, **kwargs: Any) -> Any:
         """Make a call, and tell of it."""
         args = (args, *more) if form == FUNCTION else args
-        call = Call(form, name, mapped(self._neutral, args), mapped(self._neutral, kwargs))
+        call = ObservedCall(form, name, mapped(self._neutral, args), mapped(self._neutral, kwargs))
         if "device" in call.kwargs:
             call.kwargs["device"] = Somewhere()
         self._begin(call)

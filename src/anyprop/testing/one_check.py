@@ -12,7 +12,7 @@ import numpy as np
 from anyprop._checks import said
 from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, name_of, namespace
-from anyprop.testing.calls import Call
+from anyprop.testing.calls import ObservedCall
 from anyprop.testing.contract import Check, Results
 from anyprop.testing.judging import NUMPY, Fault, Verdict
 from anyprop.testing.observing import ObservedNamespace
@@ -126,7 +126,7 @@ def run_check(check: Check, place: Place, dtypes: list[str], furthest: Furthest)
 
 def _run(
     check: Check, place: Place, dtype: str, ulps: dict[str, float], furthest: Furthest
-) -> tuple[str, tuple[Call, Fault] | None, str]:
+) -> tuple[str, tuple[ObservedCall, Fault] | None, str]:
     """Run a check in one dtype; return what is wrong, the call at fault, and why none was judged."""
     wrong = _compared(check, place, dtype, ulps)
     if check.observable and (check.watched or wrong):
@@ -160,8 +160,8 @@ def watch(
     place: Place,
     dtype: str,
     furthest: Furthest,
-    begin: Callable[[Call], None] = lambda call: None,
-) -> tuple[Call, Fault] | None:
+    begin: Callable[[ObservedCall], None] = lambda call: None,
+) -> tuple[ObservedCall, Fault] | None:
     """Run a check while each call is judged.
 
     Parameters
@@ -179,12 +179,12 @@ def watch(
 
     Returns
     -------
-    (Call, Fault) or None
+    (ObservedCall, Fault) or None
         The first call that is wrong.
     """
-    wrong: list[tuple[Call, Fault]] = []
+    wrong: list[tuple[ObservedCall, Fault]] = []
 
-    def tell(call: Call, verdict: Verdict) -> None:
+    def tell(call: ObservedCall, verdict: Verdict) -> None:
         of_call = furthest.setdefault(call.label, {})
         if verdict.dtype and np.isfinite(verdict.ulps):
             of_call[verdict.dtype] = max(of_call.get(verdict.dtype, 0.0), verdict.ulps)
@@ -206,7 +206,7 @@ class WrongResultError(Exception):
 
 
 def _compare(check: Check, results: Results, expected: Results, place: Place, dtype: str) -> float:
-    """Give the largest distance of a check's results; raise where one is wrong."""
+    """Return the largest distance of a check's results; raise where one is wrong."""
     furthest = 0.0
     for name, right in expected.items():
         result = results[name]

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 
-from anyprop.testing.calls import Call
+from anyprop.testing.calls import ObservedCall
 from anyprop.testing.judging import MISSING, NAMESPACE, RAISES, UNREADABLE, Fault
 from anyprop.testing.namespaces import header
 from anyprop.testing.place import Place
@@ -17,12 +17,12 @@ from anyprop.testing.reproducer import device_source, smallest, written
 _FILE = "<reproducer>"
 
 
-def shown(call: Call, fault: Fault, place: Place) -> tuple[Fault, str]:
+def shown(call: ObservedCall, fault: Fault, place: Place) -> tuple[Fault, str]:
     """Make a call smaller and write it as a program that fails as the call did.
 
     Parameters
     ----------
-    call : Call
+    call : ObservedCall
         A call that failed.
     fault : Fault
         What was wrong.

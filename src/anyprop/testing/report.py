@@ -61,7 +61,7 @@ class BackendReport:
         return [outcome for outcome in self.outcomes if outcome.status == status]
 
     def groups(self) -> dict[str, list[Outcome]]:
-        """Give the outcomes of each group."""
+        """Return the outcomes of each group."""
         groups: dict[str, list[Outcome]] = {}
         for outcome in self.outcomes:
             groups.setdefault(outcome.id.partition("/")[0], []).append(outcome)
@@ -76,7 +76,7 @@ class BackendReport:
         return list(same.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as JSON holds it."""
+        """Return everything as JSON holds it."""
         content = asdict(self)
         return {"passed": self.passed, **content}
 
@@ -122,7 +122,7 @@ class BackendReport:
 
 
 def _kind(outcome: Outcome) -> str:
-    """Give what a fault's sentence begins with: which way a call fails, without its numbers."""
+    """Return what a fault's sentence begins with: which way a call fails, without its numbers."""
     words = outcome.text.removeprefix(outcome.call).split()
     return " ".join(words[:2])
 

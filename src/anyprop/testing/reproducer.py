@@ -17,9 +17,9 @@ from anyprop.testing.calls import (
     CONVERSION,
     FUNCTION,
     SYMBOLS,
-    Call,
     DType,
     Given,
+    ObservedCall,
     Somewhere,
     mapped,
 )
@@ -43,7 +43,7 @@ _NAMES = "xyzuvw"
 _READ = "np.asarray({0})"
 
 
-def repeated(call: Call, place: Place) -> Fault | None:
+def repeated(call: ObservedCall, place: Place) -> Fault | None:
     """Make a call anew at a place, and give what is wrong with it."""
     try:
         args, kwargs = call.at(place)
@@ -51,19 +51,19 @@ def repeated(call: Call, place: Place) -> Fault | None:
     except Exception as error:
         return judge_error(call, error).fault
     after: list[Any] = []
-    made = Call(call.form, call.name, args, kwargs)
+    made = ObservedCall(call.form, call.name, args, kwargs)
     for value, given in zip(made.flat(), call.flat(), strict=True):
         if isinstance(given, Given):
             after.append(np.array(to_host(value)))
     return judge(call, place, result, after).fault
 
 
-def smallest(call: Call, fault: Fault, place: Place) -> tuple[Call, Fault]:
+def smallest(call: ObservedCall, fault: Fault, place: Place) -> tuple[ObservedCall, Fault]:
     """Make a call smaller for as long as it fails in the same way.
 
     Parameters
     ----------
-    call : Call
+    call : ObservedCall
         A call that failed.
     fault : Fault
         What was wrong.
@@ -87,7 +87,7 @@ def smallest(call: Call, fault: Fault, place: Place) -> tuple[Call, Fault]:
     return found
 
 
-def _changes(call: Call) -> list[Callable[[Any], Any]]:
+def _changes(call: ObservedCall) -> list[Callable[[Any], Any]]:
     arrays = [*call.arrays(), *(value for value in call.flat() if isinstance(value, np.ndarray))]
     sizes = sorted({n for host in arrays for n in host.shape if n > 1}, reverse=True)
     changes: list[Callable[[Any], Any]] = [lambda host: host]
@@ -108,7 +108,7 @@ def _rounded(host: Any, *, digits: int) -> Any:
     return np.asarray([float(f"{v:.{digits}g}") for v in host.flat], host.dtype).reshape(host.shape)
 
 
-def written(call: Call, fault: Fault, place: Place) -> list[str]:
+def written(call: ObservedCall, fault: Fault, place: Place) -> list[str]:
     """Write a call as the programs that may show what is wrong, the likeliest first."""
     if fault.kind != UNREADABLE:
         return [write(call, fault, place)]
@@ -116,12 +116,12 @@ def written(call: Call, fault: Fault, place: Place) -> list[str]:
     return [write(call, fault, place, read=read) for read in ("bool(xp.all({0} == {0}))", _READ)]
 
 
-def write(call: Call, fault: Fault, place: Place, read: str = _READ) -> str:
+def write(call: ObservedCall, fault: Fault, place: Place, read: str = _READ) -> str:
     """Write a call and what it should give as a program.
 
     Parameters
     ----------
-    call : Call
+    call : ObservedCall
         A call that fails.
     fault : Fault
         What is wrong.
@@ -189,7 +189,7 @@ class _Source(str):
     __repr__ = str.__str__
 
 
-def _expression(call: Call, args: Any, kwargs: Any) -> str:
+def _expression(call: ObservedCall, args: Any, kwargs: Any) -> str:
     if call.form == FUNCTION:
         inside = [repr(a) for a in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
         return f"xp.{call.name}({', '.join(inside)})"

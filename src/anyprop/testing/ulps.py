@@ -55,5 +55,5 @@ def distances(actual: Any, expected: Any, magnitude: Any = None) -> Any:
 
 
 def largest(found: Any) -> float:
-    """Give the largest distance; 0 where there are no numbers."""
+    """Return the largest distance; 0 where there are no numbers."""
     return float(np.max(found, initial=0.0))

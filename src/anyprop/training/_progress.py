@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
 
-def progress_bar(total: int | None, done: int, *, shown: bool) -> Any:
+class Bar(Protocol):
+    """Shows how far a run is."""
+
+    def show(self, steps: int, loss: float) -> None:
+        """Move on by some steps, whose mean loss is `loss`."""
+
+    def close(self) -> None:
+        """End; may be called twice."""
+
+
+class NoBar:
+    """Shows nothing."""
+
+    def show(self, steps: int, loss: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def progress_bar(total: int | None, done: int, *, shown: bool) -> Bar:
     """Open a progress bar, or something that shows nothing in its place.
 
     Parameters
     ----------
     total : int, optional
-        Steps of the whole run; None if nobody knows.
+        Total number of steps; None if unknown.
     done : int
         Steps done before.
     shown : bool
         Whether there is a bar.
-
-    Returns
-    -------
-    object
-        With `show` and `close`, which may be called twice.
     """
-    return _Bar(total, done) if shown else _NoBar()
+    return _TqdmBar(total, done) if shown else NoBar()
 
 
-class _Bar:
+class _TqdmBar:
     """A bar that is drawn with the first steps: what `on_start` prints has a line of its own."""
 
     def __init__(self, total: int | None, done: int) -> None:
@@ -35,7 +50,6 @@ class _Bar:
         self._bar: Any = None
 
     def show(self, steps: int, loss: float) -> None:
-        """Move on by some steps, whose mean loss is `loss`."""
         if self._bar is None:
             from tqdm.auto import tqdm
 
@@ -47,11 +61,3 @@ class _Bar:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-class _NoBar:
-    def show(self, steps: int, loss: float) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

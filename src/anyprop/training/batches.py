@@ -66,6 +66,17 @@ def batch_indices(
     return (order[start : start + batch_size] for start in starts)
 
 
+def batches_of(n: int, batch_size: int) -> int:
+    """Return the number of batches of n rows, of which the last may be smaller."""
+    return -(-n // batch_size)
+
+
+def slices(start: int, stop: int, size: int) -> list[slice]:
+    """Cut start..stop-1 into ranges; the standard leaves open what a range beyond the end means."""
+    starts = range(start, max(stop, start + 1), size)
+    return [slice(a, min(a + size, stop)) for a in starts]
+
+
 def stream(seed: int, *key: int) -> np.random.Generator:
     """Make the generator of (seed, key): (epoch,) orders an epoch, (epoch, step) is a step's noise."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

@@ -10,6 +10,7 @@ training: no dropout, and running statistics instead of a batch's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from anyprop._checks import count
 from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import check_same_place, dtype_name, on_device_of, read
 from anyprop.description import settings_of
 from anyprop.distributed.communicator import Communicator, agreeing
@@ -26,8 +28,9 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
-from anyprop.training._data import check_data
-from anyprop.training._ranks import Ranks, ends
+from anyprop.training._data_checks import check_data
+from anyprop.training.batches import slices
+from anyprop.training.ranks import Ranks, ends
 
 
 class Evaluation(NamedTuple):
@@ -45,6 +48,7 @@ class Evaluation(NamedTuple):
     accuracy: float | None
 
 
+@usage("evaluate(net, params, (x, t), loss=...)")
 def evaluate(
     net: Layer,
     params: Parameters,
@@ -125,6 +129,19 @@ def measured(
     return Evaluation(weighted / (total or 1.0), hits / x.shape[0] if known else None)
 
 
+def monitors(
+    net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
+) -> tuple[str, ...]:
+    """Name the fields of `EpochRecord` that a run will measure; one row says what there is."""
+    if validation is None:
+        return ("train_loss",)
+    x, t = (array[:1, ...] for array in validation)
+    with np.errstate(all="ignore"):
+        if loss.correct(net.forward(params, x)[0], t) is None:
+            return ("train_loss", "validation_loss")
+    return ("train_loss", "validation_loss", "validation_accuracy")
+
+
 def _sums(
     net: Layer,
     params: Parameters,
@@ -139,7 +156,7 @@ def _sums(
     values, totals, right = [], [], []
     n = x.shape[0]
     (mine,) = shares(n, communicator)
-    for rows in _slices(mine.start, mine.stop, batch_size):
+    for rows in slices(mine.start, mine.stop, batch_size):
         y, t_rows = net.forward(params, x[rows, ...])[0], t[rows, ...]
         value = loss.forward(y, t_rows)[0]
         total = loss.total_weight(t_rows, dtype=wide_dtype(xp, value.dtype))
@@ -155,7 +172,8 @@ def _sums(
     return np.asarray([sum(weighted), sum(totals), sum(right), bool(right)], dtype="float64")
 
 
-def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) -> Array:
+@usage("predict(net, params, x)")
+def predict(net: Layer, params: Parameters, x: Array, *, batch_size: int = 1000) -> Array:
     """Compute a network's outputs, batch by batch.
 
     Parameters
@@ -197,13 +215,10 @@ def predict(net: Layer, params: Parameters, x: Array, batch_size: int = 1000) ->
             f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x."
         )
     with on_device_of(params.flat):
-        ys: list[Any] = [
-            net.forward(params, x[r, ...])[0] for r in _slices(0, x.shape[0], batch_size)
-        ]
-        return ys[0] if len(ys) == 1 else params.xp.concat(ys)
+        return outputs(net, params, (x[r, ...] for r in slices(0, x.shape[0], batch_size)))
 
 
-def _slices(start: int, stop: int, size: int) -> list[slice]:
-    """Cut start..stop-1 into ranges; the standard leaves open what a range beyond the end means."""
-    starts = range(start, max(stop, start + 1), size)
-    return [slice(a, min(a + size, stop)) for a in starts]
+def outputs(net: Layer, params: Parameters, parts: Iterable[Array]) -> Array:
+    """Compute `predict` on examples that were checked before, given in parts."""
+    ys = [net.forward(params, x)[0] for x in parts]
+    return ys[0] if len(ys) == 1 else params.xp.concat(ys)

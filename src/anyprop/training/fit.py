@@ -1,59 +1,31 @@
-"""`fit`: everything is checked before any work is done, and then the loop runs (`_loop.py`)."""
+"""`fit`: what is given is checked, a run begins or resumes, and the loop takes it to its end."""
 
 from __future__ import annotations
 
 import functools
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike
 from typing import Any, NamedTuple, ParamSpec
 
-import numpy as np
-
-from anyprop._checks import count, whole
-from anyprop._signals import HeldSignals
 from anyprop._typing import Array
-from anyprop.backend import name_of, on_device_of
-from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
+from anyprop._usage import usage
+from anyprop.backend import on_device_of
 from anyprop.distributed.communicator import Communicator
-from anyprop.distributed.data_parallel import (
-    DataParallelStep,
-    broadcast_parameters,
-    make_data_parallel_step,
-)
 from anyprop.distributed.serial import chosen
-from anyprop.distributed.shards import shares
 from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.network import check_params
-from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
+from anyprop.optimizers.base import Optimizer, OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.step import Step, make_step
-from anyprop.training._arguments import (
-    check_batches,
-    check_callbacks,
-    check_compile,
-    check_length,
-    check_progress,
-    check_start,
-    check_state,
-    monitors,
-)
-from anyprop.training._data import check_data
-from anyprop.training._inputs import Inputs
-from anyprop.training._loop import Loop
+from anyprop.training._given import Given, check_alike
+from anyprop.training._how import steps_of, works_in_place
 from anyprop.training._progress import progress_bar
-from anyprop.training._ranks import Ranks, ends
-from anyprop.training._steps import ManyAtOnce, OneByOne
-from anyprop.training.batches import Batches, batch_indices
+from anyprop.training._resumed import begun, resumed
+from anyprop.training.batches import Batches
 from anyprop.training.callbacks.base import Callback
-from anyprop.training.evaluate import Evaluation, measured
-from anyprop.training.resume import ResumeError, load_run, settings_of_run
-from anyprop.training.run import Run
-
-_MOST_AT_ONCE = 100
+from anyprop.training.loop import Loop
+from anyprop.training.ranks import Ranks
 
 
 class FitResult(NamedTuple):
@@ -76,6 +48,10 @@ class FitResult(NamedTuple):
     history: History
     interrupted: bool
 
+    def __repr__(self) -> str:
+        ended = ", interrupted" if self.interrupted else ""
+        return f"FitResult({self.params.size:,} parameters, {self.history!r}{ended})"
+
 
 _P = ParamSpec("_P")
 
@@ -92,6 +68,7 @@ def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitR
     return on_device
 
 
+@usage("fit(net, params, (x, t), loss=..., optimizer=...), with params = net.init()")
 @_on_device_of_params
 def fit(
     net: Layer,
@@ -230,133 +207,48 @@ def fit(
     >>> len(result.history.losses), result.history.epochs[-1].train_loss < 0.2
     (500, True)
     """
-    communicator = chosen(communicator)
-    ranks = Ranks(communicator)
+    ranks = Ranks(chosen(communicator))
     with ranks.agreeing(refusing=True):
-        check_params(net, params)
-        check_optimizer(optimizer)
-        callbacks = check_callbacks(callbacks)
-        x, t = check_data("data", data, net, params, loss, sample_weight)
-        n = x.shape[0]
-        if validation is not None:
-            validation = check_data("validation", validation, net, params, loss)
-        epochs, steps = check_length(epochs, steps)
-        batch_size = count("fit", "batch_size", batch_size)
-        accumulate = count("fit", "accumulate", accumulate)
-        report_every = count("fit", "report_every", report_every)
-        seed = whole("seed", seed)
-        check_batches(batches)
-        check_start(state, resume, allow_changes)
-        check_progress(progress)
-        check_compile(compile, params, several=ranks.several)
-        state = check_state(optimizer, params, state)
-        settings = settings_of_run(
+        given = Given(
             net,
+            params,
+            data,
             loss,
             optimizer,
-            params,
-            callbacks,
-            examples=n,
-            validation=None if validation is None else validation[0].shape[0],
-            weighted=sample_weight is not None,
+            epochs=epochs,
+            steps=steps,
             batch_size=batch_size,
-            accumulate=accumulate,
+            validation=validation,
+            sample_weight=sample_weight,
             seed=seed,
-            own_batches=batches is not None,
-        )
-    if ranks.several:
-        place = {"backend": name_of(params.xp), "layout": params.layout}
-        length = {"epochs": epochs, "steps": steps, "report_every": report_every}
-        start = {"resume": resume is not None, "allow_changes": allow_changes}
-        rows = {"rows at the ends of data": (ends(x), ends(t))}
-        others = {name: value for name, value in settings.items() if name != "callbacks"}
-        ranks.check_same("fit", place | others | length | start | rows)
-    found = None
-    if resume is not None:
-        load = partial(load_run, resume, params, settings, allow_changes=allow_changes)
-        found = ranks.read(load, params)
-        params = found.params
-        with ranks.agreeing(refusing=True):
-            state = check_state(optimizer, params, found.state)
-    if ranks.several:
-        params, state = broadcast_parameters(params, state, communicator)
-
-    in_place = bool(compile) and donates(params.xp)
-    with ranks.agreeing(refusing=True):
-        eager: Step | DataParallelStep
-        parts = None
-        if ranks.several:
-            eager = make_data_parallel_step(
-                net, loss, optimizer, communicator, observe=ranks.observe
-            )
-            parts = partial(shares, communicator=communicator, parts=accumulate)
-        else:
-            eager = make_step(net, loss, optimizer, accumulate=accumulate)
-        run = Run(
-            *(net, loss, optimizer, params, state, monitors(net, params, loss, validation)),
-            in_place=in_place,
-            settings=settings,
+            batches=batches,
+            accumulate=accumulate,
+            compile=compile,
+            state=state,
+            resume=resume,
+            allow_changes=allow_changes,
             callbacks=callbacks,
-        )
-        if found is not None:
-            run.go_on(found, forget_stop=allow_changes)
-        if (steps or run.step) < run.step or (epochs or run.epoch) < run.epoch:
-            raise ResumeError(
-                f"the run in {resume} has done {run.step} steps in {run.epoch} epochs already, more "
-                "than it is asked for."
-            )
-        # NumPy gathers every batch into the same memory, which the compiled step copies from.
-        reuse = in_place and name_of(params.xp) == "numpy"
-        inputs = Inputs(net, x, t, sample_weight, seed=seed, reuse=reuse, parts=parts)
-        how = _steps(eager, inputs, params, compile=compile, most=min(report_every, _MOST_AT_ONCE))
-
-    def validate() -> Evaluation | None:
-        if validation is None:
-            return None
-        with np.errstate(all="ignore"):
-            size = max(batch_size, 1000)
-            return measured(net, run.params, *validation, loss, size, communicator)
-
-    states = None
-    if found is not None and found.run is not None and communicator.rank == 0:
-        states = found.run["callbacks"]
-    total = steps if epochs is None else None if batches else epochs * -(-n // batch_size)
-    shown = progress and communicator.rank == 0
-    with HeldSignals(signal.SIGINT, signal.SIGTERM) as signals:
-        loop = Loop(
-            run,
-            steps=how,
-            draw=partial(batches or partial(_batches, seed), n, batch_size),
-            validate=validate,
-            last_epoch=epochs,
-            last_step=steps,
             report_every=report_every,
-            ranks=ranks,
-            states=states,
-            open_bar=partial(progress_bar, total, run.step, shown=shown),
-            signals=signals,
-        )
-        interrupted = loop.go()
-    return FitResult(run.params, run.state, run.history, interrupted)
-
-
-def _steps(
-    eager: Step | DataParallelStep,
-    inputs: Inputs,
-    params: Parameters,
-    *,
-    compile: bool | str,
-    most: int,
-) -> OneByOne | ManyAtOnce:
-    """Choose how the steps of a run are done."""
-    if not compile:
-        return OneByOne(eager, inputs)
-    torch_backend = compile if isinstance(compile, str) else None
-    one_by_one = OneByOne(compile_step(eager, torch_backend=torch_backend), inputs)
-    # Noise is drawn on the host for each step, and would have to wait there for all the others.
-    loop = None if inputs.noisy else compiled_loop(eager, params.xp, most)
-    return one_by_one if loop is None else ManyAtOnce(loop, most, inputs, instead=one_by_one)
-
-
-def _batches(seed: int, n: int, batch_size: int, epoch: int) -> Iterator[Any]:
-    return batch_indices(n, batch_size, seed=seed, epoch=epoch)
+            progress=progress,
+        ).checked(several=ranks.several)
+    check_alike(given, ranks)
+    start = resumed(given, ranks)
+    with ranks.agreeing(refusing=True):
+        how = steps_of(given, ranks)
+        run = begun(given, start, in_place=works_in_place(given))
+    first = ranks.communicator.rank == 0  # alone calls the callbacks and shows a bar
+    loop = Loop(
+        run,
+        how,
+        draw=given.draw,
+        validate=partial(given.validate, communicator=ranks.communicator),
+        ranks=ranks,
+        last_epoch=given.epochs,
+        last_step=given.steps,
+        report_every=given.report_every,
+        states=start.callbacks if first else None,
+        open_bar=partial(progress_bar, given.total, run.step, shown=given.progress and first),
+    )
+    with run.handing_over():
+        interrupt = loop.go()
+    return FitResult(run.params, run.state, run.history, interrupt is not None)

@@ -107,9 +107,8 @@ def _described(net: Layer) -> dict[str, Any] | None:
 
 def _contents(run: Run) -> Checkpoint:
     net = run.net if _described(run.net) else None
-    return Checkpoint(
-        net, run.params, None, run.step, run.history, settings_of(run.optimizer), {}, None
-    )
+    optimizer = run.settings.get("optimizer") or settings_of(run.optimizer)
+    return Checkpoint(net, run.params, None, run.step, run.history, optimizer, {}, None)
 
 
 def load_run(

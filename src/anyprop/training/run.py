@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer, OptimizerState
-from anyprop.parameters import Parameters
+from anyprop.parameters import Parameters, check_kind
+from anyprop.training._last_good import LastGood, Snapshot
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -41,10 +42,6 @@ class TrainingDivergedError(ArithmeticError):
     history: History
 
 
-Snapshot: TypeAlias = tuple[Parameters, OptimizerState]
-"""Parameters and state that no later step changes."""
-
-
 class Run:
     """What `fit` shows to its callbacks.
 
@@ -61,7 +58,7 @@ class Run:
         Passes through the data completed.
     batch : int
         Batches done of the present pass.
-    settings : dict
+    settings : function of nothing to dict
         What the run's numbers follow from, for a resumed run to be compared with.
     callbacks : sequence of Callback
         As given to `fit`.
@@ -83,12 +80,12 @@ class Run:
         monitors: tuple[str, ...],
         *,
         in_place: bool = False,
-        settings: Mapping[str, Any] | None = None,
+        settings: Callable[[], Mapping[str, Any]] = dict,
         callbacks: Sequence[Any] = (),
     ) -> None:
         self.net, self.loss, self.optimizer = net, loss, optimizer
         self.monitors = monitors
-        self.settings, self.callbacks = dict(settings or {}), callbacks
+        self._settings, self.callbacks = settings, callbacks
         self.history = History()
         self.step = self.epoch = self.batch = 0
         self.began = time.perf_counter()  # the present epoch
@@ -100,11 +97,7 @@ class Run:
         self._params, self._state = self.snapshot()
         # The state that the last step began with; only its numbers are read, not its arrays.
         self._before = self._state
-        # What a diverged run gives back: the parameters of the last report, unless the loss that
-        # follows from them is the bad one; then those of the report before.
-        self._kept = self._last = self.snapshot()
-        self._kept_at = 0
-        self._must_keep = False
+        self._good = LastGood(self.snapshot())
         self._unread: list[Array | float] = []
         self._stopped = False
         self._held = contextlib.ExitStack()
@@ -116,6 +109,7 @@ class Run:
 
     @params.setter
     def params(self, params: Parameters) -> None:
+        check_kind(params)
         if params.layout != self._params.layout:
             raise ValueError(f"a run of {self._params} cannot go on with {params}.")
         self._params = params.copy() if self._in_place else params
@@ -144,7 +138,8 @@ class Run:
         self.step = len(history.losses)
         self.epoch, self.batch = place["epoch"], place["batch"]
         self.began = time.perf_counter() - place["seconds"]
-        self._kept_at, self._last_lr, self._stopped = self.step, place["lr"], place["stopped"]
+        self._good = LastGood(self._good.newest, self.step)
+        self._last_lr, self._stopped = place["lr"], place["stopped"]
         if forget_stop:
             self._stopped = False
         self.resumed = True
@@ -159,6 +154,11 @@ class Run:
     def stop(self) -> None:
         """End the run as soon as the callbacks that are due have been called."""
         self._stopped = True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run's numbers follow from; asked for where it is written into a file."""
+        return dict(self._settings())
 
     @property
     def stopped(self) -> bool:
@@ -191,9 +191,8 @@ class Run:
         self._end([values] if hasattr(values, "dtype") else values, len(batches))
 
     def _begin(self) -> None:
-        if self._must_keep:
-            self._kept, self._last = self._last, self.snapshot()
-            self._kept_at, self._must_keep = self.step, False
+        if self._good.due:
+            self._good.keep(self.snapshot(), self.step)
         self._last_lr = None
         self.amid_step = True
 
@@ -226,11 +225,20 @@ class Run:
         if not math.isfinite(largest):
             raise self._diverged("the update made parameters NaN or infinite", self.step)
         self._unread = []
-        self._must_keep = True
+        self._good.due = True
         return losses
 
-    def hand_over(self, error: Exception) -> None:
-        """Set on an error that ends the run what was trained until then, and say so in a note."""
+    @contextlib.contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """Set on an error that ends the run within what was trained until then."""
+        try:
+            yield
+        except Exception as error:
+            self._hand_over(error)
+            raise
+
+    def _hand_over(self, error: Exception) -> None:
+        """Set on an error what was trained until then, and say so in a note."""
         if getattr(error, "history", None) is self.history:  # this run diverged
             return
         params, state = self.snapshot()
@@ -239,9 +247,9 @@ class Run:
         except TrainingDivergedError as diverged:
             params, state = diverged.params, diverged.state
         except Exception:  # the device may be what failed
-            params, state = self._last
-        if self.amid_step and self._in_place:  # half of an update may be there
-            params, state = self._last
+            params, state = self._good.newest
+        if self.amid_step and self._in_place:
+            params, state = self._good.newest
         # An exception's class may refuse attributes; the base class sets them all the same.
         with contextlib.suppress(AttributeError, TypeError):
             for name, value in (("params", params), ("state", state), ("history", self.history)):
@@ -259,6 +267,6 @@ class Run:
         else:
             tale = f"{what} in the first step; look at x, t and the initial parameters."
         error = TrainingDivergedError(tale)
-        good = self._last if step > self._kept_at + 1 else self._kept
-        error.step, (error.params, error.state), error.history = step, good, self.history
+        error.step, error.history = step, self.history
+        error.params, error.state = self._good.before(step)
         return error

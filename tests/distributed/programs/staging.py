@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+import fake_cupy
 from anyprop.distributed import MPICommunicator
-from support import fake_cupy
 
 
 def main(path: str) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 
 from anyprop.backend import namespaces, transfer
 from anyprop.compiled import cuda_products, on_cupy
-from support.fake_cupy.cublaslt import CublasLt
-from support.fake_cupy.device import (
+from fake_cupy.cublaslt import CublasLt
+from fake_cupy.device import (
     Array,
     Device,
     Gpu,
@@ -37,8 +37,8 @@ from support.fake_cupy.device import (
     state,
     using_allocator,
 )
-from support.fake_cupy.kernels import ElementwiseKernel, Kernel, launched
-from support.fake_cupy.nccl import FakeNccl, FakeRank
+from fake_cupy.kernels import ElementwiseKernel, Kernel, launched
+from fake_cupy.nccl import FakeNccl, FakeRank
 
 __all__ = [
     "Array",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from support.fake_cupy.device import enqueue, note, state
+from fake_cupy.device import enqueue, note, state
 
 
 class CublasLt:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from support.fake_cupy.device import Array, enqueue, note, state
+from fake_cupy.device import Array, enqueue, note, state
 
 _TYPES = {"bool": "bool", "int32": "int", "int64": "long long", "uint8": "unsigned char"}
 _TYPES |= {"float32": "float", "float64": "double"}

@@ -1,0 +1,20 @@
+/* Search: of several pages with one name the derivation comes first, and each says what it is. */
+var Scorer = {
+  score: (result) => {
+    const [docname, title, anchor, , score] = result;
+    const derivation = docname.startsWith("derivations/");
+    const reference = docname.startsWith("reference/");
+    if (!anchor && derivation) result[1] = `${title}, derived`;
+    if (!anchor && reference) result[1] = `${title}, reference`;
+    return score + (derivation ? (anchor ? 5 : 30) : 0);
+  },
+  // Sphinx's own values
+  objNameMatch: 11,
+  objPartialMatch: 6,
+  objPrio: { 0: 15, 1: 5, 2: -5 },
+  objPrioDefault: 0,
+  title: 15,
+  partialTitle: 7,
+  term: 5,
+  partialTerm: 2,
+};

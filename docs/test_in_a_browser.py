@@ -1,0 +1,58 @@
+"""The built site in headless Chromium: nothing sticks out, code fits, search leads to derivations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playground.conftest import chromium
+
+__all__ = ["chromium"]  # a fixture, of the whole session
+
+SITE = Path(__file__).parent.parent / "build" / "docs"
+FOLDERS = ["", "derivations", "derivations/*", "how-to", "start"]
+PAGES = sorted(page for folder in FOLDERS for page in SITE.glob(f"{folder}/*.html".lstrip("/")))
+CODE = ["start/first-training", "start/from-the-book", "derivations/optimizers/rmsprop"]
+
+SETTLED = """
+    await (globalThis.MathJax?.startup?.promise ?? Promise.resolve());
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+"""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(SITE)))
+def test_no_page_scrolls_sideways_on_a_phone(page, chromium):
+    chromium.visit(page.as_uri(), width=390, height=844)
+    script = """
+        const boxes = [document.documentElement, ...document.querySelectorAll(
+            ".bd-article-container, .bd-article, .prev-next-area")];
+        return boxes.filter((box) => box.scrollWidth > box.clientWidth + 1)
+            .map((box) => `${box.className}: ${box.scrollWidth} of ${box.clientWidth}`);
+    """
+    assert chromium.evaluate(SETTLED + script) == []
+
+
+@pytest.mark.parametrize("page", CODE)
+def test_code_fits_beside_the_sidebars(page, chromium):
+    chromium.visit((SITE / f"{page}.html").as_uri(), width=1280)
+    script = """
+        return [...document.querySelectorAll(".highlight-python pre, .highlight-default pre")]
+            .filter((block) => block.scrollWidth > block.clientWidth + 1)
+            .map((block) => block.textContent.split("\\n").sort((a, b) => b.length - a.length)[0]);
+    """
+    assert chromium.evaluate(SETTLED + script) == []
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "affine", "softmaxcrossentropy"])
+def test_search_leads_to_the_derivation(name, chromium):
+    chromium.visit((SITE / "search.html").as_uri() + f"?q={name}")
+    script = """
+        const found = () => [...document.querySelectorAll("#search-results li > a")];
+        for (let i = 0; i < 100 && !found().length; i++)
+            await new Promise((done) => setTimeout(done, 50));
+        const { textContent, href } = found()[0];
+        return [textContent, href];
+    """
+    title, address = chromium.evaluate(script)
+    assert "/derivations/" in address
+    assert title.lower() == f"{name}, derived"

@@ -1,0 +1,14 @@
+from anyprop.schedules.base import Schedule as Schedule
+from anyprop.schedules.constant import Constant as Constant
+from anyprop.schedules.cosine import Cosine as Cosine
+from anyprop.schedules.cosine_restarts import CosineRestarts as CosineRestarts
+from anyprop.schedules.exponential import Exponential as Exponential
+from anyprop.schedules.inverse_time import InverseTime as InverseTime
+from anyprop.schedules.join import Join as Join
+from anyprop.schedules.linear import Linear as Linear
+from anyprop.schedules.one_cycle import OneCycle as OneCycle
+from anyprop.schedules.piecewise import Piecewise as Piecewise
+from anyprop.schedules.polynomial import Polynomial as Polynomial
+from anyprop.schedules.registry import schedule_by_name as schedule_by_name
+from anyprop.schedules.step import StepDecay as StepDecay
+from anyprop.schedules.warmup import Warmup as Warmup

@@ -1,0 +1,111 @@
+"""What `fit` is given, looked at before any work: what nobody can mean is refused by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from anyprop import _tree
+from anyprop._checks import count, flag, kind
+from anyprop.compiled.torch_compiled import check_torch_backend
+from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.parameters import Parameters
+from anyprop.training.callbacks.base import Callback
+
+
+def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
+    """Return the callbacks as a tuple; raise TypeError if there is anything else among them."""
+    if isinstance(callbacks, (Callback, type)) or not isinstance(callbacks, Iterable):
+        raise TypeError(
+            "fit: callbacks must be a sequence, such as [anyprop.EarlyStopping()], not "
+            f"{kind(callbacks)}; write brackets around a single one."
+        )
+    several: tuple[Any, ...] = tuple(callbacks)
+    for callback in several:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                "fit: each of callbacks must be an object of a class of anyprop.Callback, such as "
+                f"anyprop.EarlyStopping(), not {kind(callback)}."
+            )
+    return several
+
+
+def check_length(epochs: Any, steps: Any) -> tuple[int | None, int | None]:
+    """Return for how many epochs or steps to train; one of them is None."""
+    if epochs is not None and steps is not None:
+        raise ValueError("fit takes epochs or steps, not both.")
+    if steps is None:
+        return count("fit", "epochs", 1 if epochs is None else epochs), None
+    return None, count("fit", "steps", steps)
+
+
+def check_batches(batches: Any) -> None:
+    """Raise TypeError unless `batches` is None, or can be called with three arguments."""
+    if batches is not None and not _takes(batches, 3):
+        raise TypeError(
+            "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of "
+            f"each batch, not {kind(batches)}."
+        )
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Return whether something can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it does not tell, and a class such as dict is none that could be meant
+        return callable(function) and not isinstance(function, type)
+    return True
+
+
+def check_start(state: Any, resume: Any, allow_changes: Any) -> None:
+    """Raise unless what says where to begin goes together."""
+    if resume is not None and state is not None:
+        raise ValueError("fit takes state or resume, not both.")
+    if flag("fit", "allow_changes", allow_changes) and resume is None:
+        raise ValueError("fit: allow_changes says how to resume; give resume, or leave it out.")
+
+
+def check_progress(progress: Any) -> None:
+    """Raise ImportError if a bar is wanted and tqdm is missing."""
+    if flag("fit", "progress", progress) and importlib.util.find_spec("tqdm") is None:
+        raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
+
+
+def check_compile(compile: Any, params: Parameters, *, several: bool) -> None:
+    """Raise unless `compile` is True, False or what can compile this step on PyTorch."""
+    if isinstance(compile, str):
+        check_torch_backend(compile, params.xp)
+        if several:
+            raise ValueError(f"compile={compile!r} is for one process; leave it out.")
+    elif not isinstance(compile, (bool, np.bool_)):
+        raise TypeError(
+            "fit: compile must be True, False or, for PyTorch arrays, a backend of torch.compile "
+            f"such as 'inductor', not {compile!r}."
+        )
+
+
+def check_state(
+    optimizer: Optimizer, params: Parameters, state: OptimizerState | None
+) -> OptimizerState:
+    """Make the optimizer's state, or check the given one against it."""
+    fresh = optimizer.init(params)
+    if state is None:
+        return fresh
+    if not isinstance(state, OptimizerState):
+        raise TypeError(
+            f"state must be what optimizer.init() or fit returns, not {kind(state)}; leave it out "
+            "to start anew."
+        )
+    if state.slots.keys() != fresh.slots.keys():
+        raise ValueError(
+            f"state has the slots {sorted(state.slots)}, but {type(optimizer).__name__} keeps "
+            f"{sorted(fresh.slots)}; it comes from another optimizer."
+        )
+    _tree.leaves_like(state.slots, fresh.slots, names=("state.slots", "those of the optimizer"))
+    return state

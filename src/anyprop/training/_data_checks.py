@@ -1,0 +1,97 @@
+"""Checks of what training is given, before any work is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import is_scalar_array, kind
+from anyprop._numerics import wide_dtype
+from anyprop._typing import Array
+from anyprop.backend import check_same_place, dtype_name, name_of, namespace, to_host
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss, check_loss
+from anyprop.network import check_batch
+from anyprop.parameters import Parameters
+
+
+def check_data(
+    name: str,
+    data: Any,
+    net: Layer,
+    params: Parameters,
+    loss: Loss,
+    sample_weight: Array | None = None,
+) -> tuple[Array, Array]:
+    """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(f"{name} must be a pair (x, t) of arrays, not {kind(data)}.")
+    check_loss(loss)
+    x, t = data
+    check_batch(params, x, t)
+    if name_of(namespace(t)) == "torch" and dtype_name(t) in ("uint16", "uint32", "uint64"):
+        # PyTorch cannot compare or index by these. A label too large becomes a negative one.
+        t = t.long()
+    d = net.width_in
+    if d is not None and (x.ndim != 2 or x.shape[1] != d):
+        raise ValueError(
+            f"{name}: x has shape {tuple(x.shape)}, but the network takes (N, {d}): "
+            "one row per example."
+        )
+    if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0]:
+        raise ValueError(
+            f"{name}: x has shape {tuple(x.shape)} and t {tuple(t.shape)}; "
+            "they need as many rows as each other."
+        )
+    if x.shape[0] == 0:
+        raise ValueError(f"{name} has no examples: x has shape {tuple(x.shape)}.")
+    try:
+        loss.check_targets(t, net.output_shape(tuple(x.shape))[-1])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    check_finite(name, "x", x)
+    if namespace(t).isdtype(t.dtype, "real floating"):
+        check_finite(name, "t", t)  # not every loss looks
+    if sample_weight is not None:
+        check_sample_weight(sample_weight, params, x.shape[0])
+    total = loss.total_weight(t, sample_weight, dtype=wide_dtype(params.xp, params.flat.dtype))
+    if not float(to_host(total) if is_scalar_array(total) else total) > 0.0:
+        raise ValueError(
+            f"{name}: no example has a weight above 0, so there is nothing to learn or to measure; "
+            "look at the weights of the classes and of the examples."
+        )
+    return x, t
+
+
+def check_finite(name: str, entry: str, x: Array) -> None:
+    """Raise ValueError if x, called `entry`, holds a NaN or an infinity, naming the first."""
+    with np.errstate(all="ignore"):
+        # One pass without a temporary: a sum is finite only if all its terms are.
+        if np.isfinite(float(to_host(namespace(x).sum(x)))):
+            return
+    host = to_host(x)
+    bad = np.argwhere(~np.isfinite(host))
+    if bad.size:
+        where = ", ".join(map(str, bad[0].tolist()))
+        what = f"the {len(bad)} numbers of {entry} that are not finite" if len(bad) > 1 else "it"
+        raise ValueError(
+            f"{name}: {entry}[{where}] is {host[tuple(bad[0])]}; remove or replace {what}."
+        )
+
+
+def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> None:
+    """Raise unless the weights of the examples lie beside the parameters and fit."""
+    check_same_place([("params", params.flat), ("sample_weight", sample_weight)])
+    if tuple(sample_weight.shape) != (n,):
+        raise ValueError(
+            f"sample_weight has shape {tuple(sample_weight.shape)}, expected ({n},): "
+            "one weight per example."
+        )
+    host = to_host(sample_weight)
+    if not (np.isfinite(host) & (host >= 0)).all():
+        raise ValueError("sample_weight must hold finite numbers of at least 0.")
+    if not (host > 0).any():
+        raise ValueError(
+            "sample_weight holds no weight above 0, so there is nothing to learn from."
+        )

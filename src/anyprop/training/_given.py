@@ -1,0 +1,158 @@
+"""What `fit` is given: all of it is checked here, before any work, and nothing is checked again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import count, whole
+from anyprop._typing import Array
+from anyprop.backend import name_of
+from anyprop.distributed.communicator import Communicator
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.network import check_params
+from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
+from anyprop.parameters import Parameters
+from anyprop.training._argument_checks import (
+    check_batches,
+    check_callbacks,
+    check_compile,
+    check_length,
+    check_progress,
+    check_start,
+    check_state,
+)
+from anyprop.training._data_checks import check_data
+from anyprop.training.batches import Batches, batch_indices, batches_of
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.evaluate import Evaluation, measured
+from anyprop.training.ranks import Ranks, ends
+from anyprop.training.resume import settings_of_run
+
+
+@dataclass(frozen=True)
+class Given:
+    """The arguments of `fit`, under its names."""
+
+    net: Layer
+    params: Parameters
+    data: tuple[Array, Array]
+    loss: Loss
+    optimizer: Optimizer
+    epochs: int | None
+    steps: int | None
+    batch_size: int
+    validation: tuple[Array, Array] | None
+    sample_weight: Array | None
+    seed: int
+    batches: Batches | None
+    accumulate: int
+    compile: bool | str
+    state: OptimizerState | None
+    resume: str | PathLike[str] | None
+    allow_changes: bool
+    callbacks: Sequence[Callback]
+    report_every: int
+    progress: bool
+
+    def checked(self, *, several: bool) -> Given:
+        """Check everything; return it with what was left out, `several` if there are several ranks."""
+        net, params, loss, optimizer = self.net, self.params, self.loss, self.optimizer
+        check_params(net, params)
+        check_optimizer(optimizer)
+        callbacks = check_callbacks(self.callbacks)
+        data = check_data("data", self.data, net, params, loss, self.sample_weight)
+        validation = self.validation
+        if validation is not None:
+            validation = check_data("validation", validation, net, params, loss)
+        epochs, steps = check_length(self.epochs, self.steps)
+        numbers = {
+            "batch_size": count("fit", "batch_size", self.batch_size),
+            "accumulate": count("fit", "accumulate", self.accumulate),
+            "seed": whole("seed", self.seed),
+        }
+        report_every = count("fit", "report_every", self.report_every)
+        check_batches(self.batches)
+        check_start(self.state, self.resume, self.allow_changes)
+        check_progress(self.progress)
+        check_compile(self.compile, params, several=several)
+        checked = replace(
+            self,
+            data=data,
+            validation=validation,
+            epochs=epochs,
+            steps=steps,
+            report_every=report_every,
+            callbacks=callbacks,
+            state=check_state(optimizer, params, self.state),
+            **numbers,  # type: ignore[arg-type]
+        )
+        if several:  # what cannot be described is refused here, where the ranks agree
+            _ = checked.settings
+        return checked
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the run's numbers follow from, but for the numbers of its data.
+
+        Only a file or other ranks ask for it, since it calls a learning rate that is a function.
+        """
+        validation = self.validation
+        return settings_of_run(
+            self.net,
+            self.loss,
+            self.optimizer,
+            self.params,
+            self.callbacks,
+            examples=self.rows,
+            validation=None if validation is None else validation[0].shape[0],
+            weighted=self.sample_weight is not None,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            seed=self.seed,
+            own_batches=self.batches is not None,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Number of examples."""
+        return int(self.data[0].shape[0])
+
+    @property
+    def total(self) -> int | None:
+        """Number of steps of the whole run; None if unknown."""
+        if self.epochs is None:
+            return self.steps
+        return None if self.batches else self.epochs * batches_of(self.rows, self.batch_size)
+
+    def draw(self, epoch: int) -> Iterable[Any]:
+        """Draw the row indices of each batch of an epoch."""
+        if self.batches is not None:
+            return self.batches(self.rows, self.batch_size, epoch)
+        return batch_indices(self.rows, self.batch_size, seed=self.seed, epoch=epoch)
+
+    def validate(self, params: Parameters, communicator: Communicator) -> Evaluation | None:
+        """Measure parameters on the validation data; return None if there are none."""
+        if self.validation is None:
+            return None
+        size = max(self.batch_size, 1000)
+        with np.errstate(all="ignore"):
+            return measured(self.net, params, *self.validation, self.loss, size, communicator)
+
+
+def check_alike(given: Given, ranks: Ranks) -> None:
+    """Raise ValueError on all ranks if they were given different arguments."""
+    if not ranks.several:
+        return
+    place = {"backend": name_of(given.params.xp), "layout": given.params.layout}
+    length = {name: getattr(given, name) for name in ("epochs", "steps", "report_every")}
+    start = {"resume": given.resume is not None, "allow_changes": given.allow_changes}
+    rows = {"rows at the ends of data": tuple(map(ends, given.data))}
+    others = {name: value for name, value in given.settings.items() if name != "callbacks"}
+    ranks.check_same("fit", place | others | length | start | rows)

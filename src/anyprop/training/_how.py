@@ -1,0 +1,60 @@
+"""How the steps of a run are done: on one rank or several; eager, compiled, or many in one call."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from anyprop.backend import name_of
+from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
+from anyprop.distributed.data_parallel import DataParallelStep, make_data_parallel_step
+from anyprop.distributed.shards import shares
+from anyprop.step import Step, make_step
+from anyprop.training._given import Given
+from anyprop.training.inputs import Inputs
+from anyprop.training.pace import ManyAtOnce, OneByOne
+from anyprop.training.ranks import Ranks
+
+_MOST_AT_ONCE = 100
+
+
+def works_in_place(given: Given) -> bool:
+    """Return whether steps write over the parameters and the state that they are given."""
+    return bool(given.compile) and donates(given.params.xp)
+
+
+def steps_of(given: Given, ranks: Ranks) -> OneByOne | ManyAtOnce:
+    """Choose how the steps of a run are done."""
+    eager, xp = _eager(given, ranks), given.params.xp
+    inputs = _inputs(given, ranks)
+    if not given.compile:
+        return OneByOne(eager, inputs)
+    torch_backend = given.compile if isinstance(given.compile, str) else None
+    one_by_one = OneByOne(compile_step(eager, torch_backend=torch_backend), inputs)
+    most = min(given.report_every, _MOST_AT_ONCE)
+    # Noise is drawn on the host for each step, and would have to wait there for all the others.
+    loop = None if inputs.noisy else compiled_loop(eager, xp, most)
+    return one_by_one if loop is None else ManyAtOnce(loop, most, inputs, instead=one_by_one)
+
+
+def _eager(given: Given, ranks: Ranks) -> Step | DataParallelStep:
+    net, loss, optimizer = given.net, given.loss, given.optimizer
+    if ranks.several:
+        communicator, observe = ranks.communicator, ranks.observe
+        return make_data_parallel_step(net, loss, optimizer, communicator, observe=observe)
+    return make_step(net, loss, optimizer, accumulate=given.accumulate)
+
+
+def _inputs(given: Given, ranks: Ranks) -> Inputs:
+    parts = None
+    if ranks.several:
+        parts = partial(shares, communicator=ranks.communicator, parts=given.accumulate)
+    return Inputs(
+        given.net,
+        *given.data,
+        given.sample_weight,
+        seed=given.seed,
+        # NumPy gathers every batch into the same memory, which the compiled step copies from.
+        reuse=works_in_place(given) and name_of(given.params.xp) == "numpy",
+        trusted=given.batches is None,
+        parts=parts,
+    )

@@ -1,0 +1,295 @@
+"""The training loop.
+
+    for each epoch:                       # batches are a function of (seed, epoch)
+        for each batch of rows:
+            params, state, value = step(params, state, x[rows], t[rows])
+            every `report_every` steps:   # read the losses, once for all of them
+        validate, record
+
+Nothing is read from the device in between. A compiled step may work in place, on copies made once;
+Ctrl-C waits for its end, so it always finds whole parameters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import operator
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import kind
+from anyprop._signals import HeldSignals
+from anyprop.history import EpochRecord
+from anyprop.parameters import Parameters
+from anyprop.training._progress import Bar, NoBar
+from anyprop.training.callbacks.base import Callback
+from anyprop.training.evaluate import Evaluation
+from anyprop.training.pace import ManyAtOnce, OneByOne
+from anyprop.training.ranks import Ranks
+from anyprop.training.resume import set_states
+from anyprop.training.run import Run
+
+
+@dataclass
+class Loop:
+    """Takes a run to its end.
+
+    Parameters
+    ----------
+    run : Run
+        Where training stands; its callbacks are called.
+    steps : OneByOne or ManyAtOnce
+        Does the steps.
+    draw : callable
+        Epoch -> the row indices of each of its batches.
+    validate : callable
+        Measures parameters on the validation data; returns None if there are none.
+    ranks : Ranks
+        The processes that train together.
+    last_epoch, last_step : int, optional
+        Where the run ends, whichever comes first.
+    report_every : int, optional
+        Steps from one report to the next; one comes at the end of each epoch in any case.
+    states : mapping, optional
+        What the callbacks of a resumed run knew.
+    open_bar : callable
+        Opens the progress bar.
+    """
+
+    run: Run
+    steps: OneByOne | ManyAtOnce
+    draw: Callable[[int], Iterable[Any]]
+    validate: Callable[[Parameters], Evaluation | None]
+    ranks: Ranks
+    last_epoch: int | None = None
+    last_step: int | None = None
+    report_every: int = sys.maxsize
+    states: Mapping[str, Any] | None = None
+    open_bar: Callable[[], Bar] = NoBar
+
+    def __post_init__(self) -> None:
+        self._reported = self.run.step
+        callbacks = self.run.callbacks
+        self._settling = [c for c in callbacks if type(c).on_settled is not Callback.on_settled]
+        self._settles = self.ranks.any(bool(self._settling))
+
+    def go(self) -> KeyboardInterrupt | None:
+        """Train; return what interrupted it between two steps, if anything did."""
+        with (
+            HeldSignals(signal.SIGINT, signal.SIGTERM) as self._signals,
+            contextlib.ExitStack() as opened,
+        ):
+            with self.ranks.agreeing():
+                self._bar = self.open_bar()
+                opened.callback(_quietly, self._bar.close)
+                opened.callback(self.run.close)
+            interrupt = self._go()
+            with self.ranks.agreeing():
+                self._bar.close()
+                self.run.close()
+        return interrupt
+
+    def _go(self) -> KeyboardInterrupt | None:
+        """Train, and call the callbacks a last time; return what interrupted it."""
+        run, interrupt = self.run, None
+        try:
+            self.train()
+        except KeyboardInterrupt as raised:
+            # In the middle of a step there are no whole parameters.
+            if run.amid_step or (self.ranks.several and self._signals.holding):
+                raise
+            interrupt, self._signals.holding = raised, False
+            self.ranks.read_losses(run)
+        if run.settled:
+            self._settle(ending=True)
+        self._call("on_end")
+        return interrupt
+
+    def train(self) -> None:
+        """Train until the run is complete, or stopped, or a signal comes."""
+        run = self.run
+        if self.ranks.several:  # a signal to one of them waits until all know of it
+            self._signals.hold()
+        self._call("on_start")
+        if self.states is not None:
+            set_states(run.callbacks, self.states)
+        run.settled = True
+        # A run that ended within an epoch is resumed there, to end it the same way.
+        while run.batch or not (run.stopped or self._complete or run.epoch == self.last_epoch):
+            self.epoch()
+
+    def epoch(self) -> None:
+        """Do what is left of the present epoch, and record it."""
+        run = self.run
+        if not run.batch:
+            run.began = time.perf_counter()
+        first = run.step - run.batch
+        sizes, whole = self._batches()
+        self._report()
+        if not whole:
+            self._settle(ending=True)
+        measures = self.validate(run.params)
+        self._signals.hold()
+        run.settled, run.batch = False, 0
+        run.epoch += 1
+        run.history.epochs.append(
+            EpochRecord(
+                epoch=run.epoch,
+                step=run.step,
+                train_loss=_weighted_mean(run.history.losses[first:], sizes),
+                validation_loss=None if measures is None else measures.loss,
+                validation_accuracy=None if measures is None else measures.accuracy,
+                lr=run.lr,
+                seconds=time.perf_counter() - run.began,
+            )
+        )
+        self._call("on_epoch")
+        if whole:
+            run.settled = True
+            self._settle()
+        self._release()
+
+    def _batches(self) -> tuple[list[int], bool]:
+        """Do the batches that are left; return the sizes of all, and whether the epoch is whole."""
+        run, done, sizes, whole = self.run, self.run.batch, [], True
+        waiting: list[Any] = []
+        for k, rows in enumerate(self._drawn()):
+            if k >= done:
+                if waiting and np.size(rows) != np.size(waiting[0]):
+                    self._take(waiting)
+                if run.stopped or self._complete:
+                    whole = False
+                    break
+                waiting.append(rows)
+                if len(waiting) == self._room:
+                    self._take(waiting)
+            sizes.append(np.size(rows))
+        if waiting:
+            self._take(waiting)
+        if not sizes:
+            raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
+        if len(sizes) < run.batch:
+            raise ValueError(
+                f"batches gave {len(sizes)} for epoch {run.epoch}, but {run.batch} were done "
+                "before the run was resumed; resume it with the same batches."
+            )
+        return sizes, whole
+
+    def _drawn(self) -> Iterable[Any]:
+        """Draw the batches of the present epoch; several ranks agree on each before they take it."""
+        if not self.ranks.several:
+            return self._given()
+        return self._drawn_by_all()
+
+    def _given(self) -> Iterable[Any]:
+        batches = self.draw(self.run.epoch)
+        if not hasattr(batches, "__iter__"):
+            raise TypeError(
+                f"batches gave {kind(batches)} for epoch {self.run.epoch}, expected the row indices "
+                "of each batch."
+            )
+        return batches
+
+    def _drawn_by_all(self) -> Iterator[Any]:
+        run = self.run
+        batches: Iterator[Any] | None = None
+
+        def draw() -> tuple[Any, bytes]:
+            nonlocal batches
+            if batches is None:
+                batches = iter(self._given())
+            rows = next(batches, None)
+            if rows is None or run.stopped or self._complete:
+                return rows, str(rows is None).encode()
+            lr = run.optimizer.learning_rate(run.state)
+            told = repr(lr).encode() if isinstance(lr, float) else b""
+            return rows, self.steps.inputs.checked(rows).tobytes() + told
+
+        while True:
+            rows, came = self.ranks.alike(draw, self._signals.came)
+            if came:  # to one of them, and all stop after the same step
+                self._signals.release()  # which raises where it came to
+                raise KeyboardInterrupt
+            if rows is None:
+                return
+            yield rows
+
+    def _take(self, batches: list[Any]) -> None:
+        """Do a step with each of the batches, and empty the list."""
+        run = self.run
+        self._signals.hold()
+        with np.errstate(all="ignore"):  # what overflows is found when losses are read
+            self.steps.take(run, batches)
+        batches.clear()
+        if not self.ranks.several:
+            self._signals.release()
+        if run.step % self.report_every == 0:
+            self._report()
+        self._settle()
+
+    @property
+    def _room(self) -> int:
+        """Number of steps until the next report, callback or end of the run."""
+        if self._settles or self.steps.at_once == 1:
+            return 1
+        to_report = self.report_every - self.run.step % self.report_every
+        to_end = to_report if self.last_step is None else self.last_step - self.run.step
+        return min(self.steps.at_once, to_report, to_end)
+
+    @property
+    def _complete(self) -> bool:
+        return self.run.step == self.last_step
+
+    def _report(self) -> None:
+        self.ranks.read_losses(self.run)
+        losses = self.run.history.losses[self._reported :]
+        if losses:
+            self._reported = self.run.step
+            self._call(
+                "on_report", before=partial(self._bar.show, len(losses), sum(losses) / len(losses))
+            )
+
+    def _settle(self, *, ending: bool = False) -> None:
+        """Show the run, which can be resumed from here, to those who want to see it."""
+
+        def call() -> None:
+            for callback in self._settling:
+                callback.on_settled(self.run, ending=ending)
+
+        if self._settles:
+            self.ranks.call(call, self.run)
+
+    def _release(self) -> None:
+        """Let a signal take effect that came since `hold`."""
+        if not self.ranks.several:
+            self._signals.release()
+        elif self.ranks.any(self._signals.came):  # all stop after the same step
+            self._signals.release()  # which raises where it came to
+            raise KeyboardInterrupt
+
+    def _call(self, event: str, before: Callable[[], object] | None = None) -> None:
+        def call() -> None:
+            if before is not None:
+                before()
+            for callback in self.run.callbacks:
+                getattr(callback, event)(self.run)
+
+        self.ranks.call(call, self.run)
+
+
+def _weighted_mean(values: list[float], weights: list[int]) -> float:
+    return math.fsum(map(operator.mul, values, weights)) / sum(weights)
+
+
+def _quietly(close: Callable[[], object]) -> None:
+    """Close something after an error, which is the one to be told."""
+    with contextlib.suppress(Exception):
+        close()

@@ -1,0 +1,80 @@
+"""How a run takes its batches: one in a call, or many where the backend has a loop of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from anyprop.repeatable.stand_in import TraceError
+from anyprop.training.inputs import Inputs
+from anyprop.training.run import Run
+
+
+class OneByOne:
+    """Takes one batch in a call.
+
+    Parameters
+    ----------
+    step : callable
+        What `make_step` made, perhaps compiled.
+    inputs : Inputs
+        What the batches are taken from.
+    """
+
+    at_once = 1
+
+    def __init__(self, step: Callable[..., Any], inputs: Inputs) -> None:
+        self._step, self.inputs = step, inputs
+
+    def take(self, run: Run, batches: Sequence[Any]) -> None:
+        """Do a step with each batch of rows."""
+        for rows in batches:
+            batch = self.inputs.of(rows, run.params, run.epoch, run.batch)
+            run.advance(self._step, batch)
+
+
+class ManyAtOnce:
+    """Takes as many batches in a call as can be done in a moment, since Ctrl-C waits for its end.
+
+    Parameters
+    ----------
+    loop : callable
+        ``(params, state, data, batches) -> (params, state, values)``; a `JittedLoop` or `GraphLoop`. The
+        values are a list of floats, or an array of shape (K,).
+    most : int >= 1
+        How many batches `loop` takes at most.
+    inputs : Inputs
+        What the batches are taken from.
+    instead : OneByOne
+        Takes them if the loop cannot be compiled.
+    """
+
+    moment = 0.1
+    """Seconds."""
+
+    def __init__(
+        self, loop: Callable[..., Any], most: int, inputs: Inputs, instead: OneByOne
+    ) -> None:
+        self._loop, self._most, self.inputs, self._instead = loop, most, inputs, instead
+        self._fails = False
+        self.at_once = 1
+
+    def take(self, run: Run, batches: Sequence[Any]) -> None:
+        """Do a step with each batch of rows."""
+        if self._fails:
+            self._instead.take(run, batches)
+            return
+        rows = [self.inputs.checked(batch) for batch in batches]
+        began = time.perf_counter()
+        try:
+            run.advance_by(self._loop, self.inputs.data, rows)
+        except TraceError:
+            self._fails, self.at_once = True, 1
+            self._instead.take(run, batches)
+            return
+        seconds = time.perf_counter() - began
+        if seconds > self.moment:
+            self.at_once = max(1, self.at_once // 2)
+        elif len(batches) == self.at_once and seconds < self.moment / 2:
+            self.at_once = min(self._most, 2 * self.at_once)

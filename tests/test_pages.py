@@ -1,0 +1,78 @@
+"""What runs a page's blocks runs each of them, as it is."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = """
+```{run}
+:hide-code:
+x = 1
+```
+
+````python
+y = x + 1
+````
+
+```python
+import cupy
+```
+
+```sh
+echo typed > told
+```
+
+```{doctest}
+>>> y
+2
+
+```
+"""
+
+
+@pytest.fixture
+def run():
+    spec = importlib.util.spec_from_file_location("run_pages", ROOT / "tools" / "run_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.run
+
+
+def test_all_blocks_of_a_page_in_their_order(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    assert run(page) == 4
+    assert (tmp_path / "told").read_text() == "typed\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "error"),
+    [
+        (PAGE.replace("2\n", "3\n"), SystemExit),
+        (PAGE.replace("echo typed", "false"), subprocess.CalledProcessError),
+        (PAGE.replace("x + 1", "z"), NameError),
+    ],
+)
+def test_a_block_that_does_not_do_what_it_says_ends_the_run(
+    page, error, run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.md").write_text(page)
+    with pytest.raises(error):
+        run(tmp_path / "page.md")
+
+
+def test_readme_and_start_pages_have_no_other_kind_of_block():
+    """So that `nox -s start`, which runs them, leaves out none; README's `sh` it runs itself."""
+    pages = [ROOT / "README.md", *(ROOT / "docs" / "start").glob("*.md")]
+    for page in pages:
+        kinds = re.findall(r"^`{3,}(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert kinds
+        assert set(kinds) <= {"sh", "python", "{run}", "{doctest}", "{table}", "{toctree}"}, page
