@@ -1,4 +1,4 @@
-"""A Japanese page says what the English one says: block by block, formula by formula, number by number."""
+"""A Japanese page says what the English one says: its blocks, formulas, values and numbers."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ $$
 """
 
 
-@pytest.mark.parametrize("part", ["0.5", "100", "{value}`x`", "$y$", "`z`", "```{same}\n```", "\na\n"])
+@pytest.mark.parametrize(
+    "part", ["0.5", "100", "{value}`x`", "$y$", "`z`", "```{same}\n```", "\na\n"]
+)
 def test_a_difference_is_seen(part):
     assert not differences(ENGLISH, JAPANESE)
     assert differences(ENGLISH, JAPANESE.replace(part, "\n", 1))
@@ -148,6 +150,14 @@ def test_both_pages_say_their_language_and_link_to_the_other(page):
         link = re.search(r'<a class="other-language" href="([^"]*)" lang="(\w\w)"', text)
         assert link[2] == other
         assert (pages[language].parent / link[1]).resolve() == pages[other].resolve()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_space_parts_two_sentences(page):
+    text = (SITE / "ja" / page.replace(".md", ".html")).read_text(encoding="utf-8")
+    article = text.partition("<article")[2].partition("</article>")[0]
+    assert "。" in article
+    assert not re.findall(r"[^\n]{,10}[。、]\s+[^<\s].{,10}", article)
 
 
 def test_japanese_is_found_by_pairs_of_characters():

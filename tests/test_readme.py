@@ -11,7 +11,10 @@ from anyprop.cli._main import make_parser
 
 ROOT = Path(__file__).parent.parent
 READMES = ["README.md", "README.ja.md"]
-CUPY = {"README.md": "CuPy (not run on a GPU yet)", "README.ja.md": "CuPy（GPU ではまだ実行していません）"}
+CUPY = {
+    "README.md": "CuPy (not run on a GPU yet)",
+    "README.ja.md": "CuPy（GPU ではまだ実行していません）",
+}
 
 
 @pytest.fixture(params=READMES)
@@ -59,7 +62,9 @@ def test_the_two_have_the_same_commands_and_numbers():
     english, japanese = ((ROOT / name).read_text(encoding="utf-8") for name in READMES)
     assert set(commands(japanese)) <= set(commands(english))
     shell, shares = r"^```sh\n.*?^```", r"[\d.]+ %"
-    assert re.findall(shell, japanese, re.DOTALL | re.M) == re.findall(shell, english, re.DOTALL | re.M)
+    assert re.findall(shell, japanese, re.DOTALL | re.M) == re.findall(
+        shell, english, re.DOTALL | re.M
+    )
     assert set(re.findall(shares, japanese)) == set(re.findall(shares, english))
 
 

@@ -5,9 +5,10 @@
     half-life = 半減期
     ```
 
-stands for the next block of the English page (`{run}`, `{doctest}` or `{literalinclude}`), so that code and numbers
-cannot differ. Its lines put Japanese words for English ones that the block prints or draws. Each block of
-the English page has its place, in the same order; anything else fails the build.
+is the next block of the English page (`{run}`, `{doctest}` or `{literalinclude}`), so that code and
+numbers cannot differ. Its lines put Japanese words for English ones in the tables and figures that the
+block makes. Each block of the English page has its place, in the same order; anything else fails the
+build.
 
 Every page that is there in both languages links to the other, and `lang` says which it is.
 """
@@ -33,10 +34,8 @@ DOCS = Path(__file__).parent.parent
 BLOCK = re.compile(
     r"^( *)(`{3,})\{(?:run|doctest|literalinclude)\}.*?^\1\2 *$", re.DOTALL | re.MULTILINE
 )
-# Hiragana, katakana, kanji, and the marks that are as wide as they are.
-WIDE = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff00-\uff60"
-SPOKEN = "\u3005\u3041-\u30ff\u3400-\u9fff"
-BROKEN = re.compile(f"(?<=[{WIDE}])\n|\n(?=[{WIDE}])")
+SPOKEN = "\u3005\u3041-\u30ff\u3400-\u9fff"  # 々, kana, kanji
+WIDE = f"{SPOKEN}\u3000-\u303f\uff00-\uff60"  # with the marks that are as wide
 
 
 def blocks_of(docname: str) -> list[str]:
@@ -82,6 +81,7 @@ class Same(SphinxDirective):
 def translate(parsed: list[nodes.Node], words: dict[str, str], alt: str | None) -> set[str]:
     """Put the Japanese words into tables and figures; return the English ones that were there."""
     used = set()
+    label = f'aria-label="{html.escape(alt or "")}"'
 
     def put(text: str) -> str:
         for word in sorted(words, key=len, reverse=True):
@@ -94,7 +94,6 @@ def translate(parsed: list[nodes.Node], words: dict[str, str], alt: str | None) 
         for text in list(node.findall(nodes.Text)):
             if isinstance(text.parent, nodes.raw):
                 drawn = re.sub(r"(?<=>)[^<>]+(?=</text>)", lambda found: put(found[0]), text)
-                label = f'aria-label="{html.escape(alt or "")}"'
                 drawn = re.sub(r'aria-label="[^"]*"', lambda found: label, drawn, count=1)
                 text.parent.replace(text, nodes.Text(drawn))
             elif not isinstance(text.parent, nodes.math | nodes.literal_block):
@@ -107,13 +106,17 @@ def finish(app: Sphinx, doctree: nodes.document) -> None:
     docname = app.env.docname
     if not docname.startswith("ja/"):
         return
-    left = len(blocks_of(docname.removeprefix("ja/"))) - len(app.env.temp_data.get("same_blocks", []))
+    left = len(blocks_of(docname.removeprefix("ja/"))) - len(
+        app.env.temp_data.get("same_blocks", [])
+    )
     if left:
         message = "%d blocks of the English page have no {same} here."
         logging.getLogger(__name__).warning(message, left, location=docname)
-    for text in list(doctree.findall(nodes.Text)):
-        if "\n" in text and not isinstance(text.parent, nodes.literal_block | nodes.raw | nodes.math):
-            text.parent.replace(text, nodes.Text(BROKEN.sub("", text)))
+    for text in [text for text in doctree.findall(nodes.Text) if text == "\n"]:
+        place = next(i for i, node in enumerate(text.parent.children) if node is text)
+        around = "".join(node.astext() for node in text.parent[max(0, place - 1) : place + 2])
+        if re.search(f"[{WIDE}]\n|\n[{WIDE}]", around):
+            del text.parent[place]
 
 
 def add_language(
@@ -146,7 +149,7 @@ function splitQuery(query) {
 }
 """
 
-    def split(self, input: str) -> list[str]:  # noqa: A002 (the base class names it so)
+    def split(self, input: str) -> list[str]:
         """Split into words, and a run of Japanese characters into pairs that overlap."""
         found = []
         for word in super().split(input):
