@@ -71,6 +71,7 @@ PART = [
     "contracts",
     "layers",
     "losses",
+    "repeatable",
     "training/test_fit.py",
     "training/test_steps.py",
 ]

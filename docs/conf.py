@@ -25,7 +25,7 @@ sys.path[:0] = [
 os.environ.pop("ANYPROP_BACKEND", None)
 
 from gallery import ORDER
-from related import of_classes
+from related import in_playground, of_classes
 
 project = "anyprop"
 author = "The anyprop developers"
@@ -38,6 +38,7 @@ extensions = [
     "kept_together",
     "myst_parser",
     "numpydoc",
+    "plain_code",
     "related",
     "run",
     "sphinx.ext.autodoc",
@@ -92,7 +93,10 @@ sphinx_gallery_conf = {
 
 # Reference
 autosummary_generate = True
-autosummary_context = {"derivations": of_classes()}
+autosummary_context = {
+    "derivations": of_classes(),
+    "in_playground": in_playground("optimizer"),
+}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

@@ -1,4 +1,4 @@
-"""Lets the tests of the pages import what builds them.
+"""Make what builds the pages importable in their tests.
 
 The library of "Multi-backend CI" has options of its own, and is tested by test_multi_backend.py.
 """

@@ -6,11 +6,13 @@ be written by hand is listed in `derivations/numerals.toml` with its reason, pag
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 DERIVATIONS = Path(__file__).parent / "derivations"
@@ -23,6 +25,7 @@ PLAIN = {"0", "1"}
 SECTIONS = {"Elsewhere", "Cost"}
 
 NOT_PROSE = [
+    r"\A---\n.*?^---$",  # what a page says of itself to others
     r"^( *)(`{3,}|~{3,})[^\n]*\n.*?^\1\2 *$",  # blocks
     r"\$\$.*?\$\$",
     r"\{[\w:]+\}`[^`]*`",  # roles, among them {value}
@@ -66,7 +69,10 @@ def test_reasons_are_for_pages_that_exist():
 
 
 def test_only_sentences_are_looked_at():
-    text = """# Title
+    text = """---
+moved: 5
+---
+# Title
 At 2 the value is {value}`6 * 7`, in $3$ and `4`; [5](6.md#7), 2,000 or 0 and 1, h2, 2.5.
 
 ```{run}
@@ -82,4 +88,42 @@ $$
 ## Elsewhere
 11
 """
-    assert list(numerals(text)) == [(2, "2"), (2, "5"), (2, "2,000"), (2, "2.5"), (12, "10")]
+    assert list(numerals(text)) == [(5, "2"), (5, "5"), (5, "2,000"), (5, "2.5"), (15, "10")]
+
+
+LARGEST = float(np.finfo(np.float32).max)
+SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+HALF = float(np.finfo(np.float16).smallest_subnormal)
+
+# Results inside formulas, where no {value} can be: page, text there, the value, how far off it may be
+RESULTS = [
+    ("conventions", r"6.0 \times 10^{-8}", np.finfo(np.float32).eps / 2, 0.01),
+    ("conventions", r"3.4 \times 10^{38}", LARGEST, 0.01),
+    ("conventions", r"1.4 \times 10^{-45}", SMALLEST, 0.01),
+    ("conventions", r"x = 709.8", math.log(np.finfo(float).max), 1e-4),
+    ("layers/gelu", r"7 \times 10^{12}", LARGEST ** (1 / 3), 0.01),
+    ("layers/gelu", r"43.7", math.sqrt(2 / math.pi) * (10 + 0.044715 * 1000), 2e-3),
+    ("layers/sigmoid", r"-88.7", -math.log(LARGEST), 1e-3),
+    ("layers/softplus", r"0.693", math.log(2), 1e-3),
+    ("layers/softplus", r"3.7 \times 10^{-44}", math.exp(-100), 0.01),
+    ("losses/mean_squared_error", r"1.8 \times 10^{19}", math.sqrt(LARGEST), 0.03),
+    ("losses/softmax_cross_entropy", r"88.7", math.log(LARGEST), 1e-3),
+    ("losses/softmax_cross_entropy", r"16.1", -math.log(1e-7), 2e-3),
+    ("optimizers/adadelta", r"1.4 \times 10^{-6}", 0.001 * math.sqrt(1e-7 / 0.05), 0.02),
+    ("optimizers/adam", r"3.2\, lr", 0.1 / math.sqrt(0.001), 0.02),
+    ("optimizers/adam", r"0.23\, lr", math.sqrt(0.1 / 1.9), 0.01),
+    ("optimizers/adam", r"0.053", 0.1 / 1.9, 0.01),
+    ("optimizers/adamax", r"1.009\, u_t", 0.1 / (1 - 0.9 / 0.999), 1e-4),
+    ("optimizers/adamax", r"7.3\, lr", 0.1 / math.sqrt(0.001 * (1 - 0.81 / 0.999)), 0.01),
+    ("optimizers/lion", r"0.23\,lr", math.sqrt(0.1 / 1.9), 0.01),
+    ("optimizers/momentum", r"0.71", 0.9**2 + 0.9 - 1, 1e-9),
+    ("optimizers/rmsprop", r"2.5 \times 10^{-7}", math.sqrt(1e-7) / 900 - 1e-7, 0.01),
+    ("optimizers/rmsprop", r"1.7 \times 10^{-3}", math.sqrt(HALF / 2 / 0.01), 0.02),
+]
+
+
+@pytest.mark.parametrize(("page", "text", "value", "off"), RESULTS)
+def test_results_in_formulas(page, text, value, off):
+    assert text in (DERIVATIONS / f"{page}.md").read_text(encoding="utf-8")
+    digits, power = re.search(r"(-?[\d.]+)(?: \\times 10\^\{(-?\d+)\})?", text).groups()
+    assert float(digits) * 10.0 ** int(power or 0) == pytest.approx(value, rel=off)

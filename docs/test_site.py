@@ -126,8 +126,9 @@ def test_derivation_reference_and_playground_link_to_one_another(name, page):
     reference = (SITE / "reference" / "generated" / f"anyprop.{name}.html").read_text("utf-8")
     assert f"reference/generated/anyprop.{name}.html" in derivation
     assert f"derivations/{page}.html" in reference
-    kind, _, stem = page.partition("/")
-    for text in (derivation, reference) if kind == "optimizers" else ():
+    stem = page.rpartition("/")[2]
+    rules = (DOCS / "_static" / "playground" / "optimizers.js").read_text(encoding="utf-8")
+    for text in (derivation, reference) if f"\n    {stem}: {{" in rules else ():
         assert f"playground.html#optimizer={stem}" in text
     assert "highlight-text" in reference.partition('class="py class"')[0]  # the formula, first
 

@@ -28,14 +28,14 @@ _OUT = Path(tempfile.mkdtemp(prefix="anyprop-gallery-"))
 
 
 def arguments(conf: dict[str, Any], script: dict[str, Any]) -> list[str]:
-    """Give the command line of a script."""
+    """Return the command line of a script."""
     shutil.rmtree(_OUT, ignore_errors=True)
     _OUT.mkdir()
     return ["--out", str(_OUT)]
 
 
 def written_files(block: Any, variables: dict[str, Any], conf: dict[str, Any]) -> str:
-    """Take the pictures that a block of the script wrote, and give the page's text for them."""
+    """Take the pictures that a block of the script wrote, and return the page's text for them."""
     shown = []
     for path in sorted(_OUT.glob("*.*")):
         target = Path(next(variables["image_path_iterator"])).with_suffix(path.suffix)

@@ -78,7 +78,7 @@ class Playground(ReferenceRole):
 
 
 class Addresses(SphinxPostTransform):
-    """Give these links their addresses, which depend on the page that they are on."""
+    """Set the addresses of these links, which depend on the page that they are on."""
 
     default_priority = 5
 

@@ -85,7 +85,7 @@ def fail(self, run):
 
 def test_nothing_is_measured_after_a_failure(run, images, monkeypatch):
     monkeypatch.setattr(train._Announce, "on_end", fail)
-    monkeypatch.setattr("anyprop.cli._outcome.evaluate", lambda *a, **k: pytest.fail("needless"))
+    monkeypatch.setattr("anyprop.cli._training.evaluate", lambda *a, **k: pytest.fail("needless"))
     monkeypatch.setattr(train, "plot_history", lambda *a, **k: pytest.fail("needless"))
     code, out, _ = run("train", "--data", images, "--steps", "5", "--hidden", "3")
     assert code == 1

@@ -29,10 +29,10 @@ def _problem(net, loss, opt, *, dtype="float32", n=6, t=None, xp=None, seed=0):
     """Make a step and two equal starts for it, and a function that draws batches."""
     rng = np.random.default_rng(seed)
     params = net.init(8, dtype=dtype, xp=xp)
-    k = net.output_shape((1, net.d))[1]
+    k = net.output_shape((1, net.width_in))[1]
 
     def batch(n=n):
-        x = rng.standard_normal((n, net.d)).astype(dtype)
+        x = rng.standard_normal((n, net.width_in)).astype(dtype)
         noise = noise_beside(params, net.noise(rng, x.shape))
         targets = rng.integers(0, k, n) if t is None else t(rng, n, k)
         x, targets = ap.from_host(x, xp), ap.from_host(targets, xp)

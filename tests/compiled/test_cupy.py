@@ -38,10 +38,10 @@ def _compare(net, loss, opt, *, dtype="float32", t=None, steps=4, weight=None, *
     params = net.init(8, xp="cupy", dtype=dtype)
     state = opt.init(params)
     ours, our_state = params.copy(), state.copy()
-    k = net.output_shape((1, net.d))[1]
+    k = net.output_shape((1, net.width_in))[1]
     close = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
     for n in (6, 6, 5, 6)[:steps]:
-        x = rng.standard_normal((n, net.d)).astype(dtype)
+        x = rng.standard_normal((n, net.width_in)).astype(dtype)
         noise = noise_beside(params, net.noise(rng, x.shape))
         targets = rng.integers(0, k, n) if t is None else t(rng, n, k)
         batch = {"x": put(x), "t": put(targets), "noise": noise}
@@ -126,7 +126,7 @@ def test_products_take_bias_and_relu_with_them(dtype, monkeypatch):
 
 def _start(net, opt, n=32, dtype="float32"):
     rng = np.random.default_rng(0)
-    x, t = rng.standard_normal((n, net.d)).astype(dtype), rng.integers(0, K, n)
+    x, t = rng.standard_normal((n, net.width_in)).astype(dtype), rng.integers(0, K, n)
     params = net.init(8, xp="cupy", dtype=dtype)
     return ap.compile(ap.make_step(net, LOSS, opt)), params, opt.init(params), put(x), put(t)
 

@@ -38,9 +38,9 @@ def device():
 
 def _batches(net, count, *, n=6, dtype="float32", t=None, seed=0):
     rng = np.random.default_rng(seed)
-    k = net.output_shape((1, net.d))[1]
+    k = net.output_shape((1, net.width_in))[1]
     for _ in range(count):
-        x = rng.standard_normal((n, net.d)).astype(dtype)
+        x = rng.standard_normal((n, net.width_in)).astype(dtype)
         yield x, rng.integers(0, k, n) if t is None else t(rng, n, k), net.noise(rng, x.shape)
 
 

@@ -48,7 +48,7 @@ def _rows(rng, n, sizes):
 
 def _start(opt, n=20, t=_labels, weighted=False, seed=0):
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((n, NET.d)).astype("float32")
+    x = rng.standard_normal((n, NET.width_in)).astype("float32")
     weight = rng.random(n).astype("float32") if weighted else None
     params = NET.init(8)
     data = {"x": x, "t": t(rng, n), "sample_weight": weight}

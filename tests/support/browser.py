@@ -6,6 +6,7 @@ describes it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -45,7 +46,7 @@ TIMEOUT = 120.0
 
 
 def block() -> str:
-    """Give the HTML of the page's source, with addresses that hold from anywhere."""
+    """Return the HTML of the page's source, with addresses that hold from anywhere."""
     source = (DOCS / "playground.md").read_text(encoding="utf-8")
     (raw,) = re.findall(r"^```\{raw\} html\n(.*?)^```", source, re.DOTALL | re.MULTILINE)
     return raw.replace('"_static/', f'"{DOCS.as_uri()}/_static/')
@@ -76,10 +77,9 @@ class Browser:
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
         self.call("Page.enable")
-        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> Any:
-        """Call a method of the protocol and give its result."""
+        """Call a method of the protocol and return its result."""
         self._sent += 1
         asked = {"id": self._sent, "method": method, "params": params, **self._session}
         message = json.dumps(asked).encode() + b"\0"
@@ -120,13 +120,26 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        self.call("Page.navigate", url="about:blank")  # or a new # would not load the page anew
-        loader = self.call("Page.navigate", url=address)["loaderId"]
-        loaded = {"name": "load", "loaderId": loader}
-        self._receive(lambda message: loaded.items() <= message.get("params", {}).items())
+        self._go("about:blank")  # or a new # would not load the page anew
+        self._go(address)
+
+    def _go(self, address: str) -> None:
+        """Navigate, and wait until the page is there: only one navigation may be under way."""
+        self.call("Page.navigate", url=address)
+        wanted = [address.partition("#")[0], "complete"]
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError):  # a page that goes takes its answer along
+                if (
+                    self.evaluate("return [location.href.split('#')[0], document.readyState]")
+                    == wanted
+                ):
+                    return
+            time.sleep(0.01)
+        raise AssertionError(f"{address} was not there within {TIMEOUT:.0f} s")
 
     def evaluate(self, script: str) -> Any:
-        """Give what `script`, the body of an async function, returns."""
+        """Return what `script`, the body of an async function, returns."""
         answer = self.call(
             "Runtime.evaluate",
             expression=f"(async () => {{ {script} }})()",

@@ -19,6 +19,7 @@ from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import get_optimizer
 from anyprop.schedules.constant import Constant
 from anyprop.schedules.registry import schedule_by_name
+from anyprop.training.batches import batches_of
 
 Examples = tuple[Array, Array]
 """Images as rows, (N, D), and their labels, (N,)."""
@@ -109,7 +110,7 @@ def total_steps(args: argparse.Namespace, examples: int) -> int:
     """Count the updates that `--steps` or `--epochs` ask for."""
     if args.epochs is None:
         return int(args.steps)
-    return int(args.epochs * -(-examples // args.batch_size))
+    return int(args.epochs) * batches_of(examples, args.batch_size)
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 from anyprop._text import tell
-from anyprop.cli._outcome import check_writable, write_text
+from anyprop.cli._files import check_writable, write_text
 from anyprop.cli._parser import Parser, wrong_calls
 from anyprop.testing.apart import Apart
 from anyprop.testing.check_backend import choose, report_on

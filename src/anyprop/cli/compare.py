@@ -24,18 +24,11 @@ import numpy as np
 from anyprop._text import table
 from anyprop._typing import Array, Residuals
 from anyprop.backend import namespace
+from anyprop.cli._files import make_folder, write_json
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training
-from anyprop.cli._outcome import (
-    FAILED,
-    INTERRUPTED,
-    Result,
-    make_folder,
-    measure,
-    train,
-    write_json,
-)
 from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras, wrong_calls
 from anyprop.cli._task import Task, default_lr, make_optimizer, make_task, settings, total_steps
+from anyprop.cli._training import FAILED, INTERRUPTED, Result, measure, train
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.optimizers.registry import OPTIMIZERS
 from anyprop.parameters import Parameters

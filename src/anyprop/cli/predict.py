@@ -17,8 +17,8 @@ from anyprop._text import table
 from anyprop._typing import Array, Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.checkpoint import load
+from anyprop.cli._files import check_writable, write_text
 from anyprop.cli._options import add_place
-from anyprop.cli._outcome import check_writable, write_text
 from anyprop.cli._parser import Parser, WrongCallError, wrong_calls
 from anyprop.cli._task import get_place, load_data
 from anyprop.data.idx import read_idx

@@ -15,21 +15,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
+from anyprop.cli._files import make_folder, write_json
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
-from anyprop.cli._outcome import make_folder, measure, train, write_json
 from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
-from anyprop.cli._task import Examples, default_lr, make_optimizer, make_task, settings, total_steps
+from anyprop.cli._task import (
+    Examples,
+    Task,
+    default_lr,
+    make_optimizer,
+    make_task,
+    settings,
+    total_steps,
+)
 from anyprop.cli._termination import EXIT_CODE, sigterm_interrupts
+from anyprop.cli._training import Result, Trained, measure, train
 from anyprop.distributed import Communicator, any_rank
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import OPTIMIZERS
+from anyprop.parameters import Parameters
 from anyprop.plotting import plot_history
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.checkpoints import Checkpoints
@@ -38,6 +49,7 @@ from anyprop.training.resume import checkpoints_in
 from anyprop.training.run import Run
 
 _CHECKPOINTS = "checkpoints"
+_LOSS = SoftmaxCrossEntropy()
 
 
 def add_options(parser: Parser) -> None:
@@ -123,64 +135,113 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.ExitStack) -> int:
-    first = communicator.rank == 0  # the only one that reads and writes files
     with wrong_calls_on(communicator):
-        require_extras("matplotlib", "tqdm")
-        args.lr = default_lr(args.optimizer) if args.lr is None else args.lr
-        task = make_task(args)
-        data, validation = task.train, None
-        callbacks: list[Callback] = []
-        if args.early_stopping is not None:
-            data, validation = _hold_out(data)
-            callbacks.append(EarlyStopping(patience=args.early_stopping))
-        steps = total_steps(args, data[0].shape[0])
-        optimizer = make_optimizer(args, args.optimizer, args.lr, steps, rho=args.rho)
-        params = task.net.init(
-            args.seed, xp=task.xp, dtype=args.dtype, device=task.device, weights=args.weights
-        )
-        folder = Path(args.out)
-        resume = None
-        if first:
-            there = folder.is_dir()
-            if there:  # before another run's checkpoints are looked at
-                make_folder(args.out, held)
-            resume = _resume(args)
-            if not there:
-                make_folder(args.out, held)
-            remove_parts(folder)
-        if args.checkpoint_every is not None:
-            callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
-    if any_rank(communicator, resume is not None):
-        resume = folder / _CHECKPOINTS
-    ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
-    callbacks.append(
-        _Announce(f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps{ranks}")
+        plan = _prepare(args, communicator, held)
+    outcome = _train(args, plan, communicator)
+    if communicator.rank != 0:
+        measure(plan.task, outcome, _LOSS, communicator)
+        return outcome.exit_code
+    if outcome.problem:
+        print(f"anyprop: {outcome.problem}", file=sys.stderr)
+    # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
+    _save(args, plan, outcome)
+    result = measure(plan.task, outcome, _LOSS, communicator)
+    _report(args, plan, result)
+    return outcome.exit_code
+
+
+class _Plan(NamedTuple):
+    """What is trained, on what and how, when nothing in the call is wrong."""
+
+    task: Task
+    params: Parameters
+    data: Examples
+    validation: Examples | None
+    optimizer: Optimizer
+    steps: int
+    callbacks: list[Callback]
+    folder: Path
+    resume: Path | None
+
+
+def _prepare(
+    args: argparse.Namespace, communicator: Communicator, held: contextlib.ExitStack
+) -> _Plan:
+    """Load the data, make everything, and be the only one to write into the folder."""
+    require_extras("matplotlib", "tqdm")
+    args.lr = default_lr(args.optimizer) if args.lr is None else args.lr
+    task = make_task(args)
+    data, validation = task.train, None
+    callbacks: list[Callback] = []
+    if args.early_stopping is not None:
+        data, validation = _hold_out(data)
+        callbacks.append(EarlyStopping(patience=args.early_stopping))
+    steps = total_steps(args, data[0].shape[0])
+    optimizer = make_optimizer(args, args.optimizer, args.lr, steps, rho=args.rho)
+    params = task.net.init(
+        args.seed, xp=task.xp, dtype=args.dtype, device=task.device, weights=args.weights
     )
-    loss = SoftmaxCrossEntropy()
-    outcome = train(
-        *(args, task, params, data, optimizer, steps),
-        loss=loss,
-        validation=validation,
-        callbacks=callbacks,
+    folder = Path(args.out)
+    resume = _claim(args, folder, held) if communicator.rank == 0 else None
+    if args.checkpoint_every is not None:
+        callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
+    ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
+    announced = f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps{ranks}"
+    callbacks.append(_Announce(announced))
+    return _Plan(task, params, data, validation, optimizer, steps, callbacks, folder, resume)
+
+
+def _claim(args: argparse.Namespace, folder: Path, held: contextlib.ExitStack) -> Path | None:
+    """Make the folder for the results this run's own; return what to resume from."""
+    there = folder.is_dir()
+    if there:  # before another run's checkpoints are looked at
+        make_folder(args.out, held)
+    resume = _resume(args)
+    if not there:
+        make_folder(args.out, held)
+    remove_parts(folder)
+    return resume
+
+
+def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) -> Trained:
+    resume = plan.resume
+    if any_rank(communicator, resume is not None):  # rank 0 alone has looked
+        resume = plan.folder / _CHECKPOINTS
+    return train(
+        args,
+        plan.task,
+        plan.params,
+        plan.data,
+        plan.optimizer,
+        plan.steps,
+        loss=_LOSS,
+        validation=plan.validation,
+        callbacks=plan.callbacks,
         communicator=communicator,
         resume=resume,
         allow_changes=args.allow_changes and resume is not None,
     )
-    if first and outcome.problem:
-        print(f"anyprop: {outcome.problem}", file=sys.stderr)
-    # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
-    model = partial(
-        save, folder / "model.safetensors", outcome.params, net=task.net, optimizer=optimizer
+
+
+def _save(args: argparse.Namespace, plan: _Plan, outcome: Trained, **final: Any) -> None:
+    """Save the model, and what is known of it."""
+    save(
+        plan.folder / "model.safetensors",
+        outcome.params,
+        net=plan.task.net,
+        optimizer=plan.optimizer,
+        step=len(outcome.history.losses),
+        config={"settings": settings(args), **final},
     )
-    if first:
-        model(step=len(outcome.history.losses), config={"settings": settings(args)})
-    result = measure(task, outcome, loss, communicator)
-    if not first:
-        return outcome.exit_code
+
+
+def _report(args: argparse.Namespace, plan: _Plan, result: Result) -> None:
+    """Write the files and print the result."""
+    outcome, folder = result.outcome, plan.folder
     losses, measured = outcome.history.losses, result.test_accuracy is not None
     if measured:
         final = {"test_accuracy": result.test_accuracy, "ended": outcome.ended}
-        model(step=len(losses), config={"settings": settings(args), "final": final})
+        _save(args, plan, outcome, final=final)
     write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})
     drawn = bool(losses) and measured
     if drawn:
@@ -193,7 +254,6 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
     if measured:
         print(f"test accuracy {result.test_accuracy:.4f}, test loss {result.test_loss:.4f}")
     print(f"wrote history.json, model.safetensors{', loss.png' if drawn else ''} into {folder}")
-    return outcome.exit_code
 
 
 class _Announce(Callback):

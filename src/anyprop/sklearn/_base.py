@@ -1,90 +1,50 @@
-"""What the classifier and the regressor share: parameters, the course of a fit, predictions."""
+"""What the classifier and the regressor share in training: parameters, and the course of a fit."""
 
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
-from numbers import Integral, Real
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from anyprop._typing import Array
-from anyprop.backend import name_of, to_host
-from anyprop.layers.registry import ACTIVATIONS
+from anyprop.backend import name_of, on_device_of, to_host
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer
-from anyprop.optimizers.registry import OPTIMIZERS
-from anyprop.parameters import Layout, Parameters
-from anyprop.schedules.registry import SCHEDULES
+from anyprop.parameters import Parameters
 from anyprop.sklearn._diverged import diverged
+from anyprop.sklearn._fitted import FittedMLP
 from anyprop.sklearn._given import (
     Place,
     check_same_place,
     check_some_weight,
     checked_weights,
-    float_dtypes,
-    host,
     readable,
+    validated,
 )
 from anyprop.sklearn._lbfgs import loss_of, minimize
-from anyprop.sklearn._network import all_finite, draw_parameters, make_network, packed, unpacked
+from anyprop.sklearn._network import all_finite, draw_parameters, make_network
 from anyprop.sklearn._optimizer import (
-    LEARNING_RATES,
     OptimizerMemory,
     make_optimizer,
     state_to_go_on_from,
 )
-from anyprop.sklearn._rows import Data, dense, outputs
-from anyprop.sklearn._settings import check_settings
+from anyprop.sklearn._rows import Data, dense
+from anyprop.sklearn._settings import CONSTRAINTS, check_callbacks, check_settings, hidden_sizes
 from anyprop.sklearn._stochastic import Trainer, clipped_batch_size, held_out, train
-from anyprop.training.callbacks.base import Callback
+from anyprop.sklearn._unchanged import unchanged_on_error
+from anyprop.training.batches import batches_of
 
 
-class BaseMLP(BaseEstimator, metaclass=ABCMeta):
-    """Base of the estimators; their docstrings tell the parameters."""
+class BaseMLP(FittedMLP, metaclass=ABCMeta):
+    """Base of the estimators; their docstrings describe the parameters."""
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({"logistic", *ACTIVATIONS})],
-        "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({*LEARNING_RATES, *SCHEDULES}), callable],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "norm": [StrOptions({"batch", "layer"}), None],
-        "initializer": [str, callable, None],
-        "dtype": [StrOptions({"float32", "float64"}), None],
-        "callbacks": [list, tuple, None],
-    }
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
     n_outputs_: int
     _optimizer: OptimizerMemory
@@ -122,6 +82,52 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
 
     # Fitting.
 
+    def _store(self, arguments: dict[str, Any]) -> None:
+        """Store the arguments of `__init__` under their names, as scikit-learn wants them."""
+        for name, value in arguments.items():
+            if name != "self":
+                setattr(self, name, value)
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+    ) -> Self:
+        """Train on all of X.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (N, D)
+            Examples. Of a sparse X, only a batch at a time becomes dense.
+        y : array, shape (N,) or (N, K)
+            Targets: classes, or 0 and 1 for several labels; a regressor's are real numbers.
+        sample_weight : array, shape (N,), optional
+            Weights of the examples, 0 or more, and one above 0.
+        X_val, y_val : like X and y, optional
+            Examples to measure on after each epoch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            An array is masked, or a callback is none.
+        ValueError
+            Inputs or parameters do not fit, a parameter that was changed has no effect beside the
+            others, or the loss became infinite or NaN; the message says what to lower or to scale.
+        """
+        with self._guarded(X, incremental=False):
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        return self
+
+    @contextmanager
+    def _guarded(self, X: Any, *, incremental: bool) -> Iterator[None]:
+        """Check the parameters, compute where X is, and undo everything if there is an error."""
+        self._validate_params()
+        goes_on = self._goes_on(incremental=incremental)
+        with on_device_of(X), unchanged_on_error(self, goes_on=goes_on):
+            yield
+
     def _fit(
         self,
         X: Any,
@@ -132,9 +138,9 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         X_val: Any = None,
         y_val: Any = None,
     ) -> None:
-        hidden = self._hidden_sizes()
+        hidden = hidden_sizes(self.hidden_layer_sizes)
         check_settings(self, hidden, validated=X_val is not None)
-        self._check_callbacks()
+        check_callbacks(self)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         X, y = readable(X, "X"), readable(y, "y")
@@ -169,22 +175,6 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         """Return whether a call of `fit` or `partial_fit` trains on from the parameters there are."""
         return hasattr(self, "coefs_") and (incremental or self.warm_start)
 
-    def _hidden_sizes(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if not all(isinstance(size, Integral) for size in sizes):
-            raise TypeError(f"hidden_layer_sizes must hold whole numbers, got {sizes}.")
-        if any(size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return sizes
-
-    def _check_callbacks(self) -> None:
-        for callback in self.callbacks or ():
-            if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must hold anyprop.Callback objects, not {callback!r}.")
-        if self.callbacks and self.solver == "lbfgs":
-            raise ValueError("solver='lbfgs' has no epochs to call after; leave out callbacks.")
-
     def _check_output(self, *, first: bool) -> None:
         """Raise ValueError if the outputs of the network would from now on mean something else."""
         if not first and self.out_activation_ != self._output_activation():
@@ -200,17 +190,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
                 f"the model was fitted in {dtype} and cannot go on in dtype={self.dtype!r}; set "
                 "warm_start=False and call fit to start anew."
             )
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            multi_output=True,
-            y_numeric=self._numeric_targets,
-            dtype=float_dtypes(X, dtype),
-            reset=reset,
-        )
-        return X, y
+        return validated(self, X, y, dtype, reset=reset)
 
     def _validation_data(self, X_val: Any, y_val: Any, place: Place) -> Data | None:
         if X_val is None and y_val is None:
@@ -220,16 +200,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         if self.solver == "lbfgs":
             raise ValueError("solver='lbfgs' has no epochs to validate after; leave out X_val.")
         X_val, y_val = readable(X_val, "X_val"), readable(y_val, "y_val")
-        X, y = validate_data(
-            self,
-            X_val,
-            y_val,
-            accept_sparse="csr",
-            multi_output=True,
-            y_numeric=self._numeric_targets,
-            dtype=float_dtypes(X_val, place.dtype),
-            reset=False,
-        )
+        X, y = validated(self, X_val, y_val, place.dtype, reset=False)
         if not scipy.sparse.issparse(X) or name_of(place.xp) != "numpy":
             X = place.put(dense(X))
         self._check_known(y)
@@ -260,12 +231,6 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         )
 
     def _minimized(self, params: Parameters, data: Data) -> Parameters:
-        if self.dropout or self.norm == "batch":
-            what = "dropout" if self.dropout else "norm='batch'"
-            raise ValueError(
-                f"solver='lbfgs' needs a loss that is the same whenever it is computed, which {what} "
-                "does not allow; choose solver='adam'."
-            )
         params = minimize(self, self.network_, self._loss(exact=True), params, data)
         self.loss_ = loss_of(self.network_, self._loss(), self.alpha, params, data)
         if not math.isfinite(self.loss_):
@@ -291,7 +256,7 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
         batch_size = clipped_batch_size(self.batch_size, len(rows))
-        opt = make_optimizer(self, steps=self.max_iter * -(-len(rows) // batch_size))
+        opt = make_optimizer(self, steps=self.max_iter * batches_of(len(rows), batch_size))
         loss = self._loss()
         trainer = getattr(self, "_trainer", None) if incremental else None
         if trainer is None or trainer.key != (self.network_, loss, opt, self.alpha):
@@ -322,87 +287,6 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
     def _stratification(self, t: Array) -> Any:
         """Tell what a held-out part must have the same share of; nothing by default."""
         return None
-
-    def _publish(self, params: Parameters) -> None:
-        """Show the parameters as scikit-learn does."""
-        self._parameters = params
-        self.coefs_, self.intercepts_, norms = unpacked(params)
-        self.n_layers_ = len(self.coefs_) + 1
-        if norms:
-            self.norms_ = norms
-        self._shown = self._arrays()
-
-    def _arrays(self) -> list[Array]:
-        norms = getattr(self, "norms_", [])
-        return [*self.coefs_, *self.intercepts_, *(a for norm in norms for a in norm.values())]
-
-    def _current_parameters(self, net: Sequential) -> Parameters:
-        """Give the parameters as one vector: the one trained, unless the arrays shown were replaced."""
-        layout = Layout.of(net.specs())
-        shown = getattr(self, "_shown", None)
-        if shown is not None and self._parameters.layout == layout:
-            arrays = self._arrays()
-            if len(arrays) == len(shown) and all(map(operator.is_, arrays, shown)):
-                return self._parameters
-        return packed(layout, self.coefs_, self.intercepts_, getattr(self, "norms_", []))
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        # A pickle holds each number once, and no compiled step.
-        again = ("_parameters", "_shown", "_trainer", "_copies")
-        return {k: v for k, v in state.items() if k not in again}
-
-    # Predicting.
-
-    def _raw_outputs(self, X: Any, method: str) -> Array:
-        """Compute the network's outputs, before what `out_activation_` names."""
-        check_is_fitted(self, "coefs_")
-        if self.activation != self._activation:
-            raise ValueError(
-                f"activation={self.activation!r} was set after fit, but the weights were trained with "
-                f"{self._activation!r}; set that again, or call fit."
-            )
-        X = readable(X, "X")
-        like = self.coefs_[0]
-        check_same_place(X, like, type(self).__name__, method)
-        place = Place.of(like)
-        X = validate_data(
-            self,
-            X,
-            accept_sparse="csr",
-            dtype=float_dtypes(X, place.dtype),
-            reset=False,
-        )
-        params = self._current_parameters(self.network_)
-        if not all_finite(params):
-            raise ValueError(
-                f"the weights of this {type(self).__name__} are not finite; set others in coefs_ and "
-                "intercepts_, or call fit."
-            )
-        with np.errstate(all="ignore"):
-            y = outputs(self.network_, params, X)
-        if not bool(params.xp.all(params.xp.isfinite(y))):
-            raise ValueError(
-                f"the outputs of this {type(self).__name__} overflow {place.dtype}; X holds numbers far "
-                "from those that it was trained on, so scale it alike."
-            )
-        return y
-
-    def _measured(self, metric: Callable[..., float], X: Any, y: Any, sample_weight: Any) -> float:
-        """Compute a metric of predictions on the host, where all dtypes have all operations."""
-        y, weight = readable(y, "y"), readable(sample_weight, "sample_weight")
-        weight = None if weight is None else np.asarray(host(weight))
-        check_some_weight(weight, "no row has a weight above 0")
-        if weight is not None and (weight < 0.0).any():
-            raise ValueError("sample_weight must not be negative.")
-        predicted = self.predict(X)
-        return float(metric(host(y), host(predicted), sample_weight=weight))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.array_api_support = True
-        return tags
 
     def _check_solver(self) -> bool:
         if self.solver == "lbfgs":

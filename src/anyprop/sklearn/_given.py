@@ -13,7 +13,7 @@ import array_api_compat
 import numpy as np
 import scipy.sparse
 from sklearn import get_config
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from anyprop._typing import Array, Namespace
 from anyprop.backend import (
@@ -70,6 +70,49 @@ def float_dtypes(X: Any, dtype: str | None) -> list[Any]:
     if dtype is not None and dtype not in known:
         raise ValueError(f"{name_of(xp)} has no {dtype} on {device}; leave out dtype={dtype!r}.")
     return [known[name] for name in names if name in known] or [known["float32"]]
+
+
+def validated(estimator: Any, X: Any, y: Any, dtype: str | None, *, reset: bool) -> tuple[Any, Any]:
+    """Check X and y as scikit-learn does, X for a floating dtype, and `reset` what it remembers of X."""
+    found: tuple[Any, Any] = validate_data(
+        estimator,
+        X,
+        y,
+        accept_sparse="csr",
+        multi_output=True,
+        y_numeric=estimator._numeric_targets,
+        dtype=float_dtypes(X, dtype),
+        reset=reset,
+    )
+    return found
+
+
+def number_of_outputs(y: Any) -> int:
+    """Return the columns of real targets; raise ValueError if they are dates."""
+    if getattr(y.dtype, "kind", "f") in "Mm":
+        raise ValueError(
+            "y holds dates or times; divide differences by a unit, such as "
+            "numpy.timedelta64(1, 'D')."
+        )
+    return 1 if y.ndim == 1 else int(y.shape[1])
+
+
+def real_targets(y: Any, width: int, place: Place) -> Array:
+    """Return real targets as (N, `width`), beside X."""
+    if y.ndim == 2 and y.shape[1] == 1 and isinstance(y, np.ndarray):
+        y = column_or_1d(y, warn=True)
+    t, xp = place.put(y), place.xp
+    if t.ndim == 1:
+        t = xp.expand_dims(t, axis=1)
+    if t.shape[1] != width:
+        raise ValueError(f"y has {t.shape[1]} outputs, but {width} are expected.")
+    if not bool(xp.all(xp.isfinite(t))):
+        largest = np.max(np.abs(np.asarray(host(y), dtype="float64")))
+        raise ValueError(
+            f"y holds numbers up to {largest:.3g}, too large for {place.dtype}; train on "
+            f"y / {largest:.3g}, and multiply what is predicted."
+        )
+    return t
 
 
 def readable(array: Any, name: str) -> Any:

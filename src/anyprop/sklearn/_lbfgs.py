@@ -45,7 +45,18 @@ def minimize(
     -------
     params : Parameters
         Those that were found.
+
+    Raises
+    ------
+    ValueError
+        The loss is another one each time that it is computed.
     """
+    if estimator.dropout or estimator.norm == "batch":
+        what = "dropout" if estimator.dropout else "norm='batch'"
+        raise ValueError(
+            f"solver='lbfgs' needs a loss that is the same whenever it is computed, which {what} "
+            "does not allow; choose solver='adam'."
+        )
     objective = Objective(net, loss, estimator.alpha, params)
     xp, device, dtype = params.xp, device_of(params.flat), dtype_name(params.flat)
 

@@ -1,4 +1,7 @@
-"""MLPClassifier: a multilayer perceptron for classes, several labels, or one yes-or-no label."""
+"""MLPClassifier: a multilayer perceptron for classes, several labels, or one yes-or-no label.
+
+The file is long because the docstring of the class is its interface, which scikit-learn's users read.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.sklearn._base import BaseMLP
 from anyprop.sklearn._given import Place, beside, check_labels, host, readable
 from anyprop.sklearn._objective import Scaled
-from anyprop.sklearn._unchanged import unchanged_on_error
+from anyprop.sklearn._settings import CONSTRAINTS
 
 
 class Labels:
@@ -188,7 +191,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     loss: ClassVar[str] = "log_loss"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMLP._parameter_constraints,
+        **CONSTRAINTS,
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
     _numeric_targets = False
@@ -226,68 +229,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         callbacks: Any = None,
         class_weight: Any = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.dropout = dropout
-        self.norm = norm
-        self.initializer = initializer
-        self.dtype = dtype
-        self.callbacks = callbacks
-        self.class_weight = class_weight
-
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
-    ) -> MLPClassifier:
-        """Train on all of X.
-
-        Parameters
-        ----------
-        X : array or sparse matrix, shape (N, D)
-            Examples. Of a sparse X, only a batch at a time becomes dense.
-        y : array, shape (N,), or (N, K) for several labels
-            Classes; for several labels 0 and 1.
-        sample_weight : array, shape (N,), optional
-            Weights of the examples, 0 or more, and one above 0.
-        X_val, y_val : like X and y, optional
-            Examples to measure on after each epoch.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError
-            An array is masked, or a callback is none.
-        ValueError
-            Inputs or parameters do not fit, a parameter that was changed has no effect beside the
-            others, or the loss became infinite or NaN; the message says what to lower or to scale.
-        """
-        self._validate_params()
-        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
-            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
-        return self
+        self._store(locals())
 
     @available_if(lambda self: self._check_solver())
     def partial_fit(
@@ -315,8 +257,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         TypeError, ValueError
             As `fit`; also if `class_weight` is "balanced", which no part of the data can be.
         """
-        self._validate_params()
-        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
+        with self._guarded(X, incremental=True):
             classes = None if classes is None else host(readable(classes, "classes"))
             check_labels(classes, "classes")
             check_labels(y, "y")

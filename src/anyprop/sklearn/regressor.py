@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
@@ -17,9 +15,9 @@ from anyprop.losses.base import Loss
 from anyprop.losses.mean_squared_error import MeanSquaredError
 from anyprop.losses.poisson_nll import PoissonNLL
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._given import Place, host
+from anyprop.sklearn._given import Place, number_of_outputs, real_targets
 from anyprop.sklearn._objective import Scaled
-from anyprop.sklearn._unchanged import unchanged_on_error
+from anyprop.sklearn._settings import CONSTRAINTS
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -159,14 +157,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     >>> from sklearn.datasets import make_regression
     >>> X, y = make_regression(n_samples=200, n_features=20, random_state=1)
     >>> model = MLPRegressor(random_state=1, max_iter=2000, tol=0.1).fit(X, y)
-    >>> model.predict(X[:2]).shape
-    (2,)
     >>> bool(model.score(X, y) > 0.95)
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMLP._parameter_constraints,
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS | {
         "loss": [StrOptions({"squared_error", "poisson"})],
     }
     _numeric_targets = True
@@ -204,68 +199,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         dtype: str | None = None,
         callbacks: Any = None,
     ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.dropout = dropout
-        self.norm = norm
-        self.initializer = initializer
-        self.dtype = dtype
-        self.callbacks = callbacks
-
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
-    ) -> MLPRegressor:
-        """Train on all of X.
-
-        Parameters
-        ----------
-        X : array or sparse matrix, shape (N, D)
-            Examples. Of a sparse X, only a batch at a time becomes dense.
-        y : array, shape (N,) or (N, K)
-            Real numbers.
-        sample_weight : array, shape (N,), optional
-            Weights of the examples, 0 or more, and one above 0.
-        X_val, y_val : like X and y, optional
-            Examples to measure on after each epoch.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError
-            An array is masked, or a callback is none.
-        ValueError
-            Inputs or parameters do not fit, a parameter that was changed has no effect beside the
-            others, or the loss became infinite or NaN; the message says what to lower or to scale.
-        """
-        self._validate_params()
-        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=False)):
-            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
-        return self
+        self._store(locals())
 
     @available_if(lambda self: self._check_solver())
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
@@ -289,8 +223,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         TypeError, ValueError
             As `fit`.
         """
-        self._validate_params()
-        with on_device_of(X), unchanged_on_error(self, goes_on=self._goes_on(incremental=True)):
+        with self._guarded(X, incremental=True):
             self._fit(X, y, sample_weight, incremental=True)
         return self
 
@@ -340,12 +273,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return Place.of(y).xp.exp(y) if self.out_activation_ == "exp" else y
 
     def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
-        if getattr(y.dtype, "kind", "f") in "Mm":
-            raise ValueError(
-                "y holds dates or times; divide differences by a unit, such as "
-                "numpy.timedelta64(1, 'D')."
-            )
-        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        n_outputs = number_of_outputs(y)
         if self._goes_on(incremental=incremental) and n_outputs != self.n_outputs_:
             raise ValueError(
                 f"y has {n_outputs} outputs, but the model was fitted to {self.n_outputs_}."
@@ -353,19 +281,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.n_outputs_ = n_outputs
 
     def _encoded(self, y: Any, place: Place) -> Array:
-        if y.ndim == 2 and y.shape[1] == 1 and isinstance(y, np.ndarray):
-            y = column_or_1d(y, warn=True)
-        t, xp = place.put(y), place.xp
-        if t.ndim == 1:
-            t = xp.expand_dims(t, axis=1)
-        if t.shape[1] != self.n_outputs_:
-            raise ValueError(f"y has {t.shape[1]} outputs, but {self.n_outputs_} are expected.")
-        if not bool(xp.all(xp.isfinite(t))):
-            largest = np.max(np.abs(np.asarray(host(y), dtype="float64")))
-            raise ValueError(
-                f"y holds numbers up to {largest:.3g}, too large for {place.dtype}; train on "
-                f"y / {largest:.3g}, and multiply what is predicted, as float64."
-            )
+        t, xp = real_targets(y, self.n_outputs_, place), place.xp
         if self.loss == "poisson" and bool(xp.any(t < 0.0)):
             raise ValueError("loss='poisson' requires non-negative y.")
         return t
@@ -380,5 +296,4 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return Scaled(MeanSquaredError(), value=0.5 * k if exact else 0.5, gradient=0.5 * k)
 
     def _score_outputs(self, y: Any, t: Any, weight: Any) -> float:
-        y = np.exp(y) if self.out_activation_ == "exp" else y
-        return float(r2_score(t, y, sample_weight=weight))
+        return float(r2_score(t, self._real_numbers(y), sample_weight=weight))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable
 from dataclasses import fields
-from os import PathLike
 from typing import Any
 
-from anyprop._files import as_path, check_folder
-from anyprop.history import EpochRecord, record_dict
-from anyprop.training.callbacks._files import naming
-from anyprop.training.callbacks.base import Callback
-from anyprop.training.run import Run
+from anyprop.history import EpochRecord
+from anyprop.training.callbacks.logger import Logger
 
 
-class CSVLogger(Callback):
+class CSVLogger(Logger):
     """Write one row for each epoch as soon as it ends, under the names of `EpochRecord`.
 
     Parameters
@@ -34,21 +31,14 @@ class CSVLogger(Callback):
     >>> callback = CSVLogger("training.csv")
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = as_path(path)
+    def heading(self) -> str:
+        return _row(field.name for field in fields(EpochRecord))
 
-    def on_start(self, run: Run) -> None:
-        check_folder(self.path)
-        names = [field.name for field in fields(EpochRecord)]
-        self._write("w", [names, *map(_row, run.history.epochs)])
-
-    def on_epoch(self, run: Run) -> None:
-        self._write("a", [_row(run.history.epochs[-1])])
-
-    def _write(self, mode: str, rows: Iterable[Iterable[Any]]) -> None:
-        with naming(self.path), self.path.open(mode, newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+    def line(self, record: dict[str, Any]) -> str:
+        return _row(record.values())
 
 
-def _row(record: EpochRecord) -> Iterable[Any]:
-    return record_dict(record).values()
+def _row(cells: Iterable[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)
+    return text.getvalue()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from os import PathLike
+from typing import Any
 
-from anyprop._files import as_path, check_folder
-from anyprop.history import EpochRecord, record_dict
-from anyprop.training.callbacks._files import naming
-from anyprop.training.callbacks.base import Callback
-from anyprop.training.run import Run
+from anyprop.training.callbacks.logger import Logger
 
 
-class JSONLogger(Callback):
+class JSONLogger(Logger):
     """Write one JSON object a line for each epoch as soon as it ends, as `EpochRecord` names things.
 
     Parameters
@@ -31,19 +27,5 @@ class JSONLogger(Callback):
     >>> callback = JSONLogger("training.jsonl")
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = as_path(path)
-
-    def on_start(self, run: Run) -> None:
-        check_folder(self.path)
-        lines = "".join(map(_line, run.history.epochs))
-        with naming(self.path):
-            self.path.write_text(lines, encoding="utf-8")
-
-    def on_epoch(self, run: Run) -> None:
-        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(run.history.epochs[-1]))
-
-
-def _line(record: EpochRecord) -> str:
-    return json.dumps(record_dict(record), allow_nan=False) + "\n"
+    def line(self, record: dict[str, Any]) -> str:
+        return json.dumps(record, allow_nan=False) + "\n"
