@@ -121,7 +121,7 @@ html_static_path = ["_static"]
 html_css_files = ["anyprop.css"]
 html_search_scorer = str(HERE / "_ext" / "search_scorer.js")
 # The playground's controls need the room; the others have no section to navigate in.
-html_sidebars = {page: [] for page in ("playground", "article", "design", "how-fast")}
+html_sidebars = {page: [] for page in ("playground", "article", "ja/article", "design", "how-fast")}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
