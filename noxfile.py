@@ -90,16 +90,32 @@ def jax(session: nox.Session) -> None:
 
 # CuPy's wheel with those of CUDA's libraries that the library uses: 880 MB to download. Its extra `ctk`
 # would bring all of them.
-CUPY_WHEEL = ["cupy-cuda13x>=14.2,<15", "nvidia-cublas>=13,<14", "nvidia-cuda-nvrtc>=13,<14"]
-CUPY_WHEEL += ["nvidia-cuda-runtime>=13,<14", "nvidia-nccl-cu13"]
+CUPY_WHEELS = {
+    "13": ["cupy-cuda13x", "nvidia-cublas", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"],
+    "12": [
+        "cupy-cuda12x",
+        "nvidia-cublas-cu12",
+        "nvidia-cuda-nvrtc-cu12",
+        "nvidia-cuda-runtime-cu12",
+    ],
+}
 
 
-@nox.session(tags=["rest"])
-def cupy_wheel(session: nox.Session) -> None:
+def cuda(version: str) -> object:
+    """One value of the session's parameter; with that of CUDA 12 little differs, so it is asked for."""
+    return nox.param(version, id=version, tags=["rest"] if version == "13" else [])
+
+
+@nox.session
+@nox.parametrize("version", [cuda(version) for version in CUPY_WHEELS])
+def cupy_wheel(session: nox.Session, version: str) -> None:
     """Hold what is used of CuPy against its wheel, and compile all kernels; no GPU is needed."""
     if shutil.which("cc") is None and not os.environ.get("CI"):
         session.skip("needs cc; install a C compiler (Debian and Ubuntu: apt-get install gcc)")
-    session.install(LAZY, "-e", ".", *TEST, *CUPY_WHEEL)
+    cupy, *libraries = CUPY_WHEELS[version]
+    libraries = [f"{name}>={version},<{int(version) + 1}" for name in libraries]
+    libraries.append(f"nvidia-nccl-cu{version}")  # which has versions of its own
+    session.install(LAZY, "-e", ".", *TEST, f"{cupy}>=14.2,<15", *libraries)
     session.run(
         *("pytest", "--with=cupy_wheel"), *(session.posargs or ["tests/cupy_wheel"]), env=ONE_THREAD
     )

@@ -195,7 +195,7 @@ ADVICE = {
         lambda: ap.from_host(["a"], dtype="float32"),
         lambda: ap.from_host([1], dtype="float32"),
     ),
-    "leave the backend out": (lambda: fit(compile="inductor"), fit),
+    "leave the backend out": (lambda: fit(torch_backend="inductor"), fit),
     "write a positive number": (
         lambda: NET.init(weights="normal:-1"),
         lambda: NET.init(weights="normal:0.01"),
@@ -407,8 +407,8 @@ def test_advice_about_compiling_leads_somewhere():
         params = NET.init(xp="torch")
         fit(x, t, params=params, communicator=ranks, **options)
 
-    with pytest.raises(ValueError, match="compile='eager' is for one process; leave it out"):
-        on_ranks(2, lambda ranks: run(ranks, compile="eager"))
+    with pytest.raises(ValueError, match="torch_backend='eager' is for one process; leave it out"):
+        on_ranks(2, lambda ranks: run(ranks, torch_backend="eager"))
     on_ranks(2, run)
 
 
@@ -443,6 +443,23 @@ def test_advice_about_onnx_leads_somewhere(tmp_path):
     with pytest.raises(ValueError, match="export with dtype='float32'"):
         ap.export_onnx(net, net.init(dtype="float64"), path)
     ap.export_onnx(net, net.init(dtype="float64"), path, dtype="float32")
+
+
+def test_advice_about_running_statistics_leads_somewhere():
+    net, params = NORMED, NORMED.init()
+    with pytest.raises(ValueError, match="keeps running statistics") as told:
+        ap.value_and_grad(net, LOSS)
+    for advice in (
+        "give running=True",
+        "take (value, grads, running)",
+        "go on with params.replace(running=running)",
+    ):
+        assert advice in str(told.value)
+    f = ap.value_and_grad(net, LOSS, running=True)
+    _, _, running = f(params, X, T)
+    params = params.replace(running=running)
+    value, _, _ = f(params, X, T)
+    assert np.isfinite(value)
 
 
 def test_every_piece_of_advice_is_followed():

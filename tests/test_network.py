@@ -89,17 +89,45 @@ def test_the_gradient_of_any_layer_is_laid_out_as_its_parameters(case, backend, 
     params, x = case.params(backend), backend.asarray(case.x(rng))
     noise = noise_beside(params, case.layer.noise(rng, tuple(x.shape)))
     t = backend.asarray(rng.standard_normal(case.layer.output_shape(tuple(x.shape))))
-    value, grads = ap.value_and_grad(case.layer, ap.MeanSquaredError())(params, x, t, noise=noise)
+    compute = ap.value_and_grad(case.layer, ap.MeanSquaredError(), running=True)
+    value, grads, running = compute(params, x, t, noise=noise)
     assert tuple(value.shape) == ()
     assert isinstance(grads, Parameters)
     assert grads.layout == params.layout
     assert tuple(grads.flat.shape) == tuple(params.flat.shape)
     assert_beside(grads.flat, params.flat)
-    assert (grads.running is None) == (params.running is None)
+    assert grads.running is None
+    assert (running is None) == (params.running is None)
     if params.running is not None:
-        assert tuple(grads.running.shape) == tuple(params.running.shape)
-        moved = backend.to_numpy(grads.running) != backend.to_numpy(params.running)
+        assert tuple(running.shape) == tuple(params.running.shape)
+        moved = backend.to_numpy(running) != backend.to_numpy(params.running)
         assert moved.any() == ("momentum=0.0" not in repr(case.layer))
+
+
+@pytest.mark.parametrize("case", LAYER_CASES, ids=str)
+def test_running_statistics_cannot_be_forgotten(case):
+    """Without them a loop would train, and the network would predict by the statistics of its start."""
+    if case.layer.init().running is None:
+        assert callable(ap.value_and_grad(case.layer, ap.MeanSquaredError()))
+        return
+    with pytest.raises(ValueError, match=r"give running=True.* params.replace\(running=running\)"):
+        ap.value_and_grad(case.layer, ap.MeanSquaredError())
+
+
+def test_a_loop_of_ones_own_trains_a_batch_norm_as_a_step_does(backend, rng):
+    net, loss, optimizer = ap.MLP([3, 5, 2], norm="batch"), ap.SoftmaxCrossEntropy(), ap.Adam()
+    ours = theirs = net.init(8, dtype="float64", xp=backend.xp, device=backend.device)
+    state = their_state = optimizer.init(ours)
+    compute, step = ap.value_and_grad(net, loss, running=True), ap.make_step(net, loss, optimizer)
+    for _ in range(3):
+        x = backend.asarray(rng.standard_normal((6, 3)))
+        t = backend.asarray(rng.integers(0, 2, 6))
+        _, grads, running = compute(ours, x, t)
+        ours, state = optimizer.update(ours, grads, state)
+        ours = ours.replace(running=running)
+        theirs, their_state, _ = step(theirs, their_state, x, t)
+    for a, b in ((ours.flat, theirs.flat), (ours.running, theirs.running)):
+        np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
 
 
 @pytest.mark.parametrize("case", LAYER_CASES, ids=str)

@@ -86,7 +86,7 @@ CALLS = {
     "forward": (NET.forward, {"params": PARAMS, "x": X}),
     "value_and_grad": entry(ap.value_and_grad, net=NET, loss=LOSS),
     "value_and_grad, called": (ap.value_and_grad(NET, LOSS), BATCH | {"dvalue": 1.0}),
-    "make_step": entry(ap.make_step, net=NET, loss=LOSS, opt=OPT),
+    "make_step": entry(ap.make_step, net=NET, loss=LOSS, optimizer=OPT),
     "a step": (stepping(lambda step: step), BATCH | {"state": STATE}),
     "a compiled step": (stepping(ap.compile), BATCH | {"state": STATE}),
     "compile": entry(ap.compile, step=ap.make_step(NET, LOSS, OPT)),

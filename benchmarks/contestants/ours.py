@@ -20,7 +20,7 @@ from anyprop.backend import (
     read,
     to_host,
 )
-from anyprop.compiled.dispatch import compile, compiled_loop
+from anyprop.compiled.compile import compile, compiled_loop
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
 from anyprop.optimizers.adam import Adam
@@ -133,7 +133,7 @@ def update(problem: Problem, device: str, *, backend: str, compiled: bool | str 
 
 def _given_gradient(params: Parameters, x: Array, t: Array, **none: object) -> Any:
     """Take the batch for the gradient, so that a compiled step is an update and nothing else."""
-    return namespace(x).sum(x[:1]), Parameters(params.layout, x)
+    return namespace(x).sum(x[:1]), Parameters(params.layout, x), None
 
 
 def epoch(
@@ -161,7 +161,8 @@ def epoch(
             batch_size=size,
             batches=lambda n, batch_size, epoch: order,
             epochs=1,
-            compile=compiled,
+            compile=bool(compiled),
+            torch_backend=_torch_backend(compiled),
         )
         return result.params, result.history.losses
 
@@ -196,7 +197,8 @@ def training(
             batch_size=size,
             epochs=workload.epochs,
             seed=SEED,
-            compile=compiled,
+            compile=bool(compiled),
+            torch_backend=_torch_backend(compiled),
         )
         return params, result.params
 

@@ -32,9 +32,27 @@ def imports() -> dict[str, set[str]]:
     return {name: others - {name} for name, others in found.items()}
 
 
-def drawing() -> Figure:
-    """Draw a row for each level, and an arrow for each import that no other one implies."""
-    uses = imports()
+def imports_within(package: str) -> dict[str, set[str]]:
+    """List the modules of a package that each of its modules imports."""
+    modules = [
+        name.removeprefix(f"{package}.") for name in MODULES if name.startswith(f"{package}.")
+    ]
+    found = {name: ours(f"{package}.{name}") for name in modules}
+    return {
+        name: {other for other in modules if f"{package}.{other}" in others}
+        for name, others in found.items()
+    }
+
+
+def drawing(package: str | None = None) -> Figure:
+    """Draw a row for each level, and an arrow for each import that no other one implies.
+
+    Parameters
+    ----------
+    package : str, optional
+        Whose modules are drawn; the groups of the whole library by default.
+    """
+    uses = imports() if package is None else imports_within(package)
 
     @cache
     def below(name: str) -> frozenset[str]:
@@ -50,7 +68,7 @@ def drawing() -> Figure:
         return max((level(other) + 1 for other in direct[name]), default=0)
 
     rows: dict[int, list[str]] = {}
-    for name in NAMES:
+    for name in uses:
         rows.setdefault(level(name), []).append(name)
     at: dict[str, tuple[float, float]] = {}
     for y, names in sorted(rows.items()):

@@ -14,7 +14,7 @@ from anyprop.backend import (
     to_namespace as to_namespace,
 )
 from anyprop.checkpoint import Checkpoint as Checkpoint, load as load, save as save
-from anyprop.compiled.dispatch import compile as compile
+from anyprop.compiled.compile import compile as compile
 from anyprop.data.idx import load_idx as load_idx
 from anyprop.data.mnist import load_mnist as load_mnist
 from anyprop.history import EpochRecord as EpochRecord, History as History

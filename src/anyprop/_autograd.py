@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -21,14 +22,24 @@ def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
         torch = sys.modules.get("torch")
-        if torch is None or not hasattr(torch, "no_grad"):
+        # What is called inside such a function is left alone: the outermost does it for all.
+        if torch is None or _thread.within or not hasattr(torch, "no_grad"):
             return function(*args, **options)
-        if not torch.is_grad_enabled():
-            return cast("R", _detached(function(*args, **options)))
-        with torch.no_grad():
-            return cast("R", _detached(function(*args, **options)))
+        _thread.within = True
+        try:
+            with torch.no_grad():
+                return cast("R", _detached(function(*args, **options)))
+        finally:
+            _thread.within = False
 
     return call
+
+
+class _Thread(threading.local):
+    within = False
+
+
+_thread = _Thread()
 
 
 def _detached(result: Any) -> Any:
@@ -42,7 +53,8 @@ def _detached(result: Any) -> Any:
 def detached(array: Any) -> Any:
     """Return a tensor that requires gradients as one that does not, in the same memory."""
     # An identity returns what it was given, and an update in place the parameters themselves.
-    return array.detach() if getattr(array, "requires_grad", False) is True else array
+    kind = getattr(sys.modules.get("torch"), "Tensor", ())
+    return array.detach() if isinstance(array, kind) and array.requires_grad else array
 
 
 def unrecorded_methods(cls: type, names: tuple[str, ...]) -> None:

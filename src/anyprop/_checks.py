@@ -69,7 +69,7 @@ def check_shape(name: str, array: Array, expected: Shape) -> None:
     """Raise ValueError unless `array` has exactly the shape `expected`, TypeError if it has none."""
     if not hasattr(array, "shape"):
         raise TypeError(f"{name} must be an array of shape {tuple(expected)}, not {kind(array)}.")
-    if tuple(array.shape) != tuple(expected):
+    if array.shape != expected and tuple(array.shape) != tuple(expected):
         raise ValueError(f"{name} has shape {tuple(array.shape)}, expected {tuple(expected)}.")
 
 

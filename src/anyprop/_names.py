@@ -97,7 +97,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     "training": {
         "training.fit": "fit FitResult",
         "step": "make_step Step",
-        "compiled.dispatch": "compile",
+        "compiled.compile": "compile",
         "training.evaluate": "evaluate Evaluation predict",
         "training.batches": "batch_indices",
         "training.run": "TrainingDivergedError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 from anyprop._checks import is_scalar_array
@@ -15,19 +16,42 @@ def wide_dtype(xp: Namespace, dtype: Any) -> Any:
 
     Ten digits of a sum, or the square of 256, do not fit in 16 bits where the result does.
     """
-    return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
+    return xp.float32 if _is_narrow(xp, dtype) else dtype
+
+
+@lru_cache(maxsize=64)
+def _is_narrow(xp: Namespace, dtype: Any) -> bool:
+    return bool(xp.finfo(dtype).bits < 32)
+
+
+@lru_cache(maxsize=64)
+def is_integral(xp: Namespace, dtype: Any) -> bool:
+    """Return whether a dtype is one of whole numbers."""
+    return bool(xp.isdtype(dtype, "integral"))
+
+
+def cast(xp: Namespace, x: Array, dtype: Any) -> Array:
+    """Return `x` in a dtype; `x` itself if it has it."""
+    return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
 def widened(xp: Namespace, x: Array) -> Array:
     """Return `x` in float32 if its dtype is narrower, and `x` itself otherwise."""
-    return xp.astype(x, xp.float32) if xp.finfo(x.dtype).bits < 32 else x
+    return xp.astype(x, xp.float32) if _is_narrow(xp, x.dtype) else x
 
 
 def summed(xp: Namespace, x: Array, axis: int) -> Array:
     """Sum over an axis in the dtype of `x`, adding up in float32 if that is narrower."""
-    if xp.finfo(x.dtype).bits >= 32:
+    if not _is_narrow(xp, x.dtype):
         return xp.sum(x, axis=axis)
     return xp.astype(xp.sum(x, axis=axis, dtype=xp.float32), x.dtype)
+
+
+def or_one(xp: Namespace, total: Any) -> Any:
+    """Return a sum of weights, or 1 in place of 0: no weight at all makes a mean 0 / 1, not 0 / 0."""
+    if not hasattr(total, "dtype"):
+        return total or 1.0
+    return total + xp.astype(total == 0.0, total.dtype)
 
 
 def product(xp: Namespace, factor: Array, x: Array) -> Array:

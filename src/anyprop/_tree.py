@@ -24,18 +24,25 @@ def leaves(tree: Tree) -> list[Array]:
     return [tree]
 
 
-def rebuild(tree: Tree, new_leaves: list[Array]) -> Tree:
-    """Make a tree of the structure of `tree` that holds `new_leaves`."""
-    return _rebuild(tree, iter(new_leaves))
+def rebuild(tree: Tree, new_leaves: list[Array], *, order: Tree = None) -> Tree:
+    """Make a tree of the structure of `tree` that holds `new_leaves`.
+
+    These come in the order of the tree itself, or in that of `order`, which has its structure.
+    """
+    if hasattr(tree, "_tree_leaves"):
+        return tree._tree_rebuild(new_leaves)
+    return _rebuild(tree, iter(new_leaves), tree if order is None else order)
 
 
-def _rebuild(tree: Tree, new: Iterator[Array]) -> Tree:
+def _rebuild(tree: Tree, new: Iterator[Array], order: Tree) -> Tree:
     if hasattr(tree, "_tree_leaves"):
         return tree._tree_rebuild([next(new) for _ in tree._tree_leaves()])
     if isinstance(tree, dict):
-        return {key: _rebuild(branch, new) for key, branch in tree.items()}
+        rebuilt = {key: _rebuild(tree[key], new, branch) for key, branch in order.items()}
+        return {key: rebuilt[key] for key in tree}
     if isinstance(tree, tuple):
-        branches = [_rebuild(branch, new) for branch in tree]
+        pairs = zip(tree, order, strict=True)
+        branches = [_rebuild(branch, new, same) for branch, same in pairs]
         return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
     return next(new)
 
@@ -70,6 +77,8 @@ def leaves_like(tree: Tree, reference: Tree, *, names: tuple[str, str]) -> list[
     ValueError
         The structures or shapes differ; the message shows both.
     """
+    if hasattr(reference, "_tree_leaves") and getattr(tree, "layout", None) is reference.layout:
+        return list(tree._tree_leaves())  # as nearly always: no need to walk
     try:
         return list(_matched(tree, reference))
     except _MismatchError:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
+from anyprop._autograd import unrecorded
 from anyprop._checks import choice, count, flag, fraction, is_scalar_array, kind, real
 from anyprop._typing import Array
 from anyprop._usage import usage
@@ -143,7 +144,7 @@ def noise_beside(params: Parameters, noise: Any) -> Any:
 
 
 @usage("value_and_grad(net, loss)(params, x, t)")
-def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Parameters]]:
+def value_and_grad(net: Layer, loss: Loss, *, running: bool = False) -> Callable[..., Any]:
     """Make the function that computes a network's loss and its gradient.
 
     Parameters
@@ -152,16 +153,21 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
         Usually a `Sequential`; it computes as it does while training.
     loss : Loss
         Compares its predictions with targets.
+    running : bool
+        Whether the new running statistics come as a third result. A network that has any, as one with
+        a BatchNorm has, must be asked for them: without them it would predict wrongly. They are part of
+        the parameters: ``params = params.replace(running=running)``.
 
     Returns
     -------
     callable
-        ``(params, x, t, *, noise=None, sample_weight=None, dvalue=1.0) -> (value, grads)``: x of shape
+        ``(params, x, t, *, noise=None, sample_weight=None, dvalue=1.0) -> (value, grads)``, or
+        ``-> (value, grads, running)``: x of shape
         (N, D) and the dtype of the parameters, t as the loss takes them, noise from `noise_beside`,
         sample_weight of shape (N,), dvalue a number or an array of shape (), the gradient of whatever
         follows with respect to value. value is the mean loss, an array of shape (); grads are the
-        gradients, laid out as the parameters are. If the network has running statistics,
-        ``grads.running`` holds their new values, and an optimizer's `update` passes them on.
+        gradients, laid out as the parameters are; running are the new running statistics, of shape
+        (R,), or None if the network has none.
 
     Raises
     ------
@@ -169,7 +175,7 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
         `net` is no layer or `loss` no loss. When called: arrays of different namespaces, devices or
         floating dtypes.
     ValueError
-        When called: shapes that do not fit.
+        `net` has running statistics and `running` is False. When called: shapes that do not fit.
 
     Examples
     --------
@@ -180,10 +186,27 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Array, Paramet
     >>> value, grads = f(params, np.asarray([[1.0, 0.0]]), np.asarray([0]))
     >>> round(float(value), 4), grads.b.round(2)
     (1.0986, array([-0.67,  0.33,  0.33]))
+
+    A step of your own with a BatchNorm:
+
+    >>> net, optimizer = ap.MLP([2, 4, 3], norm="batch"), ap.SGD()
+    >>> params = net.init()
+    >>> state = optimizer.init(params)
+    >>> f = value_and_grad(net, ap.SoftmaxCrossEntropy(), running=True)
+    >>> x = np.asarray([[1.0, 0.0], [0.0, 2.0]], dtype="float32")
+    >>> value, grads, running = f(params, x, np.asarray([0, 1]))
+    >>> params, state = optimizer.update(params, grads, state)
+    >>> params = params.replace(running=running)
     """
     check_layer(net)
     check_loss(loss)
-    return _ValueAndGrad(net, loss)
+    running = flag("value_and_grad", "running", running)
+    if not running and Layout.of(net.specs()).size(trainable=False):
+        raise ValueError(
+            "value_and_grad: net keeps running statistics, as BatchNorm does; give running=True, take "
+            "(value, grads, running) from each call, and go on with params.replace(running=running)."
+        )
+    return _ValueAndGrad(net, loss, running)
 
 
 @dataclass(frozen=True)
@@ -192,7 +215,9 @@ class _ValueAndGrad:
 
     net: Layer
     loss: Loss
+    running: bool
 
+    @unrecorded
     def __call__(
         self,
         params: Parameters,
@@ -202,7 +227,7 @@ class _ValueAndGrad:
         noise: Any = None,
         sample_weight: Array | None = None,
         dvalue: Any = 1.0,
-    ) -> tuple[Array, Parameters]:
+    ) -> tuple[Any, ...]:
         check_batch(params, x, t)
         if type(dvalue) is not float and not is_scalar_array(dvalue):
             dvalue = real("value_and_grad", "dvalue", dvalue)
@@ -213,9 +238,9 @@ class _ValueAndGrad:
             grads = self.net.backward_params(params, residuals, dy)
             if not isinstance(grads, Parameters):
                 grads = joined(params, flat_pieces(params, grads))
-            if params.running is not None:
-                grads = grads.replace(running=_running(self.net, params, residuals))
-            return value, grads
+            if not self.running:
+                return value, grads
+            return value, grads, _running(self.net, params, residuals)
 
 
 def check_batch(params: Parameters, x: Array, t: Array) -> None:
@@ -250,7 +275,9 @@ def check_params(net: Layer, params: Parameters) -> None:
         raise ValueError("params lack the running statistics of net; make them by net.init().")
 
 
-def _running(net: Layer, params: Parameters, residuals: Any) -> Array:
+def _running(net: Layer, params: Parameters, residuals: Any) -> Array | None:
+    if params.running is None:
+        return None
     updated = net.updated_running(params, residuals)
     arrays = [updated[e.name] for e in params.layout.entries if not e.trainable]
     xp = namespace(*arrays)

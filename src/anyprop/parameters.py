@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -57,6 +57,14 @@ class Entry:
         return self.start + math.prod(self.shape)
 
 
+class _Place(NamedTuple):
+    """Where an array is in its vector, its shape, and which vector that is."""
+
+    range: slice
+    shape: Shape
+    trainable: bool
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which arrays a `Parameters` holds, in order; only equal layouts can be computed together."""
@@ -93,9 +101,9 @@ class Layout:
         return sum(math.prod(e.shape) for e in self.entries if e.trainable == trainable)
 
     @cached_property
-    def children(self) -> dict[str, Entry | tuple[Layout, slice, slice]]:
+    def children(self) -> dict[int | str, _Place | tuple[Layout, slice, slice]]:
         """What the first part of a name leads to: an array, or a layout and its two ranges."""
-        children: dict[str, Any] = {}
+        children: dict[int | str, Any] = {}
         groups: dict[str, list[Entry]] = {}
         for entry in self.entries:
             head, dot, rest = entry.name.partition(".")
@@ -104,20 +112,17 @@ class Layout:
                     Entry(rest, entry.shape, entry.start, entry.trainable)
                 )
             else:
-                children[head] = entry
+                place = _Place(slice(entry.start, entry.stop), entry.shape, entry.trainable)
+                children[head] = place
         for head, group in groups.items():
             specs = {e.name: Spec(e.shape, None, e.trainable) for e in group}
-            prefix = f"{head}."
-            layout = Layout.of(
-                specs,
-                {
-                    name.removeprefix(prefix): count
-                    for name, count in self.layers.items()
-                    if name.startswith(prefix)
-                },
-            )
+            prefix, counts = f"{head}.", self.layers.items()
+            inner = {name[len(prefix) :]: n for name, n in counts if name.startswith(prefix)}
+            layout = Layout.of(specs, inner)
             ranges = [_range(group, trainable) for trainable in (True, False)]
             children[head] = (layout, *ranges)
+            if head.isdecimal():  # a layer, which is asked for by its number
+                children[int(head)] = children[head]
         return children
 
 
@@ -151,23 +156,23 @@ class Parameters:
     __slots__ = ("__weakref__", "_views", "flat", "layout", "running")
 
     def __init__(self, layout: Layout, flat: Array, running: Array | None = None) -> None:
-        _register_with_jax()
+        if not _registered and "jax" in sys.modules:
+            _register_with_jax()
         self.layout = layout
         self.flat = flat
         self.running = running
-        self._views: dict[str, Any] = {}
+        self._views: dict[int | str, Any] = {}
 
     def __getitem__(self, key: int | str) -> Any:
         """Get the parameters of layer `key`, or an array by its dotted name ``"0.W"``."""
-        if isinstance(key, int) and key < 0:
-            raise IndexError("count layers from the front: negative indices are ambiguous here.")
-        head, _, rest = str(key).partition(".")
-        view = self._views.get(head)
-        if view is None:
-            view = self._view(head)
-            if name_of(self.xp) not in _TRACING:
-                self._views[head] = view
-        return view[rest] if rest else view
+        view = self._views.get(key)
+        if view is not None:
+            return view
+        child = self.layout.children.get(key)
+        view = self._other(key) if child is None else self._view(child)
+        if type(self.flat) is np.ndarray or name_of(namespace(self.flat)) not in _TRACING:
+            self._views[key] = view
+        return view
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -177,22 +182,29 @@ class Parameters:
         except KeyError as error:
             raise AttributeError(error.args[0]) from None
 
-    def _view(self, name: str) -> Any:
-        child = self.layout.children.get(name)
-        if child is None:
-            if name.isdigit():
-                count = self.layout.layers.get("")
-                if count is not None and int(name) >= count:
-                    raise IndexError(
-                        f"there is no layer {name}; this network has {count}, counted from 0."
-                    )
-                return Parameters(_EMPTY, self.flat[:0])  # a layer that has no parameters
-            have = ", ".join(self.layout.children) or "no parameters"
-            raise KeyError(f"there is no parameter {name!r}; this layer has {have}.")
-        if isinstance(child, Entry):
+    def _other(self, key: int | str) -> Any:
+        """Get what is not named in the layout itself: an array further down, or no parameters."""
+        if isinstance(key, int) and key < 0:
+            raise IndexError("count layers from the front: negative indices are ambiguous here.")
+        head, _, rest = str(key).partition(".")
+        if rest:
+            return self[head][rest]
+        if head.isdigit():
+            count = self.layout.layers.get("")
+            if count is not None and int(head) >= count:
+                raise IndexError(
+                    f"there is no layer {head}; this network has {count}, counted from 0."
+                )
+            return Parameters(_EMPTY, self.flat[:0])  # a layer that has no parameters
+        names = [name for name in self.layout.children if isinstance(name, str)]
+        have = ", ".join(names) or "no parameters"
+        raise KeyError(f"there is no parameter {head!r}; this layer has {have}.")
+
+    def _view(self, child: _Place | tuple[Layout, slice, slice]) -> Any:
+        if isinstance(child, _Place):
             vector: Array = self.flat if child.trainable else self.running
-            xp = namespace(vector)
-            return xp.reshape(vector[child.start : child.stop], child.shape)
+            view = vector[child.range]
+            return view if len(child.shape) == 1 else self.xp.reshape(view, child.shape)
         layout, flat, running = child
         if self.running is None or running.start == running.stop:
             return Parameters(layout, self.flat[flat])
@@ -250,11 +262,11 @@ class Parameters:
         # Without the views: copied on their own, they would no longer be views of the vector.
         return Parameters, (self.layout, self.flat, self.running)
 
-    def _tree_leaves(self) -> Iterator[Array]:
-        yield self.flat
+    def _tree_leaves(self) -> tuple[Array]:
+        return (self.flat,)
 
     def _tree_rebuild(self, leaves: list[Array]) -> Parameters:
-        return self.replace(flat=leaves[0])
+        return Parameters(self.layout, leaves[0], self.running)
 
     def _tree_map_arrays(self, function: Callable[[Array], Array]) -> Parameters:
         xp = self.xp
@@ -287,6 +299,7 @@ def filled(layout: Layout, array_of: Callable[[Entry], Any], dtype: str) -> Para
 _EMPTY = Layout(())
 # A view made while these trace a function is a tracer, and must not outlive the trace.
 _TRACING = ("jax", "torch")
+
 _registered = False
 
 

@@ -9,21 +9,25 @@ whatever the sizes of the parts and the weights of their rows. Sums of 16 bits a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
+from anyprop._autograd import unrecorded
 from anyprop._checks import count, flag
-from anyprop._numerics import wide_dtype, widened
-from anyprop._typing import Array
-from anyprop.backend import namespace
+from anyprop._numerics import or_one, wide_dtype, widened
+from anyprop._typing import Array, Namespace
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_batch, value_and_grad
-from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
+from anyprop.optimizers.base import Numbers, Optimizer, check_optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+
+Gradient = Callable[..., tuple[Array, Parameters, Array | None]]
+"""Computes the loss of a batch, its gradient, and the new running statistics."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +35,25 @@ class Step:
     """One training step; call it.
 
     ``(params, state, x, t, *, noise=None, sample_weight=None) -> (params, state, value)``; the arguments
-    are those of `value_and_grad`, value is the loss before the update, of shape ().
+    are those of `value_and_grad`, value is the loss before the update, of shape (). The parameters that
+    are returned hold the new running statistics, if there are any.
 
     Parameters
     ----------
     gradient : callable
-        Computes the loss of a batch and its gradient, as `value_and_grad` makes it.
-    opt : Optimizer
+        Computes the loss of a batch, its gradient and the new running statistics, as
+        ``value_and_grad(net, loss, running=True)`` does.
+    optimizer : Optimizer
         Updates the parameters.
     donate : bool
         Whether the update may write into the parameters and the state it is given.
     """
 
-    gradient: Callable[..., tuple[Array, Parameters]]
-    opt: Optimizer
+    gradient: Gradient
+    optimizer: Optimizer
     donate: bool = False
 
+    @unrecorded
     def __call__(
         self,
         params: Parameters,
@@ -57,13 +64,56 @@ class Step:
         noise: Any = None,
         sample_weight: Array | None = None,
     ) -> tuple[Parameters, OptimizerState, Array]:
-        value, grads = self.gradient(params, x, t, noise=noise, sample_weight=sample_weight)
-        params, state = self.opt.update(params, grads, state, donate=self.donate)
-        return params, state, value
+        value, grads, running = self.gradient(
+            params, x, t, noise=noise, sample_weight=sample_weight
+        )
+        params, state = self.optimizer.update(params, grads, state, donate=self.donate)
+        return params.replace(running=running), state, value
+
+    def compute(
+        self,
+        params: Parameters,
+        slots: dict[str, Parameters],
+        mask: Parameters | None,
+        numbers: Numbers,
+        batch: Mapping[str, Any],
+    ) -> tuple[Parameters, dict[str, Parameters], Array]:
+        """Do a step as a function of arrays alone, which can be compiled.
+
+        Parameters
+        ----------
+        params : Parameters
+            The parameters.
+        slots, mask
+            Those of the optimizer's state.
+        numbers
+            What `Optimizer.numbers` returned, or the same in arrays of shape ().
+        batch : dict
+            What `batch` returned.
+
+        Returns
+        -------
+        params : Parameters
+            Updated parameters.
+        slots : dict of str to Parameters
+            Updated slots.
+        value : array, shape ()
+            The loss before the update.
+        """
+        value, grads, running = self.gradient(params, **batch)
+        params, slots = self.optimizer.apply(params, grads, slots, mask, numbers)
+        return params.replace(running=running), slots, value
+
+    @staticmethod
+    def batch(
+        x: Array, t: Array, *, noise: Any = None, sample_weight: Array | None = None
+    ) -> dict[str, Any]:
+        """Put what a step takes of a batch under its names."""
+        return {"x": x, "t": t, "noise": noise, "sample_weight": sample_weight}
 
 
 def make_step(
-    net: Layer, loss: Loss, opt: Optimizer, *, accumulate: int = 1, donate: bool = False
+    net: Layer, loss: Loss, optimizer: Optimizer, *, accumulate: int = 1, donate: bool = False
 ) -> Step:
     """Make the function that does one training step.
 
@@ -72,9 +122,9 @@ def make_step(
     net : Layer
         The network.
     loss : Loss
-        What to make smaller.
-    opt : Optimizer
-        How.
+        The loss to minimize.
+    optimizer : Optimizer
+        The optimizer that updates the parameters.
     accumulate : int >= 1
         Into how many parts a batch is split, so that only one part's activations are in memory at a
         time. The gradient is that of the whole batch; a BatchNorm sees each part on its own.
@@ -100,19 +150,19 @@ def make_step(
     >>> bool(value < 0.02)
     True
     """
-    gradient = value_and_grad(net, loss)
-    check_optimizer(opt)
+    gradient: Gradient = value_and_grad(net, loss, running=True)
+    check_optimizer(optimizer)
     if count("make_step", "accumulate", accumulate) > 1:
         gradient = _Accumulated(gradient, loss, accumulate)
 
-    return Step(gradient, opt, flag("make_step", "donate", donate))
+    return Step(gradient, optimizer, flag("make_step", "donate", donate))
 
 
 @dataclass(frozen=True)
 class _Accumulated:
     """Computes what `gradient` does, in parts."""
 
-    gradient: Callable[..., tuple[Array, Parameters]]
+    gradient: Gradient
     loss: Loss
     parts: int
 
@@ -124,7 +174,7 @@ class _Accumulated:
         *,
         noise: Any = None,
         sample_weight: Array | None = None,
-    ) -> tuple[Array, Parameters]:
+    ) -> tuple[Array, Parameters, Array | None]:
         check_batch(params, x, t)
         n = x.shape[0]
         edges = sorted({n * i // self.parts for i in range(self.parts + 1)}) if n else [0, 0]
@@ -138,28 +188,24 @@ class _Accumulated:
         ]
         value: Any = 0.0
         flat: Any = 0.0
-        grads = None
-        for r, part, weight, share in zip(rows, ts, weights, _shares(totals), strict=True):
+        grads = running = None
+        for r, part, weight, share in zip(rows, ts, weights, _shares(xp, totals), strict=True):
             drawn = None if noise is None else _tree.map_leaves(_of_rows(r), noise)
-            value_i, grads = self.gradient(
+            value_i, grads, running = self.gradient(
                 params, x[r, ...], part, noise=drawn, sample_weight=weight
             )
             value = value + share * widened(xp, value_i)
             flat = flat + share * widened(xp, grads.flat)
-            if grads.running is not None:
-                params = params.replace(running=grads.running)
+            params = params.replace(running=running)
         assert grads is not None
         if flat.dtype != dtype:
             value, flat = xp.astype(value, dtype), xp.astype(flat, dtype)
-        return value, grads.replace(flat=flat)
+        return value, grads.replace(flat=flat), running
 
 
-def _shares(totals: list[Any]) -> list[Any]:
+def _shares(xp: Namespace, totals: list[Any]) -> list[Any]:
     """Divide the total weights of the parts by their sum; no weight at all gives 0, as in a loss."""
-    total = sum(totals)
-    if not hasattr(total, "dtype"):
-        return [w / max(total, 1.0) for w in totals]
-    total = total + namespace(total).astype(total == 0.0, total.dtype)
+    total = or_one(xp, sum(totals))
     return [w / total for w in totals]
 
 

@@ -75,7 +75,7 @@ def form(request, monkeypatch):
     loops = []
     if request.param == "fused":
         monkeypatch.setattr("anyprop.compiled.numba_dialect.SMALLEST", 1)
-        monkeypatch.setattr("anyprop.compiled.plan.get_kernel", _noted(loops))
+        monkeypatch.setattr("anyprop.compiled.on_numpy.get_kernel", _noted(loops))
     yield request.param
     assert bool(loops) == (request.param == "fused")
 
@@ -379,8 +379,8 @@ def test_each_thread_has_its_own_plans():
 @pytest.mark.parametrize("numba", [True, False])
 def test_small_networks_get_loops_when_they_have_done_many_steps(numba, monkeypatch):
     loops = []
-    monkeypatch.setattr("anyprop.compiled.planned.PATIENCE", 3)
-    monkeypatch.setattr("anyprop.compiled.plan.get_kernel", _noted(loops))
+    monkeypatch.setattr("anyprop.compiled.on_numpy.PATIENCE", 3)
+    monkeypatch.setattr("anyprop.compiled.on_numpy.get_kernel", _noted(loops))
     if not numba:
         monkeypatch.setattr("anyprop.compiled.numba_dialect._installed", lambda: False)
     opt = ap.RMSProp(momentum=0.9, weight_decay=0.1, decay_biases=False)

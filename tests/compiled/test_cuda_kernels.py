@@ -9,9 +9,9 @@ import pytest
 
 import fake_cupy
 from anyprop.backend import get_namespace
-from anyprop.compiled import cuda_dialect, traced
+from anyprop.compiled import cuda_dialect, namespace as traced
 from anyprop.compiled.kernels import Kernel
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.trace import Recording
 
 pytestmark = pytest.mark.needs("cc")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]

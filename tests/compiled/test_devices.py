@@ -34,7 +34,7 @@ DOORS = {
     "update of a dict": lambda params, state, x, t: ap.SGD().update(
         {"x": x}, {"x": x}, ap.SGD().init({"x": x})
     ),
-    "predict": lambda params, state, x, t: ap.predict(NET, params, x, 4),
+    "predict": lambda params, state, x, t: ap.predict(NET, params, x, batch_size=4),
     "evaluate": lambda params, state, x, t: ap.evaluate(NET, params, (x, t), loss=LOSS),
     "fit": lambda params, state, x, t: ap.fit(
         NET, params, (x, t), loss=LOSS, optimizer=OPT, batch_size=2, validation=(x, t)

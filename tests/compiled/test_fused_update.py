@@ -86,7 +86,7 @@ def test_lr_in_an_array_is_read_on_the_device(optimizer, dtype, kernels):
 
 def test_compile_takes_it_for_arrays_of_cupy(kernels, monkeypatch):
     """Here arrays of NumPy pass for CuPy's."""
-    monkeypatch.setattr("anyprop.compiled.dispatch.name_of", lambda xp: "cupy")
+    monkeypatch.setattr("anyprop.compiled.compile.name_of", lambda xp: "cupy")
     opt, x, t = ap.RMSProp(), np.ones((2, 4), "float32"), np.asarray([0, 1])
     params = NET.init(8)
     step = ap.make_step(NET, ap.SoftmaxCrossEntropy(), opt)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled import numba_dialect, traced as xp
-from anyprop.compiled.plan import make_plan
-from anyprop.compiled.recording import Recording
+from anyprop.compiled import namespace as xp, numba_dialect
+from anyprop.compiled.on_numpy import make_plan
+from anyprop.compiled.trace import Recording
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
 
@@ -260,7 +260,7 @@ def test_random_programs(shape, rng, monkeypatch):
         loops_made.append(source)
         return scope["kernel"]
 
-    monkeypatch.setattr("anyprop.compiled.plan.get_kernel", interpreted)
+    monkeypatch.setattr("anyprop.compiled.on_numpy.get_kernel", interpreted)
     n, k = shape
     numpy_xp = ap.get_namespace("numpy")
     for seed in range(100):

@@ -299,10 +299,14 @@ def test_lr_in_an_array_of_the_device(device):
     lr = put(np.float32(0.1))
     opt = ap.RMSProp(lr=lr)
     step, params, state, batches = _start(ap.RMSProp(lr=0.1), 2)
-    graph, ours, our_state = GraphStep(replace(step, opt=opt)), put_params(params), put_state(state)
+    graph, ours, our_state = (
+        GraphStep(replace(step, optimizer=opt)),
+        put_params(params),
+        put_state(state),
+    )
     for (x, t), number in zip(batches, (0.1, 0.01), strict=True):
         lr.view(np.ndarray)[...] = number
-        step = replace(step, opt=ap.RMSProp(lr=number))
+        step = replace(step, optimizer=ap.RMSProp(lr=number))
         params, state, _ = step(params, state, x, t)
         ours, our_state, _ = graph(ours, our_state, put(x), put(t))
         np.testing.assert_allclose(np.asarray(ours.flat), params.flat, rtol=1e-5, atol=1e-6)

@@ -16,7 +16,7 @@ import fake_cupy
 from anyprop import backend
 from anyprop.backend import namespaces, transfer
 from anyprop.compiled import on_cupy
-from anyprop.compiled.dispatch import compiled_loop
+from anyprop.compiled.compile import compiled_loop
 from anyprop.compiled.on_cupy import GraphLoop
 from anyprop.layers.base import Layer
 from anyprop.repeatable.stand_in import TraceError

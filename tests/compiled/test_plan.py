@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.compiled import traced as xp
-from anyprop.compiled.plan import make_plan
-from anyprop.compiled.recording import Recording
+from anyprop.compiled import namespace as xp
+from anyprop.compiled.on_numpy import make_plan
+from anyprop.compiled.trace import Recording
 
 
 def _planned(function, *arrays, targets=()):

@@ -8,11 +8,11 @@ import pytest
 import anyprop as ap
 import fake_cupy
 from anyprop.backend import get_namespace
-from anyprop.compiled import traced
+from anyprop.compiled import namespace as traced
 from anyprop.compiled.cuda_dialect import LONGEST, ordered, units_of, written
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.on_cupy import GraphStep
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.trace import Recording
 from fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")

@@ -190,17 +190,17 @@ def test_fit(graphs, rng):
     params, _ = _start(net, ap.Adam())
     batch = _batch(net, params, rng, n=10)
 
-    def fitted(compile):
+    def fitted(**how):
         return ap.fit(
             *(net, params, (batch["x"], batch["t"])),
             loss=LOSS,
             optimizer=ap.Adam(),
             epochs=2,
             batch_size=4,
-            compile=compile,
+            **how,
         )
 
-    ours, theirs = fitted("eager"), fitted(False)
+    ours, theirs = fitted(torch_backend="eager"), fitted(compile=False)
     assert graphs() == 2
     np.testing.assert_allclose(ours.history.losses, theirs.history.losses, rtol=1e-6)
     np.testing.assert_allclose(ours.params.flat, theirs.params.flat, rtol=1e-6, atol=1e-7)
@@ -216,7 +216,10 @@ def test_an_unknown_backend(rng):
         compiled(params, state, **batch)
     with pytest.raises(ValueError, match="did you mean 'inductor'"):
         ap.fit(
-            *(net, params, (batch["x"], batch["t"])), loss=LOSS, optimizer=opt, compile="inducter"
+            *(net, params, (batch["x"], batch["t"])),
+            loss=LOSS,
+            optimizer=opt,
+            torch_backend="inducter",
         )
 
 
@@ -228,7 +231,7 @@ def test_other_arrays_are_refused(rng):
     with pytest.raises(ValueError, match="for PyTorch arrays, but the parameters are numpy's"):
         compiled(params, opt.init(params), x, t)
     with pytest.raises(ValueError, match="for PyTorch arrays, but the parameters are numpy's"):
-        ap.fit(net, params, (x, t), loss=LOSS, optimizer=opt, compile="inductor")
+        ap.fit(net, params, (x, t), loss=LOSS, optimizer=opt, torch_backend="inductor")
 
 
 def test_a_step_of_several_ranks_is_refused():
@@ -248,7 +251,7 @@ def test_a_run_of_several_ranks_is_refused(rng):
             ap.fit(
                 *(net, params, (batch["x"], batch["t"])),
                 **{"loss": LOSS, "optimizer": opt, "communicator": communicator},
-                compile="inductor",
+                torch_backend="inductor",
             )
         return communicator.rank
 

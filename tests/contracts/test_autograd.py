@@ -105,7 +105,8 @@ def test_a_training_step_evaluation_and_predictions(rng):
     params = net.init(seed=8, xp="torch", dtype="float64")
     params.flat.requires_grad_()
     x, t = leaf(rng.standard_normal((6, 3))), place().asarray(np.asarray([0, 1] * 3))
-    assert_free(*ap.value_and_grad(net, loss)(params, x, t), ap.predict(net, params, x, 4))
+    compute = ap.value_and_grad(net, loss, running=True)
+    assert_free(*compute(params, x, t), ap.predict(net, params, x, batch_size=4))
     assert np.isfinite(ap.evaluate(net, params, (x, t), loss=loss).loss)
     for step in (
         ap.make_step(net, loss, opt),
@@ -114,3 +115,27 @@ def test_a_training_step_evaluation_and_predictions(rng):
         new, state, value = step(params, opt.init(params), x, t)
         assert_free(new, value, state.slots)
     assert x.grad is params.flat.grad is None
+
+
+def test_a_step_turns_recording_off_once_at_its_outermost_door(rng, monkeypatch):
+    """What is called inside does not do it again, and a layer of its own is a door as well."""
+    import torch
+
+    net, loss, opt = ap.MLP([3, 4, 2], norm="batch"), ap.SoftmaxCrossEntropy(), ap.RMSProp()
+    params = net.init(seed=8, xp="torch", dtype="float64")
+    x, t = place().asarray(rng.standard_normal((6, 3))), place().asarray(np.asarray([0, 1] * 3))
+    entered, no_grad = [], torch.no_grad
+    monkeypatch.setattr(torch, "no_grad", lambda: entered.append(0) or no_grad())
+    for door, takes in (
+        (ap.make_step(net, loss, opt), (params, opt.init(params), x, t)),
+        (ap.value_and_grad(net, loss, running=True), (params, x, t)),
+        (net.forward_train, (params, x, None)),
+    ):
+        entered.clear()
+        door(*takes)
+        assert len(entered) == 1
+    with pytest.raises(ValueError, match="one row per example"):
+        net.forward(params, x[:, :2])
+    entered.clear()
+    net.forward(params, x)
+    assert len(entered) == 1

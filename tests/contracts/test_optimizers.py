@@ -14,8 +14,9 @@ import pytest
 import anyprop as ap
 from anyprop import _tree
 from anyprop.backend import device_of, dtype_name, namespace
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import OPTIMIZERS
+from anyprop.optimizers.state import OptimizerState
 from anyprop.schedules import Cosine, Exponential, Warmup
 from anyprop.testing.optimizer_cases import COMMON, OPTIMIZER_CASES
 from anyprop.testing.place import Place
@@ -528,18 +529,21 @@ def test_what_depends_on_the_step_alone_is_computed_once():
 
 @one_of_each
 def test_numbers_of_the_step_may_be_computed_before(backend, make):
-    """Those given count, and not the state's: a compiled step has them in arrays."""
+    """An update is its numbers, computed on the host, and arrays: a compiled step repeats the second."""
     opt = make(lr=0.1, weight_decay=0.0)
     p, g = backend.asarray(W), backend.asarray(GRADS[0][0])
     state = opt.init(p)
     later = state._replace(step=7)
-    expected, _ = opt.update(p, g, later)
-    actual, new = opt.update_with(p, g, state, 0.1, opt.scalars(8, 0.1))
-    assert new.step == 1
+    expected, new = opt.update(p, g, later)
+    assert new.step == 8
+    assert opt.numbers(later) == (0.1, opt.scalars(8, 0.1))
+    actual, slots = opt.apply(p, g, state.slots, None, opt.numbers(later))
     assert_trees_equal(backend, actual, expected)
+    for name, slot in slots.items():
+        assert_trees_equal(backend, slot, new.slots[name])
     if make is not ap.Rprop:
-        halved, _ = opt.update_with(p, g, state, 0.1, opt.scalars(1, 0.05))
-        expected, _ = opt.update_with(p, g, state, 0.05)
+        halved, _ = opt.apply(p, g, state.slots, None, (0.1, opt.scalars(1, 0.05)))
+        expected, _ = opt.update(p, g, state._replace(lr_scale=0.5))
         assert_trees_equal(backend, halved, expected)
     assert_trees_equal(backend, p, W)
 
@@ -552,13 +556,23 @@ def test_an_empty_tree_has_nothing_to_update():
         assert state.step == 1
 
 
-def test_running_statistics_pass_from_the_gradients_to_the_parameters(backend):
+def test_running_statistics_are_none_of_an_optimizers_matter(backend):
     net = ap.Sequential(ap.Affine(2, 3), ap.BatchNorm(3))
     params = net.init(seed=1, xp=backend.xp, device=backend.device)
-    running = params.running + 1.0
     opt = ap.SGD()
-    new, _ = opt.update(params, params.replace(running=running), opt.init(params))
-    assert new.running is running
+    new, _ = opt.update(params, params.replace(running=params.running + 1.0), opt.init(params))
+    assert new.running is params.running
+
+
+def test_slots_keep_to_their_names_in_whatever_order_the_parameters_come(backend):
+    """Of dicts the keys count, not their order."""
+    opt = ap.Momentum(lr=0.1)
+    a, b = backend.asarray(np.asarray([1.0, 2.0])), backend.asarray(np.asarray([3.0, 5.0]))
+    params, state = opt.update({"a": a, "b": b}, {"b": b, "a": a}, opt.init({"a": a, "b": b}))
+    turned = {"b": params["b"], "a": params["a"]}
+    turned, state = opt.update(turned, {"a": a, "b": b}, state)
+    assert_trees_equal(backend, state.slots["v"]["a"], np.asarray([1.9, 3.8]), rtol=1e-15)
+    assert_trees_equal(backend, state.slots["v"]["b"], np.asarray([5.7, 9.5]), rtol=1e-15)
 
 
 @pytest.mark.needs("jax")

@@ -13,6 +13,7 @@ import pytest
 from anyprop.compiled import cuda_products
 
 pytestmark = pytest.mark.needs("cupy_wheel")
+NAMES = {"cublasLt.h", "cublas_api.h", "library_types.h"}
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,10 @@ def headers():
     """Find the headers beside the library that is loaded."""
     pathfinder = importlib.import_module("cuda.pathfinder")
     found = Path(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path)
-    folder = found.parent.parent / "include"
-    return {path.name: path.read_text() for path in folder.glob("cublas*.h")} | {
-        path.name: path.read_text() for path in folder.glob("library_types.h")
+    # Those of CUDA 13 are in one folder; of CUDA 12, each package has its own.
+    packages = found.parent.parent.parent
+    return {
+        path.name: path.read_text() for path in packages.glob("*/include/*.h") if path.name in NAMES
     }
 
 

@@ -35,7 +35,7 @@ REFUSED = {
     "seed": {"seed": -1},
     "accumulate": {"accumulate": 0},
     "accumulate of another type": {"accumulate": 1.5},
-    "compile": {"compile": "inductor"},
+    "torch_backend": {"torch_backend": "inductor"},
     "callbacks": {"callbacks": ap.EarlyStopping()},
     "loss": {"loss": "mse"},
     "measures": {"loss": Unlabelled()},

@@ -69,7 +69,7 @@ def test_running_statistics_are_those_of_torch_over_several_steps(case, rng):
 
     params = case.params(NUMPY)
     module = torch_module(case.layer, params.named()).train()
-    compute = ap.value_and_grad(case.layer, ap.MeanSquaredError())
+    compute = ap.value_and_grad(case.layer, ap.MeanSquaredError(), running=True)
     opt = ap.SGD(lr=0.05)
     state = opt.init(params)
     theirs_opt = torch.optim.SGD(module.parameters(), lr=0.05) if params.size else None
@@ -78,8 +78,9 @@ def test_running_statistics_are_those_of_torch_over_several_steps(case, rng):
         t = rng.standard_normal(case.layer.output_shape(x.shape))
         noise = case.layer.noise(rng, x.shape)
         MaskedDropout.masks = flat_masks(noise)
-        value, grads = compute(params, x, t, noise=noise_beside(params, noise))
+        value, grads, running = compute(params, x, t, noise=noise_beside(params, noise))
         params, state = opt.update(params, grads, state)
+        params = params.replace(running=running)
 
         module.zero_grad()
         their_value = torch.nn.functional.mse_loss(module(torch.tensor(x)), torch.tensor(t))

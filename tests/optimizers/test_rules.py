@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -62,13 +63,32 @@ def test_results_do_not_share_memory_with_arguments(opt, rng):
             assert not np.may_share_memory(given, result) or isinstance(given, float)
 
 
+def with_constants(opt, number):
+    """Make the optimizer whose rule closes over numbers of a dtype: a float is float64 to numba."""
+    typed = dataclasses.replace(opt)
+    for field in dataclasses.fields(opt):
+        if type(getattr(opt, field.name)) is float:
+            object.__setattr__(typed, field.name, number(getattr(opt, field.name)))
+    return typed
+
+
+@every_optimizer
+def test_only_what_depends_on_the_step_is_a_scalar(opt):
+    """What is constant is closed over, as a Python float that no array's dtype yields to."""
+    by_option = {"eps"} if hasattr(opt, "eps_before_correction") else set()
+    constant = {field.name for field in dataclasses.fields(opt)} - {"lr"} - by_option
+    assert not constant & opt.scalars(1, 0.1).keys()
+    closed_over = [cell.cell_contents for cell in opt.rule(np).__closure__ or ()]
+    assert {type(x) for x in closed_over if not callable(x)} <= {float, bool}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @every_optimizer
 def test_numba_compiles_the_rule_for_numbers(opt, dtype, rng):
     from numba import njit
 
     number = np.dtype(dtype).type
-    rule = opt.rule(np)
+    rule = with_constants(opt, number).rule(np)
     compiled = njit(error_model="numpy")(rule)
     for t in (1, 50):
         arrays, slots = inputs(opt, dtype, rng)

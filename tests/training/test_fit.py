@@ -16,13 +16,13 @@ from .conftest import make_problem
 
 def by_hand(problem, batches, *, params=None, state=None, sample_weight=None, noise=None):
     """Train on batches of rows with nothing but `value_and_grad` and `update`."""
-    gradient = ap.value_and_grad(problem.net, problem.loss)
+    gradient = ap.value_and_grad(problem.net, problem.loss, running=True)
     params = problem.params() if params is None else params
     state = problem.optimizer.init(params) if state is None else state
     x, t = problem.numpy(problem.x), problem.numpy(problem.t)
     losses = []
     for k, rows in enumerate(batches):
-        value, grads = gradient(
+        value, grads, running = gradient(
             params,
             problem.backend.asarray(x[rows]),
             problem.backend.asarray(t[rows]),
@@ -32,6 +32,7 @@ def by_hand(problem, batches, *, params=None, state=None, sample_weight=None, no
             else problem.backend.asarray(sample_weight[rows]),
         )
         params, state = problem.optimizer.update(params, grads, state)
+        params = params.replace(running=running)
         losses.append(float(value))
     return params, state, losses
 

@@ -189,8 +189,11 @@ def test_counts(problem, name, value, error):
 
 
 def test_compile(problem):
-    words = r"True, False or, for PyTorch arrays, a backend .* such as 'inductor', not 1\."
-    refused(problem, TypeError, words, compile=1)
+    refused(problem, TypeError, "compile must be True or False, not 1", compile=1)
+    words = "torch_backend must be a name such as 'inductor', not the class ReLU"
+    refused(problem, TypeError, words, torch_backend=ap.ReLU)
+    words = "a torch_backend or compile=False, not both"
+    refused(problem, ValueError, words, compile=False, torch_backend="inductor")
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, "a", True, None])

@@ -59,13 +59,13 @@ def test_threads_get_what_each_gets_alone(problem, compile, quickly_switching):
 
 def test_threads_share_one_optimizer_and_one_loss(problem, quickly_switching):
     """The plain functions, without `fit`: nothing is kept between the calls of one thread."""
-    compute = ap.value_and_grad(problem.net, problem.loss)
+    compute = ap.value_and_grad(problem.net, problem.loss, running=True)
 
     def train(i: int):
         params = problem.params(seed=i)
         state = problem.optimizer.init(params)
         for _ in range(6):
-            _, grads = compute(params, *problem.data)
+            _, grads, _ = compute(params, *problem.data)
             params, state = problem.optimizer.update(params, grads, state)
         return problem.numpy(params.flat)
 

@@ -59,8 +59,11 @@ def namespace(*arrays: Array) -> Namespace:
     >>> namespace(np.zeros(3)).__name__
     'array_api_compat.numpy'
     """
-    xp = _NAMESPACE_OF_TYPE.get(type(arrays[0])) or _find(arrays[0])
-    for array in arrays[1:]:
+    first = type(arrays[0])
+    xp = _NAMESPACE_OF_TYPE.get(first) or _find(arrays[0])
+    for array in arrays:
+        if type(array) is first:  # as nearly always
+            continue
         other = _NAMESPACE_OF_TYPE.get(type(array)) or _find(array)
         if other is not xp:
             raise TypeError(
@@ -107,6 +110,8 @@ def name_of(xp: Namespace) -> str:
 
 def device_of(array: Array) -> Device | None:
     """Return the device of an array; None where a tracer stands for the array."""
+    if type(array) is np.ndarray:  # nothing to look up, and every step asks
+        return "cpu"
     if name_of(namespace(array)) == "jax":
         return getattr(array, "device", None)
     return array_api_compat.device(array)
@@ -138,6 +143,8 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     namespace
         Where all of them belong.
     """
+    if {type(array) for _, array in named} == {np.ndarray}:  # these have but one place
+        return namespace(named[0][1])
     try:
         namespaces = [namespace(array) for _, array in named]
     except TypeError:
@@ -196,7 +203,7 @@ def on_device(xp: Namespace, device: Any) -> contextlib.AbstractContextManager[A
     if name_of(xp) == "cupy" and device is not None:
         context: contextlib.AbstractContextManager[Any] = device
         return context
-    return contextlib.nullcontext()
+    return _ANYWHERE
 
 
 def create(function: Callable[..., Array], *args: Any, like: Array, **kwargs: Any) -> Array:

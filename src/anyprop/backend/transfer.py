@@ -242,7 +242,8 @@ def read(numbers: Sequence[Any]) -> list[float]:
 
 
 def _is_elsewhere(number: Any) -> bool:
-    return hasattr(number, "dtype") and not isinstance(number, (np.ndarray, np.generic))
+    on_host = type(number) is np.ndarray or isinstance(number, np.generic)
+    return hasattr(number, "dtype") and not on_host
 
 
 def read_number(number: Any) -> float:

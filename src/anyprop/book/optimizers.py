@@ -20,7 +20,8 @@ from anyprop.backend import (
 )
 from anyprop.book.holding import replace
 from anyprop.optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 
 
 @dataclass

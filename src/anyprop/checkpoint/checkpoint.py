@@ -25,7 +25,8 @@ from anyprop.checkpoint.unpacking import unpack
 from anyprop.description import settings_of
 from anyprop.history import History
 from anyprop.layers.base import Layer
-from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
+from anyprop.optimizers.base import Optimizer, check_optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
 
 _FORMAT, _VERSION = "anyprop", "1"

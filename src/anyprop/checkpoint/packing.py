@@ -28,7 +28,7 @@ from anyprop.description import describe
 from anyprop.history import EpochRecord, History
 from anyprop.layers.base import Layer
 from anyprop.network import check_params
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters, check_kind
 
 DTYPES = ("float16", "float32", "float64")  # of parameters, in the machine's byte order

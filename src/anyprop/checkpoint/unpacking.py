@@ -14,7 +14,7 @@ from anyprop.checkpoint.packing import COLUMNS, DTYPES, KIND, MAY_BE_NONE, views
 from anyprop.checkpoint.tensors import Reader
 from anyprop.description import rebuild
 from anyprop.history import EpochRecord, History
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Layout, Parameters, Spec
 
 _WHOLE = ("epoch", "step")  # columns of whole numbers

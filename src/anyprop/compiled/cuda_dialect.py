@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,10 +32,12 @@ from anyprop.compiled.kernels import (
     Unit,
     grouped,
     kinds_of,
+    product_of,
     shape_of,
+    with_products,
 )
-from anyprop.compiled.recording import OUT, Call, Value
-from anyprop.compiled.traced import choose, convert
+from anyprop.compiled.namespace import choose, convert
+from anyprop.compiled.trace import OUT, Call, Value
 
 # What does the work of a call for one number.
 CUDA_FORMS: dict[Any, str] = FORMS | {
@@ -89,6 +90,7 @@ class CudaDialect(Dialect):
             views = (v for call in calls for v in call.inputs if v.parent is not None)
             if not any(view.base in made for view in views):
                 return {}
+        # Rows of 1 have nothing to sum, and long ones more than a thread should do.
         shape = shape_of(calls)
         return kinds_of(calls) if len(shape) == 2 and 2 <= shape[1] <= LONGEST else None
 
@@ -103,13 +105,6 @@ CUDA = CudaDialect()
 def is_elementwise(unit: Unit) -> bool:
     """Return whether a unit is a kernel that goes number by number, without a product in it."""
     return isinstance(unit, Kernel) and not unit.kinds and not product_of(unit)
-
-
-def product_of(unit: Unit) -> Call | None:
-    """Return the product that a unit is or begins with; None if it does none."""
-    calls = unit.calls if isinstance(unit, Kernel) else [unit]
-    first = calls[0] if calls else None
-    return first if isinstance(first, Call) and first.function is np.matmul else None
 
 
 def can_be_written(call: Call) -> bool:
@@ -154,24 +149,14 @@ def _kinds_of_totals(calls: Sequence[Call]) -> dict[Value, str]:
 
 
 class Written(NamedTuple):
-    """A kernel in CUDA C++.
-
-    Parameters
-    ----------
-    in_params, out_params : str
-        Types and names of what it reads and writes: `Kernel.inputs` and `Kernel.outputs`.
-    operation : str
-        What one thread does.
-    size : int or None
-        How many threads there are; None if the arrays say so.
-    name : str
-        What it is called.
-    """
+    """A kernel in CUDA C++, which reads `Kernel.inputs` and writes `Kernel.outputs` in their order."""
 
     in_params: str
     out_params: str
     operation: str
+    """What one thread does."""
     size: int | None
+    """How many threads there are; None if the arrays say so."""
     name: str
 
     def launch(self) -> Callable[..., Any]:
@@ -183,15 +168,7 @@ class Written(NamedTuple):
 
 
 def written(kernel: Kernel, name: str = "anyprop_fused") -> Written:
-    """Write a kernel down.
-
-    Parameters
-    ----------
-    kernel : Kernel
-        In this dialect.
-    name : str
-        What it is called if it goes number by number.
-    """
+    """Write a kernel down; its name is `name` if it goes number by number."""
     kinds, inputs, outputs = kernel.kinds, kernel.inputs, kernel.outputs
     size, raw, lines = None, "", []
     names = {value: f"x{i}" for i, value in enumerate(inputs)}
@@ -302,68 +279,11 @@ def ordered(calls: list[Call], results: Sequence[Value]) -> list[Call]:
 def units_of(
     calls: list[Call], kept: Sequence[Value], wholes: Mapping[Value, Value] | None = None
 ) -> list[Call | Kernel]:
-    """Put calls into kernels, and products together with what cuBLASLt does along with them.
-
-    Parameters
-    ----------
-    calls : list of Call
-        In which numbers are arrays of shape ().
-    kept, wholes
-        As `grouped` takes them.
-    """
+    """Put calls into kernels as `grouped` does, and products with what is done along with them."""
     units: list[Call | Kernel] = []
     for unit in grouped(calls, kept, CUDA, wholes):
         # A kernel of one call spares nothing, but CuPy's own sums and ufuncs cost the host more.
         if isinstance(unit, Call) and (can_be_written(unit) or _sums_all(unit)):
             unit = Kernel([unit], [unit.output], CUDA.kinds([unit]) or {})
         units.append(unit)
-    return _with_products(units, [*kept, *(wholes or ())])
-
-
-def _with_products(units: list[Call | Kernel], kept: Sequence[Value]) -> list[Call | Kernel]:
-    """Put products together with what cuBLASLt does along with them: bias and ReLU, or a sum."""
-    reads = Counter(value.base for unit in units for value in unit.inputs)
-    reads.update(result.base for result in kept)
-    made_by = {value: i for i, unit in enumerate(units) for value in unit.outputs}
-    found = dict(enumerate(units))
-    for k, product in enumerate(units):
-        if not isinstance(product, Call) or not product_of(product):
-            continue
-        for i, unit in [*found.items()]:
-            if isinstance(unit, Kernel):
-                if reads[product.output] == 1 and _rectifies(unit, product.output):
-                    del found[k]
-                    found[i] = Kernel([product, *unit.calls], unit.outputs)
-                    break
-            # Both are done where the first of them was, so all that they read should be there by then.
-            elif _sums_columns(unit, product.inputs[1]) and all(
-                made_by.get(value.base, -1) < min(i, k) for value in product.inputs
-            ):
-                del found[i], found[k]
-                found[min(i, k)] = Kernel([product, unit], [product.output, unit.output])
-                break
-    return [found[i] for i in sorted(found)]
-
-
-def _rectifies(kernel: Kernel, product: Value) -> bool:
-    """Return whether a kernel stores max(product + bias, 0) and nothing else."""
-    if len(kernel.calls) != 2 or kernel.inputs[:1] != [product] or len(product.shape) != 2:
-        return False
-    add, maximum = kernel.calls
-    bias = kernel.inputs[-1]
-    return (
-        add.function is np.add
-        and set(add.inputs) == set(kernel.inputs) == {product, bias}
-        and bias.shape == product.shape[1:]
-        and bias.dtype == product.dtype == add.output.dtype
-        and maximum.function is np.maximum
-        and maximum.arguments[:2] == (add.output, 0.0)
-        and kernel.outputs == [maximum.output]
-    )
-
-
-def _sums_columns(call: Call, x: Value) -> bool:
-    if call.function != np.add.reduce or call.inputs[0] is not x:
-        return False
-    axis = call.arguments[1]
-    return len(x.shape) == 2 and axis in (0, -2) and x.dtype == call.output.dtype
+    return with_products(units, [*kept, *(wholes or ())])

@@ -20,16 +20,16 @@ import numpy as np
 from anyprop import _tree
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
-from anyprop.compiled.cuda_dialect import CUDA, ordered, product_of, units_of, written
+from anyprop.compiled.cuda_dialect import CUDA, ordered, units_of, written
 from anyprop.compiled.cuda_products import Products
-from anyprop.compiled.kernels import Kernel
+from anyprop.compiled.kernels import Kernel, product_of
 from anyprop.compiled.memory import Binding
-from anyprop.compiled.recorded_step import Places, RecordedStep, numbers_of_step, record_step
-from anyprop.compiled.recording import OUT, Call, Recording, Traced, Value
-from anyprop.compiled.traced import join
-from anyprop.optimizers.base import OptimizerState
-from anyprop.parameters import Parameters, map_vectors
-from anyprop.repeatable.first_step import Compared, difference
+from anyprop.compiled.namespace import join
+from anyprop.compiled.program import Places, Program, leaves_of, listed, mapped, record
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, Value
+from anyprop.optimizers.state import OptimizerState, beside
+from anyprop.parameters import Parameters
+from anyprop.repeatable.first_step import difference
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
@@ -45,25 +45,11 @@ Around = Callable[[Callable[[], None], Array, Array], Callable[[], None]]
 
 
 class Launches(Binding):
-    """What repeats a recording on CuPy arrays, launch by launch.
+    """What repeats a recording, in which every number is an array of shape (), launch by launch.
 
-    Parameters
-    ----------
-    recording : Recording
-        In which every number is an array of shape ().
-    outputs : sequence of Traced
-        Results that the caller reads, whose places `outputs` then has.
-    targets : sequence of Traced or None
-        For each output, from the first, the argument in whose memory it should end up, if any.
-    arguments : mapping of Value to array
-        Where the arguments are; other arrays of the recording are constants.
-    stream : cupy.cuda.Stream
-        The current one, on which the launches will be made.
-
-    Raises
-    ------
-    TraceError
-        A call has no form for CuPy.
+    For each output, from the first, `targets` has the argument in whose memory it should end up, if any.
+    `arguments` says where the arguments are; other arrays of the recording are constants. The launches
+    are made on `stream`, which is the current one. A call without a form for CuPy raises TraceError.
     """
 
     def __init__(
@@ -81,6 +67,7 @@ class Launches(Binding):
         self.close = self._products.close
         try:
             results = [output.value for output in outputs]
+            # Joins go before calls are grouped: they would part kernels that can be one.
             calls = ordered(recording.calls, results)
             if any(0 in value.shape for call in calls for value in (*call.inputs, call.output)):
                 raise TraceError("it has an array without numbers")
@@ -182,15 +169,7 @@ class Graph:
     around : callable, optional
         ``around(launches, value, numbers)`` returns what is captured: it calls `launches`, and may
         launch more before, which fills the batch and the numbers, and after, which reads the value.
-
-    Attributes
-    ----------
-    batch : list of array or None
-        As given.
-    value : array, shape ()
-        Where it puts the loss.
-    numbers : array, shape (K,)
-        Where it finds the learning rate and the scalars of the rule.
+        The loss is in `value`; in `numbers` are the learning rate and the scalars of the rule.
     """
 
     def __init__(
@@ -203,28 +182,36 @@ class Graph:
         around: Around | None = None,
     ) -> None:
         self.batch = batch
-        self._opt = step.opt
+        self._optimizer = step.optimizer
         self._several: Any = None
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         mask = None if state.decay_mask is None else _owned(state.decay_mask)
         self._places = Places(_owned(params), slots, mask)
+        # Stand-ins of NumPy, of the same shapes: to record takes no GPU.
         self._given: list[tuple[Traced, Any]] = []  # what stands for an array, and the array
 
-        names = ["lr", *self._opt.scalars(1, 1.0)]
+        names = ["lr", *step.optimizer.scalars(1, 1.0)]
         self.numbers = namespace(params.flat).empty(len(names), dtype=params.flat.dtype)
+        # A graph would freeze Python numbers, so it reads them from memory.
         self._numbers = [self.numbers[k, ...] for k in range(len(names))]
         numbers = [self._stand_in(number) for number in self._numbers]
         fill = Kernel([], [number.value for number in numbers])
         self._write_numbers = written(fill, "anyprop_numbers").launch()
 
+        def compute(params: Any, slots: Any, mask: Any, numbers: Any, batch: Any) -> Any:
+            # As `step.compute` does, and the gradient, with which the first step is compared.
+            value, grads, running = step.gradient(params, **batch)
+            params, slots = step.optimizer.apply(params, grads, slots, mask, numbers)
+            return value, params.replace(running=running), slots, grads.flat
+
         leaves = [None if leaf is None else self._stand_in(leaf) for leaf in batch]
-        traced_slots = {name: self._traced(slot) for name, slot in slots.items()}
-        before = OptimizerState(0, 1.0, traced_slots, None if mask is None else self._traced(mask))
+        x, t, sample_weight, *drawn = leaves
+        given = step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
+        held = mapped(self._stand_in, tuple(self._places))
         scalars = dict(zip(names[1:], numbers[1:], strict=True))
-        traced = self._traced(self._places.params)
         with _capturing:
-            recorded = record_step(step, traced, before, leaves, noise, numbers[0], scalars)
-            self._prepare(recorded, around)
+            program = record(compute, (*held, (numbers[0], scalars), given), step)
+            self._prepare(program, [None, *leaves_of(held[:2]), None], around)
         self._given.clear()
 
     def _stand_in(self, array: Any) -> Traced:
@@ -232,10 +219,9 @@ class Graph:
         self._given.append((traced, array))
         return traced
 
-    def _traced(self, params: Parameters) -> Parameters:
-        return map_vectors(params, self._stand_in)
-
-    def _prepare(self, recorded: RecordedStep, around: Around | None) -> None:
+    def _prepare(
+        self, program: Program, targets: list[Traced | None], around: Around | None
+    ) -> None:
         """Turn the recording into a graph; parameters and state are the same afterwards."""
         cupy = importlib.import_module("cupy")
         written_to = [p.flat for p in (self.params, *self._places.slots.values())]
@@ -247,11 +233,8 @@ class Graph:
         before = [array.copy() for array in written_to]
         cupy.cuda.get_current_stream().synchronize()
         with cupy.cuda.using_allocator(self._memory.malloc), stream:
-            recording, outputs, targets, gradient = recorded
             arguments = {traced.value: array for traced, array in self._given}
-            launches = Launches(
-                recording, [*outputs, gradient], [*targets, None], arguments, stream
-            )
+            launches = Launches(program.recording, program.outputs, targets, arguments, stream)
             weakref.finalize(self, launches.close).atexit = False
             self.value, self._gradient = launches.outputs[0], launches.outputs[-1]
             self._work = launches if around is None else around(launches, self.value, self.numbers)
@@ -297,9 +280,9 @@ class Graph:
 
     def launch(self, state: OptimizerState) -> OptimizerState:
         """Do a step, on what was filled in; return the state that follows."""
-        lr = self._opt.learning_rate(state)
-        numbers = numbers_of_step(self._opt, state, lr, self.params.flat.dtype)
-        self._write_numbers(*numbers, *self._numbers)
+        numbers = listed(self._optimizer.numbers(state))
+        given = [beside(self.params.flat, number, "lr") for number in numbers]
+        self._write_numbers(*given, *self._numbers)
         self._graph.launch()
         return self._places.after(state)
 
@@ -320,6 +303,7 @@ class Graph:
         self, params: Parameters, state: OptimizerState, steps: int
     ) -> tuple[Parameters, OptimizerState]:
         """Return what follows from `params` and `state`, in their memory."""
+        # The graph goes on writing into its own buffers, whose numbers the caller must not see change.
         slots = {name: _owned(slot) for name, slot in state.slots.items()}
         places = Places(_owned(params), slots, state.decay_mask)
         places.fill(self.params, state._replace(slots=self._places.slots))
@@ -335,25 +319,12 @@ class Graph:
     ) -> str:
         """Return how the last step differs from the eager one beyond rounding; "" if it does not.
 
-        The loss and the gradient are compared with the eager ones, and what was updated with what the
-        eager rule makes of the graph's gradient: a rule such as Adam's turns the sign of a gradient
-        that is nothing but rounding into a whole update. All but `step` is what the launch began with.
+        All but `step` is what the launch began with.
         """
         x, t, sample_weight, *drawn = batch
-        value, grads = step.gradient(
-            params, x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight
-        )
-        updated, after = step.opt.update(params, grads.replace(flat=self._gradient), state)
-        compared = [
-            Compared("loss", self.value, value),
-            Compared("gradient", self._gradient, grads.flat),
-            Compared("parameters", self.params.flat, updated.flat, params.flat),
-        ]
-        for name, slot in self._places.slots.items():
-            compared.append(Compared(f'slot "{name}"', slot.flat, after.slots[name].flat))
-        if self.params.running is not None:
-            compared.append(Compared("running statistics", self.params.running, grads.running))
-        return difference(compared)
+        given = step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
+        found = self.value, self._gradient, self.params, self._places.slots
+        return difference(step, params, state, given, found)
 
 
 def _owned(params: Parameters) -> Parameters:

@@ -1,8 +1,8 @@
 """Matrix products by cuBLASLt, through its C interface, on arrays that stay where they are.
 
 CuPy's own way to cuBLAS refuses to be captured into a graph. cuBLASLt counts matrices by columns, ours
-lie by rows, so it is given all of them transposed: out^T = b^T a^T. A bias then goes along the columns
-that it knows, as its epilogue wants it.
+are stored by rows, so it is given all of them transposed: out^T = b^T a^T. A bias then goes along the
+columns that it knows, as its epilogue wants it.
 
 An epilogue adds the bias and takes max(., 0) before a product is stored, which saves a kernel that reads
 and writes all of it. It is not documented to keep NaN, as our ReLU does. So each is tried with a bias of
@@ -253,7 +253,7 @@ class Products:
             raise CublasLtError(f"{name} failed with status {status}")
 
     def close(self) -> None:
-        """Give back what the products hold."""
+        """Destroy what the products hold."""
         while self._made:
             destroy, made = self._made.pop()
             getattr(self._library, destroy)(made)

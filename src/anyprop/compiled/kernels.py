@@ -21,7 +21,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from anyprop.compiled.recording import Call, Value
+from anyprop.compiled.trace import Call, Value
 
 CELL, ROW, COLUMN, ONE, NUMBER = "cell", "row", "column", "one", "number"
 REDUCTIONS = (np.add.reduce, np.maximum.reduce)
@@ -133,6 +133,7 @@ def grouped(
     wholes = wholes or {}
     reads = Counter(value.base for call in calls for value in call.inputs)
     reads.update(value.base for value in kept)
+    # A piece is read where the whole is.
     reads.update([*wholes])
     done: list[Call | Kernel] = [call for call in calls if call.output.is_number]
     group: list[Call] = []
@@ -149,6 +150,7 @@ def grouped(
             done.append(Kernel(group[:], outputs, kinds or {}))
         group.clear()
 
+    # The order of calls stays: a kernel is of neighbours, so nothing is read before it is computed.
     for call in calls:
         if call.output.is_number:
             continue
@@ -182,6 +184,7 @@ def shape_of(calls: Sequence[Call]) -> tuple[int, ...]:
 def kinds_of(calls: Sequence[Call]) -> dict[Value, str] | None:
     """Find the kinds of all values in one walk through rows; None if the calls need several."""
     shape = shape_of(calls)
+    # Beside the cells only one number for each row can be computed in the same walk.
     others = {domain_of(call) for call in calls} - {shape}
     if not others <= {shape[:1], (shape[0], 1)}:
         return None
@@ -200,6 +203,7 @@ def kinds_of(calls: Sequence[Call]) -> dict[Value, str] | None:
         if call.function in REDUCTIONS:
             gives = COLUMN if call.arguments[1] == 0 else ROW
         kinds[call.output] = made[call.output] = gives
+    # A loop has one floating dtype, in which all its constants are.
     floating = {v.dtype for v in kinds if not v.is_number and v.dtype.kind == "f"}
     if len(floating) > 1 or None in kinds.values():
         return None
@@ -211,6 +215,7 @@ def _kind(value: Value, within: tuple[int, ...], shape: tuple[int, ...]) -> str 
     if value.is_number:
         return NUMBER
     own = tuple(value.shape)
+    # Row by row is in the order of memory, or the walk would jump.
     if not value.stand_in().flags.c_contiguous:
         return None
     if own == within:
@@ -221,3 +226,64 @@ def _kind(value: Value, within: tuple[int, ...], shape: tuple[int, ...]) -> str 
         if own in (shape[1:], (1, *shape[1:])):
             return COLUMN
     return ONE if value.size == 1 else None
+
+
+def product_of(unit: Unit) -> Call | None:
+    """Return the product that a unit is or begins with; None if it does none."""
+    calls = unit.calls if isinstance(unit, Kernel) else [unit]
+    first = calls[0] if calls else None
+    return first if isinstance(first, Call) and first.function is np.matmul else None
+
+
+def with_products(units: list[Call | Kernel], kept: Sequence[Value]) -> list[Call | Kernel]:
+    """Put products together with what a library can do along with them.
+
+    That is a bias and max(., 0) on the result, or the sum of the second factor's columns, which is how
+    the gradient of a bias goes with that of its matrix.
+    """
+    reads = Counter(value.base for unit in units for value in unit.inputs)
+    reads.update(result.base for result in kept)
+    made_by = {value: i for i, unit in enumerate(units) for value in unit.outputs}
+    found = dict(enumerate(units))
+    for k, product in enumerate(units):
+        if not isinstance(product, Call) or not product_of(product):
+            continue
+        for i, unit in [*found.items()]:
+            if isinstance(unit, Kernel):
+                # Where the product itself is read elsewhere, it has to be stored, too.
+                if reads[product.output] == 1 and _rectifies(unit, product.output):
+                    del found[k]
+                    found[i] = Kernel([product, *unit.calls], unit.outputs)
+                    break
+            # Both are done where the first of them was, so all that they read should be there by then.
+            elif _sums_columns(unit, product.inputs[1]) and all(
+                made_by.get(value.base, -1) < min(i, k) for value in product.inputs
+            ):
+                del found[i], found[k]
+                found[min(i, k)] = Kernel([product, unit], [product.output, unit.output])
+                break
+    return [found[i] for i in sorted(found)]
+
+
+def _rectifies(kernel: Kernel, product: Value) -> bool:
+    """Return whether a kernel stores max(product + bias, 0) and nothing else."""
+    if len(kernel.calls) != 2 or kernel.inputs[:1] != [product] or len(product.shape) != 2:
+        return False
+    add, maximum = kernel.calls
+    bias = kernel.inputs[-1]
+    return (
+        add.function is np.add
+        and set(add.inputs) == set(kernel.inputs) == {product, bias}
+        and bias.shape == product.shape[1:]
+        and bias.dtype == product.dtype == add.output.dtype
+        and maximum.function is np.maximum
+        and maximum.arguments[:2] == (add.output, 0.0)
+        and kernel.outputs == [maximum.output]
+    )
+
+
+def _sums_columns(call: Call, x: Value) -> bool:
+    if call.function != np.add.reduce or call.inputs[0] is not x:
+        return False
+    axis = call.arguments[1]
+    return len(x.shape) == 2 and axis in (0, -2) and x.dtype == call.output.dtype

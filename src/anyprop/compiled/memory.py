@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from anyprop.compiled.kernels import Dialect, Kernel, Unit
-from anyprop.compiled.recording import Call, Value
-from anyprop.compiled.traced import join
+from anyprop.compiled.namespace import join
+from anyprop.compiled.trace import Call, Value
 from anyprop.repeatable.stand_in import TraceError
 
 
@@ -118,12 +118,14 @@ class Binding(ABC):
         TraceError
             A result is an argument that is written over before it could be copied to its target.
         """
+        # By the memory that a value is in: a view or a piece of a whole keeps all of it in use.
         last: dict[Value, float] = {}
         for i, unit in enumerate(units):
             last |= {self._memory(value): i for value in (*unit.inputs, *unit.outputs)}
         last |= {self._memory(result): math.inf for result in results}
         late = self._take_targets(units, results, targets, last)
         ended: list[list[Value]] = [[] for _ in units]
+        # Given arrays are the caller's and never free; results are still read when all is done.
         for value, end in last.items():
             if end < len(units) and not value.given:
                 ended[int(end)].append(value)
@@ -150,6 +152,7 @@ class Binding(ABC):
             if result.base.given and result.base in targets:
                 raise TraceError("it hands an argument back in another place")
             i = makers.get(result, -1)
+            # In place only if nothing reads the old numbers later, or in the unit at other places.
             if (
                 i >= 0
                 and result in self._dialect.in_place(units[i])
@@ -165,13 +168,15 @@ class Binding(ABC):
         return late
 
     def _bind(self, unit: Call | Kernel, ended: Iterable[Value]) -> None:
-        """Give the outputs of a unit their places, free what it reads last, and bind it."""
+        """Find places for the outputs of a unit, free what it reads last, and bind it."""
+        # First, as a view of an argument is itself a call, which has to come before the unit's.
         for value in unit.inputs:
             self.place(value)
         over = self._dialect.in_place(unit) if self._dialect.reuses else ()
         for value in unit.outputs:
             if value not in over:
                 self.place(value)
+        # What may be written over is free before the outputs get their places, all else after them.
         alike = [value for value in ended if self._reads_alike(unit, value)]
         self._release(alike)
         places = [self.place(value) for value in unit.outputs]
@@ -208,6 +213,7 @@ class Binding(ABC):
             return self.constant(value)
         if value.parent is not None:
             return self.view(value, self.place(value.parent))
+        # Only memory of the same size and dtype: a step has few sizes, and buffers need no cutting.
         size, shape = value.size, tuple(value.shape)
         if value in self._within:
             whole, start = self._within[value]

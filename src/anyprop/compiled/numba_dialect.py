@@ -43,8 +43,8 @@ from anyprop.compiled.kernels import (
     grouped,
     kinds_of,
 )
-from anyprop.compiled.recording import OUT, Call, Value
-from anyprop.compiled.traced import choose, convert
+from anyprop.compiled.namespace import choose, convert
+from anyprop.compiled.trace import OUT, Call, Value
 
 # What does the work of a call for one number; T is the floating dtype.
 SCALAR_FORMS: dict[Any, str] = FORMS | {
@@ -112,7 +112,7 @@ def _can_be_written(call: Call) -> bool:
         return one_floating and _can_be_reduced(call)
     if call.function not in SCALAR_FORMS or len(call.output.shape) not in (1, 2):
         return False
-    if call.function is np.bitwise_and:
+    if call.function is np.bitwise_and:  # of booleans
         return not dtypes
     if call.function in COMPARISONS:
         return one_floating or (len(dtypes) == 1 and {dtype.kind for dtype in dtypes} == {"i"})
@@ -133,21 +133,14 @@ def _reduces_rows(call: Call, kinds: Mapping[Value, str]) -> bool:
 
 
 def written(kernel: Kernel, places: Mapping[Value, Any]) -> tuple[str, list[Any]]:
-    """Write a kernel down as a loop.
-
-    Parameters
-    ----------
-    kernel : Kernel
-        In this dialect.
-    places : mapping of Value to array, Local or number
-        Where its inputs and outputs are, in the shapes that `shape_in` returns.
+    """Write a kernel down as a loop; its inputs and outputs are in the shapes of `shape_in`.
 
     Returns
     -------
     source : str
         A Python module with a function `kernel`.
     arguments : list
-        What to call it with.
+        What to call it with: sizes, and arrays, numbers and what else stands in `places`.
     """
     loop = _Loop(kernel, places)
     body = loop.lines()
@@ -168,6 +161,7 @@ def _walked(kernel: Kernel) -> tuple[tuple[int, ...], Mapping[Value, str]]:
     kinds, by_rows = kernel.kinds, {ROW, COLUMN} & set(kernel.kinds.values())
     if by_rows or any(call.function in REDUCTIONS for call in kernel.calls):
         return kernel.shape, kinds
+    # One loop is vectorized better than two.
     one = {value: ROW if kind == CELL else kind for value, kind in kinds.items()}
     return (math.prod(kernel.shape),), one
 
@@ -304,15 +298,7 @@ def _indented(lines: list[str]) -> list[str]:
 def get_kernel(source: str, examples: Sequence[Any]) -> Callable[..., None]:
     """Compile a loop that `written` wrote, for arguments of the types of `examples`.
 
-    Returns
-    -------
-    callable
-        The compiled function; it runs without holding the interpreter's lock.
-
-    Raises
-    ------
-    NoKernelError
-        numba is not installed, or does not work here.
+    It raises NoKernelError where numba is not installed, or does not work.
     """
     if not _installed():
         raise NoKernelError("numba is not installed")

@@ -4,6 +4,8 @@
 launches the graph. `GraphLoop` does many steps in a call, with graphs that take their batches out of the
 training set by themselves. `FusedUpdateStep` does each operation as it comes and then the whole rule in
 one kernel; it is for what cannot be captured.
+
+These three share what a graph is made for and when it is given up, so they are in one file.
 """
 
 from __future__ import annotations
@@ -27,18 +29,20 @@ from anyprop.backend import dtype_name, namespace
 from anyprop.compiled import cuda_products
 from anyprop.compiled.cuda_dialect import can_be_written, type_of, written
 from anyprop.compiled.cuda_graph import Graph
-from anyprop.compiled.jitted import is_constant
 from anyprop.compiled.kernels import Kernel
-from anyprop.compiled.recorded_step import numbers_of_step
-from anyprop.compiled.recording import Recording
+from anyprop.compiled.program import listed
+from anyprop.compiled.trace import Recording
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.network import check_batch
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState, beside
 from anyprop.parameters import Parameters
+from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
-from anyprop.step import Step
+from anyprop.step import Gradient, Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
+# A graph holds its parameters, its state and all buffers of its step: some, but not all, are kept.
 MOST_KEPT, MOST_BYTES_KEPT = 8, 256 * 2**20
 
 
@@ -47,73 +51,64 @@ class FusedUpdateStep:
 
     The kernel is made of the rule's own definition, weight decay and `clip_value` included. What depends
     on norms of the gradient is done before it.
-
-    Parameters
-    ----------
-    step : Step or DataParallelStep
-        What to do.
     """
 
     def __init__(self, step: Step | DataParallelStep) -> None:
-        self._gradient: Callable[..., tuple[Array, Parameters]] = step.gradient
-        self._opt = step.opt
+        self._gradient: Gradient = step.gradient
+        self._optimizer = step.optimizer
         self._kernels: dict[Any, tuple[list[str], list[str], Callable[..., Any]] | None] = {}
 
     def __call__(
         self, params: Parameters, state: OptimizerState, *batch: Any, **options: Any
     ) -> tuple[Parameters, OptimizerState, Array]:
-        value, grads = self._gradient(params, *batch, **options)
+        value, grads, running = self._gradient(params, *batch, **options)
         dtype, mask = dtype_name(params.flat), state.decay_mask
         dtypes = {f"slot {name}": dtype_name(slot.flat) for name, slot in state.slots.items()}
+        # Not the size: a kernel that goes number by number serves vectors of all lengths.
         key = (dtype, *dtypes.items(), mask is None)
         if key not in self._kernels:
-            self._kernels[key] = _update_kernel(self._opt, dtype, dtypes, masked=mask is not None)
+            self._kernels[key] = _update_kernel(
+                self._optimizer, dtype, dtypes, masked=mask is not None
+            )
         kernel = self._kernels[key]
         if kernel is None:
-            return *self._opt.update(params, grads, state, donate=True), value
-        lr = self._opt.learning_rate(state)
-        if hasattr(lr, "dtype"):
-            lr = namespace(params.flat, lr).astype(lr, params.flat.dtype, copy=False)
-        arrays = {"p": params.flat, "lr": lr, "g": self._opt.clip_norms(grads).flat}
-        arrays |= {f"scalar {k}": s for k, s in self._opt.scalars(state.step + 1, lr).items()}
+            params, state = self._optimizer.update(params, grads, state, donate=True)
+            return params.replace(running=running), state, value
+        lr, scalars = self._optimizer.numbers(state)
+        numbers = {"lr": lr} | {f"scalar {name}": number for name, number in scalars.items()}
+        arrays = {name: beside(params.flat, number, name) for name, number in numbers.items()}
+        arrays |= {"p": params.flat, "g": self._optimizer.clip_norms(grads).flat}
         arrays |= {f"slot {name}": slot.flat for name, slot in state.slots.items()}
         arrays |= {} if mask is None else {"mask": mask.flat}
         inputs, outputs, launch = kernel
         launch(*(arrays[name] for name in (*inputs, *outputs)))
-        if grads.running is not None:
-            params = params.replace(running=grads.running)
-        return params, state._replace(step=state.step + 1), value
+        return params.replace(running=running), state._replace(step=state.step + 1), value
 
 
 def _update_kernel(
-    opt: Optimizer, dtype: str, slot_dtypes: dict[str, str], *, masked: bool
+    optimizer: Optimizer, dtype: str, slot_dtypes: dict[str, str], *, masked: bool
 ) -> tuple[list[str], list[str], Callable[..., Any]] | None:
-    """Record the rule on vectors that stand for those to come, and write it as one kernel.
+    """Write the rule as one kernel, recorded on vectors that stand for those to come.
 
-    Returns
-    -------
-    inputs, outputs : list of str
-        The names of what it reads and writes.
-    launch : callable
-        Takes all of that; None in place of the three if the rule cannot be written down.
+    It returns the names of what the kernel reads and of what it writes, and what launches it; None if
+    the rule cannot be written down.
     """
     vectors = {"p": dtype, "g": dtype, **slot_dtypes} | ({"mask": dtype} if masked else {})
-    scalars = opt.scalars(1, 1.0)
+    scalars = optimizer.scalars(1, 1.0)
     given = {name: Recording.given(np.ones(2, of)) for name, of in vectors.items()}
     given |= {
         name: Recording.given(np.ones((), dtype))
         for name in ("lr", *(f"scalar {name}" for name in scalars))
     }
     slots = {name.removeprefix("slot "): given[name] for name in slot_dtypes}
-    state = OptimizerState(0, 1.0, slots, given.get("mask"))
-    elementwise = replace(opt, clip_norm=None, clip_global_norm=None)
+    elementwise = replace(optimizer, clip_norm=None, clip_global_norm=None)
     try:
         with np.errstate(all="ignore"), Recording() as recording:
-            numbers = {name: given[f"scalar {name}"] for name in scalars}
-            p, after = elementwise.update_with(given["p"], given["g"], state, given["lr"], numbers)
+            numbers = given["lr"], {name: given[f"scalar {name}"] for name in scalars}
+            p, after = elementwise.apply(given["p"], given["g"], slots, given.get("mask"), numbers)
     except TraceError:
         return None
-    results = {"p": p} | {f"slot {name}": slot for name, slot in after.slots.items()}
+    results = {"p": p} | {f"slot {name}": slot for name, slot in after.items()}
     kernel = Kernel(recording.calls, [x.value for x in results.values()])
     names = {traced.value: name for name, traced in given.items()}
     # A rule may read an array of its own, whose numbers stand for other parameters in each vector.
@@ -124,18 +119,7 @@ def _update_kernel(
 
 
 def graph_step(step: Step) -> Run:
-    """Make the compiled form of a step on CuPy arrays, with the means that are installed.
-
-    Returns
-    -------
-    callable
-        A `GraphStep`; a `FusedUpdateStep` where cuBLASLt is missing.
-
-    Warns
-    -----
-    RuntimeWarning
-        It is missing.
-    """
+    """Make a `GraphStep`; a `FusedUpdateStep`, with a warning, where cuBLASLt is missing."""
     if not cuda_products.is_available():
         _warn('it needs cuBLASLt, which pip installs with CuPy\'s extra "ctk"', stacklevel=5)
         return FusedUpdateStep(step)
@@ -173,6 +157,7 @@ class GraphStep:
                     params, state, x, t, noise=noise, sample_weight=sample_weight
                 )
             try:
+                # With these the first step is compared, and done again if the graph is wrong.
                 before = params.copy(), state.copy()
                 graphs[key] = Graph(self._step, params, state, _places_of(batch), noise)
             except refusals() as error:
@@ -267,15 +252,7 @@ atexit.register(kept.clear)
 
 
 class GraphLoop:
-    """Many steps on CuPy arrays in one call.
-
-    Parameters
-    ----------
-    step : Step
-        What to compile.
-    most : int >= 1
-        How many steps a call does at most.
-    """
+    """Many steps on CuPy arrays in one call, `most` at most."""
 
     def __init__(self, step: Step, most: int) -> None:
         self._step, self._most, self._keeps = step, most, is_constant(step)
@@ -293,7 +270,8 @@ class GraphLoop:
         Parameters
         ----------
         params, state
-            As a step takes them; donated.
+            As a step takes them; donated. If the steps cannot be captured, which raises TraceError, they
+            are as they were.
         data : mapping
             x, t and sample_weight, with the rows of all batches.
         batches : sequence of numpy.ndarray, shape (N,), int64
@@ -305,13 +283,8 @@ class GraphLoop:
             As a step returns them, in the memory of those that were given.
         values : array, shape (K,)
             The loss of each of the K batches, for the caller to keep.
-
-        Raises
-        ------
-        TraceError
-            The steps cannot be captured; parameters and state are as they were.
         """
-        if hasattr(self._step.opt.learning_rate(state), "dtype"):
+        if hasattr(self._step.optimizer.learning_rate(state), "dtype"):
             raise TraceError("its learning rate lies in an array, which may change between steps")
         arrays = [data[name] for name in ("x", "t", "sample_weight")]
         try:
@@ -331,6 +304,7 @@ class GraphLoop:
         graph = graphs.get(key)
         if graph is not None:
             return graph
+        # For a step that cannot change, an equal one of an earlier run has left a graph.
         key_of_all = (self._step, self._most, *key) if self._keeps else None
         graph = kept.get(key_of_all)
         if graph is None:
@@ -360,10 +334,11 @@ def _kind_of_rows(array: Array | None) -> Any:
 class _GatheringGraph:
     """The graph of one size of batches, and where it finds their rows.
 
-    Attributes
-    ----------
-    nbytes : int
-        How much memory it holds, in bytes.
+    The addresses of the data and the rows of all batches, and before them the count of steps that are
+    done, are copied to the device once in a call; so is a table of the numbers that depend on the step,
+    such as the learning rate. The graph reads its own batch's rows and its numbers there, gathers the
+    batch, does the step, stores the loss at the place of the step, and counts. So a step costs the host
+    nothing, and several of them, one behind the other, are one launch.
     """
 
     def __init__(
@@ -380,7 +355,7 @@ class _GatheringGraph:
         given = [array for array in data if array is not None]
         self._rows = xp.empty(1 + len(given) + most * n, dtype="int64")
         self._values = xp.empty(most, dtype=params.flat.dtype)
-        self._opt, self._count = step.opt, 1 + len(step.opt.scalars(1, 1.0))
+        self._optimizer, self._count = step.optimizer, 1 + len(step.optimizer.scalars(1, 1.0))
         self._table = xp.empty(most * self._count, dtype=params.flat.dtype)
         places = _places_of(data, n)
         self._set_steps(state, data, [rows])  # the capture does a step, too
@@ -399,6 +374,7 @@ class _GatheringGraph:
         numbers: Array,
     ) -> Callable[[], None]:
         """Put what takes the batch before a step, and what keeps its loss after it."""
+        # One thread; the count goes up when nothing of this step reads it any more.
         kernel = importlib.import_module("cupy").ElementwiseKernel(
             f"{value.dtype} value",
             f"raw {value.dtype} values, raw int64 rows",
@@ -422,9 +398,7 @@ class _GatheringGraph:
         """Copy what the steps depend on to where the graph finds it, the first step next."""
         table = []
         for k in range(len(batches)):
-            of_step = state._replace(step=state.step + k)
-            lr = self._opt.learning_rate(of_step)
-            table += numbers_of_step(self._opt, of_step, lr, self._table.dtype)
+            table += listed(self._optimizer.numbers(state._replace(step=state.step + k)))
         # CuPy copies from pinned memory, which it keeps until it has.
         put = importlib.import_module("cupy").asarray
         addresses = [array.data.ptr for array in data if array is not None]
@@ -440,24 +414,12 @@ class _GatheringGraph:
         data: list[Array | None],
         rows: Any,
     ) -> str:
-        """Do a step on copies, and say how it differs from the eager one; "" if it does not."""
+        """Do a step on copies, and return how it differs from the eager one; "" if it does not."""
         self._do(params, state, data, [rows])
         xp = namespace(params.flat)
         there = importlib.import_module("cupy").asarray(rows)
         batch = [None if array is None else xp.take(array, there, axis=0) for array in data]
         return self._graph.difference(step, params, state, [*batch, None], None)
-
-    def _do(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        data: list[Array | None],
-        batches: Sequence[Any],
-    ) -> None:
-        """Do the steps, and leave what they make in the graph."""
-        self._set_steps(state, data, batches)
-        self._graph.fill(params, state)
-        self._graph.launch_many(len(batches))
 
     def run(
         self,
@@ -471,12 +433,25 @@ class _GatheringGraph:
         params, state = self._graph.copy_out(params, state, len(batches))
         return params, state, self._values[: len(batches)].copy()
 
+    def _do(
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        data: list[Array | None],
+        batches: Sequence[Any],
+    ) -> None:
+        """Do the steps, and leave what they make in the graph."""
+        self._set_steps(state, data, batches)
+        self._graph.fill(params, state)
+        self._graph.launch_many(len(batches))
+
 
 def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tuple[Any, int]:
     """Make the kernel that takes the rows of the present batch and its numbers; and its size.
 
-    The data lie at addresses that it finds behind the count of steps, before the rows.
+    It finds the addresses of the data behind the count of steps, before the rows.
     """
+    # A thread for each number of the batch, and one for each number of the step.
     n, widths = places[0].shape[0], [math.prod(array.shape[1:]) for array in data]
     width, count = sum(widths), numbers.size
     first_row = 1 + len(data)
@@ -486,6 +461,7 @@ def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tu
         f"const long long source = rows[{first_row} + rows[0] * {n} + row];",
         f"long long column = i % {width};",
     ]
+    # The columns of x, t and the weights are counted one after the other.
     for k, (array, own) in enumerate(zip(data, widths, strict=True)):
         address, kind = f"rows[{1 + k}] + {_offset(array)}", type_of(array)
         store = f"y{k}[row * {own} + column] = *(const {kind}*)({address});"
@@ -507,7 +483,7 @@ def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tu
 
 
 def _offset(array: Array) -> str:
-    """Write down how many bytes a number of an array lies behind its first."""
+    """Write down how many bytes a number of an array is behind its first."""
     terms, left = [f"source * {array.strides[0]}"], math.prod(array.shape[1:])
     for length, stride in zip(array.shape[1:], array.strides[1:], strict=True):
         left //= length

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import _tree
-from anyprop._numerics import wide_dtype, widened
+from anyprop._numerics import or_one, wide_dtype, widened
 from anyprop._typing import Array
 from anyprop.backend import concatenated, create, namespace
 from anyprop.distributed.communicator import Communicator, all_reduce
@@ -27,7 +27,8 @@ from anyprop.distributed.sync_batch_norm import synchronized
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import value_and_grad
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Numbers, Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, map_vectors
 
 
@@ -44,7 +45,7 @@ class DataParallelStep:
     local : callable
         ``(params, x, t, *, noise, sample_weight) -> (message, running)``: what this rank's rows add to
         the message, and the new running statistics, None if there are none.
-    opt : Optimizer
+    optimizer : Optimizer
         Updates the parameters, on all ranks alike.
     communicator : Communicator
         The ranks.
@@ -53,24 +54,40 @@ class DataParallelStep:
     """
 
     local: Callable[..., tuple[Array, Array | None]]
-    opt: Optimizer
+    optimizer: Optimizer
     communicator: Communicator
     observe: Callable[[Array], object] | None = None
 
     def __call__(
         self, params: Parameters, state: OptimizerState, parts: Sequence[Mapping[str, Any]]
     ) -> tuple[Parameters, OptimizerState, Array]:
-        value, grads = self.gradient(params, parts)
-        params, state = self.opt.update(params, grads, state)
-        return params, state, value
+        value, grads, running = self.gradient(params, parts)
+        params, state = self.optimizer.update(params, grads, state)
+        return params.replace(running=running), state, value
+
+    def compute(
+        self,
+        params: Parameters,
+        slots: dict[str, Parameters],
+        mask: Parameters | None,
+        numbers: Numbers,
+        batch: Sequence[Mapping[str, Any]],
+    ) -> tuple[Parameters, dict[str, Parameters], Array]:
+        """Do a step as a function of arrays, which can be compiled; see `Step.compute`."""
+        message, running = self.summed(params, batch)
+        return self.finished(params, slots, mask, numbers, all_reduce(self, message), running)
+
+    @staticmethod
+    def batch(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """List the parts of a batch as dicts."""
+        return [dict(part) for part in parts]
 
     def gradient(
         self, params: Parameters, parts: Sequence[Mapping[str, Any]]
-    ) -> tuple[Array, Parameters]:
-        """Compute the loss of the whole batch and its gradient."""
+    ) -> tuple[Array, Parameters, Array | None]:
+        """Compute the loss of the whole batch, its gradient, and the new running statistics."""
         message, running = self.summed(params, parts)
-        value, grads = self.means(params, all_reduce(self, message))
-        return value, grads.replace(running=running)
+        return *self.means(params, all_reduce(self, message)), running
 
     def summed(
         self, params: Parameters, parts: Sequence[Mapping[str, Any]]
@@ -91,11 +108,24 @@ class DataParallelStep:
             self.observe(namespace(message).asarray(message[-2, ...], copy=True))
         return self.communicator.all_reduce(message)
 
+    def finished(
+        self,
+        params: Parameters,
+        slots: dict[str, Parameters],
+        mask: Parameters | None,
+        numbers: Numbers,
+        message: Array,
+        running: Array | None,
+    ) -> tuple[Parameters, dict[str, Parameters], Array]:
+        """Do what follows the all-reduce: the update by the sum of all messages."""
+        value, grads = self.means(params, message)
+        params, slots = self.optimizer.apply(params, grads, slots, mask, numbers)
+        return params.replace(running=running), slots, value
+
     def means(self, params: Parameters, message: Array) -> tuple[Array, Parameters]:
-        """Give the loss and the gradient out of the sum of all messages."""
+        """Compute the loss and the gradient from the sum of all messages."""
         xp = namespace(message)
-        total = message[-1:]
-        total = total + xp.astype(total == 0.0, total.dtype)  # no weight at all: 0 / 1, not 0 / 0
+        total = or_one(xp, message[-1:])
         means = xp.astype(message[:-1] / total, params.flat.dtype, copy=False)
         return xp.reshape(means[-1:], ()), Parameters(params.layout, means[:-1])
 
@@ -103,7 +133,7 @@ class DataParallelStep:
 def make_data_parallel_step(
     net: Layer,
     loss: Loss,
-    opt: Optimizer,
+    optimizer: Optimizer,
     communicator: Communicator,
     *,
     observe: Callable[[Array], object] | None = None,
@@ -115,9 +145,9 @@ def make_data_parallel_step(
     net : Layer
         The network. Each BatchNorm takes its statistics over the rows of all ranks.
     loss : Loss
-        What to make smaller.
-    opt : Optimizer
-        How; it clips the gradient of the whole batch.
+        The loss to minimize.
+    optimizer : Optimizer
+        The optimizer that updates the parameters; it clips the gradient of the whole batch.
     communicator : Communicator
         The ranks. They start from the same parameters and state: see `broadcast_parameters`.
     observe : callable, optional
@@ -143,7 +173,7 @@ def make_data_parallel_step(
     >>> bool(value < 0.02)
     True
     """
-    gradient = value_and_grad(synchronized(net, communicator), loss)
+    gradient = value_and_grad(synchronized(net, communicator), loss, running=True)
 
     def local(
         params: Parameters,
@@ -157,7 +187,7 @@ def make_data_parallel_step(
         dtype = wide_dtype(xp, params.flat.dtype)
         narrow = dtype != params.flat.dtype
         total = loss.total_weight(t, sample_weight, dtype=dtype)
-        value, grads = gradient(
+        value, grads, running = gradient(
             params,
             x,
             t,
@@ -169,9 +199,9 @@ def make_data_parallel_step(
             total = create(xp.full, (), total, like=value, dtype=dtype)
         flat = widened(xp, grads.flat) * total if narrow else grads.flat
         sums = [xp.reshape(number, (1,)) for number in (widened(xp, value) * total, total)]
-        return concatenated([flat, *sums]), grads.running
+        return concatenated([flat, *sums]), running
 
-    return DataParallelStep(local, opt, communicator, observe)
+    return DataParallelStep(local, optimizer, communicator, observe)
 
 
 def broadcast_parameters(

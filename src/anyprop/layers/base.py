@@ -105,7 +105,10 @@ class Layer:
         return self.forward(params, x)
 
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
-        """Compute the running statistics after the training step that left `residuals`."""
+        """Return the running statistics after the training step that left `residuals`, by name.
+
+        What calls `forward_train` puts them into the parameters; `backward` gives gradients only.
+        """
         return {}
 
     def init(

@@ -195,7 +195,7 @@ def flat_pieces(params: Parameters, grads: Grads) -> list[Array]:
                 raise ValueError(f"backward gave no gradient for the parameter {entry.name!r}.")
             g = grads[entry.name]
             check_shape(f"the gradient of {entry.name}", g, entry.shape)
-            pieces.append(namespace(g).reshape(g, (-1,)))
+            pieces.append(g if len(entry.shape) == 1 else namespace(g).reshape(g, (-1,)))
     return pieces
 
 

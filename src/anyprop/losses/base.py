@@ -25,7 +25,7 @@ import numpy as np
 
 from anyprop._autograd import unrecorded, unrecorded_methods
 from anyprop._checks import check_rows, check_shape, has, shown
-from anyprop._numerics import product, widened
+from anyprop._numerics import cast, or_one, product, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import check_array, namespace, to_host
 
@@ -218,13 +218,8 @@ def _shares(xp: Namespace, weights: Array | None, normalizer: Array) -> Array:
         limits = xp.finfo(normalizer.dtype)
         top = xp.minimum(xp.max(normalizer), 1.0 / float(limits.smallest_normal))
         largest = xp.where(top > float(limits.max) ** 0.5, top, 1.0)
-    total = _or_one(xp, xp.sum(normalizer / largest))
+    total = or_one(xp, xp.sum(normalizer / largest))
     return ((1.0 if weights is None else weights) / largest) / total
-
-
-def _or_one(xp: Namespace, x: Array) -> Array:
-    """Return x, or 1 in place of 0: what has no weight at all is divided by 1, not 0 by 0."""
-    return x + xp.astype(x == 0.0, x.dtype)
 
 
 def gradient_of_rows(slope: Array, scale: Any, dvalue: Any, like: Array) -> Array:
@@ -249,4 +244,4 @@ def gradient_of_rows(slope: Array, scale: Any, dvalue: Any, like: Array) -> Arra
     xp = namespace(slope)
     scale = scale * dvalue
     scaled = product(xp, scale, slope) if hasattr(scale, "shape") and scale.shape else slope * scale
-    return xp.astype(scaled, like.dtype, copy=False)
+    return cast(xp, scaled, like.dtype)

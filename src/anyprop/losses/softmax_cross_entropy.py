@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyprop._checks import check_shape, fields, fraction, non_negative
-from anyprop._numerics import product, widened
+from anyprop._numerics import cast, is_integral, product, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import create, dtype_name, namespace, to_host
 from anyprop.losses.base import (
@@ -215,7 +215,7 @@ def _distribution(xp: Namespace, t: Array, like: Array) -> tuple[Array, Array | 
         return xp.astype(t, like.dtype, copy=False), None
     k = like.shape[1]
     classes = create(xp.arange, k, like=like)
-    labels = xp.expand_dims(xp.astype(t, classes.dtype, copy=False), axis=1)
+    labels = cast(xp, t, classes.dtype)[:, None]
     chosen = labels == classes
     one_hot = xp.astype(chosen, like.dtype)
     return xp.where((labels >= 0) & (labels < k), one_hot, xp.nan), chosen
@@ -232,7 +232,7 @@ def _check_fit(t: Array, y: Array) -> None:
 
 
 def _check_integers(labels: Array) -> None:
-    if not namespace(labels).isdtype(labels.dtype, "integral"):
+    if not is_integral(namespace(labels), labels.dtype):
         raise TypeError(
             f"labels must be integers, not {dtype_name(labels)}; cast them, or pass (N, K)."
         )

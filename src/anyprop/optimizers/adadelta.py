@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from anyprop._checks import fields, fraction, positive
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 
 
@@ -59,13 +59,10 @@ class AdaDelta(Optimizer):
     def slots(self) -> dict[str, float | None]:
         return {"h": 0.0, "d": 0.0}
 
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr, "rho": self.rho, "one_minus_rho": 1.0 - self.rho, "eps": self.eps}
-
     def rule(self, xp: Namespace) -> Rule:
-        sqrt = xp.sqrt
+        sqrt, rho, one_minus_rho, eps = xp.sqrt, self.rho, 1.0 - self.rho, self.eps
 
-        def rule(p, g, h, d, lr, rho, one_minus_rho, eps):  # type: ignore[no-untyped-def]
+        def rule(p, g, h, d, lr):  # type: ignore[no-untyped-def]
             h = rho * h + one_minus_rho * g * g
             u = g * sqrt(d + eps) / sqrt(h + eps)
             d = rho * d + one_minus_rho * u * u

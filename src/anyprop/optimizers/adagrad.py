@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from anyprop._checks import fields, flag, non_negative, positive
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.presets import HasPresets
 
@@ -87,13 +87,10 @@ class AdaGrad(HasPresets, Optimizer):
     def slots(self) -> dict[str, float | None]:
         return {"h": self.initial_accumulator}
 
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr, "eps": self.eps}
-
     def rule(self, xp: Namespace) -> Rule:
-        sqrt, eps_in_sqrt = xp.sqrt, self.eps_in_sqrt
+        sqrt, eps, eps_in_sqrt = xp.sqrt, self.eps, self.eps_in_sqrt
 
-        def rule(p, g, h, lr, eps):  # type: ignore[no-untyped-def]
+        def rule(p, g, h, lr):  # type: ignore[no-untyped-def]
             h = h + g * g
             root = sqrt(h + eps) if eps_in_sqrt else sqrt(h) + eps
             return p - lr * g / root, h

@@ -51,6 +51,10 @@ class Moments(Optimizer):
     def slots(self) -> dict[str, float | None]:
         return {"m": 0.0, "v": 0.0}
 
+    @property
+    def _decays(self) -> tuple[float, float, float, float]:
+        return self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2
+
 
 @dataclass(frozen=True)
 class Adam(Moments):
@@ -97,20 +101,15 @@ class Adam(Moments):
         root_correction = one_minus_power(self.beta2, t) ** -0.5
         return {
             "lr": lr / one_minus_power(self.beta1, t),
-            "beta1": self.beta1,
-            "one_minus_beta1": 1.0 - self.beta1,
-            "beta2": self.beta2,
-            "one_minus_beta2": 1.0 - self.beta2,
             "root_correction": root_correction,
             "eps": self.eps * root_correction if self.eps_before_correction else self.eps,
         }
 
     def rule(self, xp: Namespace) -> Rule:
         sqrt = xp.sqrt
+        beta1, one_minus_beta1, beta2, one_minus_beta2 = self._decays
 
-        def rule(  # type: ignore[no-untyped-def]
-            p, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, root_correction, eps
-        ):
+        def rule(p, g, m, v, lr, root_correction, eps):  # type: ignore[no-untyped-def]
             m = beta1 * m + one_minus_beta1 * g
             v = beta2 * v + one_minus_beta2 * g * g
             return p - lr * m / (sqrt(v) * root_correction + eps), m, v

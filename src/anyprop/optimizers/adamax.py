@@ -55,18 +55,13 @@ class Adamax(Moments):
         return {"m": 0.0, "u": 0.0}
 
     def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {
-            "lr": lr / one_minus_power(self.beta1, t),
-            "beta1": self.beta1,
-            "one_minus_beta1": 1.0 - self.beta1,
-            "beta2": self.beta2,
-            "eps": self.eps,
-        }
+        return {"lr": lr / one_minus_power(self.beta1, t)}
 
     def rule(self, xp: Namespace) -> Rule:
-        maximum, absolute = xp.maximum, xp.abs
+        maximum, absolute, eps = xp.maximum, xp.abs, self.eps
+        beta1, one_minus_beta1, beta2, _ = self._decays
 
-        def rule(p, g, m, u, lr, beta1, one_minus_beta1, beta2, eps):  # type: ignore[no-untyped-def]
+        def rule(p, g, m, u, lr):  # type: ignore[no-untyped-def]
             m = beta1 * m + one_minus_beta1 * g
             u = maximum(beta2 * u, absolute(g) + eps)
             return p - lr * m / u, m, u

@@ -54,10 +54,9 @@ class AMSGrad(Adam):
 
     def rule(self, xp: Namespace) -> Rule:
         sqrt, maximum = xp.sqrt, xp.maximum
+        beta1, one_minus_beta1, beta2, one_minus_beta2 = self._decays
 
-        def rule(  # type: ignore[no-untyped-def]
-            p, g, m, v, w, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, root_correction, eps
-        ):
+        def rule(p, g, m, v, w, lr, root_correction, eps):  # type: ignore[no-untyped-def]
             m = beta1 * m + one_minus_beta1 * g
             v = beta2 * v + one_minus_beta2 * g * g
             w = maximum(w, v)

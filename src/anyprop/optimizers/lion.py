@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from anyprop._checks import fields, fraction
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 
 
@@ -64,19 +64,12 @@ class Lion(Optimizer):
     def slots(self) -> dict[str, float | None]:
         return {"m": 0.0}
 
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {
-            "lr": lr,
-            "beta1": self.beta1,
-            "one_minus_beta1": 1.0 - self.beta1,
-            "beta2": self.beta2,
-            "one_minus_beta2": 1.0 - self.beta2,
-        }
-
     def rule(self, xp: Namespace) -> Rule:
         where = xp.where
+        beta1, one_minus_beta1 = self.beta1, 1.0 - self.beta1
+        beta2, one_minus_beta2 = self.beta2, 1.0 - self.beta2
 
-        def rule(p, g, m, lr, beta1, one_minus_beta1, beta2, one_minus_beta2):  # type: ignore[no-untyped-def]
+        def rule(p, g, m, lr):  # type: ignore[no-untyped-def]
             c = beta1 * m + one_minus_beta1 * g
             p = where(c > 0.0, p - lr, where(c < 0.0, p + lr, p))
             return p, beta2 * m + one_minus_beta2 * g

@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from anyprop._checks import fields, flag, fraction
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 
 
@@ -60,13 +60,10 @@ class Momentum(Optimizer):
     def slots(self) -> dict[str, float | None]:
         return {"v": 0.0}
 
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr, "momentum": self.momentum}
-
     def rule(self, xp: Namespace) -> Rule:
-        lr_in_velocity = self.lr_in_velocity
+        momentum, lr_in_velocity = self.momentum, self.lr_in_velocity
 
-        def rule(p, g, v, lr, momentum):  # type: ignore[no-untyped-def]
+        def rule(p, g, v, lr):  # type: ignore[no-untyped-def]
             v = momentum * v + (lr * g if lr_in_velocity else g)
             return p - (v if lr_in_velocity else lr * v), v
 

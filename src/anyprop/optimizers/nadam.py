@@ -75,12 +75,7 @@ class NAdam(Moments):
         return {
             "lr_g": lr * (1.0 - self._mu(t)) / (1.0 - self._product(t)),
             "lr_m": lr * self._mu(t + 1) / (1.0 - self._product(t + 1)),
-            "beta1": self.beta1,
-            "one_minus_beta1": 1.0 - self.beta1,
-            "beta2": self.beta2,
-            "one_minus_beta2": 1.0 - self.beta2,
             "root_correction": one_minus_power(self.beta2, t) ** -0.5,
-            "eps": self.eps,
         }
 
     def _mu(self, t: int | Number) -> Number:
@@ -101,12 +96,10 @@ class NAdam(Moments):
         return product if is_scalar_array(t) else float(product)
 
     def rule(self, xp: Namespace) -> Rule:
-        sqrt = xp.sqrt
+        sqrt, eps = xp.sqrt, self.eps
+        beta1, one_minus_beta1, beta2, one_minus_beta2 = self._decays
 
-        def rule(  # type: ignore[no-untyped-def]
-            p, g, m, v, lr_g, lr_m, beta1, one_minus_beta1, beta2, one_minus_beta2,
-            root_correction, eps,
-        ):  # fmt: skip
+        def rule(p, g, m, v, lr_g, lr_m, root_correction):  # type: ignore[no-untyped-def]
             m = beta1 * m + one_minus_beta1 * g
             v = beta2 * v + one_minus_beta2 * g * g
             return p - (lr_g * g + lr_m * m) / (sqrt(v) * root_correction + eps), m, v

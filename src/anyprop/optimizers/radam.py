@@ -59,11 +59,6 @@ class RAdam(Moments):
             "lr": lr / one_minus_power(self.beta1, t),
             "plain": plain,
             "adaptive": adaptive,
-            "beta1": self.beta1,
-            "one_minus_beta1": 1.0 - self.beta1,
-            "beta2": self.beta2,
-            "one_minus_beta2": 1.0 - self.beta2,
-            "eps": self.eps,
         }
 
     def _factors(self, t: int | Number) -> tuple[Number, Number]:
@@ -83,11 +78,10 @@ class RAdam(Moments):
         return ((n - 4.0) * (n - 2.0) * n_inf / ((n_inf - 4.0) * (n_inf - 2.0) * n)) ** 0.5
 
     def rule(self, xp: Namespace) -> Rule:
-        sqrt = xp.sqrt
+        sqrt, eps = xp.sqrt, self.eps
+        beta1, one_minus_beta1, beta2, one_minus_beta2 = self._decays
 
-        def rule(  # type: ignore[no-untyped-def]
-            p, g, m, v, lr, plain, adaptive, beta1, one_minus_beta1, beta2, one_minus_beta2, eps
-        ):
+        def rule(p, g, m, v, lr, plain, adaptive):  # type: ignore[no-untyped-def]
             m = beta1 * m + one_minus_beta1 * g
             v = beta2 * v + one_minus_beta2 * g * g
             return p - lr * m * (plain + adaptive / (sqrt(v) + eps)), m, v

@@ -131,22 +131,17 @@ class RMSProp(HasPresets, Optimizer):
         }
 
     def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {
-            "lr": lr,
-            "rho": self.rho,
-            "one_minus_rho": 1.0 - self.rho,
-            "correction": 1.0 / one_minus_power(self.rho, t) if self.bias_correction else 1.0,
-            "eps": self.eps,
-            "momentum": self.momentum,
-        }
+        corrected = self.bias_correction
+        return {"lr": lr, "correction": 1.0 / one_minus_power(self.rho, t) if corrected else 1.0}
 
     def rule(self, xp: Namespace) -> Rule:
         sqrt, absolute = xp.sqrt, xp.abs
+        rho, one_minus_rho, eps, momentum = self.rho, 1.0 - self.rho, self.eps, self.momentum
         eps_in_sqrt, centered, corrected = self.eps_in_sqrt, self.centered, self.bias_correction
         has_velocity, nesterov = self.momentum > 0.0, self.nesterov
         lr_in_velocity = has_velocity and self.lr_in_velocity
 
-        def rule(p, g, h, a, v, lr, rho, one_minus_rho, correction, eps, momentum):  # type: ignore[no-untyped-def]
+        def rule(p, g, h, a, v, lr, correction):  # type: ignore[no-untyped-def]
             h = rho * h + one_minus_rho * g * g
             s = h * correction if corrected else h
             if centered:

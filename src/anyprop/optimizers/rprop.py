@@ -80,17 +80,14 @@ class Rprop(Optimizer):
         return {"prev": 0.0, "d": self.lr}
 
     def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {
-            "eta_minus": self.eta_minus,
-            "eta_plus": self.eta_plus,
-            "step_min": self.step_min,
-            "step_max": self.step_max,
-        }
+        return {}
 
     def rule(self, xp: Namespace) -> Rule:
         where, maximum, minimum = xp.where, xp.maximum, xp.minimum
+        eta_minus, eta_plus = self.eta_minus, self.eta_plus
+        step_min, step_max = self.step_min, self.step_max
 
-        def rule(p, g, prev, d, eta_minus, eta_plus, step_min, step_max):  # type: ignore[no-untyped-def]
+        def rule(p, g, prev, d):  # type: ignore[no-untyped-def]
             s = g * prev
             d = where(s > 0.0, d * eta_plus, where(s < 0.0, d * eta_minus, d))
             d = maximum(minimum(d, step_max), step_min)

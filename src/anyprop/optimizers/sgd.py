@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from anyprop._typing import Namespace, Number, Rule
+from anyprop._typing import Namespace, Rule
 from anyprop.optimizers.base import Optimizer
 
 
@@ -40,9 +40,6 @@ class SGD(Optimizer):
     """
 
     lr: Any = 1e-2
-
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
         def rule(p, g, lr):  # type: ignore[no-untyped-def]

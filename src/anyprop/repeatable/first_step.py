@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace, to_host
+from anyprop.optimizers.state import OptimizerState
+from anyprop.parameters import Parameters
+from anyprop.step import Step
 
 
-class Compared(NamedTuple):
-    """What a graph computed, and what the eager step does.
-
-    Parameters
-    ----------
-    what : str
-        What it is called.
-    ours, eager : array
-        Of one shape and dtype.
-    before : array or None
-        What was updated; None if it was computed anew.
-    """
+class _Compared(NamedTuple):
+    """What a graph computed, what the eager step does, and what was updated, if it was."""
 
     what: str
     ours: Array
@@ -31,19 +24,49 @@ class Compared(NamedTuple):
     before: Array | None = None
 
 
-def difference(compared: Sequence[Compared]) -> str:
-    """Say what differs beyond rounding, and how far; all is read in one transfer.
+def difference(
+    step: Step,
+    params: Parameters,
+    state: OptimizerState,
+    batch: Mapping[str, Any],
+    found: tuple[Array, Array, Parameters, dict[str, Parameters]],
+) -> str:
+    """Return how a step differs from the eager one beyond rounding, and how far; "" if it does not.
+
+    The loss and the gradient are compared with the eager ones, and what was updated with what the eager
+    rule makes of the gradient that was found: a rule such as Adam's turns the sign of a gradient that is
+    nothing but rounding into a whole update.
 
     Parameters
     ----------
-    compared : sequence of Compared
-        All of one dtype.
+    step : Step
+        The step.
+    params, state, batch
+        What it began with.
+    found
+        The loss, the gradient, and the updated parameters and slots.
 
     Returns
     -------
     str
-        Of the first that differs; "" if none does.
     """
+    loss, gradient, ours, slots = found
+    value, grads, running = step.gradient(params, **batch)
+    updated, after = step.optimizer.update(params, grads.replace(flat=gradient), state)
+    compared = [
+        _Compared("loss", loss, value),
+        _Compared("gradient", gradient, grads.flat),
+        _Compared("parameters", ours.flat, updated.flat, params.flat),
+    ]
+    for name, slot in slots.items():
+        compared.append(_Compared(f'slot "{name}"', slot.flat, after.slots[name].flat))
+    if ours.running is not None:
+        compared.append(_Compared("running statistics", ours.running, running))
+    return _first_that_differs(compared)
+
+
+def _first_that_differs(compared: list[_Compared]) -> str:
+    """Return in words which of two arrays of one dtype differ; all is read in one transfer."""
     xp = namespace(compared[0].eager)
     eps = float(np.finfo(dtype_name(compared[0].eager)).eps)
     lengths = [

@@ -1,4 +1,4 @@
-"""What of a step is anyprop's own: it keeps nothing of its own from one call to the next."""
+"""What of a step is anyprop's own, which keeps nothing from one call to the next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss
+from anyprop.optimizers.base import Optimizer
 from anyprop.repeatable.same import parts_of
+from anyprop.step import Step
 
 ATOMS: tuple[type, ...] = (
     type(None),
@@ -44,3 +48,29 @@ def is_ours(step: object) -> bool:
 def is_of_anyprop(what: Any) -> bool:
     """Return whether a class or function is anyprop's."""
     return str(what.__module__).partition(".")[0] == "anyprop"
+
+
+def is_constant(step: Step) -> bool:
+    """Return whether a step, and what is equal to it, computes the same for ever.
+
+    If so, what is compiled for it serves all steps that are equal to it.
+    """
+    # Whether two functions are equal cannot be known.
+    return not isinstance(step.gradient, FunctionType) and _is_constant(step)
+
+
+def _is_constant(value: object) -> bool:
+    """Return whether something, and what is equal to it, computes the same for ever."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return True
+    if isinstance(value, tuple):
+        return all(map(_is_constant, value))
+    if type(value).__hash__ in (None, object.__hash__):
+        # A schedule, which is called on the host.
+        return callable(value) and not isinstance(value, (Layer, Loss, Optimizer))
+    # What a class of the user's computes may follow from more than its fields.
+    return (
+        is_of_anyprop(type(value))
+        and hasattr(value, "__dict__")
+        and all(map(_is_constant, vars(value).values()))
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +10,15 @@ import numpy as np
 import scipy.optimize
 from sklearn.utils.optimize import _check_optimize_result
 
-from anyprop._typing import Array, Namespace, Number, Rule
+from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, from_host, to_host
-from anyprop.compiled.dispatch import compile as compile_step
+from anyprop.compiled.compile import compile_gradient
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
 from anyprop.network import value_and_grad
-from anyprop.optimizers.base import Optimizer
 from anyprop.parameters import Parameters
 from anyprop.sklearn._objective import Objective
 from anyprop.sklearn._rows import Data
-from anyprop.step import Step
 
 
 def minimize(
@@ -92,35 +90,22 @@ def loss_of(net: Sequential, loss: Loss, alpha: float, params: Parameters, data:
     return float(to_host(value))
 
 
-@dataclass(frozen=True)
-class _Kept(Optimizer):
-    """An optimizer that changes nothing and remembers the gradient: p <- p, g_kept <- g."""
-
-    def slots(self) -> dict[str, float | None]:
-        return {"g": 0.0}
-
-    def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        return {}
-
-    def rule(self, xp: Namespace) -> Rule:
-        def rule(p, g, before):  # type: ignore[no-untyped-def]
-            return p, g
-
-        return rule
-
-
 def _compiled(net: Sequential, loss: Loss, like: Parameters) -> Callable[..., Any]:
-    """Make `value_and_grad` as a compiled step; a gradient holds until the next one."""
-    opt = _Kept()
-    step = compile_step(Step(value_and_grad(net, loss), opt))
-    state = opt.init(like)
+    """Make a compiled `value_and_grad`; what it returns holds until the next call."""
+    gradient = value_and_grad(net, loss, running=True)
+    compiled = compile_gradient(_OfBatch(gradient), like.xp)
 
-    def compute(
-        params: Parameters, x: Array, t: Array, *, sample_weight: Array | None
-    ) -> tuple[Array, Parameters]:
-        nonlocal state
-        # A copy, since the step takes over what it is given, and this may be memory of scipy's.
-        _, state, value = step(params.copy(), state, x, t, sample_weight=sample_weight)
-        return value, state.slots["g"]
+    def compute(params: Parameters, x: Array, t: Array, *, sample_weight: Array | None) -> Any:
+        return compiled(params, {"x": x, "t": t, "sample_weight": sample_weight})
 
     return compute
+
+
+@dataclass(frozen=True)
+class _OfBatch:
+    """A gradient as a function of two trees."""
+
+    gradient: Callable[..., Any]
+
+    def __call__(self, params: Parameters, batch: Mapping[str, Array | None]) -> Any:
+        return self.gradient(params, **batch)

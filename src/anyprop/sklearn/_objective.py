@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._numerics import or_one
 from anyprop._typing import Array, Residuals
 from anyprop.backend import device_of, dtype_name, from_host, namespace
 from anyprop.layers.base import Layer
@@ -83,7 +84,7 @@ class Objective:
 
     def __init__(self, net: Layer, loss: Loss, alpha: float, like: Parameters) -> None:
         self.loss, self.alpha = loss, alpha
-        self._of_data = value_and_grad(net, loss)
+        self._of_data = value_and_grad(net, loss, running=True)
         self._vectors = [e for e in like.layout.entries if e.trainable and len(e.shape) < 2]
         self._decays = self._ones_for_weights(like)
 
@@ -95,25 +96,27 @@ class Objective:
         *,
         noise: Any = None,
         sample_weight: Array | None = None,
-    ) -> tuple[Array, Parameters]:
-        value, grads = self._of_data(params, x, t, noise=noise, sample_weight=sample_weight)
+    ) -> tuple[Array, Parameters, Array | None]:
+        value, grads, running = self._of_data(
+            params, x, t, noise=noise, sample_weight=sample_weight
+        )
         if not self.alpha:
-            return value, grads
+            return value, grads, running
         flat, xp = params.flat, params.xp
         if sample_weight is None:
             share: Any = self.alpha / x.shape[0]
         else:
-            total = xp.sum(sample_weight)
-            share = self.alpha / (total + xp.astype(total == 0.0, total.dtype))
+            share = self.alpha / or_one(xp, xp.sum(sample_weight))
         value = value + self._squares(flat) * (0.5 * share)
         # Last, beside the update: a compiled step makes one loop of both.
-        return value, grads.replace(flat=grads.flat + flat * (xp.asarray(self._decays) * share))
+        flat = grads.flat + flat * (xp.asarray(self._decays) * share)
+        return value, grads.replace(flat=flat), running
 
     def of_parts(
         self,
         params: Parameters,
         parts: Iterable[tuple[Array, Array, Array | None]],
-        compute: Callable[..., tuple[Array, Parameters]] | None = None,
+        compute: Callable[..., tuple[Array, Parameters, Array | None]] | None = None,
     ) -> tuple[Array, Array]:
         """Compute the objective of all rows, and its gradient as a vector, from parts of them.
 
@@ -124,7 +127,8 @@ class Objective:
         parts : iterable of (x, t, sample_weight)
             The rows.
         compute : callable, optional
-            What computes the loss of a part and its gradient, if not `value_and_grad` itself.
+            What computes the loss of a part, its gradient and the running statistics, if not
+            `value_and_grad` itself.
 
         Returns
         -------
@@ -137,7 +141,7 @@ class Objective:
         total: Any = 0.0
         for x, t, w in parts:
             weight = self.loss.total_weight(t, w, dtype=flat.dtype)
-            part, grads = (compute or self._of_data)(params, x, t, sample_weight=w)
+            part, grads, _ = (compute or self._of_data)(params, x, t, sample_weight=w)
             value, gradient = value + part * weight, gradient + grads.flat * weight
             total = total + weight
         return value / total, gradient / total

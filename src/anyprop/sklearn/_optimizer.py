@@ -7,10 +7,11 @@ from typing import Any
 
 from anyprop.backend import read_number
 from anyprop.optimizers.adam import Adam
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.momentum import Momentum
 from anyprop.optimizers.nesterov import Nesterov
 from anyprop.optimizers.registry import get_optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.schedules.registry import schedule_by_name
 from anyprop.training.callbacks.base import Callback

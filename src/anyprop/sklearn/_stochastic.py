@@ -16,11 +16,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from anyprop.backend import name_of, namespace
-from anyprop.compiled.dispatch import compile as compile_step, donates
+from anyprop.compiled.compile import compile as compile_step, donates
 from anyprop.distributed.serial import SerialCommunicator
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.sklearn._books import Books
 from anyprop.sklearn._diverged import diverged

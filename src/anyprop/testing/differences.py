@@ -146,8 +146,8 @@ def _compare_value_and_grad(
 ) -> list[Comparison]:
     y, _ = layer.forward_train(params, x, noise)
     targets = _drawn_targets(loss, y, rng) if t is None else t
-    compute = value_and_grad(layer, loss)
-    _, grads = compute(params, x, targets, noise=noise)
+    compute = value_and_grad(layer, loss, running=True)
+    _, grads, _ = compute(params, x, targets, noise=noise)
     numeric = _named_differences(
         lambda p: compute(p, x, targets, noise=noise)[0], params, np.ones(()), h
     )
@@ -247,8 +247,8 @@ def _named_differences(
 
 def _named_gradients(source: str, params: Parameters, grads: Grads) -> dict[str, Any]:
     trainable = {e.name: e for e in params.layout.entries if e.trainable}
-    if isinstance(grads, Parameters):  # value_and_grad adds new running statistics to it
-        grads = Parameters(grads.layout, grads.flat).named()
+    if isinstance(grads, Parameters):
+        grads = grads.named()
     if grads.keys() != trainable.keys():
         raise GradcheckError(
             f"{source} gives gradients of {', '.join(grads) or 'nothing'}, but the parameters "

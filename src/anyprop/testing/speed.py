@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 
-from anyprop.compiled.dispatch import compile
+from anyprop.compiled.compile import compile
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
 from anyprop.optimizers.rmsprop import RMSProp

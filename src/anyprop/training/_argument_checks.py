@@ -7,12 +7,11 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from anyprop import _tree
 from anyprop._checks import count, flag, kind
-from anyprop.compiled.torch_compiled import check_torch_backend
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.compiled.on_torch import check_torch_backend
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.callbacks.base import Callback
 
@@ -77,17 +76,20 @@ def check_progress(progress: Any) -> None:
         raise ImportError('progress=True needs tqdm; run pip install "anyprop[cli]".')
 
 
-def check_compile(compile: Any, params: Parameters, *, several: bool) -> None:
-    """Raise unless `compile` is True, False or what can compile this step on PyTorch."""
-    if isinstance(compile, str):
-        check_torch_backend(compile, params.xp)
-        if several:
-            raise ValueError(f"compile={compile!r} is for one process; leave it out.")
-    elif not isinstance(compile, (bool, np.bool_)):
+def check_compile(compile: Any, torch_backend: Any, params: Parameters, *, several: bool) -> None:
+    """Raise unless `compile` is True or False and `torch_backend` can compile this step."""
+    compiled = flag("fit", "compile", compile)
+    if torch_backend is None:
+        return
+    if not isinstance(torch_backend, str):
         raise TypeError(
-            "fit: compile must be True, False or, for PyTorch arrays, a backend of torch.compile "
-            f"such as 'inductor', not {compile!r}."
+            f"fit: torch_backend must be a name such as 'inductor', not {kind(torch_backend)}."
         )
+    if not compiled:
+        raise ValueError("fit takes a torch_backend or compile=False, not both.")
+    check_torch_backend(torch_backend, params.xp)
+    if several:
+        raise ValueError(f"torch_backend={torch_backend!r} is for one process; leave it out.")
 
 
 def check_state(

@@ -17,7 +17,8 @@ from anyprop.distributed.communicator import Communicator
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
-from anyprop.optimizers.base import Optimizer, OptimizerState, check_optimizer
+from anyprop.optimizers.base import Optimizer, check_optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._argument_checks import (
     check_batches,
@@ -53,7 +54,8 @@ class Given:
     seed: int
     batches: Batches | None
     accumulate: int
-    compile: bool | str
+    compile: bool
+    torch_backend: str | None
     state: OptimizerState | None
     resume: str | PathLike[str] | None
     allow_changes: bool
@@ -81,7 +83,7 @@ class Given:
         check_batches(self.batches)
         check_start(self.state, self.resume, self.allow_changes)
         check_progress(self.progress)
-        check_compile(self.compile, params, several=several)
+        check_compile(self.compile, self.torch_backend, params, several=several)
         checked = replace(
             self,
             data=data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from anyprop.backend import name_of
-from anyprop.compiled.dispatch import compile as compile_step, compiled_loop, donates
+from anyprop.compiled.compile import compile as compile_step, compiled_loop, donates
 from anyprop.distributed.data_parallel import DataParallelStep, make_data_parallel_step
 from anyprop.distributed.shards import shares
 from anyprop.step import Step, make_step
@@ -19,7 +19,7 @@ _MOST_AT_ONCE = 100
 
 def works_in_place(given: Given) -> bool:
     """Return whether steps write over the parameters and the state that they are given."""
-    return bool(given.compile) and donates(given.params.xp)
+    return given.compile and donates(given.params.xp)
 
 
 def steps_of(given: Given, ranks: Ranks) -> OneByOne | ManyAtOnce:
@@ -28,8 +28,7 @@ def steps_of(given: Given, ranks: Ranks) -> OneByOne | ManyAtOnce:
     inputs = _inputs(given, ranks)
     if not given.compile:
         return OneByOne(eager, inputs)
-    torch_backend = given.compile if isinstance(given.compile, str) else None
-    one_by_one = OneByOne(compile_step(eager, torch_backend=torch_backend), inputs)
+    one_by_one = OneByOne(compile_step(eager, torch_backend=given.torch_backend), inputs)
     most = min(given.report_every, _MOST_AT_ONCE)
     # Noise is drawn on the host for each step, and would have to wait there for all the others.
     loop = None if inputs.noisy else compiled_loop(eager, xp, most)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 
 Snapshot: TypeAlias = tuple[Parameters, OptimizerState]

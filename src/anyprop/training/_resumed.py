@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from anyprop.checkpoint import Checkpoint
 from anyprop.distributed.data_parallel import broadcast_parameters
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._argument_checks import check_state
 from anyprop.training._given import Given

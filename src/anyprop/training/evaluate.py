@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._checks import count
-from anyprop._numerics import wide_dtype
+from anyprop._numerics import or_one, wide_dtype
 from anyprop._typing import Array
 from anyprop._usage import usage
 from anyprop.backend import check_same_place, dtype_name, on_device_of, read
@@ -126,7 +126,7 @@ def measured(
     with agreeing(communicator):
         sums = _sums(net, params, x, t, loss, batch_size, communicator)
     weighted, total, hits, known = communicator.all_reduce(sums).tolist()
-    return Evaluation(weighted / (total or 1.0), hits / x.shape[0] if known else None)
+    return Evaluation(weighted / or_one(params.xp, total), hits / x.shape[0] if known else None)
 
 
 def monitors(

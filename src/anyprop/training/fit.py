@@ -16,7 +16,8 @@ from anyprop.distributed.serial import chosen
 from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training._given import Given, check_alike
 from anyprop.training._how import steps_of, works_in_place
@@ -85,7 +86,8 @@ def fit(
     seed: int = 0,
     batches: Batches | None = None,
     accumulate: int = 1,
-    compile: bool | str = True,
+    compile: bool = True,
+    torch_backend: str | None = None,
     communicator: Communicator | None = None,
     state: OptimizerState | None = None,
     resume: str | PathLike[str] | None = None,
@@ -127,11 +129,12 @@ def fit(
         as NumPy arrays; by default `batch_indices` with `seed`.
     accumulate : int >= 1
         Into how many parts a batch is split to save memory, see `make_step`.
-    compile : bool or str
-        Whether the step is compiled, see `anyprop.compile`; on PyTorch also what `torch.compile` shall
-        compile it with, such as ``"inductor"``. A layer or loss of your own is then called twice
-        for the first batch of each shape, and twice more in a long run, and what it computes is
+    compile : bool
+        Whether the step is compiled, see `anyprop.compile`. A layer or loss of your own is then called
+        twice for the first batch of each shape, and twice more in a long run, and what it computes is
         repeated. If the two times differ, the step runs as it is, with a warning.
+    torch_backend : str, optional
+        On PyTorch, what `torch.compile` should compile the step with, see `anyprop.compile`.
     communicator : Communicator, optional
         The ranks of a job, see `anyprop.distributed`; this process alone by default. Every rank calls
         `fit` with the same arguments and trains on its share of each batch; parameters and state are
@@ -224,6 +227,7 @@ def fit(
             batches=batches,
             accumulate=accumulate,
             compile=compile,
+            torch_backend=torch_backend,
             state=state,
             resume=resume,
             allow_changes=allow_changes,

@@ -17,7 +17,8 @@ from anyprop.checkpoint import Checkpoint
 from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
-from anyprop.optimizers.base import Optimizer, OptimizerState
+from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
 from anyprop.training._last_good import LastGood, Snapshot
 

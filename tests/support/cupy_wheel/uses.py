@@ -84,7 +84,7 @@ def uses_of_namespaces() -> list[Use]:
     for path in sorted(SOURCE.rglob("*.py")):
         place = path.relative_to(SOURCE).as_posix()
         # Reproducers ask other libraries, JAX's steps JAX.
-        if place.startswith(("testing/", "compiled/jitted.py")):
+        if place.startswith(("testing/", "compiled/on_jax.py")):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             function = node.func if isinstance(node, ast.Call) else node

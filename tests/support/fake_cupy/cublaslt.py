@@ -14,7 +14,7 @@ class CublasLt:
     """The library cuBLASLt, as far as a compiled step uses it: numbers by columns, at addresses.
 
     Descriptions and layouts are given back, and nothing is asked of them after that. Attributes have the
-    sizes of cublasLt.h, and results lie at places that are as round as was said.
+    sizes of cublasLt.h, and results are at places that are as round as was said.
     """
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class CublasLt:
 
 
 def _by_columns(address: int, layout: Any) -> Any:
-    """Find the matrix that lies at an address, column after column."""
+    """Find the matrix at an address, column after column."""
     dtype, m, n, ld = layout
     size = ((n - 1) * ld + m) * np.dtype(dtype).itemsize
     memory = np.frombuffer((ctypes.c_char * size).from_address(address), dtype)

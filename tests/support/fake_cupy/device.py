@@ -27,7 +27,7 @@ class Gpu:
         self.epilogue = "keeps NaN"  # or "drops NaN", "no sums", or "refused"
         self.spoiled = ""  # what kind of product comes out wrong
         self.refuse: Exception | None = None  # what the next launch in a capture raises
-        self.arrays_on = self.current = 0  # the GPU where arrays lie, and the one that computes
+        self.arrays_on = self.current = 0  # the GPU of the arrays, and the one that computes
         self.before: list[int] = []
 
 
@@ -202,7 +202,7 @@ def empty(shape: Any, dtype: Any) -> Array:
 
 def allocated(shape: Any, dtype: Any) -> Array:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    # NaN, or -1: nobody may count on zeros. CuPy's pools give multiples of 512 bytes.
+    # NaN, or -1: zeros cannot be counted on. CuPy's pools give multiples of 512 bytes.
     memory = np.frombuffer(bytearray(b"\xff" * (size + 512)), "uint8")
     start = -memory.ctypes.data % 512
     return memory[start : start + size].view(dtype).reshape(shape).view(Array)

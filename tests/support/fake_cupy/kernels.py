@@ -21,7 +21,7 @@ _TYPES |= {"float32": "float", "float64": "double"}
 class ElementwiseKernel:
     """Called with the inputs, numbers among them, and perhaps with the arrays for the results.
 
-    A result may lie in the place of an input. A parameter that is `raw` is not read number by number:
+    A result may be in the place of an input. A parameter that is `raw` is not read number by number:
     the operation says where, and `i` counts the numbers of the others.
     """
 
@@ -52,7 +52,7 @@ class ElementwiseKernel:
         places = [
             x if whole else np.broadcast_to(x, shape) for x, whole in zip(given, raw, strict=False)
         ]
-        # The loop walks through C order; what lies otherwise is copied, but for results in place.
+        # The loop walks through C order; what is stored otherwise is copied, but for results in place.
         flat = [p if p.flags.c_contiguous else p.copy() for p in [*places, *results]]
         _compiled(self._source())(
             ctypes.c_longlong(int(np.prod(shape))),
@@ -98,7 +98,7 @@ def _folder() -> Any:
 
 
 def _half_shared(given: Any, out: Any) -> bool:
-    """Tell whether a result lies where numbers of an input are read for other places."""
+    """Return whether a result is where numbers of an input are read for other places."""
     if not isinstance(given, np.ndarray) or not np.shares_memory(given, out):
         return False
     return (given.ctypes.data, given.shape, given.strides) != (

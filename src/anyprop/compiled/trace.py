@@ -1,9 +1,8 @@
 """What a step does, written down without doing it.
 
-A `Traced` stands for a NumPy array, and a `TracedNumber` for a Python float that differs from step to
-step, such as the learning rate. An operation on them is kept as a `Call`: what to call, on which values,
-for which result. Of a result the shape and the dtype are found out, so a recording needs next to no
-memory. `traced.py` is the namespace of these arrays; `memory.py` gives the results their buffers.
+A `Traced` stands for a NumPy array, a `TracedNumber` for a Python float that differs from step to step,
+such as the learning rate. An operation on them is kept as a `Call`; of its result only shape and dtype
+are found out. `namespace.py` has the functions of these arrays, `memory.py` gives results their buffers.
 """
 
 from __future__ import annotations
@@ -99,8 +98,8 @@ class Call:
     output : Value
         What it computes.
     elementwise : bool
-        Whether each number of the output depends on the inputs' numbers at its own place alone and is
-        written when those have been read, so that the output may take the place of an input.
+        Whether each number of the output depends on the inputs' numbers at its own place alone, and is
+        written after them, so that the output may take the place of an input.
     """
 
     function: Callable[..., Any]
@@ -115,13 +114,8 @@ class Call:
 
     @property
     def outputs(self) -> tuple[Value]:
-        """What it computes, as a loop of several calls lists it too."""
+        """What it computes, as a kernel of several calls lists it too."""
         return (self.output,)
-
-    @property
-    def in_place(self) -> tuple[Value, ...]:
-        """Those of the outputs that may take the place of an input."""
-        return self.outputs if self.elementwise else ()
 
 
 class Recording:
@@ -203,7 +197,7 @@ def _refuse(self: Any, *args: Any) -> Any:
 
 
 class Traced(StandIn):
-    """An array of the namespace `traced`, standing for a NumPy array."""
+    """An array of the namespace `namespace.py`, standing for a NumPy array."""
 
     __slots__ = ("value",)
     __hash__ = None  # type: ignore[assignment]
@@ -213,7 +207,7 @@ class Traced(StandIn):
         self.value = value
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
-        return sys.modules["anyprop.compiled.traced"]
+        return sys.modules["anyprop.compiled.namespace"]
 
     @property
     def shape(self) -> tuple[int, ...]:

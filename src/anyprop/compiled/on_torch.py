@@ -8,16 +8,16 @@ none of them becomes a constant of the graph, and any function can be a schedule
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from anyprop import _tree
 from anyprop._checks import unknown
-from anyprop._typing import Array, Namespace, Number
+from anyprop._typing import Array, Namespace, Tree
 from anyprop.backend import name_of
-from anyprop.compiled.recorded_step import in_recording
-from anyprop.optimizers.base import OptimizerState
-from anyprop.parameters import Layout, Parameters
+from anyprop.compiled.program import leaves_of, mapped, rebuilt, structure_of
+from anyprop.optimizers.base import Numbers
+from anyprop.optimizers.state import OptimizerState
+from anyprop.parameters import Parameters
 from anyprop.repeatable.same import same, shown
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.repeatable.twice import twice
@@ -53,52 +53,38 @@ class TorchCompiledStep:
         self._graphs: dict[Any, Callable[..., Any]] = {}
 
     def __call__(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        x: Array,
-        t: Array,
-        *,
-        noise: Any = None,
-        sample_weight: Array | None = None,
+        self, params: Parameters, state: OptimizerState, batch: Mapping[str, Any]
     ) -> tuple[Parameters, OptimizerState, Array]:
-        opt, layout = self._step.opt, params.layout
-        lr = opt.learning_rate(state)
-        scalars = opt.scalars(state.step + 1, lr)
-        slots = [slot.flat for slot in state.slots.values()]
-        mask = None if state.decay_mask is None else state.decay_mask.flat
-        given = [params.flat, params.running, mask, x, t, sample_weight, *slots]
-        given += [*_tree.leaves(noise), *self._tensors(params.flat, [lr, *scalars.values()])]
-        key = (layout, *map(_kind, given))
+        numbers = self._tensors(params.flat, self._step.optimizer.numbers(state))
+        trees = (params, state.slots, state.decay_mask, numbers, batch)
+        given = leaves_of(trees)
+        key = (params.layout, structure_of(trees), *map(_kind, given))
         graph = self._graphs.get(key)
         with self._torch.no_grad():
             if graph is None:
-                function = _flat(self._step, layout, list(state.slots), noise, list(scalars))
-                graph = self._graphs[key] = self._compiled(function, given)
-            flat, running, value, *slots = graph(*(g for g in given if g is not None))
-        kept = {
-            name: Parameters(layout, slot) for name, slot in zip(state.slots, slots, strict=True)
-        }
-        state = state._replace(step=state.step + 1, slots=kept)
-        return Parameters(layout, flat, running), state, value
+                graph = self._graphs[key] = self._compiled(trees, given)
+            results = iter(graph(*given))
+        params, slots = rebuilt((params, state.slots), results)
+        value = next(results)
+        return params, state._replace(step=state.step + 1, slots=slots), value
 
-    def _tensors(self, flat: Array, numbers: list[Number]) -> list[Array]:
-        """Give numbers as tensors of shape () beside `flat`, those of the host in one transfer."""
-        floats = [n for n in numbers if not hasattr(n, "dtype")]
+    def _tensors(self, flat: Array, numbers: Numbers) -> Numbers:
+        """Return numbers as tensors of shape () beside `flat`, those of the host in one transfer."""
+        floats = [n for n in leaves_of(numbers) if not hasattr(n, "dtype")]
         made = iter(self._torch.tensor(floats, dtype=flat.dtype, device=flat.device).unbind())
-        return [n if hasattr(n, "dtype") else next(made) for n in numbers]
+        of_step: Numbers = mapped(lambda n: n if hasattr(n, "dtype") else next(made), numbers)
+        return of_step
 
-    def _compiled(self, function: Callable[..., Any], given: list[Any]) -> Callable[..., Any]:
+    def _compiled(self, trees: Tree, given: list[Array]) -> Callable[..., Any]:
         make_fx = importlib.import_module("torch.fx.experimental.proxy_tensor").make_fx
 
-        def record(time: int) -> Any:
-            def of_tensors(*tensors: Array) -> Any:
-                rest = iter(tensors)
-                return function(time, *(None if g is None else next(rest) for g in given))
+        def of_tensors(*tensors: Array) -> list[Array]:
+            return leaves_of(self._step.compute(*rebuilt(trees, iter(tensors))))
 
+        def record(time: int) -> Any:
             # Tracing computes, so it draws what the graph draws for itself in each step.
             with self._torch.random.fork_rng(devices=[]):
-                return make_fx(of_tensors)(*(g for g in given if g is not None))
+                return make_fx(of_tensors)(*given)
 
         try:
             traced = twice(record, self._step, difference)
@@ -139,41 +125,3 @@ def difference(first: Any, second: Any) -> str | None:
 
 def _kind(tensor: Any) -> Any:
     return None if tensor is None else (tensor.shape, tensor.dtype, tensor.device)
-
-
-def _flat(
-    step: Step, layout: Layout, slots: list[str], noise: Any, scalars: list[str]
-) -> Callable[..., tuple[Any, ...]]:
-    """Make the function of arrays that does the step, for a network that is laid out like this."""
-
-    def compute(
-        time: int,
-        flat: Array,
-        running: Array | None,
-        mask: Array | None,
-        x: Array,
-        t: Array,
-        sample_weight: Array | None,
-        *rest: Array,
-    ) -> tuple[Any, ...]:
-        params = Parameters(layout, flat, running)
-        k, m = len(slots), len(rest) - len(scalars)
-        value, grads = step.gradient(
-            params,
-            x,
-            t,
-            noise=_tree.rebuild(noise, list(rest[k : m - 1])),
-            sample_weight=sample_weight,
-        )
-        before = OptimizerState(
-            0,
-            1.0,
-            {name: Parameters(layout, slot) for name, slot in zip(slots, rest[:k], strict=True)},
-            None if mask is None else Parameters(layout, mask),
-        )
-        named = dict(zip(scalars, rest[m:], strict=True))
-        before = in_recording(before, time)
-        params, after = step.opt.update_with(params, grads, before, rest[m - 1], named)
-        return params.flat, params.running, value, *(after.slots[name].flat for name in slots)
-
-    return compute

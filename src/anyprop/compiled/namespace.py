@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from anyprop.backend import get_namespace
-from anyprop.compiled.recording import (
+from anyprop.compiled.trace import (
     OUT,
     Recording,
     Traced,

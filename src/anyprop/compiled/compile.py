@@ -1,16 +1,19 @@
 """`compile`: the same step, prepared once for the arrays that it is given.
 
-NumPy     the first call is recorded; later ones repeat it into the same buffers (`planned.py`), with
+NumPy     the first call is recorded; later ones repeat it into the same buffers (`on_numpy.py`), with
           elementwise calls and sums that follow each other in one loop if numba is installed
           (`kernels.py`)
-JAX       `jax.jit`, with the buffers of parameters and state donated (`jitted.py`)
+JAX       `jax.jit`, with the buffers of parameters and state donated (`on_jax.py`)
 CuPy      a CUDA graph if cuBLASLt is installed, in `fit` one that takes its batches by itself; else each
           operation as it comes, with the optimizer's update in one kernel (`on_cupy.py`)
 PyTorch   the step as it is, without recording gradients of its own; on request, a graph of it that
-          `torch.compile` compiles (`torch_compiled.py`)
+          `torch.compile` compiles (`on_torch.py`)
 others    the step as it is
 
-What is repeated is recorded or traced twice, and has to be the same both times (`repeatable/`).
+A step is compiled as a function of trees, `step.compute(params, slots, mask, numbers, batch)`: the batch
+is a dict of arrays, or a list of dicts on several ranks, and the numbers are all that depends on the
+count of steps. What is repeated is recorded or traced twice, and has to be the same both times
+(`repeatable/`).
 """
 
 from __future__ import annotations
@@ -23,18 +26,23 @@ from typing import Any
 from anyprop._typing import Array, Namespace
 from anyprop.backend import name_of, namespace, on_device_of
 from anyprop.compiled import cuda_products
-from anyprop.compiled.jitted import JittedLoop, JittedStep
 from anyprop.compiled.on_cupy import FusedUpdateStep, GraphLoop, graph_step
-from anyprop.compiled.parallel import JittedParallelStep, PlannedParallelStep
-from anyprop.compiled.planned import PlannedStep
-from anyprop.compiled.torch_compiled import TorchCompiledStep, check_torch_backend
+from anyprop.compiled.on_jax import (
+    JittedLoop,
+    JittedParallelStep,
+    JittedStep,
+    jitted_gradient,
+)
+from anyprop.compiled.on_numpy import PlannedGradient, PlannedStep
+from anyprop.compiled.on_torch import TorchCompiledStep, check_torch_backend
 from anyprop.distributed.data_parallel import DataParallelStep
-from anyprop.optimizers.base import OptimizerState
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
+Gradient = Callable[[Parameters, Any], Any]
 
 
 def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) -> Run:
@@ -99,8 +107,9 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     runs: dict[Namespace, Run] = {}
 
     def compiled(
-        params: Parameters, state: OptimizerState, *batch: Any, **options: Any
+        params: Parameters, state: OptimizerState, *given: Any, **options: Any
     ) -> tuple[Parameters, OptimizerState, Array]:
+        batch: Any = step.batch(*given, **options)
         try:
             xp = namespace(params.flat)
         except (AttributeError, TypeError):
@@ -110,11 +119,11 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
         if run is None:
             run = runs[xp] = _compiled_for(xp, step, torch_backend)
         try:
-            return run(params, state, *batch, **options)
+            return run(params, state, batch)
         except TraceError as error:
             warnings.warn(f"the step runs uncompiled: {error}.", RuntimeWarning, stacklevel=2)
-            runs[xp] = step
-            return step(params, state, *batch, **options)
+            runs[xp] = _as_it_is(step)
+            return step(params, state, *given, **options)
 
     return compiled
 
@@ -161,8 +170,57 @@ def donates(xp: Namespace) -> bool:
     return name_of(xp) in _KINDS
 
 
+def compile_gradient(function: Gradient, xp: Namespace) -> Gradient:
+    """Make the compiled form of a function of parameters and a batch.
+
+    Parameters
+    ----------
+    function : callable
+        ``(params, batch) -> tree of arrays``; batch is a dict of arrays.
+    xp : namespace
+        The namespace of the parameters.
+
+    Returns
+    -------
+    callable
+        Takes and returns what the function does. The arrays that it returns hold until its next call in
+        the same thread. On CuPy and what `compile` runs as it is, the function itself.
+    """
+    kinds: dict[str, Callable[[Gradient], Gradient]] = {
+        "numpy": PlannedGradient,
+        "jax": jitted_gradient,
+    }
+    make = kinds.get(name_of(xp))
+    if make is None:
+        return function
+    compiled = make(function)
+
+    def run(params: Parameters, batch: Any) -> Any:
+        nonlocal compiled
+        try:
+            return compiled(params, batch)
+        except TraceError as error:
+            text = f"the gradient is computed uncompiled: {error}."
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            compiled = function
+            return function(params, batch)
+
+    return run
+
+
+def _as_it_is(step: Callable[..., Any]) -> Run:
+    """Make the form of a step that takes its batch as a tree, and compiles nothing."""
+
+    def run(params: Parameters, state: OptimizerState, batch: Any) -> Any:
+        if isinstance(batch, dict):
+            return step(params, state, **batch)
+        return step(params, state, batch)
+
+    return run
+
+
 _KINDS: dict[str, tuple[Callable[[Step], Run], Callable[[DataParallelStep], Run]]] = {
-    "numpy": (PlannedStep, PlannedParallelStep),
+    "numpy": (PlannedStep, PlannedStep),
     "jax": (JittedStep, JittedParallelStep),
     "cupy": (graph_step, FusedUpdateStep),
 }
@@ -175,19 +233,21 @@ def _compiled_for(xp: Namespace, step: Step | DataParallelStep, torch_backend: s
         assert isinstance(step, Step)
         return TorchCompiledStep(step, torch_backend)
     if backend == "torch":
-        without_gradients: Run = importlib.import_module("torch").no_grad()(step)
+        without_gradients: Run = importlib.import_module("torch").no_grad()(_as_it_is(step))
         return without_gradients
     kinds = _KINDS.get(backend)
     if kinds is None:
-        return step
+        return _as_it_is(step)
     of_one, of_several = kinds
     run = of_several(step) if isinstance(step, DataParallelStep) else of_one(step)
     return _on_its_device(run) if backend == "cupy" else run
 
 
 def _on_its_device(run: Run) -> Run:
-    def on_device(params: Parameters, *others: Any, **options: Any) -> Any:
+    def on_device(params: Parameters, state: OptimizerState, batch: Any) -> Any:
         with on_device_of(params.flat):
-            return run(params, *others, **options)
+            if isinstance(batch, dict):
+                return run(params, state, **batch)
+            return run(params, state, batch)
 
     return on_device

@@ -1,0 +1,333 @@
+"""A step on NumPy: gradient and update in one plan, on the caller's parameters and state.
+
+The first call with arrays of new shapes records the step, binds its calls to arrays of their own, and
+unrolls them into one Python function; that and every later call run it. Parameters and state are
+donated: they are updated where they are, and come back as the same objects. A step on small arrays is
+planned once more when it has been done many times, then with loops.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anyprop._typing import Array, Number, Tree
+from anyprop.backend import check_array, namespace
+from anyprop.compiled.kernels import Kernel
+from anyprop.compiled.memory import Binding
+from anyprop.compiled.namespace import join
+from anyprop.compiled.numba_dialect import (
+    NUMBA,
+    NoKernelError,
+    fused,
+    get_kernel,
+    shape_in,
+    written,
+)
+from anyprop.compiled.program import (
+    Bound,
+    Local,
+    Places,
+    fill,
+    leaves_of,
+    listed,
+    mapped,
+    rebuilt,
+    record,
+    unrolled,
+)
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
+from anyprop.distributed.data_parallel import DataParallelStep
+from anyprop.optimizers.base import Numbers
+from anyprop.optimizers.state import OptimizerState
+from anyprop.parameters import Parameters
+from anyprop.step import Step
+
+# By then steps on small arrays have taken about as long as numba takes to compile their loops.
+PATIENCE = 20_000
+
+
+class PlannedStep:
+    """A step, of one process or of several, planned anew for each set of shapes and dtypes."""
+
+    def __init__(self, step: Step | DataParallelStep) -> None:
+        self._step = step
+        self._of_thread = threading.local()
+
+    def __call__(
+        self, params: Parameters, state: OptimizerState, batch: Tree
+    ) -> tuple[Parameters, OptimizerState, Array]:
+        plans: dict[Any, _PlannedStep] = self._of_thread.__dict__
+        numbers = self._step.optimizer.numbers(state)
+        leaves, kinds = _taken_apart(batch)
+        key = (params.layout, params.flat.dtype, type(numbers[0]), *kinds)
+        planned = plans.get(key)
+        if planned is None:
+            namespace(params.flat, *leaves)
+        if planned is None or not planned.steps_left:
+            planned = plans[key] = _PlannedStep(
+                *(self._step, params, state, numbers, batch), small_too=planned is not None
+            )
+        return planned.run(params, state, numbers, leaves)
+
+
+class _PlannedStep:
+    """The plan of one set of shapes, and the arrays that it updates."""
+
+    def __init__(
+        self,
+        step: Step | DataParallelStep,
+        params: Parameters,
+        state: OptimizerState,
+        numbers: Numbers,
+        batch: Tree,
+        *,
+        small_too: bool,
+    ) -> None:
+        owned = {name: _owned(slot) for name, slot in state.slots.items()}
+        mask = None if state.decay_mask is None else state.decay_mask.copy()
+        self._places = Places(_owned(params), owned, mask)
+
+        held = mapped(Recording.given, tuple(self._places))
+        given = mapped(_given, (numbers, batch))
+        recording, (params, slots, value) = record(step.compute, (*held, *given), step)
+        outputs = [value, *leaves_of((params, slots))]
+        targets = [None, *leaves_of(held[:2])]
+        by_number = [*leaves_of(given[1]), *leaves_of(given[0])]
+        plan = make_plan(recording, outputs, targets, by_number, small_too=small_too)
+        self._run, self._value = plan.run, plan.outputs[0]
+        self.steps_left = math.inf if plan.complete else PATIENCE
+
+    def run(
+        self, params: Parameters, state: OptimizerState, numbers: Numbers, leaves: list[Array]
+    ) -> tuple[Parameters, OptimizerState, Array]:
+        """Do a step, on what the arguments hold."""
+        self.steps_left -= 1
+        self._places.fill(params, state)
+        self._run(*leaves, *listed(numbers))
+        return self._places.params, self._places.after(state), self._value[()]
+
+
+class PlannedGradient:
+    """A function ``(params, batch) -> tree of arrays``, planned for each set of shapes and dtypes."""
+
+    def __init__(self, function: Callable[[Parameters, Tree], Tree]) -> None:
+        self._function = function
+        self._of_thread = threading.local()
+
+    def __call__(self, params: Parameters, batch: Tree) -> Tree:
+        """Compute the function; the arrays of the result hold until the next call."""
+        plans: dict[Any, Any] = self._of_thread.__dict__
+        leaves, kinds = _taken_apart(batch)
+        key = (params.layout, params.flat.dtype, *kinds)
+        if key not in plans:
+            namespace(params.flat, *leaves)
+            kept = params.copy()
+            held, given = mapped(Recording.given, (kept, batch))
+            recording, result = record(self._function, (held, given), self._function)
+            plan = make_plan(recording, leaves_of(result), (), leaves_of(given))
+            plans[key] = kept, plan.run, rebuilt(result, iter(plan.outputs))
+        kept, run, result = plans[key]
+        fill(kept, params)
+        run(*leaves)
+        return result
+
+
+def _taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
+    """List the arrays of a batch, and all that a plan depends on: its structure, and their kinds."""
+    leaves: list[Any] = []
+    kinds: list[Any] = []
+    try:
+        _take_apart(batch, leaves, kinds)
+    except AttributeError:
+        _check_arrays("batch", batch)
+        raise
+    return leaves, kinds
+
+
+def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
+    if isinstance(tree, dict):
+        kinds += tree
+        for branch in tree.values():
+            if branch is None:  # without a call, as this is done in every step
+                kinds.append(None)
+            else:
+                _take_apart(branch, leaves, kinds)
+    elif isinstance(tree, (tuple, list)):
+        kinds.append(len(tree))
+        for branch in tree:
+            _take_apart(branch, leaves, kinds)
+    elif tree is None:
+        kinds.append(None)
+    else:
+        kinds += (type(tree), tree.shape, tree.dtype)
+        leaves.append(tree)
+
+
+def _check_arrays(name: str, tree: Tree) -> None:
+    """Raise TypeError for what is no array, with the name that it has in its dict."""
+    if isinstance(tree, dict):
+        for key, branch in tree.items():
+            _check_arrays(key, branch)
+    elif isinstance(tree, (tuple, list)):
+        for branch in tree:
+            _check_arrays(name, branch)
+    elif tree is not None:
+        check_array(name, tree)
+
+
+def _owned(params: Parameters) -> Parameters:
+    """Take over donated buffers, or copy what cannot be written to."""
+    usable = params.flat.flags.writeable and params.flat.flags.c_contiguous
+    return params if usable else params.copy()
+
+
+def _given(number: Number) -> Traced | TracedNumber:
+    return Recording.given(number) if hasattr(number, "dtype") else Recording.number(number)
+
+
+class Plan(NamedTuple):
+    """What repeats a recording."""
+
+    run: Callable[..., None]
+    """Repeats it, given the arguments of this run, on what the other arrays hold now."""
+    calls: list[Bound]
+    """What `run` does."""
+    outputs: list[Any]
+    """Results that the caller reads; the same arrays after every run."""
+    nbytes: int
+    """Memory of its buffers; arrays that were given do not count."""
+    complete: bool
+    """Whether all is in loops that can be; if not, for the arrays are small."""
+
+
+def make_plan(
+    recording: Recording,
+    outputs: Sequence[Traced],
+    targets: Sequence[Traced | None] = (),
+    arguments: Sequence[Traced | TracedNumber] = (),
+    *,
+    small_too: bool = False,
+) -> Plan:
+    """Bind the calls of a recording to arrays, in loops even if all are small with `small_too`.
+
+    For each output, from the first, `targets` says in which given array it should end up, if in any.
+    `arguments` is what `run` takes; every other given array is read where it was in the recording.
+    """
+    results = [output.value for output in outputs]
+    wanted = [None if t is None else t.value for t in targets]
+    given = [argument.value for argument in arguments]
+    # A numba that is broken is found out when a loop is compiled, amid the plan: all is planned anew.
+    try:
+        return _Calls(given).plan(recording.calls, results, wanted, fuse=True, small_too=small_too)
+    except NoKernelError:
+        return _Calls(given).plan(recording.calls, results, wanted, fuse=False)
+
+
+class _Calls(Binding):
+    """Calls on arrays of NumPy, each one bound to its own."""
+
+    def __init__(self, arguments: list[Value]) -> None:
+        super().__init__(NUMBA, {})
+        # Places are found once, in the recorded run, so each Local has an example from it.
+        self._examples: list[Any] = []  # what each Local holds in the recorded run
+        self._bound: list[Bound] = []
+        self._nbytes, self._count = 0, len(arguments)
+        for value in arguments:
+            self._places[value] = self._new_local(value.data)
+
+    def plan(
+        self,
+        calls: list[Call],
+        results: list[Value],
+        targets: list[Value | None],
+        *,
+        fuse: bool,
+        small_too: bool = False,
+    ) -> Plan:
+        """Find a place for every value, and bind the calls to the places."""
+        for call in calls:
+            if call.output.is_number:
+                self._places[call.output] = self._new_local(call.output.data)
+        # Before calls are grouped, for a join amid them would part a loop.
+        calls = self.place_joined(calls)
+        units: list[Call | Kernel] = [*calls]
+        if fuse:
+            units = fused(calls, results, self.wholes, small_too=small_too)
+        outputs = self.bind_all(units, results, targets)
+        has_loops = any(isinstance(unit, Kernel) for unit in units)
+        run = unrolled(self._bound, self._count)
+        complete = has_loops or small_too or not fuse
+        return Plan(run, self._bound, outputs, self._nbytes, complete)
+
+    def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
+        """Append the call of NumPy, or of a loop."""
+        if isinstance(unit, Kernel):
+            of_all = dict.fromkeys([*unit.inputs, *unit.outputs])
+            shaped = {
+                value: self._shaped(self.place(value), shape_in(unit, value)) for value in of_all
+            }
+            source, arguments = written(unit, shaped)
+            examples = [self._examples[x.number] if isinstance(x, Local) else x for x in arguments]
+            self._bound.append(Bound(get_kernel(source, examples), tuple(arguments)))
+            return
+        if unit.function is join:
+            self.copy_pieces(unit)
+            return
+        (out,) = places
+        if isinstance(out, Local):
+            given = tuple(self.place(x) if isinstance(x, Value) else x for x in unit.arguments)
+            self._bound.append(Bound(unit.function, given, result=out))
+            return
+        arguments = [
+            out if x is OUT else self.place(x) if isinstance(x, Value) else x
+            for x in unit.arguments
+        ]
+        # As a keyword, where a function has it last: some refuse it by its place.
+        last = arguments.pop() if unit.arguments[-1] is OUT else None
+        self._bound.append(Bound(unit.function, tuple(arguments), last))
+
+    def copy(self, value: Value, place: Any) -> None:
+        """Append a copy."""
+        self._bound.append(Bound(np.copyto, (place, self.place(value))))
+
+    def constant(self, value: Value) -> Any:
+        """Return the array that was there in the recorded run, whatever it will hold then."""
+        return value.data
+
+    def view(self, value: Value, place: Any) -> Any:
+        """Return a view; of what differs from run to run, one that each run makes."""
+        assert value.view is not None
+        return self._each_time(value.view, place) if isinstance(place, Local) else value.view(place)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Make an array, and count it."""
+        buffer = np.empty(shape, dtype)
+        self._nbytes += buffer.nbytes
+        return buffer
+
+    def _shaped(self, place: Any, shape: tuple[int, ...] | None) -> Any:
+        """Return a contiguous array in another shape, or a number as it is."""
+        if shape is None:
+            return place
+        if isinstance(place, Local):
+            return self._each_time(partial(_contiguous, shape), place)
+        return place.reshape(shape)
+
+    def _each_time(self, function: Callable[[Any], Any], argument: Local) -> Local:
+        result = self._new_local(function(self._examples[argument.number]))
+        self._bound.append(Bound(function, (argument,), result=result))
+        return result
+
+    def _new_local(self, example: Any) -> Local:
+        self._examples.append(example)
+        return Local(len(self._examples) - 1)
+
+
+def _contiguous(shape: tuple[int, ...], array: Any) -> Any:
+    return np.ascontiguousarray(array).reshape(shape)

@@ -1,0 +1,245 @@
+"""A function of trees as a program: what it does with arrays that stand for those to come."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anyprop._typing import Tree
+from anyprop.compiled.trace import Recording, Traced, Value, value_of
+from anyprop.optimizers.base import Numbers
+from anyprop.optimizers.state import OptimizerState
+from anyprop.parameters import Parameters
+from anyprop.repeatable.same import same, shown
+from anyprop.repeatable.twice import twice
+
+
+class Program(NamedTuple):
+    """What a function does.
+
+    Parameters
+    ----------
+    recording : Recording
+        Its calls.
+    result : tree of Traced
+        What it returns.
+    """
+
+    recording: Recording
+    result: Tree
+
+    @property
+    def outputs(self) -> list[Traced]:
+        """The arrays of the result."""
+        return leaves_of(self.result)
+
+
+def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: object) -> Program:
+    """Record a function of trees, twice, and return the recording if both are the same.
+
+    Parameters
+    ----------
+    function : callable
+        What to record.
+    arguments : tuple of trees of Traced and TracedNumber
+        What it is called with.
+    owner : object
+        What the function belongs to, as `twice` goes through it.
+
+    Returns
+    -------
+    Program
+
+    Raises
+    ------
+    TraceError
+        The function does what cannot be recorded, or not the same each time.
+    """
+
+    def once(time: int) -> Program:
+        with np.errstate(all="ignore"), Recording() as recording:
+            return Program(recording, function(*arguments))
+
+    return twice(once, owner, difference)
+
+
+def leaves_of(tree: Tree) -> list[Any]:
+    """List the arrays and numbers of a tree of what a step takes; of `Parameters` both vectors."""
+    if tree is None:
+        return []
+    if isinstance(tree, dict):
+        return [leaf for branch in tree.values() for leaf in leaves_of(branch)]
+    if isinstance(tree, (tuple, list)):
+        return [leaf for branch in tree for leaf in leaves_of(branch)]
+    if isinstance(tree, Parameters):
+        return [tree.flat] if tree.running is None else [tree.flat, tree.running]
+    return [tree]
+
+
+def structure_of(tree: Tree) -> Any:
+    """Return what tells apart two trees whose leaves are listed alike."""
+    if isinstance(tree, dict):
+        return tuple([(key, structure_of(branch)) for key, branch in tree.items()])
+    if isinstance(tree, (tuple, list)):
+        return tuple(map(structure_of, tree))
+    return tree is None
+
+
+def rebuilt(tree: Tree, leaves: Iterator[Any]) -> Tree:
+    """Make a tree of the same structure that holds other arrays and numbers."""
+    if tree is None:
+        return None
+    if isinstance(tree, dict):
+        return {key: rebuilt(branch, leaves) for key, branch in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return type(tree)([rebuilt(branch, leaves) for branch in tree])
+    if isinstance(tree, Parameters):
+        flat = next(leaves)
+        return Parameters(tree.layout, flat, None if tree.running is None else next(leaves))
+    return next(leaves)
+
+
+def mapped(function: Callable[[Any], Any], tree: Tree) -> Tree:
+    """Make a tree of what a function makes of each array and number."""
+    return rebuilt(tree, map(function, leaves_of(tree)))
+
+
+def difference(first: Program, second: Program) -> str | None:
+    """Return in words how two recordings differ; None if they do not."""
+    calls, others = first.recording.calls, second.recording.calls
+    pairs: dict[Value, Value] = {}
+
+    def paired(a: Any, b: Any) -> bool | None:
+        a, b = value_of(a), value_of(b)
+        if not (isinstance(a, Value) and isinstance(b, Value)):
+            return None
+        if a is b or a in pairs:
+            return pairs.get(a, a) is b
+        if not same((a.shape, a.dtype), (b.shape, b.dtype)) or a.given != b.given:
+            return False
+        if a.given:
+            return same(a.data, b.data)
+        # Only a view has not been computed by an earlier call.
+        return a.parent is not None and same((a.parent, a.view), (b.parent, b.view), paired)
+
+    for k, (call, other) in enumerate(zip(calls, others, strict=False)):
+        where, name = f"call {k + 1} of {len(calls)}", _name(call.function)
+        if not same(call.function, other.function, paired):
+            return f"{where} is {name} the first time and {_name(other.function)} the second"
+        results = (call.output, other.output)
+        for a, b in zip_longest(call.arguments, other.arguments):
+            if not same(a, b, paired):
+                return f"{where}, {name}, has {_words(a)} the first time and {_words(b)} the second"
+        if not same((results[0].shape, results[0].dtype), (results[1].shape, results[1].dtype)):
+            was, became = map(_words, results)
+            return f"{where}, {name}, gives {was} the first time and {became} the second"
+        pairs[call.output] = other.output
+    if len(calls) != len(others):
+        return f"it makes {len(calls)} calls the first time and {len(others)} the second"
+    if not same(first.outputs, second.outputs, paired):
+        return "its results are those of other calls the second time"
+    return None
+
+
+def _name(function: Any) -> str:
+    owner = getattr(function, "__self__", None)
+    name = str(getattr(function, "__name__", type(function).__name__))
+    return f"{of}.{name}" if (of := getattr(owner, "__name__", "")) else name
+
+
+def _words(value: Any) -> str:
+    """Return words for what a call is given."""
+    if not isinstance(value, Value):
+        return shown(value)
+    if value.is_number:
+        return "a number"
+    if value.given:
+        return f"the constant {shown(value.data)}"
+    return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+
+
+def listed(numbers: Numbers) -> list[Any]:
+    """List the numbers of a step: the learning rate, and the scalars of the rule."""
+    lr, scalars = numbers
+    return [lr, *scalars.values()]
+
+
+class Places(NamedTuple):
+    """The parameters and the state that a compiled step updates where they are."""
+
+    params: Parameters
+    slots: dict[str, Any]
+    mask: Any
+
+    def fill(self, params: Parameters, state: OptimizerState) -> None:
+        """Copy in what a caller gives, unless it is there already."""
+        if params is not self.params:
+            fill(self.params, params)
+        if state.slots is not self.slots:
+            for name, slot in self.slots.items():
+                fill(slot, state.slots[name])
+        if state.decay_mask is not self.mask:
+            fill(self.mask, state.decay_mask)
+
+    def after(self, state: OptimizerState) -> OptimizerState:
+        """Return the state that follows from the one that was filled in."""
+        return OptimizerState(state.step + 1, state.lr_scale, self.slots, self.mask)
+
+
+def fill(buffer: Any, params: Any) -> None:
+    """Copy the vectors of parameters into those of others, unless they are the same."""
+    for ours, theirs in ((buffer.flat, params.flat), (buffer.running, params.running)):
+        if ours is not theirs and ours is not None:
+            ours[...] = theirs
+
+
+class Local(NamedTuple):
+    """What differs from run to run: an argument of the function, or the result of one of its calls."""
+
+    number: int
+
+
+class Bound(NamedTuple):
+    """A call: what it is given, what it is given as its `out`, and what takes the returned value."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    out: Any = None
+    result: Local | None = None
+
+
+def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
+    """Make one function of all calls, whose `count` arguments are the first locals.
+
+    A loop over the calls would take longer than many of them.
+    """
+    constants: dict[int, tuple[str, Any]] = {}
+
+    def name(x: Any) -> str:
+        if isinstance(x, Local):
+            return f"x{x.number}"
+        return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
+
+    lines = []
+    for function, given, out, result in calls:
+        stored = "" if result is None else f"{name(result)} = "
+        names = [*map(name, given), *([] if out is None else [f"out={name(out)}"])]
+        lines.append(f"{stored}{name(function)}({', '.join(names)})")
+    arguments = ", ".join(f"x{i}" for i in range(count))
+    body = "\n  ".join([f" def run({arguments}):", *lines, "return None"])
+    closed_over = ", ".join(name for name, _ in constants.values())
+    make = _maker(f"def make({closed_over}):\n{body}\n return run\n")
+    return make(*(constant for _, constant in constants.values()))
+
+
+@functools.lru_cache(maxsize=64)
+def _maker(source: str) -> Callable[..., Callable[..., None]]:
+    """Compile the source, which is the same for calls of the same structure."""
+    scope: dict[str, Any] = {}
+    exec(source, scope)
+    make: Callable[..., Callable[..., None]] = scope["make"]
+    return make

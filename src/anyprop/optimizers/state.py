@@ -1,0 +1,227 @@
+"""What an optimizer carries from one update to the next, and the arrays that an update is about."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from anyprop import _tree
+from anyprop._autograd import detached
+from anyprop._checks import is_scalar_array
+from anyprop._typing import Array, Number, Tree
+from anyprop.backend import (
+    check_array,
+    check_same_place,
+    create,
+    dtype_name,
+    memory_range,
+    namespace,
+)
+from anyprop.parameters import Parameters
+
+
+class OptimizerState(NamedTuple):
+    """What an optimizer carries from one update to the next.
+
+    Parameters
+    ----------
+    step : int
+        Updates done so far.
+    lr_scale : float
+        Factor on the learning rate; 1 unless a callback such as `ReduceLROnPlateau` changes it.
+    slots : dict of str to tree
+        What the rule remembers, by name; each has the structure and shapes of the parameters.
+    decay_mask : tree, optional
+        1 where weight decay applies and 0 elsewhere; None where it applies everywhere or nowhere.
+    """
+
+    step: int | Number
+    lr_scale: float | Number
+    slots: dict[str, Tree]
+    decay_mask: Tree | None = None
+
+    def copy(self) -> OptimizerState:
+        """Copy the slots, so that the copy outlives an update of the original in place."""
+        slots = {name: _tree.map_leaves(_copied, slot) for name, slot in self.slots.items()}
+        return self._replace(slots=slots)
+
+
+def _copied(array: Array) -> Array:
+    return namespace(array).asarray(array, copy=True)
+
+
+class _Keeps(Protocol):
+    """What of an optimizer its state follows from."""
+
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def decay_biases(self) -> bool: ...
+    def slots(self) -> dict[str, float | None]: ...
+
+
+def initial_state(optimizer: _Keeps, params: Tree) -> OptimizerState:
+    """Make the state from which the first update starts."""
+    for leaf in _tree.leaves(params):
+        check_array("params", leaf)
+        _check_dtype(optimizer, leaf)
+    if isinstance(params, Parameters):  # its running statistics are none of ours
+        params = Parameters(params.layout, params.flat)
+    slots = {
+        name: _tree.map_leaves(partial(_filled, value=initial), params)
+        for name, initial in optimizer.slots().items()
+        if initial is not None
+    }
+    mask = None
+    if _masks(optimizer):
+        mask = _tree.map_arrays(lambda p: _filled(p, 1.0 if p.ndim >= 2 else 0.0), params)
+    return OptimizerState(0, 1.0, slots, mask)
+
+
+def check_kept(optimizer: _Keeps, slots: dict[str, Tree], mask: Tree | None) -> None:
+    """Raise ValueError unless slots and mask are those of an optimizer of these options."""
+    owner = type(optimizer).__name__
+    keeps = [name for name, initial in optimizer.slots().items() if initial is not None]
+    if slots.keys() != set(keeps):
+        raise ValueError(
+            f"{owner} keeps {keeps or 'no slots'}, but the state has "
+            f"{list(slots) or 'none'}; it comes from another optimizer or other options."
+        )
+    if (mask is None) == _masks(optimizer):
+        raise ValueError(
+            f"{owner} was made with decay_biases={optimizer.decay_biases} and "
+            f"weight_decay={optimizer.weight_decay}, the state's optimizer was not; "
+            "make the state by this optimizer's init."
+        )
+
+
+def _masks(optimizer: _Keeps) -> bool:
+    return optimizer.weight_decay > 0.0 and not optimizer.decay_biases
+
+
+def _check_dtype(optimizer: _Keeps, p: Array) -> None:
+    xp = namespace(p)
+    if not xp.isdtype(p.dtype, "real floating"):
+        raise TypeError(f"parameters must be of a floating dtype, not {p.dtype}.")
+    eps, smallest = getattr(optimizer, "eps", 1.0), 1.0 / float(xp.finfo(p.dtype).max)
+    if eps < smallest:
+        raise ValueError(
+            f"{type(optimizer).__name__}: eps={eps:g} is too small for {dtype_name(p)}, "
+            f"where 1 / eps is infinite; give an eps of at least {smallest:.2g}."
+        )
+
+
+def _filled(p: Array, value: float) -> Array:
+    return create(namespace(p).full, p.shape, value, like=p, dtype=p.dtype)
+
+
+class Leaves(NamedTuple):
+    """The arrays of parameters and slots, all in the order of the parameters.
+
+    Parameters
+    ----------
+    params : list of array
+        Those of the parameters.
+    slots : dict of str to list of array
+        Those of each slot.
+    """
+
+    params: list[Array]
+    slots: dict[str, list[Array]]
+
+    @classmethod
+    def of(cls, params: Tree, slots: dict[str, Tree]) -> Leaves:
+        """List the arrays of trees, which must be of one structure."""
+        return cls(
+            _tree.leaves(params),
+            {
+                name: _tree.leaves_like(slot, params, names=(f"state.slots[{name!r}]", "params"))
+                for name, slot in slots.items()
+            },
+        )
+
+    def rebuilt(self, params: Tree, slots: dict[str, Tree]) -> tuple[Tree, dict[str, Tree]]:
+        """Make trees of the structure of others."""
+        rebuilt = {
+            name: _tree.rebuild(slots[name], new, order=params) for name, new in self.slots.items()
+        }
+        return _tree.rebuild(params, self.params), rebuilt
+
+    @property
+    def all(self) -> list[Array]:
+        """All arrays."""
+        return [*self.params, *(array for of_slot in self.slots.values() for array in of_slot)]
+
+
+def stored(
+    results: tuple[Tree, dict[str, Tree]], buffers: tuple[Tree, dict[str, Tree]]
+) -> tuple[Tree, dict[str, Tree]]:
+    """Put new parameters and slots into donated ones, where these can be written to."""
+    news, olds = Leaves.of(*results), Leaves.of(*buffers)
+    arrays = iter(_stored(olds.all, news.all, several=len(news.params) > 1))
+    params = [next(arrays) for _ in news.params]
+    slots = {name: [next(arrays) for _ in of_slot] for name, of_slot in news.slots.items()}
+    return Leaves(params, slots).rebuilt(*results)
+
+
+def _stored(buffers: list[Array], news: list[Array], *, several: bool) -> list[Array]:
+    # Of several leaves two may share memory; there a result stays where it is.
+    ranges = [memory_range(buffer) for buffer in buffers] if several else []
+    order = sorted((r, i) for i, r in enumerate(ranges) if r is not None)
+    shared: set[int] = set()
+    stop, last = -1, -1
+    for (start, end), i in order:
+        if start < stop:
+            shared |= {i, last}
+        if end > stop:
+            stop, last = end, i
+    return [
+        new if i in shared else _written(buffer, new)
+        for i, (buffer, new) in enumerate(zip(buffers, news, strict=True))
+    ]
+
+
+def _written(buffer: Array, new: Array) -> Array:
+    try:
+        buffer[...] = new
+    except (TypeError, ValueError, RuntimeError):
+        # JAX arrays and NumPy scalars; read-only memory; tensors whose entries share memory
+        return new
+    return detached(buffer)
+
+
+def check_beside(params: Tree, grads: Tree, state: OptimizerState) -> None:
+    """Raise unless what an update is given has one structure, and is in one place and dtype."""
+    if type(params) is Parameters and not is_scalar_array(state.step):
+        vector, layout = params.flat, params.layout
+        for other in (grads, *state.slots.values()):
+            if type(other) is not Parameters or other.layout is not layout:
+                break
+            if type(other.flat) is not np.ndarray or other.flat.dtype != vector.dtype:
+                break
+        else:
+            if type(vector) is np.ndarray:  # as in nearly every step: no need to walk
+                return
+    gs = _tree.leaves_like(grads, params, names=("grads", "params"))
+    ps, slots = Leaves.of(params, state.slots)
+    if ps and is_scalar_array(state.step):
+        beside(ps[0], state.step, "state.step")
+    for p, *others in zip(ps, gs, *slots.values(), strict=True):
+        named = list(zip(("grads", *slots), others, strict=True))
+        check_same_place([("params", p), *named])
+        for name, array in named:
+            if p.dtype != array.dtype:
+                raise TypeError(
+                    f"params are {dtype_name(p)}, but {name} {dtype_name(array)}; cast one of them."
+                )
+
+
+def beside(p: Array, number: Number, name: str) -> Number:
+    """Return an array of shape () in the dtype of `p`, for it counts in type promotion."""
+    if not hasattr(number, "dtype"):
+        return number
+    if isinstance(number, np.generic):  # what NumPy makes of arrays of shape ()
+        return float(number)
+    return check_same_place([("params", p), (name, number)]).astype(number, p.dtype, copy=False)
