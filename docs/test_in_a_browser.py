@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+
 from tests.playground.conftest import chromium
 
 __all__ = ["chromium"]  # a fixture, of the whole session

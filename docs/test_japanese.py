@@ -158,6 +158,7 @@ def test_no_space_parts_two_sentences(page):
     article = text.partition("<article")[2].partition("</article>")[0]
     assert "。" in article
     assert not re.findall(r"[^\n]{,10}[。、]\s+[^<\s].{,10}", article)
+    assert not re.findall(r".{,10}[。、] +\S.{,10}", re.sub(r"<[^>]*>", "", article))
 
 
 def test_japanese_is_found_by_pairs_of_characters():
