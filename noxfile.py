@@ -4,9 +4,10 @@
 # ///
 """Sessions: `nox` runs those that are done in minutes, `nox -t rest` what CI runs besides.
 
-What is in neither takes a GPU (`nox -t gpu`, which fails without one) or long (`coverage`, `mutation`).
+What is in neither needs a GPU (`nox -t gpu`, which fails without one) or takes long (`coverage`,
+`mutation`).
 A backend that is large, or that could lend its libraries to a test of another, has an environment of its
-own, so that no test passes on another's account.
+own, so that no test passes because of another's.
 """
 
 import os
@@ -123,7 +124,7 @@ def cupy_wheel(session: nox.Session, version: str) -> None:
 
 @nox.session(tags=["gpu"], python=False)
 def gpu(session: nox.Session) -> None:
-    """Run all that needs a GPU with the CuPy, PyTorch and JAX of python3, and without a network."""
+    """Run what needs a GPU with the CuPy, PyTorch and JAX of python3, and without a network."""
     session.run("python3", "tools/gpu_day.py", *session.posargs)
 
 
@@ -183,7 +184,7 @@ def distributed(session: nox.Session) -> None:
 
 @nox.session(tags=["rest"])
 def docs(session: nox.Session) -> None:
-    """Build the site into build/docs, run what its pages show, and see that it needs no network."""
+    """Build the site into build/docs, run what its pages show, and check that it needs no network."""
     session.install(LAZY, "-e", ".[cli,jax,onnx,sklearn,strict]", *BACKENDS["torch"])
     session.install(LAZY, *nox.project.dependency_groups(PROJECT, "docs", "test"))
     out = ["-d", "build/doctrees", "docs"]
@@ -249,7 +250,7 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session(tags=["rest"])
 def start(session: nox.Session) -> None:
-    """Do what README's first block says in a fresh clone, then all that it and the start pages show."""
+    """Run README's first block in a fresh clone, then everything that it and the start pages show."""
     folder = pathlib.Path(session.create_tmp())
     shutil.rmtree(folder / "anyprop", ignore_errors=True)
     readme = pathlib.Path("README.md").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """How the site is built: `nox -s docs`, or `sphinx-build -W -n --keep-going docs build/docs`.
 
 Nothing is fetched, neither while building nor while reading: MathJax and the other projects'
-inventories lie in this folder, fonts and icons come with the theme.
+inventories are in this folder, fonts and icons come with the theme.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# The root has the benchmark, and in tests the order of imports; article, derivations: what the code of
-# their pages shares; tests/support: a made library.
+# The root has the benchmark, and in tests the order of imports; article, derivations: code that
+# their pages share; tests/support: a made library.
 sys.path[:0] = [
     str(HERE.parent),
     str(HERE / "_ext"),

@@ -1,4 +1,4 @@
-"""The built site in headless Chromium: nothing sticks out, code fits, search leads to derivations."""
+"""The built site in headless Chromium: nothing overflows, code fits, search leads to derivations."""
 
 from __future__ import annotations
 

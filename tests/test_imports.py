@@ -16,7 +16,7 @@ from anyprop._names import names_of
 SOURCE = Path(anyprop.__file__).parent
 
 # The order of the library's ideas: a module may import from the lines above its own, and in its package
-# from the same line. A package's name stands for its modules that are not named themselves.
+# from the same line. A package's name covers its modules that are not named themselves.
 ORDER = [
     ["_typing", "_names"],
     ["_checks", "_text", "_autograd", "_repr", "_signals", "_usage"],

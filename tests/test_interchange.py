@@ -191,7 +191,9 @@ def test_dropout_has_no_part_in_it(backend):
 
 
 def test_what_is_no_fitted_perceptron():
-    with pytest.raises(TypeError, match="is no fitted perceptron of scikit-learn; call fit first"):
+    with pytest.raises(
+        TypeError, match="is not a fitted perceptron of scikit-learn; call fit first"
+    ):
         interchange.from_sklearn(3)
     W, b = np.ones((2, 2)), np.zeros(2)
     odd = SimpleNamespace(coefs_=[W], intercepts_=[b], activation="softmax")

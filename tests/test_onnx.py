@@ -1,4 +1,4 @@
-"""An exported model computes what the network computes, as ONNX Runtime sees it."""
+"""An exported model computes what the network computes, by ONNX Runtime."""
 
 import json
 import sys

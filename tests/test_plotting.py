@@ -51,7 +51,7 @@ def test_smoothing_leaves_the_raw_losses_behind_and_bends_no_straight_line():
     assert raw.get_alpha() < 0.5
     assert mean.get_label() == "a"
     np.testing.assert_allclose(mean.get_ydata()[:96], range(96), rtol=1e-12)
-    # The last windows end with the data: 99 stands for 95..99.
+    # The last windows end with the data: 99 represents 95..99.
     np.testing.assert_allclose(mean.get_ydata()[-1], 97.0, rtol=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""What the README shows, in English and in Japanese, runs as it stands there."""
+"""What the README shows, in English and in Japanese, runs as printed."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ WIDEST = 100
 
 
 def files() -> dict[Path, str]:
-    """Make the text of every file that follows from the table."""
+    """Return the text of every file that follows from the table."""
     made = {}
     for package in PACKAGES:
         folder = ROOT / "src" / package.replace(".", "/")

@@ -1,7 +1,8 @@
 """Links between a derivation, its page in the reference, and the playground.
 
-Each derivation gets a line of links under its first paragraph; `of_classes` hands them to the
-reference's template. The role `{playground}` links to a state of the playground, by its address there:
+Each derivation gets a line of links under its first paragraph; `of_classes` passes them to the
+reference's template. The role `{playground}` links to a state of the playground, by its address
+there:
 
     {playground}`the two-step cycle <preset=cycle>`
 """
@@ -49,7 +50,7 @@ def in_playground(key: str) -> list[str]:
 
 
 def add_links(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the line of links between a derivation's first paragraph and its first section."""
+    """Insert the line of links between a derivation's first paragraph and its first section."""
     english = docname.removeprefix("ja/")
     names = [name for name, page in of_classes().items() if english == f"derivations/{page}"]
     if not names:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def as_path(path: str | PathLike[str], name: str = "path") -> Path:
-    """Return a path as one; raise TypeError if it is none."""
+    """Return a path as a `Path`; raise TypeError if it is not one."""
     if not isinstance(path, (str, PathLike)):
         raise TypeError(f"{name} must be a str or a pathlib.Path, not {path!r}.")
     return Path(path)
@@ -21,7 +21,7 @@ def check_folder(path: Path) -> None:
     """Raise FileNotFoundError unless there is a folder for a file to be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"there is no folder {path.parent} to write {path.name} into; make it first."
+            f"there is no folder {path.parent} to write {path.name} into; create it first."
         )
 
 
@@ -33,7 +33,7 @@ def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview])
     path : str or path
         The file.
     pieces : iterable of bytes
-        What it shall hold, one piece behind the other.
+        Its contents, one piece after another.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview])
         with contextlib.suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
-            # The part's name tells nobody anything.
+            # The name of the part would tell the user nothing.
             error.filename, error.filename2 = str(path), None
         raise
     with contextlib.suppress(OSError):  # not every system can open a folder
@@ -65,6 +65,6 @@ def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview])
 
 
 def remove_parts(folder: str | PathLike[str], name: str = "*") -> None:
-    """Remove what killed processes have left of files called `name`, a pattern as of `glob`."""
+    """Remove what killed processes have left of files called `name`, a pattern for `glob`."""
     for part in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}"):
         part.unlink(missing_ok=True)

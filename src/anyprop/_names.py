@@ -157,7 +157,7 @@ def members(part: str) -> dict[str, Any]:
 
 
 def importing(package: str) -> Callable[[str], Any]:
-    """Make the ``__getattr__`` of a package, which imports a public name when it is first used."""
+    """Return the ``__getattr__`` of a package, which imports a public name when it is first used."""
     module_of = names_of(package)
 
     def import_name(name: str) -> Any:

@@ -1,7 +1,8 @@
 """Trees of arrays: an array, a dict, tuple or NamedTuple of trees, or an object that says how.
 
-An object takes part by three methods, `_tree_leaves() -> iterable`, `_tree_rebuild(leaves) -> object`
-and `_tree_map_arrays(function) -> object`, and by a `layout`, which is equal for equal structures.
+An object is a tree by three methods, `_tree_leaves() -> iterable`, `_tree_rebuild(leaves) ->
+object` and `_tree_map_arrays(function) -> object`, and by a `layout`, which is equal for equal
+structures.
 `Parameters` has them and counts as one leaf, its flat vector.
 """
 

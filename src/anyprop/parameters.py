@@ -4,8 +4,8 @@ The optimizer, clipping, an all-reduce and a checkpoint each see one array: one 
 one message, one file. `params[0].W` is a view of that array (on JAX a slice), so a layer reads its
 own matrix without a copy.
 
-What a layer keeps besides, and no gradient ever changes (the running statistics of BatchNorm),
-stands in a second vector, `running`; networks without such layers have none.
+What a layer also keeps and no gradient ever changes (the running statistics of BatchNorm) is in a
+second vector, `running`; networks without such layers have none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from anyprop.backend import concatenated, name_of, namespace
 
 
 class Spec(NamedTuple):
-    """What a layer says of one of its arrays.
+    """A layer's description of one of its arrays.
 
     Parameters
     ----------
@@ -71,23 +71,23 @@ class Layout:
 
     entries: tuple[Entry, ...]
     layers: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
-    """How many layers those parts hold whose layers are counted, by what names in them begin with."""
+    """Number of layers of each part whose layers are counted, by the prefix of its names."""
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        # Kept, since each step of a compiled loop looks its arrays' layout up.
+        # Kept, since each step of a compiled loop looks up the layout of its arrays.
         return hash(self.entries)
 
     def __reduce__(self) -> Any:
-        # Without what is kept: another process hashes strings otherwise.
+        # Without what is kept: another process hashes strings differently.
         return Layout, (self.entries, self.layers)
 
     @classmethod
     def of(cls, specs: Mapping[str, Spec], layers: Mapping[str, int] | None = None) -> Layout:
-        """Lay out the arrays of `specs` one behind the other."""
+        """Lay out the arrays of `specs` one after another."""
         starts = {True: 0, False: 0}
         entries = []
         for name, spec in specs.items():
@@ -185,7 +185,7 @@ class Parameters:
     def _other(self, key: int | str) -> Any:
         """Get what is not named in the layout itself: an array further down, or no parameters."""
         if isinstance(key, int) and key < 0:
-            raise IndexError("count layers from the front: negative indices are ambiguous here.")
+            raise IndexError("negative layer indices are not supported; count from 0.")
         head, _, rest = str(key).partition(".")
         if rest:
             return self[head][rest]
@@ -219,19 +219,19 @@ class Parameters:
         }
 
     def replace(self, *, flat: Array | None = None, running: Array | None = None) -> Parameters:
-        """Make parameters of the same layout with another vector.
+        """Return parameters of the same layout with another vector.
 
         Parameters
         ----------
         flat : array, shape (P,), optional
-            New trainable numbers; the present ones by default.
+            New trainable numbers; the current ones by default.
         running : array, shape (R,), optional
-            New running statistics; the present ones by default.
+            New running statistics; the current ones by default.
 
         Returns
         -------
         params : Parameters
-            Others; these stay as they are.
+            New parameters; these stay as they are.
         """
         return Parameters(
             self.layout,
@@ -281,13 +281,13 @@ def check_kind(params: Any) -> None:
 
 
 def map_vectors(params: Parameters, function: Callable[[Array], Array]) -> Parameters:
-    """Make parameters of the same layout whose vectors are what `function` makes of these."""
+    """Return parameters of the same layout whose vectors are `function` of these."""
     running = None if params.running is None else function(params.running)
     return Parameters(params.layout, function(params.flat), running)
 
 
 def filled(layout: Layout, array_of: Callable[[Entry], Any], dtype: str) -> Parameters:
-    """Make parameters on the host, each array with what `array_of` gives for its entry."""
+    """Return parameters on the host, each array filled with what `array_of` returns for its entry."""
     vectors: dict[bool, Any] = {
         trainable: np.empty(layout.size(trainable=trainable), dtype) for trainable in (True, False)
     }

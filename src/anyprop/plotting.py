@@ -33,8 +33,8 @@ def plot_history(
     histories : History, sequence of float, or dict of them
         One run, or several under the names for the legend. A sequence holds the losses of the steps.
     smooth : int >= 1, optional
-        Over how many steps the strong line is a centred mean; the light line behind it is the loss as
-        it is. By default a fiftieth of the longest run; 1 draws no second line.
+        Number of steps over which the strong line is a centred mean; the light line behind it is
+        the loss as it is. By default a fiftieth of the longest run; 1 draws no second line.
     log : bool
         Whether the axis of the loss is logarithmic.
 
@@ -48,7 +48,7 @@ def plot_history(
     ImportError
         matplotlib is not installed.
     TypeError, ValueError
-        There is nothing to draw, or something that is no history.
+        There is nothing to draw, or one of them is not a history.
 
     Examples
     --------

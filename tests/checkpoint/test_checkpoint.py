@@ -184,7 +184,7 @@ OPTIMIZERS = {
 
 
 def trained(backend, opt, steps=3):
-    """Train a little; give the parameters, the state, and the step that did it."""
+    """Train a little; return the parameters, the state, and the step that did it."""
     params = params_of(backend)
     state = opt.init(params)
     x = backend.asarray(np.random.default_rng(1).standard_normal((5, 4)))

@@ -7,7 +7,7 @@ import pytest
 TRAIN = "train --data {images} --hidden 4 --steps 2 --out run"
 # advice -> (what fails with it, what follows it)
 ADVICE = {
-    "write a number behind the colon, as in rmsprop:0.001": (
+    "write a number after the colon, as in rmsprop:0.001": (
         "compare rmsprop:fast --data {images} --hidden 4 --steps 2",
         ["compare rmsprop:0.001 --data {images} --hidden 4 --steps 2"],
     ),
@@ -15,7 +15,7 @@ ADVICE = {
         "compare rmsprop --article --epochs 1 --data {images}",
         ["compare rmsprop --article --steps 2 --data {images}"],
     ),
-    "say what to write: --onnx FILE, --torch FILE, or both": (
+    "name an output: --onnx FILE, --torch FILE, or both": (
         "export run/model.safetensors",
         ["export run/model.safetensors --onnx a --torch b"],
     ),
@@ -23,7 +23,7 @@ ADVICE = {
         "export run/model.safetensors --torch b --softmax",
         ["export run/model.safetensors --torch b"],
     ),
-    "sgd takes no --rho; leave it out": (
+    "sgd does not take --rho; leave it out": (
         TRAIN + " --optimizer sgd --rho 0.9",
         [TRAIN + " --optimizer sgd"],
     ),
@@ -31,7 +31,7 @@ ADVICE = {
         TRAIN + " --or-start",
         [TRAIN],
     ),
-    "go on with it by --resume, or choose another --out": (
+    "continue it with --resume, or choose another --out": (
         TRAIN + " --checkpoint-every 1",
         [TRAIN + " --checkpoint-every 1 --resume", TRAIN + " --checkpoint-every 1 --out other"],
     ),

@@ -1,4 +1,4 @@
-"""The update as one CUDA kernel, whose C++ the C compiler takes here: a GPU is needed for the rest."""
+"""The update as one CUDA kernel, compiled as C++ here: a GPU is needed for the rest."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Own(ap.SGD):
 
 @dataclass(frozen=True)
 class Remembering(ap.SGD):
-    """A rule that hands back what it was given, in another place."""
+    """A rule that returns what it was given, in another place."""
 
     def slots(self):
         return {"before": 0.0, "kept": 2.0}

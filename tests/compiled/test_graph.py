@@ -1,7 +1,7 @@
 """The step as a CUDA graph, on stand-ins for CuPy's arrays, kernels, streams and graphs.
 
-They show what is launched, on which memory and when, and compute what a GPU should. That it does is for
-the tests with `--backend cupy` on a GPU to show.
+They show what is launched, on which memory and when, and compute what a GPU should. The
+tests with `--backend cupy` show on a GPU that it does.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def test_what_a_call_does(device):
     )
     assert (
         device.log[begin:end].count("product") == 1 + 2
-    )  # one bias lies where cuBLASLt wants none
+    )  # one bias is where cuBLASLt accepts none
     assert device.log[begin:end].count("summed") == 1
     assert device.log[begin:end].count("rectified") == 1
     assert device.log.count("begin capture") == 1
@@ -158,7 +158,7 @@ def test_elementwise_calls_become_few_kernels(device):
 
 
 def _captured(device, net, *, accumulate=1, dtype="float32", x=None):
-    """Compare a graph's step with the step; give what was captured, and the loss."""
+    """Compare a graph's step with the step; return what was captured, and the loss."""
     step = ap.make_step(net, ap.MeanSquaredError(), ap.SGD(), accumulate=accumulate)
     ((drawn, t, _),) = _batches(net, 1, t=lambda rng, n, k: rng.random((n, k)))
     x = (drawn if x is None else x).astype(dtype)
@@ -209,7 +209,7 @@ class Hinge(Layer):
 @pytest.mark.parametrize(
     "net",
     [
-        ap.MLP([3, 5, 5, 2]),  # their biases lie at addresses that epilogues do not like
+        ap.MLP([3, 5, 5, 2]),  # their biases are at addresses that epilogues do not accept
         ap.MLP([4, 8, 8, 2], activation="tanh"),
         ap.MLP([4, 8, 8, 2], activation="leaky_relu"),
         ap.MLP([4, 8, 8, 2], norm="layer"),
@@ -245,7 +245,7 @@ class Shifted(Layer):
     [
         (ap.MLP([64, 64, 64]), 0),
         (ap.MLP([64, 64, 64], residual=True), 0),
-        (ap.MLP([8, 8, 2]), 0),  # the second matrix lies at 4 * 72 bytes
+        (ap.MLP([8, 8, 2]), 0),  # the second matrix is at 4 * 72 bytes
         (ap.Sequential(ap.Affine(64, 64), Shifted(64)), 1),
     ],
     ids=str,
@@ -454,7 +454,7 @@ def test_without_cublaslt_it_is_named_once():
 
 @pytest.mark.parametrize(("spoiled", "what"), [("product", "loss"), ("summed", "gradient")])
 def test_a_graph_whose_first_step_is_wrong_is_not_used(spoiled, what, device):
-    """As if the library on some GPU computed something else than it says."""
+    """As if the library on some GPU computed something other than it documents."""
     step, params, state, ((x, t),) = _start(ap.Adam(lr=0.1))
     wanted, _, expected = step(params, state, x, t)
     device.spoiled = spoiled

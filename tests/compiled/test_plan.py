@@ -15,7 +15,7 @@ from anyprop.compiled.trace import Recording
 
 
 def _planned(function, *arrays, targets=()):
-    """Record a function on copies of the arrays; give its plan and the arrays that it reads."""
+    """Record a function on copies of the arrays; return its plan and the arrays that it reads."""
     arrays = [np.array(a) for a in arrays]
     with Recording() as recording:
         given = [Recording.given(a) for a in arrays]

@@ -660,9 +660,9 @@ def test_zero_is_fine_where_it_means_none(name):
     ("make", "options", "words"),
     [
         (ap.RMSProp, {"nesterov": True}, "nesterov=True needs a momentum"),
-        (ap.Rprop, {"eta_minus": 1.0}, "eta_minus must lie below 1"),
+        (ap.Rprop, {"eta_minus": 1.0}, "eta_minus must be below 1"),
         (ap.Rprop, {"eta_plus": 1.0}, "eta_plus above"),
-        (ap.Rprop, {"step_min": 60.0}, "step_min must lie below step_max"),
+        (ap.Rprop, {"step_min": 60.0}, "step_min must be below step_max"),
     ],
 )
 def test_hyper_parameters_that_contradict_each_other_raise(make, options, words):

@@ -1,4 +1,4 @@
-"""A step that is no function of its arguments is not repeated, but runs as it is, with one warning."""
+"""A step that is not a function of its arguments runs as it is, with one warning."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ TURNS = itertools.count()
 
 
 class Scaling(Layer):
-    """A layer that multiplies by what a method makes up."""
+    """A layer that multiplies by what a method computes."""
 
     def __init__(self):
         self.start()
 
     def start(self):
-        """Make what the layer holds."""
+        """Return what the layer holds."""
 
     def forward(self, params, x):
         factor = self.factor()

@@ -101,11 +101,11 @@ ADVICE = {
         lambda: goes_on({"dtype": "float32"}),
         lambda: goes_on({"dtype": "float32", "warm_start": False}),
     ),
-    "but the fitted one has shape (3, 4) there; set warm_start=False and call fit to start anew": (
+    "but the fitted one has shape (3, 4) there; set warm_start=False and call fit to start again": (
         lambda: other_shape(True),
         lambda: other_shape(False),
     ),
-    "which the fitted one has; set warm_start=False and call fit to start anew": (
+    "which the fitted one has; set warm_start=False and call fit to start again": (
         lambda: goes_on({"norm": None}, norm="layer"),
         lambda: goes_on({"norm": None, "warm_start": False}, norm="layer"),
     ),

@@ -97,7 +97,7 @@ def test_targets(problem):
 @pytest.mark.parametrize("own", [False, True])
 def test_numbers_in_t(problem, bad, own):
     class Own(ap.MeanSquaredError):
-        """Looks at no targets, as the base of all losses."""
+        """Checks no targets, as the base of all losses."""
 
         def check_targets(self, t, width):
             pass

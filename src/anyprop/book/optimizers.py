@@ -39,7 +39,7 @@ class BookOptimizer:
         raise NotImplementedError
 
     def update(self, params: dict[str, Any], grads: dict[str, Any]) -> None:
-        """Do one update.
+        """Update the parameters once.
 
         Parameters
         ----------
@@ -52,8 +52,8 @@ class BookOptimizer:
         Raises
         ------
         TypeError, ValueError
-            A gradient is missing, or its shape or namespace is another than the parameter's. Nothing
-            has changed then.
+            A gradient is missing, or its shape or namespace differs from the parameter's. Then
+            nothing is changed.
         """
         for name, given in (("params", params), ("grads", grads)):
             if not isinstance(given, Mapping):
@@ -74,7 +74,7 @@ class BookOptimizer:
 
         new: dict[int, Array] = {}
         for name, (p, g) in checked.items():
-            p = new.get(id(p), p)  # one array may stand under two names
+            p = new.get(id(p), p)  # one array may have two names
             updated, self._states[name] = optimizer.update(p, g, states[name], donate=True)
             if checked[name][0] is not old[name]:
                 params[name] = _like(old[name], updated)
@@ -90,7 +90,7 @@ class BookOptimizer:
 
 
 def _beside(name: str, p: Any, g: Any) -> tuple[Array, Array]:
-    """Make arrays of a parameter and its gradient, of the parameter's shape, dtype and place."""
+    """Return a parameter and its gradient as arrays of the parameter's shape, dtype and place."""
     p_name, g_name = f"params[{name!r}]", f"grads[{name!r}]"
     if g is None:
         raise TypeError(f"{g_name} is None; call backward before update.")

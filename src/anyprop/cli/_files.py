@@ -15,7 +15,7 @@ from anyprop.cli._parser import WrongCallError
 
 
 def make_folder(name: str, held: ExitStack) -> Path:
-    """Make the folder for the results, and be the only one to write there until `held` is closed."""
+    """Create the folder for the results, and be the only one to write there until `held` is closed."""
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)

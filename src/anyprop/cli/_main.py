@@ -1,4 +1,4 @@
-"""From the words behind `anyprop` to a subcommand, and from its errors to exit codes."""
+"""From the arguments of `anyprop` to a subcommand, and from its errors to exit codes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        What stands behind `anyprop`; the process's own arguments by default.
+        The arguments after `anyprop`; the process's own by default.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def _main(argv: list[str]) -> int:
     except WrongCallError as error:
         print(f"anyprop: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # the disk is full, say
+    except OSError as error:  # the disk is full, for example
         print(f"anyprop: {os_error(error)}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
@@ -71,7 +71,7 @@ def _main(argv: list[str]) -> int:
 
 
 def make_parser() -> Parser:
-    """Make the parser of all subcommands."""
+    """Return the parser of all subcommands."""
     parser = Parser(
         prog="anyprop",
         description="Train multilayer perceptrons on any Array API backend.",

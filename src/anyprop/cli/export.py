@@ -1,7 +1,6 @@
 """Write a trained network for other programs.
 
-ONNX models run in ONNX Runtime and wherever else ONNX is read. What --torch writes is a state
-dictionary:
+ONNX models run in ONNX Runtime and wherever else ONNX is read. --torch writes a state dictionary:
 
     module.load_state_dict(safetensors.torch.load_file(FILE))
 """
@@ -23,7 +22,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--softmax",
         action="store_true",
-        help="let the ONNX model give probabilities instead of logits",
+        help="make the ONNX model return probabilities instead of logits",
     )
     parser.add_argument(
         "--torch", metavar="FILE", help="write a state dictionary of PyTorch, a safetensors file"
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the files."""
     with wrong_calls():
         if args.onnx is None and args.torch is None:
-            raise WrongCallError("say what to write: --onnx FILE, --torch FILE, or both")
+            raise WrongCallError("name an output: --onnx FILE, --torch FILE, or both")
         if args.softmax and args.onnx is None:
             raise WrongCallError("--softmax goes with --onnx; leave it out")
         if args.onnx is not None:
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         if model.net is None:
             raise WrongCallError(f"{args.model} holds parameters without their network")
         if args.onnx is not None:
-            # What is saved in float64 shall also run where only float32 does, which is common.
+            # A model saved in float64 should also run where only float32 does, which is common.
             export_onnx(model.net, model.params, args.onnx, softmax=args.softmax, dtype="float32")
             print(f"wrote {args.onnx}")
         if args.torch is not None:

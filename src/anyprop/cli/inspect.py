@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _layers(found: Checkpoint) -> str:
-    """Lay out the network's layers, or its arrays where there is no network."""
+    """Return the network's layers as a table, or its arrays where there is no network."""
     entries = found.params.layout.entries
     if not isinstance(found.net, Sequential):
         what = "parameters" if found.net is None else repr(found.net)

@@ -1,6 +1,6 @@
 """Predict the classes of images with a trained model.
 
-Prints how many images were given which class and, where there are labels, how many are right.
+Prints how many images were predicted as each class and, where there are labels, how many are right.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _load(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Array, 
 
 
 def _table(p: Any, labels: Any) -> str:
-    """Write a row for each image as CSV."""
+    """Return a row for each image as CSV."""
     columns = {"index": range(len(p)), "predicted": p.argmax(axis=1), "probability": p.max(axis=1)}
     if labels is not None:
         columns["label"] = labels

@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         if communicator.rank != 0:  # one of them says it
             return 2
         raise
-    except OSError as error:  # the disk is full, say
+    except OSError as error:  # the disk is full, for example
         if communicator.size == 1:
             raise
         print(f"anyprop: {os_error(error)}.", file=sys.stderr)
@@ -143,7 +143,8 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
         return outcome.exit_code
     if outcome.problem:
         print(f"anyprop: {outcome.problem}", file=sys.stderr)
-    # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
+    # Save the model before evaluating it, and again with its accuracy, so that no failure in
+    # between can lose it.
     _save(args, plan, outcome)
     result = measure(plan.task, outcome, _LOSS, communicator)
     _report(args, plan, result)
@@ -151,7 +152,7 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
 
 
 class _Plan(NamedTuple):
-    """What is trained, on what and how, when nothing in the call is wrong."""
+    """What is trained, on which data and how, once the call has been checked."""
 
     task: Task
     params: Parameters
@@ -167,7 +168,7 @@ class _Plan(NamedTuple):
 def _prepare(
     args: argparse.Namespace, communicator: Communicator, held: contextlib.ExitStack
 ) -> _Plan:
-    """Load the data, make everything, and be the only one to write into the folder."""
+    """Load the data, create everything, and be the only one to write into the folder."""
     require_extras("matplotlib", "tqdm")
     args.lr = default_lr(args.optimizer) if args.lr is None else args.lr
     task = make_task(args)
@@ -192,7 +193,7 @@ def _prepare(
 
 
 def _claim(args: argparse.Namespace, folder: Path, held: contextlib.ExitStack) -> Path | None:
-    """Make the folder for the results this run's own; return what to resume from."""
+    """Claim the folder of the results for this run; return what to resume from."""
     there = folder.is_dir()
     if there:  # before another run's checkpoints are looked at
         make_folder(args.out, held)
@@ -205,7 +206,7 @@ def _claim(args: argparse.Namespace, folder: Path, held: contextlib.ExitStack) -
 
 def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) -> Trained:
     resume = plan.resume
-    if any_rank(communicator, resume is not None):  # rank 0 alone has looked
+    if any_rank(communicator, resume is not None):  # only rank 0 has looked
         resume = plan.folder / _CHECKPOINTS
     return train(
         args,
@@ -224,7 +225,7 @@ def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) ->
 
 
 def _save(args: argparse.Namespace, plan: _Plan, outcome: Trained, **final: Any) -> None:
-    """Save the model, and what is known of it."""
+    """Save the model, and what is known about it."""
     save(
         plan.folder / "model.safetensors",
         outcome.params,
@@ -257,7 +258,7 @@ def _report(args: argparse.Namespace, plan: _Plan, result: Result) -> None:
 
 
 class _Announce(Callback):
-    """Print what is trained, when nothing can refuse it any more."""
+    """Print what is trained, once all checks have passed."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -267,7 +268,7 @@ class _Announce(Callback):
 
 
 def _resume(args: argparse.Namespace) -> Path | None:
-    """Find what to resume from; None to start from the beginning."""
+    """Return what to resume from; None to start from the beginning."""
     folder = Path(args.out) / _CHECKPOINTS
     found = bool(checkpoints_in(folder))
     if not args.resume:
@@ -275,7 +276,7 @@ def _resume(args: argparse.Namespace) -> Path | None:
             raise WrongCallError("--or-start and --allow-changes go with --resume; leave them out")
         if found and args.checkpoint_every is not None:
             raise WrongCallError(
-                f"{folder} holds the checkpoints of an earlier run; go on with it by --resume, or "
+                f"{folder} holds the checkpoints of an earlier run; continue it with --resume, or "
                 "choose another --out"
             )
         return None

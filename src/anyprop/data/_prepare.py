@@ -57,11 +57,11 @@ def prepare(
     normalize : bool
         Divide pixels by 255.
     flatten : bool
-        Make a row of each image instead of an image with one channel.
+        Flatten each image into a row instead of returning it with one channel.
     one_hot_label : bool
-        Make a row of zeros and a one of each label.
+        Convert each label into a row of zeros and a one.
     xp : namespace or str or None
-        Where to; NumPy for None.
+        Namespace of the arrays; NumPy for None.
     dtype : str
         ``"float16"``, ``"float32"`` or ``"float64"``.
     device : str or device or None

@@ -75,14 +75,14 @@ def read_header(stream: io.BufferedIOBase, name: object) -> Header:
     Raises
     ------
     ValueError
-        This is no IDX header, or one that describes no array.
+        This is not an IDX header, or it does not describe an array.
     """
     magic = stream.read(4)
     if not magic:
         raise ValueError(f"{name} is empty; expected an IDX file, plain or gzip-compressed.")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
         raise ValueError(
-            f"{name} is no IDX file: it begins with the bytes {magic.hex(' ')}, expected 00 00, a "
+            f"{name} is not an IDX file: it begins with the bytes {magic.hex(' ')}, expected 00 00, a "
             f"type code out of {', '.join(f'{code:02x}' for code in _DTYPES)}, and the number of "
             "dimensions."
         )
@@ -111,7 +111,7 @@ def read_header(stream: io.BufferedIOBase, name: object) -> Header:
 def read_idx(file: str | os.PathLike[str]) -> NDArray[Any]:
     """Read one IDX file, plain or compressed with gzip.
 
-    Compression is told by the contents, not by the name. A header is never believed: memory is
+    Compression is detected by the contents, not by the name. A header is never trusted: memory is
     taken only as data arrives, and no more is unpacked than the header declares.
 
     Parameters
@@ -210,20 +210,20 @@ def load_idx(
     directory_or_file : str or path
         The directory of a data set, or one IDX file.
     normalize : bool, default True
-        Divide pixels by 255, so that they lie in [0, 1], instead of leaving them in [0, 255].
+        Divide pixels by 255, so that they are in [0, 1], instead of leaving them in [0, 255].
         This and the next two options, and `dtype`, concern data sets; a single file is returned
         as stored.
     flatten : bool, default True
-        Make one row of H W pixels of each image, instead of (1, H, W).
+        Flatten each image into one row of H W pixels, instead of (1, H, W).
     one_hot_label : bool, default False
-        Make a row of zeros and a single one of each label, instead of its number. The rows are as
-        wide as the largest label of the two parts requires.
+        Convert each label into a row of zeros with a single one, instead of its number. The rows
+        are as wide as the largest label of the two parts requires.
     xp : namespace or str, optional
         Namespace of the arrays, such as ``"torch"``; NumPy by default.
     dtype : {"float32", "float16", "float64"}, default "float32"
         Type of the images, and of labels in one-hot form.
     device : str or device, optional
-        Where the arrays shall lie; the namespace's default device by default.
+        Device of the arrays; the namespace's default device by default.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def _read_part(images_file: Path, labels_file: Path) -> Stored:
 def _read_labels(file: Path) -> NDArray[Any]:
     labels = read_idx(file)
     if labels.ndim == 2 and labels.shape[1] == 8:
-        labels = labels[:, 0]  # QMNIST tells more of each digit in seven further columns
+        labels = labels[:, 0]  # QMNIST has seven further columns with more about each digit
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.size == 0:
         raise ValueError(
             f"{file} holds {labels.shape} {labels.dtype}; expected a nonempty array of whole "

@@ -1,4 +1,4 @@
-"""Parameters of arrays that another library named."""
+"""Parameters from arrays named by another library."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ class Affine(Layer):
     Parameters
     ----------
     d : int >= 1
-        Numbers in, D.
+        Width of the input, D.
     m : int >= 1
-        Numbers out, M.
+        Width of the output, M.
     bias : bool
-        Whether b is added. A BatchNorm that follows subtracts it again, so there it is left out.
+        Whether b is added. Leave it out before a BatchNorm, which subtracts it again.
 
     References
     ----------

@@ -11,8 +11,8 @@
     running     mean <- (1 - momentum) mean + momentum mu
                 var  <- (1 - momentum) var  + momentum v N / (N - 1)
 
-v is summed up of squares of (x - mu) / sqrt(N), which do not overflow where v does not. In 16 bits all
-is computed in float32, and y, the gradients and the running statistics are rounded.
+v is the sum of the squares of (x - mu) / sqrt(N), which do not overflow where v does not. In 16
+bits everything is computed in float32, and y, the gradients and the running statistics are rounded.
 
 Saved: z and 1 / sqrt(v + eps); while training mu and v too, for the running statistics.
 """

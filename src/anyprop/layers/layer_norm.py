@@ -6,8 +6,9 @@
     backward   dgamma = sum_n dy_n z_n,  dbeta = sum_n dy_n,  dz = dy gamma
                dx = (dz - mean_d dz_d - z mean_d (dz_d z_d)) / sqrt(v + eps)
 
-v is summed up of squares of (x - mu) / sqrt(D), which do not overflow where v does not. In 16 bits all
-is computed in float32, and y and the gradients are rounded. Saved: z and 1 / sqrt(v + eps).
+v is the sum of the squares of (x - mu) / sqrt(D), which do not overflow where v does not. In 16
+bits everything is computed in float32, and y and the gradients are rounded. Saved: z and 1 / sqrt(v
++ eps).
 """
 
 from __future__ import annotations

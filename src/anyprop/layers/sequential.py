@@ -31,12 +31,12 @@ class Sequential(Layer):
     Parameters
     ----------
     *layers : Layer
-        At least one layer, each taking what the one before it gives.
+        At least one layer, each taking the output of the one before it.
 
     Raises
     ------
     TypeError
-        One of them is no layer.
+        One of them is not a layer.
     ValueError
         None are given, or two neighbours do not fit together.
 

@@ -32,7 +32,7 @@ class Gpu:
 
 
 state = types.SimpleNamespace(gpu=Gpu())
-"""Where the GPU is found; each `installed` puts another there."""
+"""The present GPU; each `installed` replaces it."""
 
 
 def note(what: str) -> None:

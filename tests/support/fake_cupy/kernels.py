@@ -1,4 +1,4 @@
-"""Kernels, whose operation the C compiler takes; and functions that CuPy launches."""
+"""Kernels, whose operation the C compiler compiles; and functions that CuPy launches."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Kernel(ElementwiseKernel):
 
 
 def launched(function: Any) -> Any:
-    """Make what CuPy has of a function of NumPy that stores its result in `out`."""
+    """Return CuPy's form of a function of NumPy that stores its result in `out`."""
 
     def launch(*args: Any, out: Array, **options: Any) -> None:
         assert all(isinstance(a, Array) for a in (args[0], out))
