@@ -257,7 +257,11 @@ def start(session: nox.Session) -> None:
     session.run("git", "clone", "-q", ".", str(folder / "anyprop"), external=True)
     session.chdir(folder / "anyprop")
     session.run("bash", "-euxc", block, external=True)
-    pages = ["README.md", *map(str, sorted(pathlib.Path("docs/start").glob("*.md")))]
+    pages = [
+        "README.md",
+        "README.ja.md",
+        *map(str, sorted(pathlib.Path("docs/start").glob("*.md"))),
+    ]
     session.run("python", "tools/run_pages.py", *pages)
 
 

@@ -34,6 +34,7 @@ release = installed_version("anyprop")
 
 extensions = [
     "gentle_links",
+    "japanese",
     "kept_together",
     "myst_parser",
     "notebooks",
@@ -128,7 +129,7 @@ html_static_path = ["_static"]
 html_css_files = ["anyprop.css"]
 html_search_scorer = str(HERE / "_ext" / "search_scorer.js")
 # The playground's controls need the room; the others have no section to navigate in.
-html_sidebars = {page: [] for page in ("playground", "article", "design", "how-fast")}
+html_sidebars = {page: [] for page in ("playground", "article", "ja/article", "design", "how-fast")}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -140,6 +141,7 @@ html_theme_options = {
     "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
     "primary_sidebar_end": [],
+    "article_header_end": ["other-language"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }

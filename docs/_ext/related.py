@@ -21,6 +21,10 @@ from sphinx.util.docutils import ReferenceRole
 import anyprop
 
 DOCS = Path(__file__).parent.parent
+WORDS = {
+    "en": ("Reference: ", "Playground: ", " at work"),
+    "ja": ("リファレンス（英語）：", "プレイグラウンド（英語）：", " の動き"),
+}
 
 
 def of_classes() -> dict[str, str]:
@@ -47,13 +51,15 @@ def in_playground(key: str) -> list[str]:
 
 def add_links(app: Sphinx, docname: str, source: list[str]) -> None:
     """Insert the line of links between a derivation's first paragraph and its first section."""
-    names = [name for name, page in of_classes().items() if docname == f"derivations/{page}"]
+    english = docname.removeprefix("ja/")
+    names = [name for name, page in of_classes().items() if english == f"derivations/{page}"]
     if not names:
         return
-    links = [f"Reference: {{py:obj}}`{names[0]} <anyprop.{names[0]}>`"]
-    kind, stem = docname.split("/")[1:]
+    reference, playground, at_work = WORDS["en" if english == docname else "ja"]
+    links = [f"{reference}{{py:obj}}`{names[0]} <anyprop.{names[0]}>`"]
+    kind, stem = english.split("/")[1:]
     if kind == "optimizers" and stem in in_playground("optimizer"):
-        links.append(f"Playground: {{playground}}`{names[0]} at work <optimizer={stem}>`")
+        links.append(f"{playground}{{playground}}`{names[0]}{at_work} <optimizer={stem}>`")
     line = "```{container} related\n" + " · ".join(links) + "\n```\n\n"
     before, section, after = source[0].partition("\n## ")
     source[0] = before + "\n" + line + section.lstrip("\n") + after
