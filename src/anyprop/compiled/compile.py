@@ -224,6 +224,7 @@ def _as_it_is(step: Callable[..., Any]) -> Run:
     return run
 
 
+# For a step of one process, and for one of several ranks.
 _KINDS: dict[str, tuple[Callable[[Step], Run], Callable[[DataParallelStep], Run]]] = {
     "numpy": (PlannedStep, PlannedStep),
     "jax": (JittedStep, JittedParallelStep),
