@@ -23,6 +23,7 @@ from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 from fake_cupy import put, put_params, put_state
+from rules import Remembering
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, K])
@@ -364,17 +365,6 @@ class Stacked(Layer):
 
     def backward(self, params, residuals, dy):
         return dy, {}
-
-
-@dataclass(frozen=True)
-class Remembering(ap.SGD):
-    """A rule whose slot takes the parameters before the update."""
-
-    def slots(self):
-        return {"before": 0.0}
-
-    def rule(self, xp):
-        return lambda p, g, before, lr: (p - lr * (g + before), p)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import anyprop as ap
 from anyprop.compiled import namespace as xp
 from anyprop.compiled.on_numpy import make_plan
 from anyprop.compiled.trace import Recording
+from rules import Remembering
 
 
 def _planned(function, *arrays, targets=()):
@@ -162,17 +162,6 @@ def test_vectors_of_two_dtypes_are_joined_in_the_wider_one():
     plan, _ = _planned(lambda x, y: [xp.concat([x * 2.0, y * 2.0])], x, y)
     plan.run()
     np.testing.assert_array_equal(plan.outputs[0], np.concatenate([x * np.float32(2.0), y * 2.0]))
-
-
-@dataclass(frozen=True)
-class Remembering(ap.SGD):
-    """A rule whose slot takes the parameters before the update."""
-
-    def slots(self):
-        return {"before": 0.0}
-
-    def rule(self, xp):
-        return lambda p, g, before, lr: (p - lr * (g + before), p)
 
 
 def test_an_argument_that_is_written_over_is_not_handed_back_too_late():

@@ -74,7 +74,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     -----
     RuntimeWarning
         Once, when a step runs as it is because it cannot be compiled, or on CuPy without a CUDA graph;
-        the message says why.
+        the message says why. A step of an optimizer that overrides `update` alone is never compiled.
 
     Raises
     ------
@@ -226,6 +226,7 @@ def _as_it_is(step: Callable[..., Any]) -> Run:
     return run
 
 
+# For a step of one process, and for one of several ranks.
 _KINDS: dict[str, tuple[Callable[[Step], Run], Callable[[DataParallelStep], Run]]] = {
     "numpy": (PlannedStep, PlannedStep),
     "jax": (JittedStep, JittedParallelStep),

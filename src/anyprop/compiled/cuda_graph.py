@@ -208,8 +208,7 @@ class Graph:
             return value, params.replace(running=running), slots, grads.flat
 
         leaves = [None if leaf is None else self._stand_in(leaf) for leaf in batch]
-        x, t, sample_weight, *drawn = leaves
-        given = step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
+        given = _named(step, leaves, noise)
         held = mapped(self._stand_in, tuple(self._places))
         scalars = dict(zip(names[1:], numbers[1:], strict=True))
         with _capturing:
@@ -324,10 +323,14 @@ class Graph:
 
         All but `step` is what the launch began with.
         """
-        x, t, sample_weight, *drawn = batch
-        given = step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
         found = self.value, self._gradient, self.params, self._places.slots
-        return difference(step, params, state, given, found)
+        return difference(step, params, state, _named(step, batch, noise), found)
+
+
+def _named(step: Step, leaves: Sequence[Any], noise: Any) -> dict[str, Any]:
+    """Put the leaves of a batch under the names by which a step takes them."""
+    x, t, sample_weight, *drawn = leaves
+    return step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
 
 
 def _owned(params: Parameters) -> Parameters:

@@ -244,6 +244,7 @@ class _Kept(threading.local):
             len(self._graphs) > MOST_KEPT
             or sum(kept.nbytes for kept in self._graphs.values()) > MOST_BYTES_KEPT
         ):
+            # Also the one just put, if it alone is too large; the loop that made it has it still.
             self._graphs.popitem(last=False)
 
     def clear(self) -> None:
@@ -294,6 +295,7 @@ class GraphLoop:
         arrays = [data[name] for name in ("x", "t", "sample_weight")]
         try:
             graph = self._graph(params, state, arrays, batches[0])
+            # Before the first step: where a capture is refused, nothing has changed yet.
             graph.make_ready(len(batches))
         except refusals() as error:
             raise TraceError(_reason_of(error)) from error

@@ -144,6 +144,7 @@ class JittedLoop:
         ]
 
         def filled(of_steps: Sequence[Any], dtype: Any) -> Any:
+            # Of one shape however many batches there are, as JAX compiles anew for another.
             column = np.zeros((self._most, len(of_steps[0])), dtype)
             column[:done] = of_steps
             return column

@@ -69,6 +69,7 @@ class PlannedStep:
         # An lr that lies in an array is read in each run, and not the same program as a Python float.
         key = (params.layout, params.flat.dtype, type(numbers[0]), *kinds)
         planned = plans.get(key)
+        # Once for each set of types is enough: arrays of another library have other types.
         if planned is None:
             namespace(params.flat, *leaves)
         if planned is None or not planned.steps_left:

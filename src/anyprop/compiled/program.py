@@ -98,6 +98,7 @@ def taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
     try:
         _take_apart(batch, leaves, kinds)
     except AttributeError:
+        # Only when it has failed: to check each array in each step would take longer than many calls.
         _check_arrays("batch", batch)
         raise
     return leaves, kinds
@@ -105,6 +106,7 @@ def taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
 
 def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
     if isinstance(tree, dict):
+        # Its names too, as the arrays alone do not say which of them they are.
         kinds += tree
         for branch in tree.values():
             if branch is None:  # without a call, as this is done in every step
@@ -156,6 +158,7 @@ def mapped(function: Callable[[Any], Any], tree: Tree) -> Tree:
 def difference(first: Program, second: Program) -> str | None:
     """Describe how two recordings differ; None if they do not."""
     calls, others = first.recording.calls, second.recording.calls
+    # What the calls compared so far have computed the first time, and the second.
     pairs: dict[Value, Value] = {}
 
     def paired(a: Any, b: Any) -> bool | None:

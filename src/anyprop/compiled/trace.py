@@ -263,6 +263,7 @@ def _operator(ufunc: Any, function: Any, *, swapped: bool = False) -> Callable[.
             return apply(ufunc, *args)
         if not all(isinstance(x, (TracedNumber, float, int)) for x in args):
             return NotImplemented
+        # Of numbers alone: each run computes it anew, as a Python float, which needs no buffer.
         output = Value(None, None, data=function(*map(_number, args)))
         values = tuple(map(value_of, args))
         _thread.recording.calls.append(Call(function, values, output))
