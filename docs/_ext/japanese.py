@@ -122,7 +122,7 @@ def finish(app: Sphinx, doctree: nodes.document) -> None:
 def add_language(
     app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
-    """Tell the templates a page's language, and which page says the same in the other."""
+    """Pass the templates a page's language, and the page that says the same in the other."""
     japanese = pagename.startswith("ja/")
     other = pagename.removeprefix("ja/") if japanese else f"ja/{pagename}"
     context["other_language"] = other if other in app.env.found_docs else None

@@ -131,7 +131,7 @@ class Notebook:
         return rf"{found[1]}\tag{{{self.numbers[found[2]]}}}" + f"\n{found[1]}$$"
 
     def bring_modules(self) -> None:
-        """Let a cell at the top write the modules that code cells import from beside the pages."""
+        """Add a cell at the top that writes the modules that code cells import from beside the pages."""
         codes = [c["source"] for c in self.cells if c["cell_type"] == "code"]
         trees = [ast.parse(re.sub(r"\A%%.*\n", "", code)) for code in codes]
         imported = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]

@@ -92,7 +92,7 @@ def foreign(head: bytes) -> Foreign | None:
 
 
 def _zip(head: bytes) -> Foreign | None:
-    """Tell archives by the name of the first file in them, which is part of their format."""
+    """Recognize archives by the name of the first file in them, which is part of their format."""
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")].decode("utf-8", "replace")
     if name.endswith(("/data.pkl", "/.format_version", "/.storage_alignment")):
         return Foreign("a PyTorch file", _TORCH)

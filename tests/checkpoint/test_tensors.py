@@ -122,7 +122,7 @@ def test_dtypes_that_the_format_lacks_are_refused(tmp_path):
 
 
 def test_what_the_library_refuses_to_write_is_no_error_of_the_disk(tmp_path):
-    with pytest.raises(ValueError, match="this cannot be written to a file: .*eader"):
+    with pytest.raises(ValueError, match="save less as config"):
         write(tmp_path / "a", {}, {"note": " " * 100_000_001})
     assert os.listdir(tmp_path) == []
 

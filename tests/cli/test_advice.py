@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+import anyprop as ap
+
 TRAIN = "train --data {images} --hidden 4 --steps 2 --out run"
 # advice -> (what fails with it, what follows it)
 ADVICE = {
@@ -55,3 +57,39 @@ def test_advice_leads_somewhere(advice, run, images):
     for command in follows:
         code, _, said = call(command)
         assert code == 0, said
+
+
+def test_advice_about_models_leads_somewhere(run, images, tmp_path):
+    train = f"train --data {images} --hidden 4 --steps 2 --checkpoint-every 1 --out"
+    code, _, said = run(*f"predict --data {images}".split())
+    assert code == 2
+    assert "run `anyprop train` first, or name a MODEL" in said
+    assert run(*f"{train} run".split())[0] == 0
+    assert run(*f"predict run --data {images}".split())[0] == 0
+    assert run(*f"{train} runs/train".split())[0] == 0
+    assert run(*f"predict --data {images}".split())[0] == 0
+
+    code, _, said = run("inspect", images)
+    assert code == 2
+    assert "name another" in said
+    (tmp_path / "run" / "model.safetensors").unlink()
+    code, _, said = run("inspect", "run")
+    assert code == 2
+    assert "take its newest checkpoint, " in said
+    assert (
+        run("inspect", said.rpartition("take its newest checkpoint, ")[2].strip().rstrip("."))[0]
+        == 0
+    )
+
+
+def test_advice_about_pictures_leads_somewhere(run, tmp_path):
+    picture = pytest.importorskip("PIL.Image")
+    picture.frombytes("L", (28, 28), bytes(255 * (i % 28 in (13, 14)) for i in range(784))).save(
+        "digit.png"
+    )
+    net = ap.MLP([784, 10])
+    ap.save("net.safetensors", net.init(), net=net)
+    code, _, said = run("predict", "net.safetensors", "--data", "digit.png")
+    assert code == 2
+    assert "write --image digit.png" in said
+    assert run("predict", "net.safetensors", "--image", "digit.png")[0] == 0

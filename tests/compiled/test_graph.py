@@ -372,7 +372,7 @@ class Stacked(Layer):
     [
         (ap.Sequential(ap.Affine(4, K), Peeking()), ap.SGD(), "reads numbers from an array"),
         (NET, Remembering(), "returns an argument"),
-        (ap.Sequential(ap.Affine(4, K), Stacked(K)), ap.SGD(), "no matrices"),
+        (ap.Sequential(ap.Affine(4, K), Stacked(K)), ap.SGD(), "not matrices"),
     ],
 )
 def test_what_cannot_be_captured_runs_without_a_graph(net, opt, reason, device):

@@ -37,6 +37,10 @@ from anyprop.checkpoint.header import STORED, parse
 
 HEADER_LIMIT = 1 << 20
 """Bytes that a header may have at most: to parse it takes some 30 times as many."""
+_TOO_LARGE = (
+    "the names and the configuration together are larger than what a file keeps, at most "
+    f"{HEADER_LIMIT} beside its arrays; save less as config."
+)
 
 CHECKSUM = "checksum"
 _ZEROS = "0" * 64
@@ -86,6 +90,8 @@ def _save(arrays: dict[str, NDArray[Any]], path: Path, metadata: dict[str, str])
         save_file(arrays, path, metadata)
     except SafetensorError as error:
         system = re.search(r"([^:]*) \(os error (\d+)\)", str(error))
+        if "header too large" in str(error):
+            raise ValueError(_TOO_LARGE) from None
         if system is None:
             raise ValueError(f"this cannot be written to a file: {error}.") from None
         raise OSError(int(system[2]), system[1].strip()) from None
@@ -95,10 +101,7 @@ def _finish(file: BufferedRandom) -> None:
     """Put metadata in order, so that what is equal gives the same bytes, and the checksum in place."""
     n = int.from_bytes(file.read(8), "little")
     if n > HEADER_LIMIT:
-        raise ValueError(
-            f"the names and the configuration take {n} bytes, but a file keeps at most "
-            f"{HEADER_LIMIT} beside its arrays; save less as config."
-        )
+        raise ValueError(_TOO_LARGE)
     header = file.read(n)
     pairs, start = [], header.index(b":{") + 2
     end = start - 1
