@@ -4,9 +4,9 @@
 # ///
 """Sessions: `nox` runs those that are done in minutes, `nox -t rest` what CI runs besides.
 
-What is in neither takes a GPU (`nox -t gpu`, which fails without one) or long (`coverage`, `mutation`).
-A backend that is large, or that could lend its libraries to a test of another, has an environment of its
-own, so that no test passes on another's account.
+What is in neither needs a GPU (`nox -t gpu`, which fails without one) or takes long (`coverage`,
+`mutation`). A backend that is large, or that could lend its libraries to a test of another, has an
+environment of its own, so that no test passes because of another's.
 """
 
 import os
@@ -109,7 +109,7 @@ def cuda(version: str) -> object:
 @nox.session
 @nox.parametrize("version", [cuda(version) for version in CUPY_WHEELS])
 def cupy_wheel(session: nox.Session, version: str) -> None:
-    """Hold what is used of CuPy against its wheel, and compile all kernels; no GPU is needed."""
+    """Check uses of CuPy against its wheel, and compile all kernels; no GPU is needed."""
     if shutil.which("cc") is None and not os.environ.get("CI"):
         session.skip("needs cc; install a C compiler (Debian and Ubuntu: apt-get install gcc)")
     cupy, *libraries = CUPY_WHEELS[version]
@@ -123,7 +123,7 @@ def cupy_wheel(session: nox.Session, version: str) -> None:
 
 @nox.session(tags=["gpu"], python=False)
 def gpu(session: nox.Session) -> None:
-    """Run all that needs a GPU with the CuPy, PyTorch and JAX of python3, and without a network."""
+    """Run what needs a GPU with the CuPy, PyTorch and JAX of python3, and without a network."""
     session.run("python3", "tools/gpu_day.py", *session.posargs)
 
 
@@ -183,7 +183,7 @@ def distributed(session: nox.Session) -> None:
 
 @nox.session(tags=["rest"])
 def docs(session: nox.Session) -> None:
-    """Build the site into build/docs, run what its pages show, and see that it needs no network."""
+    """Build the site into build/docs, run what its pages show, and check that it needs no network."""
     session.install(LAZY, "-e", ".[cli,jax,onnx,sklearn,strict]", *BACKENDS["torch"])
     session.install(LAZY, *nox.project.dependency_groups(PROJECT, "docs", "test"))
     out = ["-d", "build/doctrees", "docs"]
@@ -249,7 +249,7 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session(tags=["rest"])
 def start(session: nox.Session) -> None:
-    """Do what README's first block says in a fresh clone, then all that it and the start pages show."""
+    """Run README's first block in a fresh clone, then everything that it and the start pages show."""
     folder = pathlib.Path(session.create_tmp())
     shutil.rmtree(folder / "anyprop", ignore_errors=True)
     readme = pathlib.Path("README.md").read_text(encoding="utf-8")
@@ -257,7 +257,11 @@ def start(session: nox.Session) -> None:
     session.run("git", "clone", "-q", ".", str(folder / "anyprop"), external=True)
     session.chdir(folder / "anyprop")
     session.run("bash", "-euxc", block, external=True)
-    pages = ["README.md", *map(str, sorted(pathlib.Path("docs/start").glob("*.md")))]
+    pages = [
+        "README.md",
+        "README.ja.md",
+        *map(str, sorted(pathlib.Path("docs/start").glob("*.md"))),
+    ]
     session.run("python", "tools/run_pages.py", *pages)
 
 

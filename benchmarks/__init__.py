@@ -4,7 +4,7 @@
     contestants    who does it: anyprop, PyTorch, JAX, scikit-learn, plain NumPy, and floors
     worker         a process of its own for each contestant, so that none disturbs another
     measuring      turns: every contestant once in each round, in another order each time
-    results        what came of it, as JSON
+results        the outcome, as JSON
     tables, chart  what a reader sees
 
 `conduct` goes through one workload from its arrays to the timings.

@@ -56,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("benchmarks: interrupted.", file=sys.stderr)
         return 130
-    except OSError as error:  # the disk is full, say
+    except OSError as error:  # the disk is full, for example
         print(f"benchmarks: {error.filename}: {error.strerror}.", file=sys.stderr)
         return 1
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the options."""
+    """Return the parser of the options."""
     line, _, text = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         prog="benchmarks",
@@ -151,7 +151,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser, held: ExitSt
 
 
 def _words(args: argparse.Namespace) -> list[str]:
-    """Write the call as it could be made again, without the folder."""
+    """Return the call as it could be repeated, without the folder."""
     words = [*args.workloads]
     if args.only != list(CONTESTANTS):
         words += ["--only", ",".join(args.only)]
@@ -166,7 +166,7 @@ def _text(outcome: Outcome) -> str:
 
 
 def _told(check: Callable[[str], T]) -> Callable[[str], T]:
-    """Make an option's type of a check, so that its sentence is what the caller reads."""
+    """Return an option's type from a check, so that the user reads the sentence of the check."""
 
     def convert(text: str) -> T:
         try:

@@ -26,7 +26,7 @@ def conduct(
     tell: Callable[[str], object] = lambda line: None,
     threads: dict[str, int] | None = None,
 ) -> Outcome:
-    """Have contestants do a workload, and measure those that compute it rightly.
+    """Run a workload with each contestant, and time those whose results are right.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def conduct(
     seconds : float > 0
         About how long each contestant is measured.
     tell : callable
-        Is told in a line what happens.
+        Called with a line about each event.
     threads : dict, optional
-        Gets the numbers of threads that the contestants' libraries use.
+        Filled with the numbers of threads that the contestants' libraries use.
 
     Returns
     -------
     Outcome
-        An entry for each contestant; one that cannot take part has the reason in it.
+        An entry for each contestant; for one that cannot take part, the reason.
     """
     work = WORKLOADS[workload]
     chosen = [CONTESTANTS[n] for n in contestants if work.kind in CONTESTANTS[n].makers]
@@ -94,7 +94,7 @@ def conduct(
 
 
 def _check_here(contestant: Contestant, device: str) -> None:
-    """Raise NotRunError if a contestant cannot be had here; without importing anything."""
+    """Raise NotRunError if a contestant cannot run here, without importing anything."""
     if device not in contestant.devices:
         place = "the CPU" if contestant.devices == ("cpu",) else "a GPU"
         raise NotRunError(f"it computes on {place} only")

@@ -1,4 +1,4 @@
-"""What a run was made on, as far as times depend on it."""
+"""The machine of a run, as far as times depend on it."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def describe(argv: Sequence[str], device: str) -> dict[str, Any]:
     Parameters
     ----------
     argv : sequence of str
-        What stood behind `python -m benchmarks`.
+        The arguments of `python -m benchmarks`.
     device : {"cpu", "cuda"}
         Where the contestants compute.
 
     Returns
     -------
     dict
-        What JSON can hold.
+        Values that JSON can hold.
     """
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {

@@ -1,7 +1,7 @@
 """Turns: in each round every contestant does some steps, in another order each time.
 
-A machine gets slower and faster while one measures: it grows warm, or other programs run on it. In
-turns that meets all contestants alike.
+A machine gets slower and faster while one measures: it grows warm, or other programs run on it.
+Taking turns spreads such changes evenly over the contestants.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 Turn: TypeAlias = Callable[[int], float]
-"""``turn(steps)`` does that many steps and gives the seconds they took."""
+"""``turn(steps)`` does that many steps and returns the seconds they took."""
 
 MOST_ROUNDS, FEWEST_ROUNDS = 25, 5
 
@@ -23,7 +23,7 @@ class Timing(NamedTuple):
     Parameters
     ----------
     median, q1, q3 : float
-        The median, and the quartiles, between which half of the turns lie.
+        The median, and the quartiles, between which half of the turns are.
     steps : int
         Steps in a turn.
     turns : list of float
@@ -52,7 +52,7 @@ def measure(
         About how long each contestant works. Those that are slow do fewer rounds, but 5 at least;
         none does more than 25.
     seed : int >= 0
-        Where the orders of the rounds come from.
+        Seed of the orders of the rounds.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def summarize(turns: list[float], steps: int) -> Timing:
 
 
 def _steps(turn: Turn, chunk: int, seconds: float) -> int:
-    """Find how many steps take about so many seconds."""
+    """Return how many steps take about so many seconds."""
     steps = chunk
     took = turn(steps)
     while took < seconds / 4:

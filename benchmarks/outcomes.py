@@ -1,4 +1,4 @@
-"""What came of a run, as it stands in results.json."""
+"""The outcome of a run, as in results.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Entry(NamedTuple):
     Parameters
     ----------
     label : str
-        What tables call it.
+        Its name in tables.
     side : {"anyprop", "other", "floor"}
         Whose it is.
     timing : Timing, optional
@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
     name, title, unit : str
         The workload's name, its title, and what is counted: step, update or epoch.
     tolerance : float
-        Largest difference from the reference that was let pass.
+        Largest difference from the reference that was allowed.
     entries : dict of str to Entry
         Each contestant's.
     """
@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
 
     @property
     def baseline(self) -> str | None:
-        """Whom ratios compare with: the fastest anyprop, or the fastest of all; None if none ran."""
+        """What ratios refer to: the fastest anyprop, or the fastest of all; None if none ran."""
         timings = self.timings
         ours = [name for name in timings if self.entries[name].side == OURS]
         return min(ours or timings, key=lambda name: timings[name].median, default=None)
@@ -107,7 +107,7 @@ class Results(NamedTuple):
                 for outcome in self.outcomes
             ],
         }
-        write_whole(path, [(json.dumps(content, indent=1, allow_nan=False) + "\n").encode()])
+        write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> Results:

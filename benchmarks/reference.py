@@ -29,7 +29,7 @@ def reference(problem: Problem, optimizer: str) -> list[float]:
     Returns
     -------
     list of float
-        Losses, or entries of the updated vector, or that a training misses nothing.
+        Losses, entries of the updated vector, or zero for a training that reaches its accuracy.
     """
     workload = problem.workload
     if workload.kind == TRAINING:

@@ -1,11 +1,11 @@
-"""How a contestant does its work: from a start, step by step, and never ahead of the clock.
+"""How a contestant does its work: from a start, step by step, and waiting until it is done.
 
     carry = start()
     for arguments in inputs, in a circle:
         carry, out = step(carry, *arguments)
     wait(carry)                            # until all of it is computed
 
-A contestant makes a `Runner` of these four; the worker drives it.
+A contestant makes a `Runner` of these four; the worker runs it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ class Runner:
     Parameters
     ----------
     start : callable
-        Gives what the first step takes: the same numbers in every call, however often.
+        Returns the arguments of the first step: the same numbers in every call.
     step : callable
         ``step(carry, *arguments) -> (carry, out)`` does `chunk` steps.
     inputs : sequence of tuples
         Arguments of the steps, in their order.
     read : callable
-        ``read(carry, out)`` gives, as Python floats, the numbers that all contestants must agree on.
+        ``read(carry, out)`` returns, as Python floats, the numbers that all contestants must agree
+        on.
     wait : callable
         ``wait(carry)`` returns when everything that was begun is done.
     chunk : int >= 1
@@ -64,7 +65,7 @@ class Runner:
         self._next: Iterator[tuple[Any, ...]] = cycle(self._inputs)
 
     def run(self, n: int) -> None:
-        """Do the next `n` steps, a multiple of `chunk`, and wait until they are done."""
+        """Run the next `n` steps, a multiple of `chunk`, and wait until they are done."""
         carry, step, arguments = self._carry, self._step, self._next
         for _ in range(n // self.chunk):
             carry, _ = step(carry, *next(arguments))
@@ -72,7 +73,7 @@ class Runner:
         self._carry = carry
 
     def check(self, n: int) -> list[float]:
-        """Do the first `n` steps and give the numbers to be compared."""
+        """Run the first `n` steps and return the numbers to be compared."""
         self.reset()
         values: list[float] = []
         for _ in range(-(-n // self.chunk)):
@@ -82,7 +83,7 @@ class Runner:
 
 
 def sampled(vector: Any) -> list[float]:
-    """Take ten numbers out of an updated vector, for a comparison."""
+    """Return ten numbers of an updated vector, for a comparison."""
     return [float(value) for value in vector[:: max(len(vector) // 10, 1)][:10]]
 
 

@@ -5,8 +5,8 @@
     python -m benchmarks.scaling --predict     # writes the documentation's tables from that file
 
 Strong scaling shares one batch among the ranks; weak scaling gives each rank a batch of its own size.
-Every run's losses must equal those of one rank on the same batches. The contestants take turns, and what
-is told is the median of the turns' medians.
+Every run's losses must equal those of one rank on the same batches. The contestants take turns, and
+the median of the turns' medians is reported.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CHECKED, WARM_UP, TIMED, TURNS = 20, 5, 40, 5
 
 
 def work(network: str, batch: int, out: str) -> None:
-    """Do some steps in float64 for their losses, and time others in float32; rank 0 writes both."""
+    """Run some steps in float64 for their losses, and time others in float32; rank 0 writes both."""
     communicator = MPICommunicator(timeout=120)
     losses, _, _ = steps(communicator, NETWORKS[network], batch, "float64", CHECKED)
     _, seconds, size = steps(communicator, NETWORKS[network], batch, "float32", WARM_UP + TIMED)
@@ -64,7 +64,7 @@ def work(network: str, batch: int, out: str) -> None:
 def steps(
     communicator: MPICommunicator, sizes: list[int], batch: int, dtype: str, count: int
 ) -> tuple[list[float], list[float], int]:
-    """Do compiled steps on one batch; return losses, seconds, and the number of parameters."""
+    """Run compiled steps on one batch; return losses, seconds, and the number of parameters."""
     net, loss, opt = ap.MLP(sizes), ap.SoftmaxCrossEntropy(), ap.RMSProp(lr=1e-3)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, sizes[0])).astype(dtype)
@@ -117,7 +117,7 @@ def measure(turns: int) -> dict[str, Any]:
         for n in NETWORKS
         for rows in ROWS
     ]
-    # What weak scaling on two ranks is compared with.
+    # The reference of weak scaling on two ranks.
     needed = {(run["ranks"], run["network"], run["batch"]) for run in runs}
     needed |= {(1, network, batch) for _, network, batch in needed}
     found: dict[Any, list[dict[str, Any]]] = {key: [] for key in sorted(needed)}
@@ -230,7 +230,7 @@ def predict(measured: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Read the options and do what they say."""
+    """Read the options and run accordingly."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--predict",

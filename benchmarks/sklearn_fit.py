@@ -3,10 +3,10 @@
     python -m benchmarks.sklearn_fit --out benchmarks/results/sklearn_fit.json
 
 The two take turns, each fit in a process of its own, so that neither finds the other's memory or warm
-caches. Time is that of `fit` alone. Memory is given twice, on Linux only: by how much `fit` raises what
-the process holds, libraries imported and loops compiled, and the peak of the whole process, in which the
-libraries (numba among them) and the data count. Ends with an error if the two do not reach the same
-accuracy. Needs the extra [sklearn].
+caches. Time is that of `fit` alone. Memory is reported twice, on Linux only: by how much `fit`
+raises what the process holds, libraries imported and loops compiled, and the peak of the whole
+process, in which the libraries (numba among them) and the data count. Ends with an error if the two
+do not reach the same accuracy. Needs the extra [sklearn].
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "fits": 5,
     },
 }
-# Two networks from the same start, in another rounding: what their accuracies may differ by.
+# Two networks from the same start, in another rounding: how far their accuracies may differ.
 CLOSE = {"MNIST": 0.005, "iris": 0.02}
 
 
@@ -65,7 +65,7 @@ def measure(task: str, contestant: str) -> dict[str, float]:
     X, y, X_test, y_test = load(task)
     module = importlib.import_module(CONTESTANTS[contestant])
     warnings.simplefilter("ignore")
-    # Imports, and what a first call makes once and for all, are not part of the fit.
+    # Imports, and what a first call sets up once, are not part of the fit.
     options = TASKS[task]["options"]
     module.MLPClassifier(**options | {"max_iter": 1}).fit(X[:400], y[:400])
     before = forget_peak()
@@ -88,7 +88,7 @@ def forget_peak() -> float:
     """Reset the peak, and return the memory that the process holds, in MB."""
     gc.collect()
     if sys.platform == "linux":
-        # Memory that was freed, but not given back, would hide what the fit takes.
+        # Memory that was freed, but not returned, would hide what the fit takes.
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
     return megabytes("VmRSS")
@@ -156,7 +156,7 @@ def main() -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return where the numbers come from."""
+    """Return the machine that the numbers were measured on."""
     packages = ("anyprop", "numba", "numpy", "scikit-learn", "scipy")
     installed = {d.metadata["Name"] for d in importlib.metadata.distributions()}
     versions = {p: importlib.metadata.version(p) for p in packages if p in installed}

@@ -24,7 +24,7 @@ def seconds(value: float) -> str:
 
 
 def cells(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
-    """Lay out an outcome, the fastest first and those that were not measured last.
+    """Return an outcome as a table, the fastest first and those that were not measured last.
 
     Parameters
     ----------

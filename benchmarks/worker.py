@@ -1,7 +1,7 @@
 """A process of its own for each contestant.
 
-Libraries that share a process share its threads, its allocator and its peak memory, and one that hides a
-package from another cannot be had in one process at all.
+Libraries that share a process share its threads, its allocator and its peak memory, and hiding a
+package from only one of them is not possible in one process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Worker:
     Parameters
     ----------
     contestant, workload : str
-        Who does what.
+        Their names.
     folder : Path
         Where the workload's arrays are.
     device : {"cpu", "cuda"}
@@ -39,14 +39,14 @@ class Worker:
     NotRunError
         The contestant cannot take part.
     FailedError
-        It should have, and broke down.
+        It should have run, and failed.
 
     Attributes
     ----------
     first_call : float
         Seconds that its first call took, with empty caches of compiled code.
     values : list of float
-        What must agree with the reference.
+        Numbers that must agree with the reference.
     chunk : int
         Steps that it does at a time.
     threads : dict of str to int
@@ -71,7 +71,7 @@ class Worker:
         self.threads: dict[str, int] = ready["threads"]
 
     def turn(self, steps: int) -> float:
-        """Do that many steps from the start and return the seconds they took."""
+        """Run that many steps from the start and return the seconds they took."""
         return float(self._ask("turn", steps))
 
     def peak_memory(self) -> int | None:
@@ -98,7 +98,7 @@ class Worker:
 
 
 def _environment(device: str, caches: str) -> dict[str, str]:
-    """Return what says where to compute, and keeps compiled code from before away."""
+    """Return variables that say where to compute, and keep away code compiled before."""
     names = ("TORCHINDUCTOR_CACHE_DIR", "NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "CUPY_CACHE_DIR")
     places = {name: f"{caches}/{name.lower()}" for name in names}
     if device == "cpu":
@@ -162,11 +162,11 @@ def timed_turn(runner: Runner, steps: int, clock: Callable[[], float]) -> float:
     Parameters
     ----------
     runner : Runner
-        Who does it.
+        What does it.
     steps : int
-        How many steps, a multiple of the runner's chunk.
+        Number of steps, a multiple of the runner's chunk.
     clock : callable
-        Gives seconds.
+        Returns seconds.
 
     Returns
     -------

@@ -32,13 +32,13 @@ class Workload:
     Parameters
     ----------
     name : str
-        What the command line calls it.
+        Its name on the command line.
     title : str
-        What tables and charts call it.
+        Its name in tables and charts.
     kind : {"step", "update", "epoch", "training"}
         What is counted.
     make : callable
-        ``make(workload)`` gives the arrays by name, NumPy, float32 or int64.
+        ``make(workload)`` returns the arrays by name, NumPy, float32 or int64.
     tolerance : float
         Largest difference from the reference, relative to max(|reference|, 0.01).
     lr : float
@@ -48,15 +48,15 @@ class Workload:
     batch_size : int
         Rows in a batch.
     batches : int
-        Batches of a step that are made; they come again in a circle.
+        Number of batches of a step; they are repeated in a circle.
     checked : int
-        Of how many steps, updates or epochs the results are compared.
+        Number of steps, updates or epochs whose results are compared.
     chunk : int
         Steps that a contestant may do in one call, if it can.
     epochs : int
         Passes through the data in a training.
     devices : tuple of str
-        Where it is measured unless it is asked for by name.
+        Devices on which it is measured unless it is asked for by name.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Problem(NamedTuple):
     workload : Workload
         What to do.
     arrays : dict of str to numpy.ndarray
-        With what.
+        Its arrays.
     """
 
     workload: Workload
@@ -135,14 +135,14 @@ def _flat(workload: Workload) -> Any:
 
 
 def _digits(workload: Workload) -> dict[str, Any]:
-    """Make batches out of the first digits of MNIST."""
+    """Return batches of the first digits of MNIST."""
     (x, t), _ = load_mnist()
     shape, n = (workload.batches, workload.batch_size), workload.batches * workload.batch_size
     return {"flat": _flat(workload), "x": x[:n].reshape(*shape, -1), "t": t[:n].reshape(shape)}
 
 
 def _noise(workload: Workload) -> dict[str, Any]:
-    """Make batches out of random numbers and random labels."""
+    """Return batches of random numbers and random labels."""
     rng = np.random.default_rng(SEED)
     shape = (workload.batches, workload.batch_size)
     x = rng.standard_normal((*shape, workload.sizes[0]), dtype=np.float32)
@@ -150,7 +150,7 @@ def _noise(workload: Workload) -> dict[str, Any]:
 
 
 def _vectors(workload: Workload) -> dict[str, Any]:
-    """Make a vector of parameters, and its gradient."""
+    """Return a vector of parameters, and its gradient."""
     rng = np.random.default_rng(SEED)
     (size,) = workload.sizes
     return {
@@ -160,14 +160,14 @@ def _vectors(workload: Workload) -> dict[str, Any]:
 
 
 def _mnist(workload: Workload) -> dict[str, Any]:
-    """Take all digits, and the order in which `fit` goes through them."""
+    """Return all digits, and the order in which `fit` goes through them."""
     (x, t), _ = load_mnist()
     order = np.concatenate(list(batch_indices(len(x), workload.batch_size, seed=SEED, epoch=0)))
     return {"flat": _flat(workload), "x": x, "t": t, "order": order}
 
 
 def _mnist_and_test(workload: Workload) -> dict[str, Any]:
-    """Take all digits, those of the test too."""
+    """Return all digits, those of the test too."""
     (x, t), (test_x, test_t) = load_mnist()
     return {"flat": _flat(workload), "x": x, "t": t, "test_x": test_x, "test_t": test_t}
 

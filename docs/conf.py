@@ -1,7 +1,7 @@
 """How the site is built: `nox -s docs`, or `sphinx-build -W -n --keep-going docs build/docs`.
 
 Nothing is fetched, neither while building nor while reading: MathJax and the other projects'
-inventories lie in this folder, fonts and icons come with the theme.
+inventories are in this folder, fonts and icons come with the theme.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# The root has the benchmark, and in tests the order of imports; article, derivations: what the code of
-# their pages shares; tests/support: a made library.
+# The root has the benchmark, and in tests the order of imports; article, derivations: code that
+# their pages share; tests/support: a made library.
 sys.path[:0] = [
     str(HERE.parent),
     str(HERE / "_ext"),
@@ -34,8 +34,10 @@ release = installed_version("anyprop")
 
 extensions = [
     "gentle_links",
+    "japanese",
     "kept_together",
     "myst_parser",
+    "notebooks",
     "numpydoc",
     "plain_code",
     "related",
@@ -72,6 +74,13 @@ mathjax_path = "mathjax/tex-svg-full.js"
 mathjax3_config = {"options": {"enableMenu": False}, "svg": {"mtextInheritFont": True}}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+# Pages that can be downloaded as notebooks, and what these need
+notebook_pages = {
+    "start/first-training": '`pip install ".[cli]"` in a clone of anyprop.',
+    "how-to/your-own-layer": '`pip install ".[strict]"` in a clone of anyprop.',
+    "derivations/optimizers/rmsprop": '`pip install ".[cli]" torch optax` in a clone of anyprop.',
+}
 
 # Gallery
 sphinx_gallery_conf = {
@@ -120,7 +129,7 @@ html_static_path = ["_static"]
 html_css_files = ["anyprop.css"]
 html_search_scorer = str(HERE / "_ext" / "search_scorer.js")
 # The playground's controls need the room; the others have no section to navigate in.
-html_sidebars = {page: [] for page in ("playground", "article", "design", "how-fast")}
+html_sidebars = {page: [] for page in ("playground", "article", "ja/article", "design", "how-fast")}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -132,6 +141,7 @@ html_theme_options = {
     "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
     "primary_sidebar_end": [],
+    "article_header_end": ["other-language"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }

@@ -1,4 +1,4 @@
-"""What the optimizers' pages say of their cost, counted on the rules themselves."""
+"""What the optimizers' pages say about their cost, counted on the rules themselves."""
 
 from __future__ import annotations
 

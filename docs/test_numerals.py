@@ -1,7 +1,8 @@
 """Numbers in the sentences of the derivations are computed there, or have a reason not to be.
 
-A number that a formula or a run gives is a `{value}`, so that it cannot part from the formula. What may
-be written by hand is listed in `derivations/numerals.toml` with its reason, page by page.
+A number that a formula or a run gives is a `{value}`, so that it cannot differ from the formula.
+Numbers that may be written by hand are listed in `derivations/numerals.toml` with their reasons,
+page by page.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ NUMERAL = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*")
 
 
 def numerals(text: str) -> Iterator[tuple[int, str]]:
-    """Return the line and the digits of each number that stands in a sentence."""
+    """Return the line and the digits of each number in a sentence."""
     for pattern in NOT_PROSE:
         blank = lambda found: "\n" * found[0].count("\n")  # noqa: E731
         text = re.sub(pattern, blank, text, flags=re.MULTILINE | re.DOTALL)

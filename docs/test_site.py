@@ -96,8 +96,9 @@ def documented() -> set[str]:
 
 
 def test_the_reference_has_every_public_name():
-    names = {f"anyprop.{name}" for name in names_of("anyprop")}
-    for package in ("anyprop.interchange", "anyprop.schedules"):
+    names = set()
+    for package in ("anyprop", "anyprop.interchange", "anyprop.schedules"):  # the last one counts
+        names -= {f"anyprop.{name}" for name in names_of(package)}
         names |= {f"{package}.{name}" for name in names_of(package)}
     names |= {f"anyprop.book.{name}" for name in importlib.import_module("anyprop.book").__all__}
     names |= {

@@ -9,8 +9,8 @@ One training run on every backend of this machine: do they agree?
 
 Trains the same network on MNIST from the same start and in the same order on the CPU of each backend
 that is installed, and compares every loss with NumPy's. In float32 they agree with a smooth
-activation, in float64 with ReLU too. With ReLU in float32 two runs can part: at some step rounding
-decides on which side of 0 a unit on the verge lies, and so whether a gradient passes. Draws
+activation, in float64 with ReLU too. With ReLU in float32 two runs can diverge: at some step
+rounding decides on which side of 0 a unit near it is, and so whether a gradient passes. Draws
 backends_agree.png; fails where the allowed difference is passed.
 """
 

@@ -23,7 +23,7 @@ out = parser.parse_args().out
 out.mkdir(parents=True, exist_ok=True)
 
 # %%
-# Train, and let the network read all test images.
+# Train, and classify all test images.
 
 (x, t), (xv, tv) = ap.load_mnist()
 net, loss = ap.MLP([784, 200, 200, 10]), ap.SoftmaxCrossEntropy()

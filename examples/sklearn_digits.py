@@ -1,7 +1,7 @@
 """scikit-learn's digits, with a validation curve
 ==============================================
 
-anyprop's ``MLPClassifier``, with what scikit-learn's own has not.
+anyprop's ``MLPClassifier``, with options that scikit-learn's own lacks.
 
 .. code-block:: sh
 
@@ -53,7 +53,7 @@ models = {
     "AdamW, weight decay 1": MLPClassifier(solver=ap.AdamW(lr=1e-3, weight_decay=1.0), **common),
 }
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", ConvergenceWarning)  # they shall train that long
+    warnings.simplefilter("ignore", ConvergenceWarning)  # all of them should train that long
     for model in models.values():
         model.fit(X, y, X_val=X_val, y_val=y_val)
 

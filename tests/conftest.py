@@ -25,7 +25,7 @@ from anyprop.backend import BackendUnavailableError, available_backends, get_nam
 from anyprop.data import mnist
 from backend_cases import CASES
 
-# How long an example takes is a matter of what else the machine does. CI draws the same examples
+# How long an example takes depends on what else the machine does. CI draws the same examples
 # each time; elsewhere every run draws others.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("suite")
@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         choices=["cc", "chromium", "cupy_wheel", "mpi", *FOLDERS],
-        help="run the tests, too, that need what is no backend",
+        help="also run the tests that need something other than a backend",
     )
 
 
@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "against_numpy: compares a backend with NumPy; not NumPy itself"
     )
-    # Unpacking MNIST takes half a second each time; what it gives cannot be written to.
+    # Unpacking MNIST takes half a second each time; its arrays cannot be written to.
     mnist._unpack = functools.cache(mnist._unpack)
     # Whatever started the tests may have had Ctrl-C ignored, as a shell has in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""What a message advises is done as it says, and the call succeeds."""
+"""The advice of each message is followed, and the call succeeds."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from advice import UNFOLLOWED, clauses, followed, given
 from anyprop import book, interchange, schedules
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
-from anyprop.parameters import Spec
+from anyprop.layout import Spec
 from anyprop.testing.place import Place
 from arrays import other_backends_array
 from ranks import on_ranks
@@ -64,7 +64,7 @@ BAD = np.where(X > 3, np.nan, X)
 # advice -> (what fails with it, what follows it)
 ADVICE = {
     "cast x to float32": (lambda: fit(WIDE), lambda: fit(WIDE.astype("float32"))),
-    "make the parameters by net.init(dtype='float64')": (
+    "create the parameters with net.init(dtype='float64')": (
         lambda: fit(WIDE),
         lambda: fit(WIDE, params=NET.init(dtype="float64")),
     ),
@@ -100,9 +100,12 @@ ADVICE = {
         lambda: fit(t=T.astype("float32")),
         lambda: fit(t=np.eye(2, dtype="float32")[T]),
     ),
-    "make them by net.init()": (lambda: fit(net=NORMED, params=PARAMS), lambda: fit(net=NORMED)),
+    "create them with net.init()": (
+        lambda: fit(net=NORMED, params=PARAMS),
+        lambda: fit(net=NORMED),
+    ),
     "did you mean 'relu'?": (lambda: ap.MLP([2, 3, 2], "rely"), lambda: ap.MLP([2, 3, 2], "relu")),
-    "give a layer, such as LeakyReLU(0.3)": (
+    "pass a layer, such as LeakyReLU(0.3)": (
         lambda: ap.MLP([2, 3, 2], np.tanh),
         lambda: ap.MLP([2, 3, 2], ap.LeakyReLU(0.3)),
     ),
@@ -139,11 +142,11 @@ ADVICE = {
         lambda: ap.initializers.get_initializer("normal:0.01")(np.random.default_rng(0), (3,)),
     ),
     "pass x": (lambda: ap.gradcheck(ap.ReLU()), lambda: ap.gradcheck(ap.ReLU(), WIDE + 0.25)),
-    "give it a block that keeps the width": (
+    "pass a block that keeps the width": (
         lambda: ap.Residual(ap.Affine(2, 3)),
         lambda: ap.Residual(ap.Affine(2, 2)),
     ),
-    "give the array a fixed initial value": (
+    "set a fixed initial value for the array": (
         lambda: ap.initializers.Orthogonal()(np.random.default_rng(0), (3,)),
         lambda: Shifted().init(weights="orthogonal"),
     ),
@@ -155,7 +158,7 @@ ADVICE = {
         lambda: ap.Adam().init(np.zeros(2, "float16")),
         lambda: ap.Adam(eps=1e-4).init(np.zeros(2, "float16")),
     ),
-    "make the state by this optimizer's init": (
+    "create the state with this optimizer's init": (
         lambda: ap.SGD(weight_decay=0.1, decay_biases=False).update(
             PARAMS, PARAMS, ap.SGD().init(PARAMS)
         ),
@@ -191,7 +194,7 @@ ADVICE = {
         lambda: ap.predict(NET, PARAMS, X.view(np.matrix)),
         lambda: ap.predict(NET, PARAMS, np.asarray(X.view(np.matrix))),
     ),
-    "give real numbers": (
+    "pass real numbers": (
         lambda: ap.from_host(["a"], dtype="float32"),
         lambda: ap.from_host([1], dtype="float32"),
     ),
@@ -208,7 +211,7 @@ ADVICE = {
         lambda: ap.SoftmaxCrossEntropy(class_weight=[0, 0]),
         lambda: fit(loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
     ),
-    "look at the weights of the classes": (
+    "check the weights of the classes": (
         lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
         lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[1, 1])),
     ),
@@ -223,13 +226,13 @@ ADVICE = {
         lambda: ap.RMSProp.like("torch", clip_norm=1.0),
         lambda: ap.RMSProp(0.01, clip_norm=1.0),
     ),
-    "give decay_biases=False beside weight_decay": (
+    "pass decay_biases=False along with weight_decay": (
         lambda: ap.RMSProp.like("book", weight_decay=0.1),
         lambda: ap.RMSProp.like("book", weight_decay=0.1, decay_biases=False),
     ),
-    "count layers from the front": (lambda: PARAMS[-1], lambda: PARAMS[2]),
-    "give resume, or leave it out": (lambda: fit(allow_changes=True), fit),
-    "leave it out to start anew": (lambda: fit(state={}), fit),
+    "count from 0": (lambda: PARAMS[-1], lambda: PARAMS[2]),
+    "pass resume, or leave it out": (lambda: fit(allow_changes=True), fit),
+    "leave it out to start afresh": (lambda: fit(state={}), fit),
     "look at x, t and the initial parameters": (
         lambda: fit(params=PARAMS.replace(flat=np.full_like(PARAMS.flat, 1e38))),
         lambda: fit(params=PARAMS),
@@ -270,7 +273,7 @@ def test_advice_leads_somewhere(advice):
 
 def test_advice_about_files_leads_somewhere(tmp_path):
     path = tmp_path / "absent" / "a"
-    with pytest.raises(FileNotFoundError, match="make it first"):
+    with pytest.raises(FileNotFoundError, match="create it first"):
         ap.save(path, PARAMS, net=NET)
     path.parent.mkdir()
     with pytest.raises(TypeError, match="cast them to float32"):
@@ -279,7 +282,7 @@ def test_advice_about_files_leads_somewhere(tmp_path):
     with pytest.raises(ap.ResumeError, match="resume from a checkpoint"):
         fit(resume=path)
     fit(callbacks=[ap.Checkpoints(tmp_path / "c")])
-    with pytest.raises(ValueError, match="resume it, or take another folder"):
+    with pytest.raises(ValueError, match="resume it, or choose another folder"):
         fit(callbacks=[ap.Checkpoints(tmp_path / "c")])
     fit(resume=tmp_path / "c", epochs=2, callbacks=[ap.Checkpoints(tmp_path / "c")])
     fit(callbacks=[ap.Checkpoints(tmp_path / "d")])
@@ -338,7 +341,7 @@ def test_advice_about_data_sets_leads_somewhere(tmp_path):
 def test_advice_about_runs_leads_somewhere(tmp_path):
     class Twice(ap.Callback):
         def on_epoch(self, run):
-            with pytest.raises(ValueError, match="wait until it ends, or take another folder"):
+            with pytest.raises(ValueError, match="wait until it ends, or choose another folder"):
                 fit(callbacks=[ap.Checkpoints(tmp_path / "a")])
             fit(callbacks=[ap.Checkpoints(tmp_path / "b")])
 

@@ -1,4 +1,4 @@
-"""What comes in and goes out of the library is carried over exactly or refused by name."""
+"""What enters and leaves the library is converted exactly or refused by name."""
 
 import importlib.util
 import os
@@ -216,7 +216,7 @@ SAVERS = {
 
 @pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
 def test_a_folder_that_does_not_exist_is_named(save, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent.*make it first"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent.*create it first"):
         save(tmp_path / "absent" / "a.safetensors")
     (tmp_path / "absent").mkdir()
     save(tmp_path / "absent" / "a.safetensors")
@@ -387,7 +387,7 @@ def test_a_load_or_a_resume_that_fails_changes_nothing(damage, tmp_path):
 
 
 class _Falling(ap.schedules.Schedule):
-    """A schedule of one's own, in no field of which its numbers are."""
+    """A user's schedule whose numbers are in none of its fields."""
 
     def __init__(self, rate):
         self.at = lambda xp, t: rate / (1.0 + t)

@@ -1,4 +1,4 @@
-"""Descriptions go through JSON and give the same network back."""
+"""Descriptions survive JSON and rebuild the same network."""
 
 import json
 

@@ -1,8 +1,8 @@
-"""What the pages of the derivations say that things are called elsewhere, they are called there.
+"""Names in other libraries that the derivations mention exist there.
 
 A name is found by how its code begins: `optim.SGD(params, lr=0.001)` is PyTorch's. There must be such a
 name with such parameters; numbers, False and None must be their defaults, True and strings are settings.
-A parameter that stands alone, `momentum=0.1`, is one of the name before it.
+A parameter on its own, `momentum=0.1`, is one of the name before it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOT_INSTALLED = ("| Chainer", "| Flax", "| the book")
 
 
 class Named(NamedTuple):
-    """A name of another library, and what a page says of its parameters."""
+    """A name of another library, and what a page says about its parameters."""
 
     page: str
     name: str
@@ -64,7 +64,7 @@ def names_on(page: Path) -> list[Named]:
 
 
 def read(code: ast.expr) -> tuple[str, dict[str, Any]]:
-    """Give the full name of what a piece of code calls, and the arguments that it names."""
+    """Return the full name of what a piece of code calls, and the arguments that it names."""
     match code:
         case ast.Call(func=ast.Call()):
             return read(code.func)

@@ -90,7 +90,7 @@ MISTAKES = {
     ),
     "a function as activation": (
         lambda: ap.MLP([2, 3, 2], np.tanh),
-        "activation must be a name such as 'relu', not numpy.ufunc; or give a layer",
+        "activation must be a name such as 'relu', not numpy.ufunc; or pass a layer",
     ),
 }
 

@@ -17,13 +17,14 @@ from anyprop._names import names_of
 SOURCE = Path(anyprop.__file__).parent
 
 # The order of the library's ideas: a module may import from the lines above its own, and in its package
-# from the same line. A package's name stands for its modules that are not named themselves.
+# from the same line. A package's name covers its modules that are not named themselves.
 ORDER = [
     ["_typing", "_names"],
     ["_checks", "_text", "_autograd", "_repr", "_signals", "_usage"],
-    ["_files", "_locks"],
+    ["_files", "_foreign", "_locks"],
     ["backend", "_tree"],
     ["xp", "_numerics"],
+    ["layout"],
     ["parameters"],
     ["initializers"],
     ["layers.base", "losses.base", "optimizers.clipping", "optimizers.state", "schedules.base"],
@@ -41,6 +42,7 @@ ORDER = [
     ["compiled"],
     ["training"],
     ["data"],
+    ["_shown_figure"],
     ["plotting"],
     ["book", "sklearn"],
     ["testing"],
@@ -51,8 +53,8 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 OUTSIDE = {"array_api_compat", "numpy"}
 # A package that is an extra as a whole imports its library; nothing else imports the package.
 EXTRAS = {"sklearn": {"scipy", "sklearn"}}
-LATE = {"matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
-LATE |= {"scipy", "sklearn"}
+LATE = {"PIL", "matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
+LATE |= {"safetensors", "scipy", "sklearn"}
 
 
 def _modules() -> dict[str, Path]:
@@ -133,6 +135,49 @@ def test_no_module_imports_the_benchmark(module):
     """It is not installed with the library."""
     found = _imports(MODULES[module], at_import_time=False)
     assert "benchmarks" not in {name.partition(".")[0] for name in found}
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def _foreign_private(module: str) -> list[str]:
+    """List what a module takes from other packages though its name begins with an underscore."""
+    path, found = MODULES[module], []
+    room = module.split(".")[0] if "." in module or path.name == "__init__.py" else ""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "anyprop":
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            whole = [alias.name for alias in node.names if alias.name.startswith("anyprop.")]
+        else:
+            continue
+        for name in whole:
+            top, *inner = name.split(".")[1:]
+            # The small modules of the root, such as anyprop._checks, are there for all rooms.
+            if top != room and any(map(_is_private, inner)):
+                found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_private_name_is_imported_from_another_room(module):
+    assert _foreign_private(module) == []
+
+
+def test_few_files_are_long_and_each_says_why():
+    """Their first docstrings have the sentence: "The file is long because ..."."""
+    lines = {m: path.read_text(encoding="utf-8") for m, path in MODULES.items()}
+    long = {m: text for m, text in lines.items() if text.count("\n") > 300}
+    assert len(long) <= 4, sorted(long)
+    for module, text in long.items():
+        reason = "The file is long because"
+        assert reason in " ".join(str(ast.get_docstring(ast.parse(text))).split()), module
+
+
+def test_the_compiled_step_keeps_to_its_modules():
+    """A backend more is one module; what two backends share belongs into one that is there."""
+    assert len([m for m in MODULES if m.startswith("compiled.")]) <= 14
 
 
 def test_importing_anyprop_loads_no_backend_and_no_plotting():

@@ -9,7 +9,7 @@ import safetensors.numpy
 import anyprop as ap
 from anyprop import interchange
 from anyprop.layers.base import Layer
-from anyprop.parameters import Spec
+from anyprop.layout import Spec
 from anyprop.testing.layer_cases import LayerCase
 from anyprop.testing.place import Place
 from arrays import assert_same_parameters
@@ -123,7 +123,7 @@ def test_layers_of_your_own_have_no_name_in_torch():
 
     with pytest.raises(TypeError, match=r"Mine\(\) is not one of anyprop's layers"):
         interchange.to_torch(Mine(), Mine().init())
-    with pytest.raises(ValueError, match="params belong to another network than net"):
+    with pytest.raises(ValueError, match="params do not match net"):
         interchange.to_torch(NET, Mine().init())
 
 
@@ -178,7 +178,7 @@ def test_networks_that_sklearn_cannot_have(net, named):
 
 def test_sklearn_gets_no_parameters_of_another_network():
     """Those of a deeper one have all the names that this network needs."""
-    with pytest.raises(ValueError, match="params belong to another network than net"):
+    with pytest.raises(ValueError, match="params do not match net"):
         interchange.to_sklearn(ap.MLP([4, 2]), ap.MLP([4, 2, 2]).init())
 
 
@@ -191,7 +191,9 @@ def test_dropout_has_no_part_in_it(backend):
 
 
 def test_what_is_no_fitted_perceptron():
-    with pytest.raises(TypeError, match="is no fitted perceptron of scikit-learn; call fit first"):
+    with pytest.raises(
+        TypeError, match="is not a fitted perceptron of scikit-learn; call fit first"
+    ):
         interchange.from_sklearn(3)
     W, b = np.ones((2, 2)), np.zeros(2)
     odd = SimpleNamespace(coefs_=[W], intercepts_=[b], activation="softmax")

@@ -1,4 +1,4 @@
-"""Two runs never write into one folder; one that was killed stands in nobody's way."""
+"""Two runs never write into one folder; one that was killed does not block others."""
 
 import errno
 import os
@@ -96,7 +96,7 @@ def test_file_systems_without_locks(tmp_path, monkeypatch):
 
 
 def test_a_file_that_goes_away_between_open_and_lock(tmp_path, monkeypatch):
-    """Then the lock is on a file that nobody else will find."""
+    """Then the lock is on a file that no other process will find."""
     flock, calls = fcntl.flock, []
 
     def late(file, how):

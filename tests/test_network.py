@@ -60,8 +60,8 @@ def test_sizes_may_be_any_sequence_of_whole_numbers():
 @pytest.mark.parametrize(
     ("args", "options", "error", "message"),
     [
-        (([3],), {}, ValueError, "numbers in and numbers out"),
-        (([],), {}, ValueError, "numbers in and numbers out"),
+        (([3],), {}, ValueError, "an input and an output width"),
+        (([],), {}, ValueError, "an input and an output width"),
         ((3,), {}, TypeError, "must be a sequence"),
         (("32",), {}, TypeError, "sizes must be a sequence"),
         (([3, 0, 2],), {}, ValueError, "at least 1, not 0"),
@@ -71,7 +71,7 @@ def test_sizes_may_be_any_sequence_of_whole_numbers():
         (([3, 2], "rleu"), {}, ValueError, "unknown activation 'rleu'; did you mean 'relu'"),
         (([3, 2], None), {}, TypeError, "activation must be a name such as .relu., not None"),
         (([3, 2],), {"norm": "bach"}, ValueError, "unknown norm 'bach'; did you mean 'batch'"),
-        (([3, 2],), {"dropout": 1.0}, ValueError, r"dropout must lie in \[0, 1\)"),
+        (([3, 2],), {"dropout": 1.0}, ValueError, r"dropout must be in \[0, 1\)"),
         (([3, 2],), {"dropout": "much"}, TypeError, "dropout must be a number"),
         (([3, 3, 2],), {"residual": "no"}, TypeError, "residual must be True or False, not 'no'"),
     ],

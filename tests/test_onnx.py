@@ -1,4 +1,4 @@
-"""An exported model computes what the network computes, as ONNX Runtime sees it."""
+"""An exported model computes what the network computes, by ONNX Runtime."""
 
 import json
 import sys
@@ -106,7 +106,7 @@ def test_layers_of_your_own_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("net", "params", "options", "match"),
     [
-        (ap.Affine(2, 3), ap.Affine(2, 4).init(), {}, "params belong to another network than net"),
+        (ap.Affine(2, 3), ap.Affine(2, 4).init(), {}, "params do not match net"),
         (ap.Affine(2, 3), None, {"dtype": "float16"}, "dtype must be one of: float32, float64"),
         (ap.Softmax(), None, {"softmax": True}, "ends in a softmax already"),
     ],

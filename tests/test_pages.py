@@ -71,7 +71,7 @@ def test_a_block_that_does_not_do_what_it_says_ends_the_run(
 
 def test_readme_and_start_pages_have_no_other_kind_of_block():
     """So that `nox -s start`, which runs them, leaves out none; README's `sh` it runs itself."""
-    pages = [ROOT / "README.md", *(ROOT / "docs" / "start").glob("*.md")]
+    pages = [*ROOT.glob("README*.md"), *(ROOT / "docs" / "start").glob("*.md")]
     for page in pages:
         kinds = re.findall(r"^`{3,}(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert kinds

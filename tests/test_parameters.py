@@ -13,7 +13,8 @@ import pytest
 
 import anyprop as ap
 from anyprop.backend import device_of, dtype_name
-from anyprop.parameters import Layout, Parameters, Spec
+from anyprop.layout import Layout, Spec
+from anyprop.parameters import Parameters
 
 
 def _net() -> ap.Sequential:
@@ -183,7 +184,7 @@ def test_parameters_made_before_jax_was_imported_can_be_traced():
 
 
 def test_a_layout_is_hashed_anew_in_another_process():
-    """Strings are hashed otherwise there, and so is what is equal to the one that was sent."""
+    """Strings have other hashes there, and so does whatever is equal to the layout that was sent."""
     layout = ap.MLP([2, 3, 1]).init(0).layout
     hash(layout)
     code = (

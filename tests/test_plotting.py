@@ -1,5 +1,7 @@
 """Figures show what they are given, and change nothing global."""
 
+import pickle
+import struct
 import subprocess
 import sys
 
@@ -51,7 +53,7 @@ def test_smoothing_leaves_the_raw_losses_behind_and_bends_no_straight_line():
     assert raw.get_alpha() < 0.5
     assert mean.get_label() == "a"
     np.testing.assert_allclose(mean.get_ydata()[:96], range(96), rtol=1e-12)
-    # The last windows end with the data: 99 stands for 95..99.
+    # The last windows end with the data: 99 represents 95..99.
     np.testing.assert_allclose(mean.get_ydata()[-1], 97.0, rtol=1e-12)
 
 
@@ -93,6 +95,32 @@ def test_validation_without_accuracy_needs_no_second_plot():
 
 def test_logarithmic():
     assert ap.plot_history(LOSSES, log=True).axes[0].get_yscale() == "log"
+
+
+def test_the_axis_is_logarithmic_where_a_linear_one_would_hide_most_of_it():
+    def scale(*losses, **options):
+        return ap.plot_history(dict(enumerate(losses)), **options).axes[0].get_yscale()
+
+    assert scale([2.0, 0.019]) == scale([15.0, 2.0], [2.0, 0.1]) == "log"
+    assert scale([2.0, 0.021]) == "linear"
+    assert scale([2.0, 0.0]) == scale([2.0, -0.001]) == scale([float("nan")] * 3) == "linear"
+    assert scale([2.0, 0.001, float("inf"), float("nan")]) == "log"
+    assert scale([2.0, 0.001], log=False) == "linear"
+
+
+def test_a_curve_under_another_shows_in_its_gaps():
+    (axes,) = ap.plot_history({"a": LOSSES, "b": LOSSES}, smooth=1).axes
+    assert [line.get_linestyle() for line in axes.get_lines()] == ["-", "--"]
+
+
+def test_a_figure_brings_its_picture_along():
+    figure = ap.plot_history({"a": VALIDATED, "b": LOSSES})
+    picture = figure._repr_png_()
+    assert picture.startswith(b"\x89PNG")
+    width, height = figure.get_size_inches() * figure.dpi
+    assert struct.unpack(">II", picture[16:24]) == (round(width), round(height))
+    again = pickle.loads(pickle.dumps(figure))
+    assert again._repr_png_() == picture
 
 
 def test_the_figure_can_be_written(tmp_path):

@@ -1,4 +1,4 @@
-"""The version stands in several places, and is the same in all."""
+"""The version is written in several places, and is the same in all."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""What is no argument of a public function is refused by a sentence that names the argument."""
+"""A wrong argument of a public function is refused by a sentence that names the argument."""
 
 import inspect
 import re
@@ -47,7 +47,7 @@ HISTORY = ap.History([1.0, 0.5])
 
 
 def defaults(function, **given):
-    """Take the arguments of a function and their defaults, and others as they are given."""
+    """Return the arguments of a function and their defaults, with others as they are given."""
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p.default for p in parameters if p.kind is not p.VAR_POSITIONAL}
     return {name: given.get(name, default) for name, default in named.items()}
@@ -212,7 +212,7 @@ def test_absent_files_are_named():
 
 @pytest.mark.parametrize("logger", [ap.CSVLogger, ap.JSONLogger])
 def test_loggers_name_a_folder_that_does_not_exist_before_any_step(logger):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder absent .*make it first"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder absent .*create it first"):
         ap.fit(**FIT, callbacks=[logger("absent/log")])
     Path("absent").mkdir()
     ap.fit(**FIT, callbacks=[logger("absent/log")])
@@ -251,7 +251,7 @@ WRONG_KINDS = {
     "book.Dropout(0.5).forward([1.0])": "builtins.list is not an Array API array",
     "scored().backward([1.0])": "dout is builtins.list, expected a number",
     "scored().backward(None)": "dout is builtins.NoneType, expected a number",
-    "train(book.SGD())": "optimizer must be a name such as 'SGD', not .*SGD; its settings come by",
+    "train(book.SGD())": "optimizer must be a name such as 'SGD', not .*SGD; its settings belong in",
     "train(book.SGD)": "optimizer must be a name",
     "train('sgd', [0.1])": "optimizer_param must be a dict",
     "train('sgd', {'rate': 0.1})": "unknown optimizer_param 'rate'; choose one of: lr",

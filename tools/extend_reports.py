@@ -2,7 +2,7 @@
 
     python tools/extend_reports.py
 
-Of each report only those checks are run that are new, with the library that is installed; outcomes of
+For each report only the new checks are run, with the library that is installed; outcomes of
 checks that are no longer there are dropped. A library that is not installed is named, and its report
 stays as it is.
 """

@@ -1,4 +1,4 @@
-"""Run all that needs a GPU, one step after the other, and write a report of it.
+"""Run everything that needs a GPU, one step after the other, and write a report of it.
 
     nox -s gpu                                        # or, without nox:
     python tools/gpu_day.py [--wheels FOLDER] [--only NAME,NAME] [--out FOLDER]
@@ -28,11 +28,12 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# What the steps import, beside the backends; its wheels are small.
+# What the steps import, besides the backends; its wheels are small.
 NEEDED = (
     "numpy",
     "array_api_compat",
     "array_api_strict",
+    "safetensors",
     "pytest",
     "hypothesis",
     "matplotlib",
@@ -46,11 +47,11 @@ class Step(NamedTuple):
     Parameters
     ----------
     name : str
-        What it is called, also its log.
+        Its name, and that of its log.
     proves : str
         What is known once it has passed.
     command : tuple of str
-        Arguments of Python; ``{out}`` stands for the folder of the report.
+        Arguments of Python; ``{out}`` is replaced by the folder of the report.
     limit : float > 0
         Seconds after which it counts as failed.
     """
@@ -62,7 +63,7 @@ class Step(NamedTuple):
 
 
 def pytest(*arguments: str) -> tuple[str, ...]:
-    """Write the arguments of Python that run tests on CuPy, in several processes if it can."""
+    """Return the arguments of Python that run tests on CuPy, in several processes if it can."""
     several = ("-n=4",) if importlib.util.find_spec("xdist") else ()
     return ("-m", "pytest", "-q", "--backend=cupy", *several, *arguments)
 
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None, steps: Sequence[Step] = STEPS) -> in
         if args.only is None or step.name in args.only:
             print(f"\n== {step.name}: {step.proves}", flush=True)
             report["steps"].append(_run(step, environment, out))
-            _write(report, out)  # also if the next one takes the machine down
+            _write(report, out)  # also if the next one crashes the machine
     failed = [done["name"] for done in report["steps"] if not done["passed"]]
     print(
         f"\n{'failed: ' + ', '.join(failed) if failed else 'all passed'}; see {out / 'report.md'}"
@@ -147,7 +148,7 @@ def _parsed(argv: Sequence[str] | None, steps: Sequence[Step]) -> argparse.Names
     names = [step.name for step in steps]
     listed = "\n".join(f"  {step.name:14}{step.proves}" for step in steps)
     parser = argparse.ArgumentParser(
-        description="Run all that needs a GPU, and write a report of it.",
+        description="Run everything that needs a GPU, and write a report of it.",
         epilog=f"steps:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -168,7 +169,7 @@ def _parsed(argv: Sequence[str] | None, steps: Sequence[Step]) -> argparse.Names
 
 
 def _environment(wheels: Path | None, out: Path) -> dict[str, str]:
-    """Put the benchmark, the library, what tests share and the missing packages on the path."""
+    """Return an environment with the benchmark, the library and the missing packages on the path."""
     paths = [ROOT, ROOT / "src", ROOT / "tests" / "support"]
     if wheels is not None:
         missing = [wheel for wheel in sorted(wheels.glob("*.whl")) if not _is_installed(wheel)]

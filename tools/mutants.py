@@ -3,7 +3,7 @@
     mutmut run "anyprop.layers.relu.*"     # makes all mutants, and learns which tests reach them
     cd mutants && python ../tools/mutants.py [PATTERN ...]
 
-mutmut starts pytest anew for each mutant, and collecting some thousand tests takes far longer than the
+mutmut restarts pytest for each mutant, and collecting some thousand tests takes far longer than the
 few that reach a mutant. Here they are collected once; each mutant is a fork that runs the tests that
 reach it, the quickest first, up to the first failure. Patterns choose mutants by name. They come in
 random order, so that what was run so far is a fair sample, and those that no test fails for are printed

@@ -11,7 +11,7 @@ and so are the rows of an index, whose head is kept. The cells of a row are in t
 derivation that it leads to:
 
     <!-- rows: optimizers: step, slots -->      ---
-    | optimizer | step | slots |                step: 'what stands in the row'
+    | optimizer | step | slots |                step: 'what is in the row'
     |---|---|---|                               slots: '1'
     ...                                         ---
     <!-- end -->
@@ -30,7 +30,7 @@ WIDEST = 100
 
 
 def files() -> dict[Path, str]:
-    """Make the text of every file that follows from the table."""
+    """Return the text of every file that follows from the table."""
     made = {}
     for package in PACKAGES:
         folder = ROOT / "src" / package.replace(".", "/")

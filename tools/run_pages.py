@@ -41,7 +41,7 @@ def run(path: Path) -> int:
     count = 0
     for block in blocks(path.read_text(encoding="utf-8")):
         where = f"{path}, line {block.line}"
-        if block.kind == "sh" and path.name != "README.md":
+        if block.kind == "sh" and not path.name.startswith("README"):
             subprocess.run(["bash", "-euc", block.text], check=True)
         elif block.kind == "{run}" or (block.kind == "python" and "cupy" not in block.text):
             exec(compile(block.text, where, "exec"), names)

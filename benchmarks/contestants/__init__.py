@@ -1,1 +1,1 @@
-"""Who takes part: one file for each library, `registry.py` with all of them."""
+"""The contestants: one file for each library, and `registry.py` with all of them."""

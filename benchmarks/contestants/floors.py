@@ -13,7 +13,7 @@ from benchmarks.workloads import Problem
 
 
 def products(problem: Problem, device: str) -> Runner:
-    """Do the matrix products of training steps, into buffers that are there already.
+    """Compute the matrix products of training steps, into existing buffers.
 
     For a network of L layers these are L forward, L for the gradients of the weights, and L - 1 for
     those of the activations: the gradient of the data is not needed.
@@ -45,7 +45,7 @@ def _products(problem: Problem, matmul: Any, make: Any) -> list[tuple[Any, Any, 
 
 
 def _empty(device: str) -> tuple[Any, Any]:
-    """Return a product that takes `out`, and what makes a matrix of small numbers."""
+    """Return a product that takes `out`, and a function that creates a matrix of small numbers."""
     if device == "cuda":
         torch = importlib.import_module("torch")
         if not torch.cuda.is_available():

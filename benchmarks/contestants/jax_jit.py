@@ -12,7 +12,7 @@ from benchmarks.workloads import EPS, RHO, Problem
 
 
 def step(problem: Problem, device: str, *, scan: bool = False) -> Runner:
-    """Do training steps: one in each call, or a chunk of them."""
+    """Run training steps: one in each call, or a chunk of them."""
     jax = _jax(device)
     one = _trainer(jax, problem)
     batches = problem.chunks if scan else problem.batches
@@ -31,7 +31,7 @@ def step(problem: Problem, device: str, *, scan: bool = False) -> Runner:
 
 
 def update(problem: Problem, device: str) -> Runner:
-    """Do updates of one array, its buffers donated."""
+    """Run updates of one array, with its buffers donated."""
     jax = _jax(device)
     g = jax.numpy.asarray(problem.arrays["g"])
     lr = problem.workload.lr
@@ -53,7 +53,7 @@ def update(problem: Problem, device: str) -> Runner:
 
 
 def epoch(problem: Problem, device: str, *, scan: bool = False) -> Runner:
-    """Do epochs; each batch is taken by its row indices inside the jitted function."""
+    """Run epochs; each batch is taken by its row indices inside the jitted function."""
     jax = _jax(device)
     one = _trainer(jax, problem)
     x = jax.numpy.asarray(problem.arrays["x"])
@@ -106,7 +106,7 @@ def _rmsprop(jax: Any, p: Any, h: Any, g: Any, lr: float) -> Any:
 
 
 def _trainer(jax: Any, problem: Problem) -> Any:
-    """Make the function ``(carry, x, t) -> (carry, loss)``."""
+    """Return the function ``(carry, x, t) -> (carry, loss)``."""
     jnp, lr = jax.numpy, problem.workload.lr
 
     def loss_of(params: Any, x: Any, t: Any) -> Any:

@@ -14,7 +14,7 @@ from benchmarks.workloads import EPS, RHO, Problem
 
 
 def step(problem: Problem, device: str) -> Runner:
-    """Do training steps."""
+    """Run training steps."""
     lr, classes = problem.workload.lr, problem.workload.sizes[-1]
     inputs = [(x, np.eye(classes, dtype=x.dtype)[t]) for x, t in problem.batches]
 
@@ -33,7 +33,7 @@ def step(problem: Problem, device: str) -> Runner:
 
 
 def update(problem: Problem, device: str) -> Runner:
-    """Do updates."""
+    """Run updates."""
     grads = {"p": problem.arrays["g"]}
 
     def one(carry: Any) -> tuple[Any, Any]:
@@ -50,7 +50,7 @@ def update(problem: Problem, device: str) -> Runner:
 
 
 def epoch(problem: Problem, device: str) -> Runner:
-    """Do epochs; each batch is taken out of the data by its row indices."""
+    """Run epochs; each batch is taken from the data by its row indices."""
     lr, x = problem.workload.lr, problem.arrays["x"]
     t = np.eye(problem.workload.sizes[-1], dtype=x.dtype)[problem.arrays["t"]]
     order = problem.order

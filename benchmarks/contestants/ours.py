@@ -21,12 +21,13 @@ from anyprop.backend import (
     to_host,
 )
 from anyprop.compiled.compile import compile, compiled_loop
+from anyprop.layout import Layout, Spec
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
 from anyprop.optimizers.adam import Adam
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.rmsprop import RMSProp
-from anyprop.parameters import Layout, Parameters, Spec
+from anyprop.parameters import Parameters
 from anyprop.schedules.registry import schedule_by_name
 from anyprop.step import Step, make_step
 from anyprop.training.evaluate import evaluate
@@ -43,7 +44,7 @@ def step(
     compiled: bool | str = False,
     optimizer: Optimizer | None = None,
 ) -> Runner:
-    """Do training steps, by default with RMSProp; `compiled` may name a backend of torch.compile."""
+    """Run training steps, by default with RMSProp; `compiled` may name a backend of torch.compile."""
     place = _placer(backend, device)
     net = MLP(problem.workload.sizes)
     opt = optimizer or _rmsprop(problem)
@@ -69,7 +70,7 @@ def step(
 
 
 def steps(problem: Problem, device: str, *, backend: str) -> Runner:
-    """Do a chunk of training steps in a call, as `fit` does them, each with a batch out of the data."""
+    """Run a chunk of training steps in a call, as `fit` does, each with a batch from the data."""
     place, workload = _placer(backend, device), problem.workload
     net, opt = MLP(workload.sizes), _rmsprop(problem)
     loop: Any = compiled_loop(
@@ -102,7 +103,7 @@ def steps(problem: Problem, device: str, *, backend: str) -> Runner:
 
 
 def update(problem: Problem, device: str, *, backend: str, compiled: bool | str = False) -> Runner:
-    """Do updates of one vector, whose buffers the optimizer may write into."""
+    """Run updates of one vector, whose buffers the optimizer may write into."""
     place = _placer(backend, device)
     opt = _rmsprop(problem)
     g = place(problem.arrays["g"])
@@ -132,7 +133,7 @@ def update(problem: Problem, device: str, *, backend: str, compiled: bool | str 
 
 
 def _given_gradient(params: Parameters, x: Array, t: Array, **none: object) -> Any:
-    """Take the batch for the gradient, so that a compiled step is an update and nothing else."""
+    """Treat the batch as the gradient, so that a compiled step is an update and nothing else."""
     return namespace(x).sum(x[:1]), Parameters(params.layout, x), None
 
 
@@ -144,7 +145,7 @@ def epoch(
     compiled: bool | str = False,
     optimizer: Optimizer | None = None,
 ) -> Runner:
-    """Do epochs with `fit`, the same one again and again."""
+    """Run epochs with `fit`, the same one again and again."""
     place = _placer(backend, device)
     net = MLP(problem.workload.sizes)
     opt = optimizer or _rmsprop(problem)
@@ -178,7 +179,7 @@ def epoch(
 def training(
     problem: Problem, device: str, *, backend: str, compiled: bool | str = False
 ) -> Runner:
-    """Train to the end, always from the same start, and then see what is missing to the accuracy."""
+    """Train to the end, always from the same start, and then measure how far it is from the accuracy."""
     place, workload = _placer(backend, device), problem.workload
     net, loss, size = MLP(workload.sizes), SoftmaxCrossEntropy(), workload.batch_size
     data, test = (
@@ -230,7 +231,7 @@ def _parameters(problem: Problem, place: Callable[[Any], Array]) -> Parameters:
 
 
 def _placer(backend: str, device: str) -> Callable[[Any], Array]:
-    """Make the function that moves a NumPy array to where the contestant computes."""
+    """Return the function that moves a NumPy array to where the contestant computes."""
     try:
         xp: Namespace = get_namespace(backend)
     except BackendUnavailableError as error:
@@ -243,7 +244,7 @@ def _placer(backend: str, device: str) -> Callable[[Any], Array]:
 
 
 def _wait(backend: str, device: str) -> Callable[[Any], object]:
-    """Make the function that returns when a backend has done all it was told to."""
+    """Return a function that waits until a backend has done everything it was asked for."""
     if backend == "jax":
         return importlib.import_module("jax").block_until_ready  # type: ignore[no-any-return]
     if backend == "torch" and device == "cuda":

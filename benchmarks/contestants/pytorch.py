@@ -11,7 +11,7 @@ from benchmarks.workloads import EPS, RHO, Problem
 
 
 def step(problem: Problem, device: str, *, compiled: bool = False) -> Runner:
-    """Do training steps."""
+    """Run training steps."""
     torch = _torch(device)
     start, one = _trainer(torch, problem, device, compiled=compiled)
     return Runner(
@@ -24,7 +24,7 @@ def step(problem: Problem, device: str, *, compiled: bool = False) -> Runner:
 
 
 def update(problem: Problem, device: str, *, compiled: bool = False) -> Runner:
-    """Do updates of one tensor."""
+    """Run updates of one tensor."""
     torch = _torch(device)
     first = _tensor(torch, problem.arrays["p"], device)
     p = torch.nn.Parameter(first.clone())
@@ -49,7 +49,7 @@ def update(problem: Problem, device: str, *, compiled: bool = False) -> Runner:
 
 
 def epoch(problem: Problem, device: str, *, compiled: bool = False, loader: bool = False) -> Runner:
-    """Do epochs; batches come by row indices, or out of a DataLoader."""
+    """Run epochs; batches are taken by row indices, or from a DataLoader."""
     torch = _torch(device)
     start, one = _trainer(torch, problem, device, compiled=compiled)
     x = _tensor(torch, problem.arrays["x"], device)
@@ -76,7 +76,7 @@ def epoch(problem: Problem, device: str, *, compiled: bool = False, loader: bool
 
 
 def graphed_step(problem: Problem, device: str) -> Runner:
-    """Do training steps that were captured once as a CUDA graph, inputs copied into place."""
+    """Run training steps that were captured once as a CUDA graph, with inputs copied into place."""
     torch = _torch(device)
     start, one = _trainer(torch, problem, device, capturable=True)
     inputs = [(_tensor(torch, x, device), _tensor(torch, t, device)) for x, t in problem.batches]
@@ -91,7 +91,7 @@ def graphed_step(problem: Problem, device: str) -> Runner:
 
 
 def graphed_epoch(problem: Problem, device: str) -> Runner:
-    """Do epochs of such steps; a graph takes its batch by the row indices that are copied into place."""
+    """Run epochs of such steps; a graph takes its batch by row indices that are copied into place."""
     torch = _torch(device)
     start, one = _trainer(torch, problem, device, capturable=True)
     x = _tensor(torch, problem.arrays["x"], device)
@@ -113,7 +113,7 @@ def graphed_epoch(problem: Problem, device: str) -> Runner:
 
 
 def _captured(torch: Any, one: Callable[..., Any], batch: tuple[Any, ...]) -> Callable[..., Any]:
-    """Capture a training step; give the function that copies a batch into place and repeats it."""
+    """Capture a training step; return the function that copies a batch into place and repeats it."""
     places = [tensor.clone() for tensor in batch]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -158,7 +158,7 @@ def _rmsprop(torch: Any, problem: Problem, params: Any, **options: bool) -> Any:
 def _trainer(
     torch: Any, problem: Problem, device: str, *, compiled: bool = False, capturable: bool = False
 ) -> tuple[Callable[[], None], Callable[..., Any]]:
-    """Make the function that goes back to the start, and the one that does a training step."""
+    """Return the function that goes back to the start, and the one that does a training step."""
     layers, first = [], []
     for W, b in problem.weights:
         linear = torch.nn.Linear(*W.shape, device=device)
@@ -186,7 +186,7 @@ def _trainer(
 
 
 def _restore(torch: Any, optimizer: Any, params: list[Any], first: list[Any]) -> None:
-    """Bring parameters and the optimizer's state back, in the tensors that they lie in."""
+    """Restore parameters and the optimizer's state, in the tensors that hold them."""
     with torch.no_grad():
         for p, value in zip(params, first, strict=True):
             p.copy_(value)

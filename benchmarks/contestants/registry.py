@@ -11,24 +11,24 @@ from benchmarks.runner import Runner
 from benchmarks.workloads import EPOCH, STEP, TRAINING, UPDATE, Problem
 
 Maker: TypeAlias = Callable[[Problem, str], Runner]
-"""``maker(problem, device)`` makes a contestant ready."""
+"""``maker(problem, device)`` prepares a contestant."""
 
 OURS, OTHER, FLOOR = "anyprop", "other", "floor"
 
 
 class Contestant(NamedTuple):
-    """Somebody who does the work of a workload.
+    """A way to do the work of a workload.
 
     Parameters
     ----------
     name : str
-        What the command line calls it.
+        Its name on the command line.
     label : str
-        What tables and charts call it.
+        Its name in tables and charts.
     makers : mapping of str to callable
         The kinds of workload that it does.
     needs : tuple of str
-        Packages that must be there.
+        Packages that must be installed.
     without : tuple of str
         Packages that are hidden from it, as if they were not installed.
     devices : tuple of str

@@ -16,7 +16,7 @@ from benchmarks.workloads import ADAM_EPS, SEED, Problem
 
 
 def step(problem: Problem, device: str) -> Runner:
-    """Do training steps."""
+    """Run training steps."""
     batches = [(x.reshape(-1, x.shape[-1]), t.reshape(-1)) for x, t in problem.chunks]
     runner = _OneByOne(
         lambda: _start(problem, shuffle=False),
@@ -30,7 +30,7 @@ def step(problem: Problem, device: str) -> Runner:
 
 
 class _OneByOne(Runner):
-    """A runner that is checked batch by batch, because a longer call tells its mean loss only."""
+    """A runner that is checked batch by batch, because a longer call reports only its mean loss."""
 
     batches: list[tuple[Any, Any]]
 
@@ -40,7 +40,7 @@ class _OneByOne(Runner):
 
 
 def epoch(problem: Problem, device: str) -> Runner:
-    """Do epochs, in the order that scikit-learn shuffles them in."""
+    """Run epochs, in the order in which scikit-learn shuffles them."""
     x, t = problem.arrays["x"], problem.arrays["t"]
     return Runner(lambda: _start(problem, shuffle=True), _partial_fit, [(x, t)], read=_loss)
 

@@ -35,7 +35,7 @@ def arguments(conf: dict[str, Any], script: dict[str, Any]) -> list[str]:
 
 
 def written_files(block: Any, variables: dict[str, Any], conf: dict[str, Any]) -> str:
-    """Take the pictures that a block of the script wrote, and return the page's text for them."""
+    """Collect the pictures that a block of the script wrote, and return the page's text for them."""
     shown = []
     for path in sorted(_OUT.glob("*.*")):
         target = Path(next(variables["image_path_iterator"])).with_suffix(path.suffix)
@@ -45,6 +45,6 @@ def written_files(block: Any, variables: dict[str, Any], conf: dict[str, Any]) -
 
 
 def position(script: str) -> int:
-    """Order the scripts by `ORDER`; it is asked for those that are left out, too."""
+    """Order the scripts by `ORDER`; it is called for those that are left out, too."""
     name = Path(script).stem
     return ORDER.index(name) if name in ORDER else len(ORDER)

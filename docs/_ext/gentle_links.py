@@ -1,6 +1,6 @@
 """Public names in single backticks inside docstrings link to their page.
 
-Most of what stands in single backticks is a parameter; whatever is no public name stays as code.
+Most words in single backticks are parameters; whatever is not a public name stays as code.
 """
 
 from __future__ import annotations

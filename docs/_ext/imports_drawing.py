@@ -72,7 +72,7 @@ def drawing(package: str | None = None) -> Figure:
         rows.setdefault(level(name), []).append(name)
     at: dict[str, tuple[float, float]] = {}
     for y, names in sorted(rows.items()):
-        # Each stands above what it imports, as far as there is room.
+        # Each is above what it imports, as far as there is room.
         wanted = {n: _mean([at[o][0] for o in direct[n]]) for n in names}
         names = sorted(names, key=lambda n: wanted[n])
         width = 1.0 / max(len(names), 3)

@@ -1,4 +1,4 @@
-"""Keep a formula in a line together with the comma or full stop behind it.
+"""Keep a formula in a line together with the comma or full stop after it.
 
 A browser may break a line behind any picture, and MathJax draws a formula as one.
 """

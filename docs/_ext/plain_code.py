@@ -1,4 +1,4 @@
-"""Code on the pages is shown without what is written for a type checker or a linter."""
+"""Code on the pages is shown without comments for a type checker or a linter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 
 
 def without_pragmas(app: Sphinx, doctree: nodes.document) -> None:
-    """Take `# type: ignore` and `# noqa` out of all blocks of code."""
+    """Remove `# type: ignore` and `# noqa` from all blocks of code."""
     for block in doctree.findall(nodes.literal_block):
         text = re.sub(r"  # (?:type: ignore|noqa).*", "", block.astext())
         if text != block.astext():

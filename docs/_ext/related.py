@@ -1,7 +1,8 @@
 """Links between a derivation, its page in the reference, and the playground.
 
-Each derivation gets a line of links under its first paragraph; `of_classes` hands them to the
-reference's template. The role `{playground}` links to a state of the playground, by its address there:
+Each derivation gets a line of links under its first paragraph; `of_classes` passes them to the
+reference's template. The role `{playground}` links to a state of the playground, by its address
+there:
 
     {playground}`the two-step cycle <preset=cycle>`
 """
@@ -20,6 +21,10 @@ from sphinx.util.docutils import ReferenceRole
 import anyprop
 
 DOCS = Path(__file__).parent.parent
+WORDS = {
+    "en": ("Reference: ", "Playground: ", " at work"),
+    "ja": ("リファレンス（英語）：", "プレイグラウンド（英語）：", " の動き"),
+}
 
 
 def of_classes() -> dict[str, str]:
@@ -45,14 +50,16 @@ def in_playground(key: str) -> list[str]:
 
 
 def add_links(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the line of links between a derivation's first paragraph and its first section."""
-    names = [name for name, page in of_classes().items() if docname == f"derivations/{page}"]
+    """Insert the line of links between a derivation's first paragraph and its first section."""
+    english = docname.removeprefix("ja/")
+    names = [name for name, page in of_classes().items() if english == f"derivations/{page}"]
     if not names:
         return
-    links = [f"Reference: {{py:obj}}`{names[0]} <anyprop.{names[0]}>`"]
-    kind, stem = docname.split("/")[1:]
+    reference, playground, at_work = WORDS["en" if english == docname else "ja"]
+    links = [f"{reference}{{py:obj}}`{names[0]} <anyprop.{names[0]}>`"]
+    kind, stem = english.split("/")[1:]
     if kind == "optimizers" and stem in in_playground("optimizer"):
-        links.append(f"Playground: {{playground}}`{names[0]} at work <optimizer={stem}>`")
+        links.append(f"{playground}{{playground}}`{names[0]}{at_work} <optimizer={stem}>`")
     line = "```{container} related\n" + " · ".join(links) + "\n```\n\n"
     before, section, after = source[0].partition("\n## ")
     source[0] = before + "\n" + line + section.lstrip("\n") + after

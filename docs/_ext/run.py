@@ -8,8 +8,8 @@
 
 A page has one namespace, and its blocks run in it from top to bottom. A block shows its code
 (`:hide-code:` leaves it out), then what it printed (`:markdown:` takes that as part of the page, so that
-a block can write a table), then its figures: pyplot's, and a `Figure` that its last expression gives.
-The role `{value}` puts the value of an expression into a sentence; `math` and `np` are there.
+a block can write a table), then its figures: pyplot's, and a `Figure` that is its last expression.
+The role `{value}` puts the value of an expression into a sentence; `math` and `np` are available.
 An error fails the build.
 
 Figures are drawn as SVG inside the page, without a background, and take black and white from the page's
@@ -64,7 +64,7 @@ STYLE = {
 
 
 class Run(SphinxDirective):
-    """Run a block of Python and show what came of it."""
+    """Run a block of Python and show its output."""
 
     has_content = True
     option_spec: ClassVar = {
@@ -95,7 +95,7 @@ class Run(SphinxDirective):
                 nodes.literal_block(printed, printed, language="none", classes=["run-output"])
             )
         if figures and "alt" not in self.options:
-            raise self.error("a block that draws needs :alt:, the figure told in words.")
+            raise self.error("a block that draws needs :alt:, the figure described in words.")
         for figure in figures:
             svg = inline_svg(figure, self.options["alt"], salt=f"{where} {len(result)}")
             result.append(nodes.raw("", f'<div class="run-figure">{svg}</div>', format="html"))
@@ -107,7 +107,9 @@ class Value(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         try:
-            return [nodes.Text(str(eval(self.text, namespace_of(self.env))))], []
+            value = str(eval(self.text, namespace_of(self.env)))
+            self.env.temp_data.setdefault("run_values", []).append((self.text, value))
+            return [nodes.Text(value)], []
         except Exception as error:
             message = f"{{value}} of {self.text}: {type(error).__name__}: {error}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
@@ -147,7 +149,7 @@ def inline_svg(figure: Figure, alt: str, salt: str) -> str:
     width, height = figure.get_size_inches()
     figure.set_size_inches(
         min(width, WIDEST), height
-    )  # laid out anew, so that its text keeps its size
+    )  # laid out again, so that its text keeps its size
     with mpl.rc_context(STYLE | {"svg.hashsalt": short}):
         figure.patch.set_alpha(0.0)
         for axes in figure.axes:

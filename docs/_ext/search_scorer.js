@@ -4,9 +4,11 @@ var Scorer = {
     const [docname, title, anchor, , score] = result;
     const derivation = docname.startsWith("derivations/");
     const reference = docname.startsWith("reference/");
+    const japanese = docname.startsWith("ja/");
     if (!anchor && derivation) result[1] = `${title}, derived`;
     if (!anchor && reference) result[1] = `${title}, reference`;
-    return score + (derivation ? (anchor ? 5 : 30) : 0);
+    if (!anchor && japanese) result[1] = `${title}（日本語）`;
+    return score + (derivation ? (anchor ? 5 : 30) : 0) - (japanese ? 10 : 0);
   },
   // Sphinx's own values
   objNameMatch: 11,

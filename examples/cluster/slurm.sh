@@ -15,7 +15,7 @@
 #SBATCH --time=01:00:00
 #SBATCH --signal=TERM@120    # two minutes before the time is up, to write a checkpoint
 
-# Submit it again to go on from the checkpoint; it starts anew where there is none.
+# Submit it again to continue from the checkpoint; without one it starts from the beginning.
 
 set -euo pipefail
 

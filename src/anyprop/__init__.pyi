@@ -15,7 +15,8 @@ from anyprop.backend import (
 )
 from anyprop.checkpoint import Checkpoint as Checkpoint, load as load, save as save
 from anyprop.compiled.compile import compile as compile
-from anyprop.data.idx import load_idx as load_idx
+from anyprop.data.four_files import load_idx as load_idx
+from anyprop.data.image import load_image as load_image
 from anyprop.data.mnist import load_mnist as load_mnist
 from anyprop.history import EpochRecord as EpochRecord, History as History
 from anyprop.layers.affine import Affine as Affine
@@ -35,6 +36,7 @@ from anyprop.layers.silu import SiLU as SiLU
 from anyprop.layers.softmax import Softmax as Softmax
 from anyprop.layers.softplus import Softplus as Softplus
 from anyprop.layers.tanh import Tanh as Tanh
+from anyprop.layout import Spec as Spec
 from anyprop.losses.base import Loss as Loss
 from anyprop.losses.huber import Huber as Huber
 from anyprop.losses.mean_absolute_error import MeanAbsoluteError as MeanAbsoluteError
@@ -59,7 +61,7 @@ from anyprop.optimizers.radam import RAdam as RAdam
 from anyprop.optimizers.rmsprop import RMSProp as RMSProp
 from anyprop.optimizers.rprop import Rprop as Rprop
 from anyprop.optimizers.sgd import SGD as SGD
-from anyprop.parameters import Parameters as Parameters, Spec as Spec
+from anyprop.parameters import Parameters as Parameters
 from anyprop.plotting import plot_history as plot_history
 from anyprop.schedules.base import Schedule as Schedule
 from anyprop.step import Step as Step, make_step as make_step

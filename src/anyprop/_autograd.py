@@ -1,7 +1,7 @@
 """Public functions compute without PyTorch's autograd: gradients are the library's own matter.
 
 A tensor that requires gradients may come in as parameters, data or gradients. Nothing that is done
-with it is recorded, so its `grad` stays as it is, and what comes out requires none.
+with it is recorded, so its `grad` stays as it is, and results require no gradient.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
-    """Have PyTorch record nothing of what a function does; without PyTorch it is called as it is."""
+    """Return a function of which PyTorch records nothing; without PyTorch it is called as it is."""
 
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
@@ -58,7 +58,7 @@ def detached(array: Any) -> Any:
 
 
 def unrecorded_methods(cls: type, names: tuple[str, ...]) -> None:
-    """Make those of the methods that a class defines itself unrecorded."""
+    """Make the named methods that a class itself defines unrecorded."""
     for name in names:
         if name in vars(cls):
             setattr(cls, name, unrecorded(vars(cls)[name]))

@@ -19,7 +19,7 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
-    """Make the error for a name that is not in `known`, with the nearest match."""
+    """Return the error for a name that is not in `known`, with the nearest match."""
     known = sorted(known)
     by_lower = {choice.lower(): choice for choice in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
@@ -36,7 +36,7 @@ def choice(kind: str, name: object, known: Collection[str]) -> None:
 
 
 def few(items: Iterable[object]) -> str:
-    """Write out the first few of `items`, none of them at length: they may come from a file."""
+    """Write out the first few of `items`, each cut short: they may come from a file."""
     items = list(items)
     listed = ", ".join(map(_SHORT.repr, items[:4]))
     return listed if len(items) <= 4 else f"{listed} and {len(items) - 4} more"
@@ -61,7 +61,7 @@ def said(error: BaseException) -> str:
 
 
 def has(value: object, *names: str) -> bool:
-    """Return whether `value` has all these attributes, and is no class, which has them too."""
+    """Return whether `value` has all these attributes, and is not a class, which has them too."""
     return not isinstance(value, type) and all(hasattr(value, name) for name in names)
 
 
@@ -84,7 +84,7 @@ def check_rows(name: str, array: Array, width: int) -> None:
 
 
 def is_scalar_array(value: object) -> bool:
-    """Tell whether `value` is a 0-d array rather than a Python or NumPy scalar."""
+    """Return whether `value` is a 0-d array rather than a Python or NumPy scalar."""
     return getattr(value, "shape", None) == () and not isinstance(value, np.generic)
 
 
@@ -119,7 +119,7 @@ def fraction(owner: str, name: str, value: Any) -> float:
     """Return `value` as a Python float in [0, 1)."""
     number = real(owner, name, value)
     if not 0.0 <= number < 1.0:
-        raise ValueError(f"{owner}: {name} must lie in [0, 1), not {value!r}.")
+        raise ValueError(f"{owner}: {name} must be in [0, 1), not {value!r}.")
     return number
 
 
@@ -153,7 +153,7 @@ def flag(owner: str, name: str, value: Any) -> bool:
 
 
 def optional(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], Any]:
-    """Make a check that lets None pass."""
+    """Return a check that accepts None."""
 
     def check_given(owner: str, name: str, value: Any) -> Any:
         return None if value is None else check(owner, name, value)
@@ -162,7 +162,7 @@ def optional(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any],
 
 
 def younger(default: Any) -> Any:
-    """Make a dataclass field that files of earlier versions lack; settings name it only if it is set."""
+    """Return a field that files of earlier versions lack; settings name it only if it is set."""
     return dataclasses.field(default=default, metadata={"younger": True})
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
 
 def as_path(path: str | PathLike[str], name: str = "path") -> Path:
-    """Return a path as one; raise TypeError if it is none."""
+    """Return a path as a `Path`; raise TypeError if it is not one."""
     if not isinstance(path, (str, PathLike)):
         raise TypeError(f"{name} must be a str or a pathlib.Path, not {path!r}.")
     return Path(path)
@@ -21,19 +22,15 @@ def check_folder(path: Path) -> None:
     """Raise FileNotFoundError unless there is a folder for a file to be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"there is no folder {path.parent} to write {path.name} into; make it first."
+            f"there is no folder {path.parent} to write {path.name} into; create it first."
         )
 
 
-def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a file; an older one is replaced in one moment, when the new one is complete.
+@contextlib.contextmanager
+def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
+    """Enter with a name to write a file under, which gets its own name, `path`, when it is complete.
 
-    Parameters
-    ----------
-    path : str or path
-        The file.
-    pieces : iterable of bytes
-        What it shall hold, one piece behind the other.
+    An older file is replaced in one moment, when the new one is on the disk.
 
     Raises
     ------
@@ -42,29 +39,42 @@ def write_whole(path: str | PathLike[str], pieces: Iterable[bytes | memoryview])
     """
     path = as_path(path)
     check_folder(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # A folder, because a library that writes the file may write parts of its own beside it.
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with part.open("xb") as file:
-            file.writelines(pieces)
-            file.flush()
+        folder.mkdir()
+        usual = folder.stat().st_mode & 0o666  # what the process's umask leaves to a file
+        folder.chmod(0o700)
+        part = folder / path.name
+        yield part
+        part.chmod(0o600)
+        with part.open("r+b") as file:
             os.fsync(file.fileno())
+        part.chmod(usual)
         part.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        if isinstance(error, OSError):
-            # The part's name tells nobody anything.
-            error.filename, error.filename2 = str(path), None
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # the part's name would say nothing
         raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # not every system can open a folder
-        folder = os.open(path.parent, os.O_RDONLY)
+        above = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(above)
         finally:
-            os.close(folder)
+            os.close(above)
+
+
+def write_whole(path: str | PathLike[str], content: bytes) -> None:
+    """Write a file as `whole_file` does."""
+    with whole_file(path) as part:
+        part.write_bytes(content)
 
 
 def remove_parts(folder: str | PathLike[str], name: str = "*") -> None:
-    """Remove what killed processes have left of files called `name`, a pattern as of `glob`."""
+    """Remove what killed processes have left of files called `name`, a pattern for `glob`."""
     for part in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}"):
-        part.unlink(missing_ok=True)
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)

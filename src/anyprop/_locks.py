@@ -1,7 +1,8 @@
 """One writer in a folder at a time.
 
-A process holds a lock of the operating system on a file there. It ends with the process, however that
-ends, so what a killed one leaves behind holds nothing: the next one takes the file over.
+A process holds a lock of the operating system on a file there. The lock ends with the process,
+however that ends, so what a killed process leaves behind locks nothing: the next one takes over the
+file.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only one to write into a folder, within.
+    """Be the only one to write into a folder, inside the context.
 
     Where the platform or the file system knows no locks, this does nothing.
 
     Parameters
     ----------
     folder : path
-        The folder, which is there.
+        The folder, which exists.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def _locked_file(path: Path) -> int | None:
                 return None
             raise ValueError(
                 f"another run is writing into {path.parent} ({holder or 'a process'}): wait until "
-                "it ends, or take another folder."
+                "it ends, or choose another folder."
             ) from None
 
 

@@ -30,7 +30,8 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "networks": {
         "network": "MLP value_and_grad",
-        "parameters": "Parameters Spec",
+        "parameters": "Parameters",
+        "layout": "Spec",
         "testing.gradcheck": "gradcheck GradcheckReport",
         "testing.differences": "GradcheckError",
     },
@@ -119,7 +120,8 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "data": {
         "data.mnist": "load_mnist",
-        "data.idx": "load_idx",
+        "data.four_files": "load_idx",
+        "data.image": "load_image",
         "checkpoint": "Checkpoint save load",
         "onnx": "export_onnx",
     },
@@ -160,7 +162,7 @@ def members(part: str) -> dict[str, Any]:
 
 
 def importing(package: str) -> Callable[[str], Any]:
-    """Make the ``__getattr__`` of a package, which imports a public name when it is first used."""
+    """Return the ``__getattr__`` of a package, which imports a public name when it is first used."""
     module_of = names_of(package)
 
     def import_name(name: str) -> Any:

@@ -55,7 +55,7 @@ def or_one(xp: Namespace, total: Any) -> Any:
 
 
 def product(xp: Namespace, factor: Array, x: Array) -> Array:
-    """Compute factor * x, where a factor of 0 gives 0 even beside what is infinite or NaN."""
+    """Compute factor * x, where a factor of 0 gives 0 even if x is infinite or NaN."""
     return factor * xp.where(factor == 0.0, 0.0, x)
 
 
@@ -72,7 +72,7 @@ def softplus(xp: Namespace, x: Array) -> Array:
 def one_minus_power(beta: float, t: int | Number) -> Number:
     """Compute 1 - beta^t as -expm1(t log beta), exact to rounding where beta^t is close to 1.
 
-    beta lies in [0, 1); t > 0 is an int, or a 0-d array of floating dtype, which the result is too.
+    beta is in [0, 1); t > 0 is an int, or a 0-d array of floating dtype, which the result is too.
     """
     if beta == 0.0:
         return 1.0

@@ -1,7 +1,7 @@
 """Signals held back while a step runs, so that Ctrl-C never leaves half of an update behind.
 
 A step may work in place, and would leave parameters and state that belong to no step if Ctrl-C ended it.
-So `fit` says when a step begins and ends; a signal that comes in between takes effect when it has ended,
+So `fit` says when a step begins and ends; a signal in between takes effect when the step has ended,
 and a second one at once.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 class HeldSignals:
     """Hold signals back between `hold` and `release`; used as a context.
 
-    It stands before the handlers that are there when the context is entered, and they still do what
-    they did, only later; a signal without a handler in Python is left alone. Handlers belong to the
-    main thread: in any other, nothing happens here.
+    It is called in place of the handlers that are installed when the context is entered, and calls
+    them later; a signal without a handler in Python is left alone. Handlers belong to the main thread:
+    in any other, nothing happens here.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class HeldSignals:
             signal.signal(signum, handler)
 
     def hold(self) -> None:
-        """Begin what no signal shall interrupt."""
+        """Begin what no signal should interrupt."""
         self.holding = True
 
     @property
@@ -60,7 +60,7 @@ class HeldSignals:
         return self._came is not None
 
     def release(self) -> None:
-        """End it, and let a signal that came in the meantime take effect."""
+        """End it; a signal that came in the meantime takes effect."""
         self.holding = False
         if self._came is not None:
             came, self._came = self._came, None

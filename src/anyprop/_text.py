@@ -55,7 +55,7 @@ def table(
 
 
 def printable(text: str) -> str:
-    r"""Put escapes in place of whatever would not be printed as it is, but for line breaks.
+    r"""Replace whatever would not be printed as it is by escapes, except line breaks.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def curve(values: Sequence[float], width: int = 60, characters: str = _BLOCKS) -
     width : int >= 1
         Most characters to use.
     characters : str
-        What stands for the smallest to the largest number.
+        Characters for the smallest to the largest number.
 
     Returns
     -------
@@ -107,6 +107,6 @@ def block_characters(encoding: str | None) -> str:
 
 
 def tell(line: str) -> None:
-    """Show what happens in the last line of a terminal; nothing where stderr is none."""
+    """Show what happens in the last line of a terminal; nothing if stderr is not a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """Trees of arrays: an array, a dict, tuple or NamedTuple of trees, or an object that says how.
 
-An object takes part by three methods, `_tree_leaves() -> iterable`, `_tree_rebuild(leaves) -> object`
-and `_tree_map_arrays(function) -> object`, and by a `layout`, which is equal for equal structures.
-`Parameters` has them and counts as one leaf, its flat vector.
+An object is a tree by three methods, `_tree_leaves() -> iterable`, `_tree_rebuild(leaves) ->
+object` and `_tree_map_arrays(function) -> object`, and by a `layout`, which is equal for equal
+structures. `Parameters` has them and counts as one leaf, its flat vector.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def leaves(tree: Tree) -> list[Array]:
 
 
 def rebuild(tree: Tree, new_leaves: list[Array], *, order: Tree = None) -> Tree:
-    """Make a tree of the structure of `tree` that holds `new_leaves`.
+    """Return a tree of the structure of `tree` that holds `new_leaves`.
 
-    These come in the order of the tree itself, or in that of `order`, which has its structure.
+    These are in the order of the tree itself, or in that of `order`, which has its structure.
     """
     if hasattr(tree, "_tree_leaves"):
         return tree._tree_rebuild(new_leaves)

@@ -1,4 +1,4 @@
-"""The words that the rest of the library is written in."""
+"""Type aliases used throughout the library."""
 
 from __future__ import annotations
 

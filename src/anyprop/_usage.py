@@ -13,7 +13,7 @@ _R = TypeVar("_R")
 
 
 def usage(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Make a decorator: arguments that are missing, too many or misspelt raise an error with advice.
+    """Return a decorator: arguments that are missing, too many or misspelt raise an error with advice.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def usage(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     Returns
     -------
     callable
-        The decorator; what it makes has the signature of the function it was given.
+        The decorator; the function it returns has the signature of the original.
 
     Examples
     --------

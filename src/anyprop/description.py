@@ -3,8 +3,8 @@
     {"layer": "Affine", "d": 784, "m": 10, "bias": True}
     {"layer": "Sequential", "layers": [...]}
 
-Only the library's own layers are made from a description, by their names in its table: what stands in a
-file never decides what is imported or run.
+Only the library's own layers are made from a description, by their names in its table: the contents
+of a file never decide what is imported or run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from anyprop.layers.registry import LAYERS
 from anyprop.layers.sequential import Sequential
 from anyprop.schedules.base import Schedule
 
-_DEEPEST = 64  # levels of Sequential and Residual in each other, so that no file costs much time
+_DEEPEST = 64  # nested levels of Sequential and Residual, so that no file costs much time
 
 
 def describe(net: Layer) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _check_depth(deepest: int) -> None:
 
 
 def rebuild(description: Any) -> Layer:
-    """Make the network that `describe` described.
+    """Build the network that `describe` described.
 
     Parameters
     ----------
@@ -129,13 +129,13 @@ def settings_of(thing: Any) -> dict[str, Any]:
     Parameters
     ----------
     thing : object
-        Mostly a dataclass; of anything else only the kind is told.
+        Usually a dataclass; of anything else only the kind is described.
 
     Returns
     -------
     dict
-        The class's name under ``"kind"``, and its fields, of the kinds that JSON knows. Of a function as
-        learning rate, and of a schedule of your own, there are the values at some steps.
+        The class's name under ``"kind"``, and its fields, of the kinds that JSON knows. A function
+        as learning rate, and a schedule of your own, are described by their values at some steps.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def settings_of(thing: Any) -> dict[str, Any]:
     if "lr" in values and callable(lr) and not dataclasses.is_dataclass(lr):
         values["lr"] = _sampled(lr, values["lr"])
     if isinstance(thing, Schedule) and not _is_ours(thing):
-        # What a schedule of one's own computes may be in no field.
+        # The fields of a user's own schedule need not determine what it computes.
         values["values"] = _sampled(thing, "")
     return {"kind": type(thing).__name__, **values}
 
@@ -169,11 +169,11 @@ _SAMPLED = (0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000)
 def _sampled(function: Any, name: str) -> Any:
     """Describe a function of the step by its name and by some of its values."""
     try:
-        function = copy.deepcopy(function)  # an object that counts its calls goes on where it is
+        function = copy.deepcopy(function)  # an object that counts its calls is not disturbed
         values = [float(function(step)) for step in _SAMPLED]
         if not all(map(math.isfinite, values)):
             return name
-    except Exception:  # a function of one's own can raise anything; training will meet it
+    except Exception:  # a user's function can raise anything; training will raise it too
         return name
     return {"kind": name} | {f"step {s}": v for s, v in zip(_SAMPLED, values, strict=True)}
 

@@ -1,4 +1,4 @@
-"""What a training run leaves behind in numbers."""
+"""The numbers that a training run leaves behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EpochRecord:
     Parameters
     ----------
     epoch : int >= 1
-        Which pass through the data ended.
+        Number of the pass through the data that ended.
     step : int >= 1
         Steps done so far.
     train_loss : float
@@ -69,20 +69,20 @@ class History:
         return f"History({len(self.losses)} steps, {len(self.epochs)} epochs, {losses})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the history as lists, dicts, numbers and None, as JSON holds them.
+        """Return the history as lists, dicts, numbers and None, as JSON holds them.
 
-        JSON knows no NaN and no infinity: a validation loss that is one becomes None.
+        JSON knows no NaN and no infinity: a validation loss that is either becomes None.
         """
         return {"losses": list(self.losses), "epochs": [record_dict(e) for e in self.epochs]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> History:
-        """Make a history from what `to_dict` gave.
+        """Return the history that `to_dict` described.
 
         Raises
         ------
         ValueError
-            Something is missing, or more is there.
+            Something is missing or unexpected.
         """
         try:
             return cls(
@@ -90,11 +90,11 @@ class History:
                 [EpochRecord(**record) for record in content["epochs"]],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"this is no history of a training run: {error}.") from None
+            raise ValueError(f"this is not the history of a training run: {error}.") from None
 
 
 def record_dict(record: EpochRecord) -> dict[str, Any]:
-    """Give one record as JSON holds it."""
+    """Return one record as JSON holds it."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in asdict(record).items()

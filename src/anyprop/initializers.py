@@ -122,7 +122,7 @@ def _fans(shape: Shape) -> tuple[int, int]:
     if len(shape) != 2:
         raise ValueError(
             f"this initializer draws matrices (D, M), not shape {shape}; "
-            "use 'normal:0.01', or give the array a fixed initial value."
+            "use 'normal:0.01', or set a fixed initial value for the array."
         )
     return shape[0], shape[1]
 
@@ -156,7 +156,7 @@ def get_initializer(name: str | Initializer) -> Initializer:
     Raises
     ------
     ValueError
-        The name is unknown, or the standard deviation is no positive number.
+        The name is unknown, or the standard deviation is not a positive number.
     TypeError
         It is neither a name nor a function.
 

@@ -29,8 +29,9 @@ from anyprop.layers.layer_norm import LayerNorm
 from anyprop.layers.registry import get_activation
 from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential, flat_pieces, joined
+from anyprop.layout import Layout
 from anyprop.losses.base import Loss, check_loss
-from anyprop.parameters import Layout, Parameters, check_kind
+from anyprop.parameters import Parameters, check_kind
 
 _NORMS: dict[str, Callable[[int], Layer]] = {"batch": BatchNorm, "layer": LayerNorm}
 
@@ -44,16 +45,16 @@ def MLP(
     dropout: float = 0.0,
     residual: bool = False,
 ) -> Sequential:
-    """Make a multilayer perceptron.
+    """Build a multilayer perceptron.
 
-    Each hidden block is Affine, norm, activation, Dropout, as far as they are asked for; a bare
-    Affine follows the last of them, so that the network gives logits or real numbers. An Affine that a
-    BatchNorm follows has no bias, as that would be subtracted again.
+    Each hidden block is Affine, norm, activation, Dropout, the last three only if asked for; a bare
+    Affine follows the last of them, so that the network outputs logits or real numbers. An Affine
+    followed by a BatchNorm has no bias, as that would be subtracted again.
 
     Parameters
     ----------
     sizes : sequence of int >= 1
-        Numbers in, units of each hidden block, numbers out; at least two.
+        Input width, units of each hidden block, output width; at least two.
     activation : str, Layer or subclass of Layer
         What the hidden blocks apply: a name such as ``"relu"`` or ``"leaky_relu"``, a layer such as
         ``LeakyReLU(0.3)``, which all of them share, or its class.
@@ -72,8 +73,8 @@ def MLP(
     Raises
     ------
     TypeError
-        A size is no whole number, activation neither name nor layer, dropout no number, or residual
-        neither True nor False.
+        A size is not a whole number, activation is neither a name nor a layer, dropout is not a
+        number, or residual is neither True nor False.
     ValueError
         Fewer than two sizes, one below 1, an unknown activation or norm, or dropout outside [0, 1).
 
@@ -88,7 +89,9 @@ def MLP(
         raise TypeError(f"MLP: sizes must be a sequence such as [784, 200, 10], not {sizes!r}.")
     sizes = [count("MLP", "each of sizes", size) for size in sizes]
     if len(sizes) < 2:
-        raise ValueError(f"MLP: sizes must hold numbers in and numbers out, not just {sizes}.")
+        raise ValueError(
+            f"MLP: sizes needs an input and an output width, as in [784, 10]; got {sizes}."
+        )
     if norm is not None:
         choice("norm", norm, _NORMS)
     act, rate = _activation(activation), fraction("MLP", "dropout", dropout)
@@ -126,7 +129,7 @@ def noise_beside(params: Parameters, noise: Any) -> Any:
     Parameters
     ----------
     params : Parameters
-        The parameters it shall lie beside.
+        The parameters that it is moved to.
     noise : tree of numpy.ndarray or None
         What `noise(rng, shape)` returned.
 
@@ -145,7 +148,7 @@ def noise_beside(params: Parameters, noise: Any) -> Any:
 
 @usage("value_and_grad(net, loss)(params, x, t)")
 def value_and_grad(net: Layer, loss: Loss, *, running: bool = False) -> Callable[..., Any]:
-    """Make the function that computes a network's loss and its gradient.
+    """Return the function that computes a network's loss and its gradient.
 
     Parameters
     ----------
@@ -172,8 +175,8 @@ def value_and_grad(net: Layer, loss: Loss, *, running: bool = False) -> Callable
     Raises
     ------
     TypeError
-        `net` is no layer or `loss` no loss. When called: arrays of different namespaces, devices or
-        floating dtypes.
+        `net` is not a layer or `loss` is not a loss. When called: arrays of different namespaces,
+        devices or floating dtypes.
     ValueError
         `net` has running statistics and `running` is False. When called: shapes that do not fit.
 
@@ -211,7 +214,7 @@ def value_and_grad(net: Layer, loss: Loss, *, running: bool = False) -> Callable
 
 @dataclass(frozen=True)
 class _ValueAndGrad:
-    """What `value_and_grad` makes; two of the same network and loss are equal."""
+    """The function that `value_and_grad` returns; two of the same network and loss are equal."""
 
     net: Layer
     loss: Loss
@@ -244,14 +247,14 @@ class _ValueAndGrad:
 
 
 def check_batch(params: Parameters, x: Array, t: Array) -> None:
-    """Raise unless parameters and a batch lie together and x has the parameters' dtype."""
+    """Raise unless parameters and batch are in the same place and x has the parameters' dtype."""
     check_kind(params)
     check_same_place([("params", params.flat), ("x", x), ("t", t)])
     if x.dtype != params.flat.dtype:
         given, wanted = dtype_name(x), dtype_name(params.flat)
         advice = f"cast x to {wanted}"
         if "float" in given:  # and not ">f4": parameters have the machine's byte order
-            advice += f", or make the parameters by net.init(dtype={given!r})"
+            advice += f", or create the parameters with net.init(dtype={given!r})"
         raise TypeError(f"x is {given}, but the parameters are {wanted}; {advice}.")
 
 
@@ -267,12 +270,11 @@ def check_params(net: Layer, params: Parameters) -> None:
         missing = [entry for entry in ours if entry not in theirs]
         surplus = [entry for entry in theirs if entry not in ours]
         raise ValueError(
-            "params belong to another network than net: net has "
-            f"{', '.join(missing) or 'nothing'} that params lack, and params have "
-            f"{', '.join(surplus) or 'nothing'} that net lacks; make them by net.init()."
+            f"params do not match net: missing {', '.join(missing) or 'nothing'}, unexpected "
+            f"{', '.join(surplus) or 'nothing'}; create them with net.init()."
         )
     if params.running is None and wanted.size(trainable=False):
-        raise ValueError("params lack the running statistics of net; make them by net.init().")
+        raise ValueError("params lack the running statistics of net; create them with net.init().")
 
 
 def _running(net: Layer, params: Parameters, residuals: Any) -> Array | None:

@@ -1,8 +1,8 @@
 """Networks as ONNX models, which run anywhere without this library.
 
 Every layer becomes the operator that computes the same, by name: an Affine a Gemm, a Residual an Add
-around the nodes of its block. A Dropout and what else only matters while training are gone. The model
-takes batches of any number of rows.
+around the nodes of its block. A Dropout and anything else that only matters while training is left
+out. The model takes batches of any number of rows.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def export_onnx(
     path : str or path
         The file, by custom ``*.onnx``; an older one is replaced when the new one is complete.
     softmax : bool
-        Whether the model ends in a softmax, so that a classifier gives probabilities, not logits.
+        Whether the model ends in a softmax, so that a classifier returns probabilities, not logits.
     dtype : {"float32", "float64"}, optional
-        What the model computes in; the dtype of the parameters by default.
+        Dtype of the model; that of the parameters by default.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def export_onnx(
     )
     helper.set_model_props(model, {"network": json.dumps(describe(net))})
     onnx.checker.check_model(model)
-    write_whole(path, [model.SerializeToString()])
+    write_whole(path, model.SerializeToString())
 
 
 def _onnx() -> Any:
@@ -139,7 +139,7 @@ def _onnx() -> Any:
 
 
 class _Graph:
-    """The nodes and constants of a model, as they come together."""
+    """The nodes and constants of a model, as it is built."""
 
     def __init__(self, onnx: Any, params: Parameters, dtype: str) -> None:
         self._onnx, self._named = onnx, params.named()
@@ -148,7 +148,7 @@ class _Graph:
         self.constants: list[Any] = []
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; give the name of its output."""
+        """Add a node; return the name of its output."""
         output = f"{operator}_{len(self.nodes)}"
         self.nodes.append(
             self._onnx.helper.make_node(operator, inputs, [output], name=output, **attributes)
@@ -156,19 +156,19 @@ class _Graph:
         return output
 
     def constant(self, name: str) -> str:
-        """Add a parameter; give its name."""
+        """Add a parameter; return its name."""
         array = np.ascontiguousarray(to_host(self._named[name]), self.dtype)
         self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 
     def end(self, y: str) -> None:
         """Make y the output of the model, under that name."""
-        if y == "x":  # no layer has left a node
+        if y == "x":  # no layer has added a node
             self.node("Identity", "x")
         self.nodes[-1].output[:] = ["y"]
 
     def layer(self, layer: Layer, prefix: str, x: str) -> str:
-        """Add the nodes of a layer that takes the value x; give the name of its y."""
+        """Add the nodes of a layer that takes the value x; return the name of its y."""
         make = _LAYERS.get(type(layer))
         if make is None:
             raise TypeError(f"{layer!r} is not one of anyprop's layers and has no ONNX operator.")

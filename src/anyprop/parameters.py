@@ -4,131 +4,22 @@ The optimizer, clipping, an all-reduce and a checkpoint each see one array: one 
 one message, one file. `params[0].W` is a view of that array (on JAX a slice), so a layer reads its
 own matrix without a copy.
 
-What a layer keeps besides, and no gradient ever changes (the running statistics of BatchNorm),
-stands in a second vector, `running`; networks without such layers have none.
+What a layer also keeps and no gradient ever changes (the running statistics of BatchNorm) is in a
+second vector, `running`; networks without such layers have none.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from anyprop._checks import kind
-from anyprop._typing import Array, Namespace, Shape
+from anyprop._typing import Array, Namespace
 from anyprop.backend import concatenated, name_of, namespace
-
-
-class Spec(NamedTuple):
-    """What a layer says of one of its arrays.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The array's shape.
-    initial : float or None
-        What to fill it with; None for a weight matrix, which the initializer draws.
-    trainable : bool
-        False for running statistics, which no gradient changes.
-    """
-
-    shape: Shape
-    initial: float | None = None
-    trainable: bool = True
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One named array: where it starts in its vector, and its shape."""
-
-    name: str
-    shape: Shape
-    start: int
-    trainable: bool
-
-    @property
-    def stop(self) -> int:
-        """Where the array ends in its vector, exclusive."""
-        return self.start + math.prod(self.shape)
-
-
-class _Place(NamedTuple):
-    """Where an array is in its vector, its shape, and which vector that is."""
-
-    range: slice
-    shape: Shape
-    trainable: bool
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which arrays a `Parameters` holds, in order; only equal layouts can be computed together."""
-
-    entries: tuple[Entry, ...]
-    layers: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
-    """How many layers those parts hold whose layers are counted, by what names in them begin with."""
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        # Kept, since each step of a compiled loop looks its arrays' layout up.
-        return hash(self.entries)
-
-    def __reduce__(self) -> Any:
-        # Without what is kept: another process hashes strings otherwise.
-        return Layout, (self.entries, self.layers)
-
-    @classmethod
-    def of(cls, specs: Mapping[str, Spec], layers: Mapping[str, int] | None = None) -> Layout:
-        """Lay out the arrays of `specs` one behind the other."""
-        starts = {True: 0, False: 0}
-        entries = []
-        for name, spec in specs.items():
-            entry = Entry(name, spec.shape, starts[spec.trainable], spec.trainable)
-            starts[spec.trainable] = entry.stop
-            entries.append(entry)
-        return cls(tuple(entries), layers or {})
-
-    def size(self, *, trainable: bool = True) -> int:
-        """Count the numbers in the trainable (or in the running) vector."""
-        return sum(math.prod(e.shape) for e in self.entries if e.trainable == trainable)
-
-    @cached_property
-    def children(self) -> dict[int | str, _Place | tuple[Layout, slice, slice]]:
-        """What the first part of a name leads to: an array, or a layout and its two ranges."""
-        children: dict[int | str, Any] = {}
-        groups: dict[str, list[Entry]] = {}
-        for entry in self.entries:
-            head, dot, rest = entry.name.partition(".")
-            if dot:
-                groups.setdefault(head, []).append(
-                    Entry(rest, entry.shape, entry.start, entry.trainable)
-                )
-            else:
-                place = _Place(slice(entry.start, entry.stop), entry.shape, entry.trainable)
-                children[head] = place
-        for head, group in groups.items():
-            specs = {e.name: Spec(e.shape, None, e.trainable) for e in group}
-            prefix, counts = f"{head}.", self.layers.items()
-            inner = {name[len(prefix) :]: n for name, n in counts if name.startswith(prefix)}
-            layout = Layout.of(specs, inner)
-            ranges = [_range(group, trainable) for trainable in (True, False)]
-            children[head] = (layout, *ranges)
-            if head.isdecimal():  # a layer, which is asked for by its number
-                children[int(head)] = children[head]
-        return children
-
-
-def _range(entries: list[Entry], trainable: bool) -> slice:
-    chosen = [e for e in entries if e.trainable == trainable]
-    return slice(chosen[0].start, chosen[-1].stop) if chosen else slice(0, 0)
+from anyprop.layout import Entry, Layout, Place
 
 
 class Parameters:
@@ -185,7 +76,7 @@ class Parameters:
     def _other(self, key: int | str) -> Any:
         """Get what is not named in the layout itself: an array further down, or no parameters."""
         if isinstance(key, int) and key < 0:
-            raise IndexError("count layers from the front: negative indices are ambiguous here.")
+            raise IndexError("negative layer indices are not supported; count from 0.")
         head, _, rest = str(key).partition(".")
         if rest:
             return self[head][rest]
@@ -200,8 +91,8 @@ class Parameters:
         have = ", ".join(names) or "no parameters"
         raise KeyError(f"there is no parameter {head!r}; this layer has {have}.")
 
-    def _view(self, child: _Place | tuple[Layout, slice, slice]) -> Any:
-        if isinstance(child, _Place):
+    def _view(self, child: Place | tuple[Layout, slice, slice]) -> Any:
+        if isinstance(child, Place):
             vector: Array = self.flat if child.trainable else self.running
             view = vector[child.range]
             return view if len(child.shape) == 1 else self.xp.reshape(view, child.shape)
@@ -219,19 +110,19 @@ class Parameters:
         }
 
     def replace(self, *, flat: Array | None = None, running: Array | None = None) -> Parameters:
-        """Make parameters of the same layout with another vector.
+        """Return parameters of the same layout with another vector.
 
         Parameters
         ----------
         flat : array, shape (P,), optional
-            New trainable numbers; the present ones by default.
+            New trainable numbers; the current ones by default.
         running : array, shape (R,), optional
-            New running statistics; the present ones by default.
+            New running statistics; the current ones by default.
 
         Returns
         -------
         params : Parameters
-            Others; these stay as they are.
+            New parameters; these stay as they are.
         """
         return Parameters(
             self.layout,
@@ -281,13 +172,13 @@ def check_kind(params: Any) -> None:
 
 
 def map_vectors(params: Parameters, function: Callable[[Array], Array]) -> Parameters:
-    """Make parameters of the same layout whose vectors are what `function` makes of these."""
+    """Return parameters of the same layout whose vectors are `function` of these."""
     running = None if params.running is None else function(params.running)
     return Parameters(params.layout, function(params.flat), running)
 
 
 def filled(layout: Layout, array_of: Callable[[Entry], Any], dtype: str) -> Parameters:
-    """Make parameters on the host, each array with what `array_of` gives for its entry."""
+    """Return parameters on the host, each array filled with what `array_of` returns for its entry."""
     vectors: dict[bool, Any] = {
         trainable: np.empty(layout.size(trainable=trainable), dtype) for trainable in (True, False)
     }

@@ -1,13 +1,15 @@
 """Loss curves.
 
-Figures are made without pyplot, so that nothing global changes and no window opens; a notebook shows a
-figure that is the last value of a cell, and `figure.savefig` writes it to a file.
+Figures are made without pyplot, so that nothing global changes and no window opens. They bring their
+picture along, so a notebook shows one that is the last value of a cell; `figure.savefig` writes it to a
+file.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence, Set
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,7 +26,7 @@ _STYLES = ("-", "--", "-.", ":")
 
 
 def plot_history(
-    histories: Curve | Mapping[str, Curve], *, smooth: int | None = None, log: bool = False
+    histories: Curve | Mapping[str, Curve], *, smooth: int | None = None, log: bool | None = None
 ) -> Any:
     """Draw the loss of one or several runs step by step, and their validation by epoch if there is any.
 
@@ -33,22 +35,24 @@ def plot_history(
     histories : History, sequence of float, or dict of them
         One run, or several under the names for the legend. A sequence holds the losses of the steps.
     smooth : int >= 1, optional
-        Over how many steps the strong line is a centred mean; the light line behind it is the loss as
-        it is. By default a fiftieth of the longest run; 1 draws no second line.
-    log : bool
-        Whether the axis of the loss is logarithmic.
+        Number of steps over which the strong line is a centred mean; the light line behind it is
+        the loss as it is. By default a fiftieth of the longest run; 1 draws no second line.
+    log : bool, optional
+        Whether the axis of the loss is logarithmic. By default it is where the largest loss is more than
+        a hundred times the smallest, which a linear axis would show as one line at the bottom.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The figure.
+        The figure. In a notebook it shows itself where it is the last value of a cell. A title is
+        ``figure.suptitle(...)``.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
     TypeError, ValueError
-        There is nothing to draw, or something that is no history.
+        There is nothing to draw, or one of them is not a history.
 
     Examples
     --------
@@ -59,25 +63,26 @@ def plot_history(
     runs = _named(histories)
     if smooth is None:
         smooth = max(max(len(run.losses) for run in runs.values()) // 50, 1)
-    log = flag("plot_history", "log", log)
+    log = _spans(runs.values()) if log is None else flag("plot_history", "log", log)
     smooth = count("plot_history", "smooth", smooth)
     try:
-        figures: Any = importlib.import_module("matplotlib.figure")
+        importlib.import_module("matplotlib.figure")
     except ImportError:
         raise ImportError(
             'plot_history needs matplotlib; run pip install "anyprop[cli]".'
         ) from None
 
+    shown: Any = importlib.import_module("anyprop._shown_figure")
     names = ["loss"]
     validated = [run for run in runs.values() if _points(run, "validation_loss")[0]]
     if any(_points(run, "validation_accuracy")[0] for run in validated):
         names.append("accuracy")
-    figure = figures.Figure(figsize=(6.4 * len(names), 4.2), layout="constrained")
+    figure = shown.ShownFigure(figsize=(6.4 * len(names), 4.2), layout="constrained")
     axes = figure.subplots(1, len(names), sharex=True, squeeze=False)[0]
     for i, (name, run) in enumerate(runs.items()):
         style = {
             "color": COLOURS[i % len(COLOURS)],
-            "linestyle": _STYLES[i // len(COLOURS) % len(_STYLES)],
+            "linestyle": _STYLES[i % len(_STYLES)],  # a curve under another shows in its gaps
         }
         _draw_loss(axes[0], name, run, smooth, style)
         if len(names) > 1:
@@ -110,6 +115,12 @@ def _named(histories: Curve | Mapping[str, Curve]) -> dict[str, History]:
     if not runs:
         raise ValueError("plot_history was given no history.")
     return runs
+
+
+def _spans(runs: Iterable[History]) -> bool:
+    """Return whether the losses are spread so far that a linear axis hides most of them."""
+    losses = [loss for run in runs for loss in run.losses if math.isfinite(loss)]
+    return bool(losses) and 0.0 < 100.0 * min(losses) < max(losses)
 
 
 def _draw_loss(axes: Any, name: str, run: History, smooth: int, style: dict[str, Any]) -> None:

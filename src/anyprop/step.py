@@ -78,7 +78,7 @@ class Step:
         numbers: Numbers,
         batch: Mapping[str, Any],
     ) -> tuple[Parameters, dict[str, Parameters], Array]:
-        """Do a step as a function of arrays alone, which can be compiled.
+        """Run a step as a function of arrays alone, which can be compiled.
 
         Parameters
         ----------
@@ -108,14 +108,14 @@ class Step:
     def batch(
         x: Array, t: Array, *, noise: Any = None, sample_weight: Array | None = None
     ) -> dict[str, Any]:
-        """Put what a step takes of a batch under its names."""
+        """Return the parts of a batch as a dict, under their names."""
         return {"x": x, "t": t, "noise": noise, "sample_weight": sample_weight}
 
 
 def make_step(
     net: Layer, loss: Loss, optimizer: Optimizer, *, accumulate: int = 1, donate: bool = False
 ) -> Step:
-    """Make the function that does one training step.
+    """Return the function that does one training step.
 
     Parameters
     ----------
@@ -126,8 +126,9 @@ def make_step(
     optimizer : Optimizer
         The optimizer that updates the parameters.
     accumulate : int >= 1
-        Into how many parts a batch is split, so that only one part's activations are in memory at a
-        time. The gradient is that of the whole batch; a BatchNorm sees each part on its own.
+        Number of parts that a batch is split into, so that only one part's activations are in
+        memory at a time. The gradient is that of the whole batch; a BatchNorm sees each part on its
+        own.
     donate : bool
         Whether a step may store its results in the buffers of the parameters and the state that it
         is given, where the backend can write into arrays.
@@ -204,7 +205,7 @@ class _Accumulated:
 
 
 def _shares(xp: Namespace, totals: list[Any]) -> list[Any]:
-    """Divide the total weights of the parts by their sum; no weight at all gives 0, as in a loss."""
+    """Divide the total weights of the parts by their sum; without any weight return 0, as in a loss."""
     total = or_one(xp, sum(totals))
     return [w / total for w in totals]
 

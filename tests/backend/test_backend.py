@@ -302,7 +302,8 @@ def test_a_library_that_takes_no_device_is_named(make):
     library = make_library("deviceless_library", asarray=lambda x, dtype=None: np.asarray(x, dtype))
     with pytest.raises(
         TypeError,
-        match=r"^deviceless_library makes no array of a NumPy array of float\d\d: asarray\(array, "
+        match=r"^deviceless_library cannot make an array from a NumPy array of float\d\d: "
+        r"asarray\(array, "
         r"device=None\) raises TypeError: .*'device'\.$",
     ):
         make(library)

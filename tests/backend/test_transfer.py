@@ -18,7 +18,7 @@ from anyprop.backend import read
     ],
 )
 def test_numbers_and_vectors_are_read_in_their_order(shapes, values, backend):
-    """None stands for a number on the host."""
+    """None marks a number on the host."""
     left, given = iter(values), []
     for shape in shapes:
         if shape is None:

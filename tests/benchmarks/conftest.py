@@ -16,7 +16,7 @@ def _timed(label, side, milliseconds, **more):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Run the command in an empty folder; give its exit code, its output and its complaints."""
+    """Run the command in an empty folder; return its exit code, its output and its complaints."""
     monkeypatch.chdir(tmp_path)
 
     def call(*argv: object) -> tuple[int, str, str]:

@@ -40,7 +40,7 @@ def problem(name, **changes):
 
 
 def short_epoch(workload):
-    """Make an epoch of 12 batches."""
+    """Return an epoch of 12 batches."""
     rng = np.random.default_rng(1)
     n = 12 * workload.batch_size
     arrays = WORKLOADS["article"].make(WORKLOADS["article"])
@@ -49,7 +49,7 @@ def short_epoch(workload):
 
 
 def few_digits(workload):
-    """Make a training that is tested by the digits it learns."""
+    """Return a training that is tested by the digits it learns."""
     arrays = short_epoch(workload)
     return {**arrays, "test_x": arrays["x"], "test_t": arrays["t"]}
 
@@ -125,7 +125,7 @@ def test_the_floor_of_a_step_has_all_products_but_that_of_the_data():
 
 
 def test_a_mistake_is_noticed(problems):
-    """A learning rate that is a tenth off is not let pass by any workload."""
+    """A learning rate that is a tenth off fails every workload."""
     for given in problems:
         workload = given.workload
         if workload.kind == TRAINING:

@@ -1,4 +1,4 @@
-"""What a run tells about its machine, also where the system tells little."""
+"""What a run reports about its machine, also where the system says little."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks import machine
 
 @pytest.fixture
 def driver(tmp_path, monkeypatch):
-    """Put a program `nvidia-smi` where it is looked for, and nothing else."""
+    """Install a program `nvidia-smi` where it is looked for, and nothing else."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
     def put(script):

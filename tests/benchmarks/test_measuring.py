@@ -84,7 +84,7 @@ def test_a_slow_spell_does_not_touch_the_median():
 
 
 def make_runner(clock, *, chunk=1, waits=0.0):
-    """Make a runner whose step takes a second, and whose waiting takes `waits`."""
+    """Return a runner whose step takes a second, and whose waiting takes `waits`."""
     done = []
 
     def step(carry, number):

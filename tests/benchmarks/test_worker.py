@@ -1,4 +1,4 @@
-"""A process for each contestant: what it answers, and what becomes of one that breaks down."""
+"""A process for each contestant: what it answers, and what happens to one that fails."""
 
 from __future__ import annotations
 

@@ -312,7 +312,7 @@ def test_weights_are_those_after_the_legacy_seed():
         (lambda: book.NeuralNetwork(4, 3, 2, -1.0), ValueError, "std must be a positive"),
         (lambda: book.NeuralNetwork(4, 3, 2, seed=-1), ValueError, "Seed"),
         (lambda: book.RMSProp(lr=-1), ValueError, "lr must be"),
-        (lambda: book.RMSProp(decay_rate=1), ValueError, "rho must lie"),
+        (lambda: book.RMSProp(decay_rate=1), ValueError, "rho must be in"),
         (
             lambda: book.SGD().update({"W1": np.ones(2)}, {"b1": np.ones(2)}),
             ValueError,

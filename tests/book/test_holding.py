@@ -83,7 +83,7 @@ def dict_of_the_layer(backend):
 
 
 class OwnAffine(book.Affine):
-    """A layer of a user's that adds something to the book's."""
+    """A user's layer that adds something to the book's."""
 
     def forward(self, x):
         self.seen = x

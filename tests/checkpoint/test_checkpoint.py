@@ -11,8 +11,8 @@ import safetensors
 import anyprop as ap
 from anyprop.checkpoint.tensors import write
 from anyprop.layers.base import Layer
+from anyprop.layout import Spec
 from anyprop.network import noise_beside
-from anyprop.parameters import Spec
 from anyprop.testing.layer_cases import LayerCase
 from arrays import assert_same_parameters
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_saved(tmp_path):
 
     net, path = ap.MLP([4, 3, 2]), tmp_path / "net.safetensors"
     params = net.init(seed=8)
-    with pytest.raises(ValueError, match="belong to another network than net"):
+    with pytest.raises(ValueError, match="do not match net"):
         ap.save(path, params, net=ap.MLP([4, 4, 2]))
     with pytest.raises(TypeError, match="not one of anyprop's layers"):
         ap.save(path, Mine().init(), net=Mine())
@@ -184,7 +184,7 @@ OPTIMIZERS = {
 
 
 def trained(backend, opt, steps=3):
-    """Train a little; give the parameters, the state, and the step that did it."""
+    """Train a little; return the parameters, the state, and the step that did it."""
     params = params_of(backend)
     state = opt.init(params)
     x = backend.asarray(np.random.default_rng(1).standard_normal((5, 4)))

@@ -1,6 +1,6 @@
-"""Files of every version of the format so far can still be read, and runs in them go on.
+"""Files of every version of the format so far can still be read, and runs in them can be resumed.
 
-`tools/make_fixtures.py` wrote them. A file here is never changed: whoever has one wants it read.
+`tools/make_fixtures.py` wrote them. A file here is never changed: users have such files.
 """
 
 from __future__ import annotations

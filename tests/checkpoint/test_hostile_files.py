@@ -100,7 +100,7 @@ def test_a_description_that_claims_terabytes(tmp_path):
 
 
 def forged(path, **changes):
-    """Read a file with a right checksum and other metadata; give the error's message."""
+    """Read a file with a right checksum and other metadata; return the error's message."""
     params = NET.init(seed=8)
     ap.save(path, params, net=NET)
     with Reader(path) as file:
@@ -146,7 +146,7 @@ def test_files_of_other_programs(tmp_path):
         assert "is no safetensors file" in refused(tmp_path / "other", content)
 
 
-# Fuzzing: a file may be readable by chance, and nothing but ValueError may come of one that is not.
+# Fuzzing: a file may be readable by chance, and one that is not may raise nothing but ValueError.
 
 
 def read_or_refuse(read, path, content):
@@ -231,7 +231,7 @@ IDX = bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 10, 20, 30, 40, 50, 60])
 
 @st.composite
 def idx_files(draw):
-    """Headers that are nearly right, with some bytes behind them, plain or compressed."""
+    """Headers that are nearly right, with some bytes after them, plain or compressed."""
     sizes = draw(st.lists(st.integers(0, 5) | st.integers(0, 2**32 - 1), max_size=4))
     code = draw(st.sampled_from([8, 9, 11, 12, 13, 14]) | st.integers(0, 255))
     dimensions = draw(st.just(len(sizes)) | st.integers(0, 255))

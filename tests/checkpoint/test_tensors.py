@@ -10,7 +10,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from anyprop._files import remove_parts
+from anyprop._files import remove_parts, whole_file
 from anyprop.checkpoint.tensors import HEADER_LIMIT, Reader, write
 
 ARRAYS = {
@@ -83,6 +83,29 @@ def test_the_checksum_is_what_its_description_says(tmp_path):
     assert hashlib.sha256(content).hexdigest() == declared
 
 
+TEXTS = {
+    "control": "".join(map(chr, range(160))),
+    "checksum in words": '"checksum":"' + "0" * 64 + '"',
+    "braces": '}},{"a":"b","c":"d"},\\" \\\\',
+    'ä"\\': "",
+    "": "\U0001f600",
+    "format": "pt",
+}
+
+
+def test_what_is_equal_gives_equal_bytes(tmp_path):
+    """The library orders metadata anew each time; here every order gives one file."""
+    for i in range(20):
+        some = dict(sorted(TEXTS.items(), key=lambda item: hash((item[0], i))))
+        write(tmp_path / f"{i}", ARRAYS, some)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    with Reader(tmp_path / "0") as file:
+        file.check()
+        assert file.metadata == {"checksum": file.checksum} | TEXTS
+    with safetensors.safe_open(tmp_path / "0", framework="numpy") as file:
+        assert file.metadata().items() >= TEXTS.items()
+
+
 def test_arrays_can_be_read_into_memory_that_is_there(tmp_path):
     write(tmp_path / "a", ARRAYS, {})
     vector = np.zeros(9, "float32")
@@ -95,6 +118,12 @@ def test_arrays_can_be_read_into_memory_that_is_there(tmp_path):
 def test_dtypes_that_the_format_lacks_are_refused(tmp_path):
     with pytest.raises(TypeError, match="x is complex128, which no file can hold"):
         write(tmp_path / "a", {"x": np.zeros(3, complex)}, {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_the_library_refuses_to_write_is_no_error_of_the_disk(tmp_path):
+    with pytest.raises(ValueError, match="save less as config"):
+        write(tmp_path / "a", {}, {"note": " " * 100_000_001})
     assert os.listdir(tmp_path) == []
 
 
@@ -160,6 +189,21 @@ def test_names_from_a_file_cannot_write_to_the_terminal(tmp_path):
     assert str(caught.value).isprintable()
 
 
+def test_bfloat16_is_the_upper_half_of_float32(tmp_path):
+    header = {
+        "scalar": {"dtype": "BF16", "shape": [], "data_offsets": [0, 2]},
+        "x": {"dtype": "BF16", "shape": [2, 1], "data_offsets": [2, 6]},
+        "none": {"dtype": "BF16", "shape": [0, 3], "data_offsets": [6, 6]},
+    }
+    halves = struct.pack("<3H", 0x3F80, 0xC000, 0x7F80)
+    (tmp_path / "a").write_bytes(file_of(json.dumps(header), halves))
+    wanted = {"scalar": 1.0, "x": [[-2.0], [np.inf]], "none": np.zeros((0, 3))}
+    with Reader(tmp_path / "a") as file:
+        found = file.read()
+    assert_equal(found, {name: np.asarray(x, "float32") for name, x in wanted.items()})
+    assert {type(array) for array in found.values()} == {np.ndarray}
+
+
 def test_what_is_no_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
@@ -173,6 +217,62 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path):
         os.truncate(tmp_path / "a", 5000)
         with pytest.raises(ValueError, match="it ends inside 'a'"):
             file.read()
+
+
+def test_a_file_that_is_replaced_after_it_was_opened_is_read_as_it_was(tmp_path):
+    write(tmp_path / "a", {"a": np.zeros(3)}, {})
+    write(tmp_path / "b", {"a": np.ones(4)}, {})
+    with Reader(tmp_path / "a") as file:
+        os.replace(tmp_path / "b", tmp_path / "a")
+        file.check()
+        np.testing.assert_array_equal(file.read()["a"], np.zeros(3))
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_not_read(tmp_path, monkeypatch):
+    """The library opens it by name; what it then reads must be what was checked."""
+    write(tmp_path / "a", {"a": np.zeros(3)}, {})
+    write(tmp_path / "b", {"a": np.ones(3)}, {})
+
+    def replaced(path, **options):
+        os.replace(tmp_path / "b", path)
+        return safe_open(path, **options)
+
+    safe_open = safetensors.safe_open
+    monkeypatch.setattr(safetensors, "safe_open", replaced)
+    with pytest.raises(ValueError, match="a was replaced while it was opened; read it again"):
+        Reader(tmp_path / "a")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o177, 0o002])
+def test_a_file_has_the_permissions_that_the_process_gives_to_files(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "a", ARRAYS, {})
+        with whole_file(tmp_path / "b") as part:
+            assert part.parent.stat().st_mode & 0o777 == 0o700  # whatever the umask: it is entered
+            part.touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_file_that_fails_half_way_leaves_nothing(tmp_path):
+    (tmp_path / "a").write_text("older")
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "a") as part:
+        (part.parent / "beside").touch()
+        part.write_text("newer")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "older"
+
+
+def test_folders_of_parts_left_behind_are_removed(tmp_path):
+    (tmp_path / ".a.0123abcd").mkdir()
+    (tmp_path / ".a.0123abcd" / ".tmpX").touch()
+    (tmp_path / ".b.0123abcd").mkdir()
+    remove_parts(tmp_path, "a")
+    assert os.listdir(tmp_path) == [".b.0123abcd"]
 
 
 def test_parts_left_behind_are_removed_and_nothing_else(tmp_path):

@@ -42,7 +42,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder; give its exit code, its output and its complaints."""
+    """Run a command in an empty folder; return its exit code, its output and its complaints."""
     monkeypatch.chdir(tmp_path)
 
     def call(*argv: object) -> tuple[int, str, str]:

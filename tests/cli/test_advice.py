@@ -4,10 +4,12 @@ import re
 
 import pytest
 
+import anyprop as ap
+
 TRAIN = "train --data {images} --hidden 4 --steps 2 --out run"
 # advice -> (what fails with it, what follows it)
 ADVICE = {
-    "write a number behind the colon, as in rmsprop:0.001": (
+    "write a number after the colon, as in rmsprop:0.001": (
         "compare rmsprop:fast --data {images} --hidden 4 --steps 2",
         ["compare rmsprop:0.001 --data {images} --hidden 4 --steps 2"],
     ),
@@ -15,7 +17,7 @@ ADVICE = {
         "compare rmsprop --article --epochs 1 --data {images}",
         ["compare rmsprop --article --steps 2 --data {images}"],
     ),
-    "say what to write: --onnx FILE, --torch FILE, or both": (
+    "name an output: --onnx FILE, --torch FILE, or both": (
         "export run/model.safetensors",
         ["export run/model.safetensors --onnx a --torch b"],
     ),
@@ -23,7 +25,7 @@ ADVICE = {
         "export run/model.safetensors --torch b --softmax",
         ["export run/model.safetensors --torch b"],
     ),
-    "sgd takes no --rho; leave it out": (
+    "sgd does not take --rho; leave it out": (
         TRAIN + " --optimizer sgd --rho 0.9",
         [TRAIN + " --optimizer sgd"],
     ),
@@ -31,7 +33,7 @@ ADVICE = {
         TRAIN + " --or-start",
         [TRAIN],
     ),
-    "go on with it by --resume, or choose another --out": (
+    "continue it with --resume, or choose another --out": (
         TRAIN + " --checkpoint-every 1",
         [TRAIN + " --checkpoint-every 1 --resume", TRAIN + " --checkpoint-every 1 --out other"],
     ),
@@ -55,3 +57,39 @@ def test_advice_leads_somewhere(advice, run, images):
     for command in follows:
         code, _, said = call(command)
         assert code == 0, said
+
+
+def test_advice_about_models_leads_somewhere(run, images, tmp_path):
+    train = f"train --data {images} --hidden 4 --steps 2 --checkpoint-every 1 --out"
+    code, _, said = run(*f"predict --data {images}".split())
+    assert code == 2
+    assert "run `anyprop train` first, or name a MODEL" in said
+    assert run(*f"{train} run".split())[0] == 0
+    assert run(*f"predict run --data {images}".split())[0] == 0
+    assert run(*f"{train} runs/train".split())[0] == 0
+    assert run(*f"predict --data {images}".split())[0] == 0
+
+    code, _, said = run("inspect", images)
+    assert code == 2
+    assert "name another" in said
+    (tmp_path / "run" / "model.safetensors").unlink()
+    code, _, said = run("inspect", "run")
+    assert code == 2
+    assert "take its newest checkpoint, " in said
+    assert (
+        run("inspect", said.rpartition("take its newest checkpoint, ")[2].strip().rstrip("."))[0]
+        == 0
+    )
+
+
+def test_advice_about_pictures_leads_somewhere(run, tmp_path):
+    picture = pytest.importorskip("PIL.Image")
+    picture.frombytes("L", (28, 28), bytes(255 * (i % 28 in (13, 14)) for i in range(784))).save(
+        "digit.png"
+    )
+    net = ap.MLP([784, 10])
+    ap.save("net.safetensors", net.init(), net=net)
+    code, _, said = run("predict", "net.safetensors", "--data", "digit.png")
+    assert code == 2
+    assert "write --image digit.png" in said
+    assert run("predict", "net.safetensors", "--image", "digit.png")[0] == 0

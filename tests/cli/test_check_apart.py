@@ -22,7 +22,7 @@ calls = []
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write a library that can be imported, in this process and in others; give its name."""
+    """Write a library that can be imported, in this process and in others; return its name."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def library(name, body):

@@ -39,7 +39,7 @@ def test_wrong_calls(run, model):
         assert (code, out) == (2, "")
         return err
 
-    assert "say what to write: --onnx FILE, --torch FILE, or both." in complaint(model)
+    assert "name an output: --onnx FILE, --torch FILE, or both." in complaint(model)
     assert "--softmax goes with --onnx" in complaint(model, "--torch", "a", "--softmax")
     assert "there is no folder nowhere" in complaint(model, "--torch", "nowhere/a")
     assert "there is no folder nowhere" in complaint(model, "--onnx", "nowhere/a")

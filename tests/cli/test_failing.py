@@ -1,4 +1,4 @@
-"""A training that something beside it ends leaves its model; two never share a folder."""
+"""A training that is ended by something else leaves its model; two never share a folder."""
 
 import argparse
 import contextlib

@@ -1,4 +1,4 @@
-"""`anyprop inspect`: what is inside a file, or one sentence why it cannot be told."""
+"""`anyprop inspect`: what is inside a file, or one sentence why it cannot be shown."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import anyprop as ap
 
@@ -83,3 +84,86 @@ def test_models_and_images_that_do_not_fit(run, model, images):
     assert complaint("bare.safetensors", "--data", images) == (
         "anyprop: bare.safetensors holds parameters without their network.\n"
     )
+
+
+@pytest.fixture
+def digits(run):
+    run("train", "--steps", "60", "--hidden", "30", "--no-progress", "--out", "digits")
+    return "digits"
+
+
+def draw(name, x):
+    grey = Image.fromarray((255 - x.reshape(28, 28) * 255).round().astype(np.uint8))
+    grey.resize((140, 140)).save(name)
+
+
+def test_pictures_of_one_s_own_digits(run, digits):
+    _, (x, _) = ap.load_mnist()
+    names = ["one.png", "two.jpg"]
+    for name, row in zip(names, x, strict=False):
+        draw(name, row)
+    code, out, err = run("predict", digits, "--image", *names, "--out", "guesses.csv")
+    assert (code, err) == (0, "")
+
+    net, params = ap.load("digits/model.safetensors")[:2]
+    y = ap.predict(net, params, np.concatenate([ap.load_image(name) for name in names]))
+    p = np.exp(y) / np.exp(y).sum(axis=1, keepdims=True)
+    lines = out.splitlines()
+    assert lines[0].split() == ["image", "guess", "probability", "then"]
+    for name, line, row in zip(names, lines[1:], p, strict=True):
+        first, second, third = np.argsort(-row)[:3]
+        shown = [name, str(first), f"{row[first]:.2%}", str(second), f"{row[second]:.2%},"]
+        assert line.split() == [*shown, str(third), f"{row[third]:.2%}"]
+    with open("guesses.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == names
+    assert [int(row["predicted"]) for row in rows] == p.argmax(axis=1).tolist()
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], p.max(1), rtol=1e-5)
+
+
+def test_pictures_that_do_not_fit(run, model, digits):
+    draw("a.png", ap.load_mnist()[1][0][0])
+    Path("notes.txt").write_text("three")
+    for argv, complaint in {
+        (model, "--image", "a.png"): f"{model} takes rows of 36 numbers, but a.png is prepared to "
+        "have 784 pixels, as a digit of MNIST.",
+        (
+            digits,
+            "--image",
+            "notes.txt",
+        ): "notes.txt is a text file; expected a PNG or JPEG picture of one digit.",
+        (
+            digits,
+            "--data",
+            "a.png",
+        ): "a.png is a PNG picture; to have its digit read, write --image a.png.",
+    }.items():
+        assert run("predict", *argv) == (2, "", f"anyprop: {complaint}\n")
+
+
+@pytest.mark.parametrize("command", ["predict {} --data {}", "inspect {}", "export {} --torch out"])
+def test_the_folder_of_a_run_is_its_network(command, run, model, images):
+    by_file = run(*command.format(model, images).split())
+    assert by_file[0] == 0
+    assert run(*command.format("runs/train", images).split()) == by_file
+
+
+def test_what_train_wrote_last_is_the_network_unless_another_is_named(run, model, images):
+    assert run("predict", "--data", images) == run("predict", model, "--data", images)
+    run("export", "--torch", "a")
+    run("export", model, "--torch", "b")
+    assert Path("a").read_bytes() == Path("b").read_bytes()
+
+
+def test_the_folder_of_a_run_that_was_killed_names_its_checkpoint(run, model, images):
+    every = ("--checkpoint-every", "5")
+    run("train", "--data", images, "--steps", "10", "--hidden", "4", "--out", "killed", *every)
+    Path("killed/model.safetensors").unlink()
+    newest = Path("killed/checkpoints/step-00000010.safetensors")
+    code, out, err = run("inspect", "killed")
+    assert (code, out) == (2, "")
+    assert err == (
+        "anyprop: killed is a folder without model.safetensors, which `anyprop train` writes; take "
+        f"its newest checkpoint, {newest}.\n"
+    )
+    assert run("inspect", newest)[0] == 0

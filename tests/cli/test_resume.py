@@ -1,4 +1,4 @@
-"""`anyprop train --checkpoint-every N --resume`: what was ended goes on, what differs is refused."""
+"""`anyprop train --checkpoint-every N --resume`: runs continue, what differs is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def history(folder):
 
 
 def assert_same(ours, theirs):
-    """The files are the same bytes, but for the times that they tell."""
+    """The files are the same bytes, except for the times in them."""
     assert history(ours) == history(theirs)
     one, other = (Path(folder, "model.safetensors").read_bytes() for folder in (ours, theirs))
     assert one == other
@@ -36,7 +36,7 @@ def assert_same(ours, theirs):
 
 @pytest.fixture
 def end_at(monkeypatch):
-    """Make what happens at a step of the run, once."""
+    """Return what happens at a step of the run, once."""
 
     def arrange(step, happen):
         advance = Run.advance
@@ -108,7 +108,7 @@ def test_more_steps_and_other_options(run, images):
         "--resume", "--steps", 40, "--schedule", "cosine"
     )
     assert "has done 25 steps in 2 epochs already, more than" in refused("--resume", "--steps", 20)
-    assert "holds the checkpoints of an earlier run; go on with it by --resume" in refused()
+    assert "holds the checkpoints of an earlier run; continue it with --resume" in refused()
     assert "--or-start and --allow-changes go with --resume" in refused("--or-start")
 
     assert run(*command, "--out", "parts", "--resume", "--steps", 40)[0] == 0

@@ -83,7 +83,7 @@ def test_backends_report_the_losses_of_numpy(network, dtype, backend, run, image
     assert ap.load("other/model.safetensors").params.flat.dtype == dtype
 
 
-# In float32 rounding decides on which side of 0 a unit of ReLU on the verge lies: not there.
+# In float32 rounding decides on which side of 0 a unit of ReLU near it is: not there.
 @pytest.mark.against_numpy
 @pytest.mark.parametrize(
     ("dtype", "activation", "tolerance"), [("float32", "gelu", 1e-4), ("float64", "relu", 1e-10)]
@@ -111,7 +111,7 @@ def test_jax_computes_in_float64_without_being_asked_to(images, tmp_path):
 
 
 def test_every_option_reaches_the_run(run, images):
-    """Each of them changes the losses or the network, and none is only swallowed."""
+    """Each of them changes the losses or the network, and none is ignored."""
     base = ["train", "--data", images, "--hidden", "8,8", "--steps", "12", "--batch-size", "20"]
     run(*base, "--out", "base")
     base_losses = read("base")["losses"]

@@ -22,15 +22,15 @@ WRONG = {
     "train --dtype float23": "unknown dtype 'float23'; did you mean 'float32'?",
     "train --device cuda:7": "no device 'cuda:7' here; choose one of: cpu.",
     "compare rmsprop adagrat": "unknown optimizer 'adagrat'; did you mean 'adagrad'?",
-    # numbers that are none, or out of range
+    # not numbers, or out of range
     "train --lr -1": "lr must be a positive finite number, not -1.0.",
     "train --lr 0": "lr must be a positive finite number, not 0.0.",
     "train --lr nan": "lr must be a positive finite number, not nan.",
     "train --lr inf --schedule cosine": "lr must be a positive finite number, not inf.",
     "train --lr fast": "argument --lr: invalid float value: 'fast'.",
-    "train --rho 1": "rho must lie in [0, 1), not 1.0.",
-    "train --optimizer sgd --rho 0.9": "sgd takes no --rho; leave it out.",
-    "train --dropout 1.5": "dropout must lie in [0, 1), not 1.5.",
+    "train --rho 1": "rho must be in [0, 1), not 1.0.",
+    "train --optimizer sgd --rho 0.9": "sgd does not take --rho; leave it out.",
+    "train --dropout 1.5": "dropout must be in [0, 1), not 1.5.",
     "train --weight-decay -1": "weight_decay must be zero or a positive finite number",
     "train --clip-norm 0": "clip_global_norm must be a positive finite number",
     "train --weights normal:-1": "weights 'normal:-1': write a positive number",
@@ -41,8 +41,8 @@ WRONG = {
     "train --seed -1": "argument --seed: must be a whole number of at least 0, not '-1'.",
     "train --early-stopping 0": "argument --early-stopping: must be a whole number of at least 1",
     "train --hidden 200,0": "argument --hidden: must be whole numbers of at least 1",
-    "train --hidden 200;200": "with commas between, as in 200,200, not '200;200'.",
-    "compare rmsprop:fast": "write a number behind the colon, as in rmsprop:0.001",
+    "train --hidden 200;200": "separated by commas, as in 200,200, not '200;200'.",
+    "compare rmsprop:fast": "write a number after the colon, as in rmsprop:0.001",
     "compare rmsprop:-1": "lr must be a positive finite number, not -1.0.",
     # options that do not go together, or do not exist
     "train --steps 5 --epochs 5": "argument --epochs: not allowed with argument --steps.",
@@ -50,33 +50,37 @@ WRONG = {
     "compare": "the following arguments are required: NAME[:LR].",
     "train --distributed mpj": "unknown --distributed 'mpj'; did you mean 'mpi'?",
     "train --distributed nccl": "--distributed nccl needs --backend cupy.",
-    "compare rmsprop rmsprop": "rmsprop, lr 0.001 is named twice.",
+    "compare rmsprop rmsprop": "rmsprop, lr 0.001 is given twice.",
     "compare rmsprop --article --epochs 2": "--article draws with replacement",
     # files
     "train --data nowhere": "there is no folder 'nowhere'; --data takes mnist or a folder",
     "train --data empty": "empty holds no train images; expected a file named such as",
     "train --data cut": "is truncated",
-    "train --data foreign": "is no IDX file",
+    "train --data foreign": "is not an IDX file",
     "train --data few --early-stopping": "--early-stopping needs at least 10 examples, not 9.",
     "train --out file": "cannot write into file: File exists.",
     "train --out file/below": "cannot write into file/below: Not a directory.",
     "compare rmsprop --out file": "cannot write into file: File exists.",
     "compare sgd --out file/below": "cannot write into file/below: Not a directory.",
-    "train --data file": "'file' is no folder; --data takes mnist or a folder",
-    "compare sgd --data file": "'file' is no folder; --data takes mnist or a folder",
-    "predict empty": "empty is not a regular file; expected a safetensors file.",
-    "inspect empty": "empty is not a regular file; expected a safetensors file.",
-    "export empty --torch a": "empty is not a regular file; expected a safetensors file.",
+    "train --data file": "'file' is not a folder; --data takes mnist or a folder",
+    "compare sgd --data file": "'file' is not a folder; --data takes mnist or a folder",
+    "predict empty": "empty is a folder without model.safetensors, which `anyprop train` writes",
+    "inspect empty": "empty is a folder without model.safetensors, which `anyprop train` writes",
+    "export empty --torch a": "empty is a folder without model.safetensors, which `anyprop train`",
     "check --json empty": "empty: Is a directory.",
     "check --json nowhere/a": "nowhere/a: No such file or directory.",
     "predict nowhere.safetensors": "there is no file nowhere.safetensors; expected a safetensors file.",
-    "predict file": "file is no safetensors file, or is truncated",
+    "predict file": "file is no safetensors file but a text file; name a file that anyprop.save",
+    "predict": "there is no runs/train; run `anyprop train` first, or name a MODEL.",
+    "train --data file --steps 3": "; a table goes to anyprop.sklearn or anyprop.fit.",
+    "predict few --data file": "few is a folder without model.safetensors",
+    "predict file --image nowhere.png --data mnist": "--data: not allowed with argument --image",
 }
 
 
 @pytest.fixture
 def files(images, make_images, tmp_path):
-    """Make the files that the table speaks of, all of them unfit."""
+    """Create the files that the table names, all of them unfit."""
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("something else")
@@ -157,3 +161,15 @@ def test_every_command_has_help(command, run, capsys):
         run(command, "--help")
     assert exit_.value.code == 0
     assert f"usage: anyprop {command} [-h]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_filled_to_the_terminal(command, columns, run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        run(command, "--help")
+    text = capsys.readouterr().out
+    assert not [line for line in text.splitlines() if len(line) > columns and line[0] != " "]
+    examples = [line for line in COMMANDS[command].__doc__.splitlines() if line[:1] == " "]
+    assert all(line in text.splitlines() for line in examples)

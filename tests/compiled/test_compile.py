@@ -26,7 +26,7 @@ NET = ap.MLP([4, 5, K])
 
 
 def _problem(net, loss, opt, *, dtype="float32", n=6, t=None, xp=None, seed=0):
-    """Make a step and two equal starts for it, and a function that draws batches."""
+    """Return a step and two equal starts for it, and a function that draws batches."""
     rng = np.random.default_rng(seed)
     params = net.init(8, dtype=dtype, xp=xp)
     k = net.output_shape((1, net.width_in))[1]
@@ -143,7 +143,7 @@ def test_accumulated_steps_equal_theirs(form):
 
 @dataclass(frozen=True)
 class Masked(Layer):
-    """A layer with an array of its own, which is no argument of the step."""
+    """A layer with an array of its own, which is not an argument of the step."""
 
     d: int
 
@@ -328,8 +328,8 @@ def test_buffers_are_used_again_within_a_step():
         finally:
             tracemalloc.stop()
 
-    # What the forward pass saves, x and y of every layer, and not its 10 intermediate results. Python
-    # may keep something for itself meanwhile, but not twice.
+    # What the forward pass saves, x and y of every layer, and not its 10 intermediate results.
+    # Python may keep something for itself meanwhile, but not twice.
     assert min(kept(), kept()) < 11 * 5 * 256 * 64 * 4
 
 
@@ -346,7 +346,7 @@ def test_the_first_call_needs_no_more_memory_than_the_plan():
         kept, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # The step itself would hold parameters, both slots and all that lies between them anew.
+    # The step itself would hold parameters, both slots and everything between them in new memory.
     assert peak - kept < 2 * params.flat.nbytes
 
 

@@ -53,7 +53,7 @@ def test_every_form_is_tested():
 
 
 def _computed(function, *arrays):
-    """Give what the kernel of a function's calls computes."""
+    """Return what the kernel of a function's calls computes."""
     with np.errstate(all="ignore"), Recording() as recording:
         given = [Recording.given(a) for a in arrays]
         result = function(traced, *given)

@@ -1,6 +1,6 @@
 """The compiled step on a GPU, with CuPy's own arrays, kernels and graphs: `pytest --backend cupy`.
 
-Nobody has run these yet. Warnings are errors, so a step that could not be captured fails here.
+These have not been run yet. Warnings are errors, so a step that could not be captured fails here.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def test_every_optimizer(name, dtype):
     "net",
     [
         ap.MLP([1, 1, 1]),
-        ap.MLP([3, 5, 7, 2]),  # no vector of it lies at a round address
+        ap.MLP([3, 5, 7, 2]),  # no vector of it is at a round address
         ap.MLP([64, 64, 64]),  # all do
         ap.MLP([64, 64, 64], residual=True),
         ap.MLP([784, 200, 200, 10]),
@@ -138,7 +138,7 @@ def test_nan_is_not_rectified_away():
 
 
 def test_how_many_launches_the_article_takes(monkeypatch):
-    """As on the stand-ins; and a kernel more for each ReLU and each sum that no product takes along."""
+    """As on the stand-ins; and a kernel for each ReLU and each sum that is not part of a product."""
     made, init = [], Launches.__init__
 
     def watched(self, *args):

@@ -8,14 +8,15 @@ import pytest
 from anyprop.compiled.cuda_products import Products
 
 pytestmark = pytest.mark.needs("cupy")
-# The article's, those of single numbers, odd ones, whose rows lie at no round address, and a large one.
+# The article's, those of single numbers, odd ones, whose rows are not at round addresses, and a
+# large one.
 SHAPES = [(100, 784, 200), (100, 200, 10), (784, 100, 200), (1, 1, 1), (1, 5, 1), (6, 3, 5)]
 SHAPES += [(5, 7, 2), (2048, 1024, 2048)]
 
 
 @pytest.fixture(params=["float32", "float64"])
 def made(request, rng):
-    """Make arrays on the GPU, and what they are on the host."""
+    """Return arrays on the GPU, and the same on the host."""
     import cupy
 
     def arrays(*shapes):
@@ -26,7 +27,7 @@ def made(request, rng):
 
 
 def _captured(launch, stream, *results):
-    """Launch it, capture it, spoil the results, and let the graph make them again."""
+    """Launch it, capture it, spoil the results, and compute them again by the graph."""
     launch()
     stream.begin_capture()
     launch()

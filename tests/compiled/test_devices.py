@@ -1,4 +1,4 @@
-"""Arrays that lie on another GPU than the current one: the stand-in refuses to compute elsewhere."""
+"""Arrays on another GPU than the current one: the stand-in refuses to compute elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The update as one CUDA kernel, whose C++ the C compiler takes here: a GPU is needed for the rest."""
+"""The update as one CUDA kernel, compiled as C++ here: a GPU is needed for the rest."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_lr_in_an_array_is_read_on_the_device(optimizer, dtype, kernels):
 
 
 def test_compile_takes_it_for_arrays_of_cupy(kernels, monkeypatch):
-    """Here arrays of NumPy pass for CuPy's."""
+    """Here arrays of NumPy are taken for CuPy's."""
     monkeypatch.setattr("anyprop.compiled.compile.name_of", lambda xp: "cupy")
     opt, x, t = ap.RMSProp(), np.ones((2, 4), "float32"), np.asarray([0, 1])
     params = NET.init(8)
@@ -136,7 +136,7 @@ class Own(ap.SGD):
 
 @dataclass(frozen=True)
 class Remembering(ap.SGD):
-    """A rule that hands back what it was given, in another place."""
+    """A rule that returns what it was given, in another place."""
 
     def slots(self):
         return {"before": 0.0, "kept": 2.0}

@@ -25,7 +25,7 @@ def _small_arrays_are_fused(monkeypatch):
 
 
 def planned(function, *arrays, targets=(), arguments=()):
-    """Plan a function of arrays; give what its plan computes, and how many calls that takes."""
+    """Plan a function of arrays; return what its plan computes, and how many calls that takes."""
     with np.errstate(all="ignore"):
         with Recording() as recording:
             given = [
@@ -212,7 +212,7 @@ def test_the_loss_of_the_article_takes_few_calls(rng):
 
 
 def _program(seed):
-    """Make a random function of a matrix, a column of numbers, a row of them, and labels."""
+    """Return a random function of a matrix, a column of numbers, a row of them, and labels."""
 
     def function(a, b, c, labels):
         draw = np.random.default_rng(seed)
@@ -251,7 +251,7 @@ def _program(seed):
 
 @pytest.mark.parametrize("shape", [(4, 3), (3, 3), (1, 9), (5, 10), (10, 10), (2, 2)], ids=str)
 def test_random_programs(shape, rng, monkeypatch):
-    """The loops are run as Python runs them: to compile so many would take minutes."""
+    """The loops are run by Python: compiling so many would take minutes."""
     loops_made = []
 
     def interpreted(source, examples):

@@ -1,7 +1,7 @@
 """The step as a CUDA graph, on stand-ins for CuPy's arrays, kernels, streams and graphs.
 
-They show what is launched, on which memory and when, and compute what a GPU should. That it does is for
-the tests with `--backend cupy` on a GPU to show.
+They show what is launched, on which memory and when, and compute what a GPU should. The tests with
+`--backend cupy` show on a GPU that it does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 from fake_cupy import put, put_params, put_state
+from rules import Remembering
 
 pytestmark = pytest.mark.needs("cc")
 NET = ap.MLP([4, 5, K])
@@ -138,7 +139,7 @@ def test_what_a_call_does(device):
     )
     assert (
         device.log[begin:end].count("product") == 1 + 2
-    )  # one bias lies where cuBLASLt wants none
+    )  # one bias is where cuBLASLt accepts none
     assert device.log[begin:end].count("summed") == 1
     assert device.log[begin:end].count("rectified") == 1
     assert device.log.count("begin capture") == 1
@@ -158,7 +159,7 @@ def test_elementwise_calls_become_few_kernels(device):
 
 
 def _captured(device, net, *, accumulate=1, dtype="float32", x=None):
-    """Compare a graph's step with the step; give what was captured, and the loss."""
+    """Compare a graph's step with the step; return what was captured, and the loss."""
     step = ap.make_step(net, ap.MeanSquaredError(), ap.SGD(), accumulate=accumulate)
     ((drawn, t, _),) = _batches(net, 1, t=lambda rng, n, k: rng.random((n, k)))
     x = (drawn if x is None else x).astype(dtype)
@@ -209,7 +210,7 @@ class Hinge(Layer):
 @pytest.mark.parametrize(
     "net",
     [
-        ap.MLP([3, 5, 5, 2]),  # their biases lie at addresses that epilogues do not like
+        ap.MLP([3, 5, 5, 2]),  # their biases are at addresses that epilogues do not accept
         ap.MLP([4, 8, 8, 2], activation="tanh"),
         ap.MLP([4, 8, 8, 2], activation="leaky_relu"),
         ap.MLP([4, 8, 8, 2], norm="layer"),
@@ -231,7 +232,7 @@ class Shifted(Layer):
     d: int
 
     def specs(self):
-        return {"c": ap.parameters.Spec((self.d,), 0.0)}
+        return {"c": ap.Spec((self.d,), 0.0)}
 
     def forward(self, params, x):
         return x + params.c[::-1], None
@@ -245,7 +246,7 @@ class Shifted(Layer):
     [
         (ap.MLP([64, 64, 64]), 0),
         (ap.MLP([64, 64, 64], residual=True), 0),
-        (ap.MLP([8, 8, 2]), 0),  # the second matrix lies at 4 * 72 bytes
+        (ap.MLP([8, 8, 2]), 0),  # the second matrix is at 4 * 72 bytes
         (ap.Sequential(ap.Affine(64, 64), Shifted(64)), 1),
     ],
     ids=str,
@@ -366,23 +367,12 @@ class Stacked(Layer):
         return dy, {}
 
 
-@dataclass(frozen=True)
-class Remembering(ap.SGD):
-    """A rule whose slot takes the parameters before the update."""
-
-    def slots(self):
-        return {"before": 0.0}
-
-    def rule(self, xp):
-        return lambda p, g, before, lr: (p - lr * (g + before), p)
-
-
 @pytest.mark.parametrize(
     ("net", "opt", "reason"),
     [
-        (ap.Sequential(ap.Affine(4, K), Peeking()), ap.SGD(), "reads numbers out of an array"),
-        (NET, Remembering(), "hands an argument back"),
-        (ap.Sequential(ap.Affine(4, K), Stacked(K)), ap.SGD(), "no matrices"),
+        (ap.Sequential(ap.Affine(4, K), Peeking()), ap.SGD(), "reads numbers from an array"),
+        (NET, Remembering(), "returns an argument"),
+        (ap.Sequential(ap.Affine(4, K), Stacked(K)), ap.SGD(), "not matrices"),
     ],
 )
 def test_what_cannot_be_captured_runs_without_a_graph(net, opt, reason, device):
@@ -454,7 +444,7 @@ def test_without_cublaslt_it_is_named_once():
 
 @pytest.mark.parametrize(("spoiled", "what"), [("product", "loss"), ("summed", "gradient")])
 def test_a_graph_whose_first_step_is_wrong_is_not_used(spoiled, what, device):
-    """As if the library on some GPU computed something else than it says."""
+    """As if the library on some GPU computed something other than it documents."""
     step, params, state, ((x, t),) = _start(ap.Adam(lr=0.1))
     wanted, _, expected = step(params, state, x, t)
     device.spoiled = spoiled

@@ -134,7 +134,7 @@ def test_what_cannot_be_captured_is_left_to_single_steps(device):
 
 @pytest.fixture
 def one_device(monkeypatch):
-    """The stand-ins know no devices, on which CuPy would have arrays made."""
+    """The stand-ins have no devices, on which CuPy would create arrays."""
     for module in (namespaces, transfer):
         monkeypatch.setattr(module, "on_device", lambda xp, device: contextlib.nullcontext())
 
@@ -208,7 +208,7 @@ def test_the_articles_step_takes_fifteen_nodes(device):
 
 
 def test_steps_in_a_row_are_few_launches(device):
-    """Sixteen are captured one behind the other, once there are so many; the others go one by one."""
+    """Sixteen are captured one after another, once there are so many; the others run one by one."""
     opt = ap.Adam(lr=lambda step: 0.1 / (1 + step))
     step, params, state, data, rng = _start(opt)
     loop, ours, our_state = GraphLoop(step, 40), put_params(params), put_state(state)
@@ -334,7 +334,7 @@ def test_a_graph_of_what_may_change_goes_with_its_loop(device):
 
 
 def _graphs_left(device, loops):
-    """Make a graph in each of several loops, drop the loops, and count the graphs that stay."""
+    """Create a graph in each of several loops, drop the loops, and count the graphs that stay."""
     _, params, state, data, rng = _start(ap.SGD())
     there = {name: put(array) for name, array in data.items()}
     for k in range(loops):
@@ -352,7 +352,7 @@ def test_the_last_graphs_are_kept(loops, left, device, monkeypatch):
 
 
 def test_no_more_memory_is_kept_than_is_set(device, monkeypatch):
-    """The stand-in says of each graph that its buffers take 32 MiB."""
+    """The stand-in reports for each graph that its buffers take 32 MiB."""
     assert _graphs_left(device, 12) == 7
     monkeypatch.setattr(on_cupy, "MOST_BYTES_KEPT", 2**20)
     on_cupy.kept.clear()

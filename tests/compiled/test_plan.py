@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ import anyprop as ap
 from anyprop.compiled import namespace as xp
 from anyprop.compiled.on_numpy import make_plan
 from anyprop.compiled.trace import Recording
+from rules import Remembering
 
 
 def _planned(function, *arrays, targets=()):
-    """Record a function on copies of the arrays; give its plan and the arrays that it reads."""
+    """Record a function on copies of the arrays; return its plan and the arrays that it reads."""
     arrays = [np.array(a) for a in arrays]
     with Recording() as recording:
         given = [Recording.given(a) for a in arrays]
@@ -164,17 +164,6 @@ def test_vectors_of_two_dtypes_are_joined_in_the_wider_one():
     np.testing.assert_array_equal(plan.outputs[0], np.concatenate([x * np.float32(2.0), y * 2.0]))
 
 
-@dataclass(frozen=True)
-class Remembering(ap.SGD):
-    """A rule whose slot takes the parameters before the update."""
-
-    def slots(self):
-        return {"before": 0.0}
-
-    def rule(self, xp):
-        return lambda p, g, before, lr: (p - lr * (g + before), p)
-
-
 def test_an_argument_that_is_written_over_is_not_handed_back_too_late():
     """The slot would take the updated parameters."""
     net, opt = ap.MLP([3, 2]), Remembering(lr=0.1)
@@ -182,7 +171,7 @@ def test_an_argument_that_is_written_over_is_not_handed_back_too_late():
     params = net.init(seed=0)
     x, t = np.ones((5, 3), dtype=np.float32), np.asarray([0, 1, 0, 1, 1])
     wanted, state, _ = step(params, opt.init(params), x, t)
-    with pytest.warns(RuntimeWarning, match="hands an argument back in another place"):
+    with pytest.warns(RuntimeWarning, match="returns an argument in another place"):
         ours, after, _ = ap.compile(step)(params.copy(), opt.init(params), x, t)
     np.testing.assert_array_equal(ours.flat, wanted.flat)
     np.testing.assert_array_equal(after.slots["before"].flat, state.slots["before"].flat)

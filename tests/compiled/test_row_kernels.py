@@ -1,4 +1,4 @@
-"""Kernels that go through rows, taken by the C compiler, against the eager step and NumPy."""
+"""Kernels that go through rows, compiled by the C compiler, against the eager step and NumPy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ xp = get_namespace("numpy")
 
 
 def _captured(k, loss, hidden=50, n=40):
-    """Compare a step for k classes with its graph; give what was captured."""
+    """Compare a step for k classes with its graph; return what was captured."""
     rng, opt = np.random.default_rng(0), ap.SGD(lr=0.1)
     net = ap.MLP([4, hidden, k])
     x, t = rng.standard_normal((n, 4)).astype("float32"), rng.integers(0, k, n)
@@ -53,7 +53,7 @@ def test_longer_rows_are_left_to_cupy():
 
 
 def _kernels(function, *arrays):
-    """Give the kernels that are made of a function, and what they compute."""
+    """Return the kernels that are made of a function, and what they compute."""
     with np.errstate(all="ignore"), Recording() as recording:
         given = [Recording.given(a) for a in arrays]
         result = function(traced, *given)
@@ -123,7 +123,7 @@ def test_what_needs_more_than_a_row(function, rng):
 
 
 def test_what_is_not_read_is_not_computed(rng):
-    """Neither amid a kernel nor as a product of its own."""
+    """Neither inside a kernel nor as a product of its own."""
 
     def function(xp, x, w):
         sums = xp.sum(x * 2.0, axis=1, keepdims=True)

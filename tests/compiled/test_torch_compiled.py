@@ -62,7 +62,7 @@ def _assert_equal(ours, theirs, tolerance=1e-6):
 
 @pytest.fixture
 def graphs():
-    """Give the function that counts the graphs that PyTorch has compiled since."""
+    """Return the function that counts the graphs that PyTorch has compiled since."""
     from torch._dynamo.utils import counters
 
     counters.clear()

@@ -1,4 +1,4 @@
-"""PyTorch's autograd may look on: nothing is recorded, and nothing comes out that requires gradients."""
+"""PyTorch's autograd may be on: nothing is recorded, and no result requires gradients."""
 
 from __future__ import annotations
 

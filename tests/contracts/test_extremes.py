@@ -84,7 +84,7 @@ def test_a_layer_with_weights_of_large_numbers(case, backend):
 
 @single_layer
 def test_a_layer_of_the_smallest_numbers(case, backend):
-    """JAX takes subnormal numbers for 0, so those are left out."""
+    """JAX treats subnormal numbers as 0, so those are left out."""
     for dtype in _narrow(backend):
         smallest = float(np.finfo(dtype).smallest_normal)
         x = smallest * np.asarray([[1.0] * 4, [-1.0] * 4, [0.0] * 4])
@@ -103,7 +103,7 @@ def _loss(case: LossCase, backend, y, t, weights, dtype: str) -> list[np.ndarray
 
 @every_loss
 def test_a_loss_of_large_predictions_over_many_rows(case, backend, rng):
-    """The mean can be had where the sum over the batch is above the largest number."""
+    """The mean exists where the sum over the batch is above the largest number."""
     for dtype in _narrow(backend):
         size = 1e4
         if isinstance(case.loss, ap.MeanSquaredError):
@@ -224,7 +224,7 @@ def test_weights_whose_sum_overflows(case, backend, rng):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("options", [{}, {"accumulate": 3}], ids=["whole", "parts"])
 def test_steps_with_weights_whose_sum_overflows(dtype, options, backend, rng):
-    """float16 gives the loss of float64 to three digits, and parts give that of the whole."""
+    """float16 has the loss of float64 to three digits, and parts have that of the whole."""
     if dtype not in _narrow(backend):
         return
     x, t = rng.standard_normal((2000, 3)), rng.integers(0, 2, 2000)

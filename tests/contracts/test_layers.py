@@ -1,4 +1,4 @@
-"""What every layer keeps to, on every backend."""
+"""What every layer guarantees, on every backend."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_arrays_of_two_namespaces_are_refused(case, training, backend, rng):
 
 
 def _passes_on(layer: Layer, training: bool) -> bool:
-    """Whether the layer hands dy on without computing anything with it."""
+    """Whether the layer passes dy on without computing anything with it."""
     return isinstance(layer, ap.Identity) or (isinstance(layer, ap.Dropout) and not training)
 
 
@@ -243,7 +243,7 @@ def test_running_statistics_are_returned_and_not_stored(case, dtype, backend, rn
 
 @every_layer
 def test_a_layer_is_a_value(case):
-    """Written out, it makes an equal one, which is what files and error messages rely on."""
+    """Its text makes an equal one, which is what files and error messages rely on."""
     copy = eval(repr(case.layer), vars(ap))
     assert copy == case.layer
     assert hash(copy) == hash(case.layer)

@@ -1,4 +1,4 @@
-"""What every loss keeps to, on every backend."""
+"""What every loss guarantees, on every backend."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_correct_tells_of_each_row_or_has_no_meaning(case, backend, rng):
 
 @every_loss
 def test_a_loss_is_a_value(case):
-    """Written out, it makes an equal one, which is what files and error messages rely on."""
+    """Its text makes an equal one, which is what files and error messages rely on."""
     copy = eval(repr(case.loss), vars(ap))
     assert copy == case.loss
     assert hash(copy) == hash(case.loss)

@@ -477,7 +477,7 @@ def test_a_state_of_another_optimizer_raises(backend):
             ours.update(p, p, theirs.init(p))
     some, everything = ap.SGD(weight_decay=0.1, decay_biases=False), ap.SGD(weight_decay=0.1)
     for ours, theirs in ((some, everything), (everything, some)):
-        with pytest.raises(ValueError, match="make the state by this optimizer's init"):
+        with pytest.raises(ValueError, match="create the state with this optimizer's init"):
             ours.update(p, p, theirs.init(p))
 
 
@@ -660,9 +660,9 @@ def test_zero_is_fine_where_it_means_none(name):
     ("make", "options", "words"),
     [
         (ap.RMSProp, {"nesterov": True}, "nesterov=True needs a momentum"),
-        (ap.Rprop, {"eta_minus": 1.0}, "eta_minus must lie below 1"),
+        (ap.Rprop, {"eta_minus": 1.0}, "eta_minus must be below 1"),
         (ap.Rprop, {"eta_plus": 1.0}, "eta_plus above"),
-        (ap.Rprop, {"step_min": 60.0}, "step_min must lie below step_max"),
+        (ap.Rprop, {"step_min": 60.0}, "step_min must be below step_max"),
     ],
 )
 def test_hyper_parameters_that_contradict_each_other_raise(make, options, words):

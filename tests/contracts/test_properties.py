@@ -65,7 +65,7 @@ EQUAL = {
     "read-only": _read_only,
     "unaligned": _unaligned,
 }
-"""Ways to lay out the same numbers."""
+"""Ways to store the same numbers."""
 
 layouts = st.sampled_from(sorted(EQUAL)).map(EQUAL.get)
 batch_layouts = layouts | st.sampled_from([_one_row, _one_column])

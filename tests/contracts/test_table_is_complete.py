@@ -1,4 +1,4 @@
-"""A layer or loss that is in no table would be tested by nothing."""
+"""A layer or loss that is in no table would not be tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `cuda_products.py` says of cuBLASLt, by its header and its library from pip; no GPU is needed."""
+"""What `cuda_products.py` says about cuBLASLt, against its header and library; without a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = {"cublasLt.h", "cublas_api.h", "library_types.h"}
 
 @pytest.fixture(scope="module")
 def headers():
-    """Find the headers beside the library that is loaded."""
+    """Find the headers next to the library that is loaded."""
     pathfinder = importlib.import_module("cuda.pathfinder")
     found = Path(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path)
     # Those of CUDA 13 are in one folder; of CUDA 12, each package has its own.

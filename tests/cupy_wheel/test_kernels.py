@@ -1,4 +1,4 @@
-"""NVRTC takes every kernel that the tests of compiled steps make, without warning; no GPU is needed."""
+"""NVRTC compiles every kernel that the tests of compiled steps make, without warning or a GPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARCHITECTURES = ["75", "80", "90", "100"]
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):
-    """Run the tests of all layers, losses and optimizers as compiled steps, and see what they make."""
+    """Run the tests of all layers, losses and optimizers as compiled steps; return the kernels."""
     written = tmp_path_factory.mktemp("kernels") / "made.json"
     paths = os.pathsep.join([str(TESTS / "support"), os.environ.get("PYTHONPATH", "")])
     command = ["pytest", "-q", "-p", "cupy_wheel.made_kernels", f"-ocache_dir={written.parent}"]

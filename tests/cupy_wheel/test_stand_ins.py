@@ -15,7 +15,7 @@ from cupy_wheel.signatures import find, signature_of
 pytestmark = pytest.mark.needs("cupy_wheel")
 # What the tests read of a stand-in, and the library never does.
 OF_THE_TESTS = {"calls", "ended", "hosts", "ins", "launches", "log", "made", "outs", "raw", "uid"}
-# What is more than a place where names are found.
+# What is more than a container of names.
 CLASSES = {
     fake_cupy.Array: "cupy.ndarray",
     fake_cupy.FakeRank: "cupy.cuda.nccl.NcclCommunicator",
@@ -27,7 +27,7 @@ CLASSES = {
 
 
 def _offered(stand_in, path):
-    """Go through all that a stand-in offers, with full names."""
+    """Yield everything that a stand-in offers, with full names."""
     names = vars(stand_in) if isinstance(stand_in, type) else dir(stand_in)
     for name in names:
         if name.startswith("_") or name in OF_THE_TESTS:

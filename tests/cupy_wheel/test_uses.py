@@ -1,4 +1,4 @@
-"""What the library uses of CuPy and of NCCL is there, and takes what it is given; no GPU is needed."""
+"""What the library uses of CuPy and of NCCL exists, and takes what it is given; no GPU is needed."""
 
 from __future__ import annotations
 

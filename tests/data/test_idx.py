@@ -72,7 +72,7 @@ def shared_path(tmp_path_factory):
 
 @pytest.fixture
 def peak():
-    """Tells how many bytes Python and NumPy held at most since the test began."""
+    """Returns how many bytes Python and NumPy held at most since the test began."""
     tracemalloc.start()
     yield lambda: tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -137,7 +137,7 @@ def test_paths_may_be_strings(file):
 def test_every_cut_of_a_large_file_is_refused(shared_path, cut):
     whole = header_of(2 << 20) + bytes(2 << 20)
     shared_path.write_bytes(whole[:cut])
-    with pytest.raises(ValueError, match=r"is (truncated|empty|no IDX file)"):
+    with pytest.raises(ValueError, match=r"is (truncated|empty|not an IDX file)"):
         read_idx(shared_path)
 
 
@@ -249,7 +249,7 @@ def test_a_shape_that_no_memory_holds(file, shape):
 
 
 def test_memory_follows_the_contents_rather_than_the_header(file, peak):
-    # So little can be told wrong by the size of the file alone: 1 MiB might unpack to 1 GiB.
+    # So little cannot be refused by the size of the file alone: 1 MiB might unpack to 1 GiB.
     noise = np.random.default_rng(0).bytes(1 << 20)
     path = file(gzip.compress(header_of(1 << 30) + noise))
     with pytest.raises(ValueError, match="but only 1048576 follow"):

@@ -71,7 +71,7 @@ class Recorder(ap.Callback):
 
 
 def recorded(act=lambda run: None, at=-1):
-    """Fit on two ranks, each with a recorder; give the recorders and the results."""
+    """Fit on two ranks, each with a recorder; return the recorders and the results."""
 
     def train(communicator):
         recorder = Recorder(act, at)
@@ -203,7 +203,7 @@ def test_the_rank_whose_rows_spoil_the_loss_is_named(bad_rank, at_step):
 
 
 def test_a_checkpoint_that_finds_the_loss_spoiled_ends_all_ranks(tmp_path):
-    """It reads the losses before anybody else does, on rank 0 alone."""
+    """It reads the losses before anything else does, on rank 0 alone."""
 
     def train(communicator):
         keep = [ap.Checkpoints(tmp_path, every=5)]

@@ -46,7 +46,7 @@ def world(monkeypatch):
 
 
 class Clock:
-    """Stands in for the module `time`: a second passes in each sleep, and `during` happens."""
+    """Replaces the module `time`: a second passes in each sleep, and `during` happens."""
 
     def __init__(self, during):
         self.now, self.during = 0.0, during

@@ -137,7 +137,7 @@ def test_all_ranks_end_when_a_callback_fails(callback):
 
 
 def fail_at(step, bad):
-    """Make the batches and the schedule of a rank that fails at a step, or of one that does not."""
+    """Return the batches and the schedule of a rank that fails at a step, or of one that does not."""
 
     def batches(n, batch_size, epoch):
         for k, rows in enumerate(ap.batch_indices(n, batch_size, seed=SEED, epoch=epoch)):

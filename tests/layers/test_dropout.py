@@ -21,14 +21,14 @@ def test_a_rate_of_zero_drops_nothing(rng):
 
 
 def test_a_seed_draws_the_same_mask_in_every_version():
-    """Or a run that is resumed would go another way."""
+    """Otherwise a resumed run would differ."""
     mask = ap.Dropout(0.3).noise(np.random.default_rng(7), (4, 8))
     assert np.packbits(mask).tolist() == [254, 91, 94, 191]
 
 
 @pytest.mark.parametrize("rate", [1.0, -0.1, float("nan"), 2])
 def test_impossible_rates_are_refused(rate):
-    with pytest.raises(ValueError, match=r"Dropout: rate must lie in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"Dropout: rate must be in \[0, 1\)"):
         ap.Dropout(rate)
 
 
@@ -41,7 +41,7 @@ def test_a_mask_is_asked_for(backend, rng):
 
 
 def test_a_number_is_kept_where_the_draw_equals_the_rate():
-    """Or a rate of 0 would drop the numbers for which 0.0 is drawn, one in 2^24."""
+    """Otherwise a rate of 0 would drop the numbers for which 0.0 is drawn, one in 2^24."""
 
     class AlwaysZero:
         def random(self, shape, dtype):

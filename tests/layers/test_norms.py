@@ -1,4 +1,4 @@
-"""BatchNorm and LayerNorm: what they make of data."""
+"""BatchNorm and LayerNorm: what they compute from data."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_class_weights_must_match_the_classes(backend):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"label_smoothing": 1.0}, ValueError, "label_smoothing must lie in"),
+        ({"label_smoothing": 1.0}, ValueError, "label_smoothing must be in"),
         ({"label_smoothing": "a"}, TypeError, "label_smoothing must be a number"),
         ({"class_weight": {0: 1.0, 1: 2.0}}, TypeError, "class_weight must be a sequence"),
         ({"class_weight": 2.0}, TypeError, "class_weight must be a sequence"),

@@ -1,4 +1,4 @@
-"""What the losses that compare number by number say of targets."""
+"""What the losses that compare number by number say about targets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import anyprop as ap
 @pytest.mark.parametrize(
     ("loss", "bad", "message"),
     [
-        (ap.SigmoidCrossEntropy(), 1.5, r"t\[1, 2\] is 1.5; targets must be finite and lie in"),
-        (ap.SigmoidCrossEntropy(), -0.1, r"lie in \[0, 1\]"),
-        (ap.PoissonNLL(), -1.0, r"lie in \[0, inf\]"),
+        (ap.SigmoidCrossEntropy(), 1.5, r"t\[1, 2\] is 1.5; targets must be finite and in"),
+        (ap.SigmoidCrossEntropy(), -0.1, r"in \[0, 1\]"),
+        (ap.PoissonNLL(), -1.0, r"in \[0, inf\]"),
         (ap.MeanSquaredError(), np.nan, r"t\[1, 2\] is nan; targets must be finite\."),
         (ap.Huber(), np.inf, "must be finite"),
         (ap.MeanAbsoluteError(), -np.inf, "must be finite"),

@@ -36,7 +36,7 @@ START = (2.0 + np.random.default_rng(3).random((4, 5)), -2.0 - np.random.default
 
 
 def trajectory(opt):
-    """Parameters after every step, by us."""
+    """Parameters after every step, by anyprop."""
     params, state, path = START, opt.init(START), []
     for grads in GRADIENTS:
         params, state = opt.update(params, grads, state)
@@ -205,7 +205,7 @@ TORCH_NAMES = {
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize(("ours", "theirs"), TORCH.values(), ids=TORCH)
 def test_torch_remembers_the_same(torch, ours, theirs):
-    """Also the signs of what only squares are used of."""
+    """Also the signs of numbers of which only squares are used."""
     _, remembered = torch_run(torch, theirs, steps=3)
     params, state = START, ours.init(START)
     for grads in GRADIENTS[:3]:

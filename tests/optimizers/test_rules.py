@@ -18,7 +18,7 @@ every_optimizer = pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=O
 
 
 def inputs(opt, dtype, rng):
-    """Make p, g and the slots for a few steps' worth of entries; zeros and both signs among them."""
+    """Return p, g and the slots for a few steps' worth of entries; zeros and both signs among them."""
     size = 40
     p, g = rng.standard_normal(size), rng.standard_normal(size) * np.geomspace(1e-6, 1e3, size)
     g[::7] = 0.0
@@ -55,7 +55,7 @@ def test_a_slot_that_is_left_out_comes_back_as_it_went_in(opt, rng):
 
 @every_optimizer
 def test_results_do_not_share_memory_with_arguments(opt, rng):
-    """Or a gradient that is written to later would change the state."""
+    """Otherwise a gradient that is written to later would change the state."""
     arrays, slots = inputs(opt, "float64", rng)
     results = opt.rule(np)(*arrays, *slots, **opt.scalars(3, 0.1))
     for given in (*arrays, *slots):
@@ -171,7 +171,7 @@ def test_flags_of_rmsprop_are_flags():
 
 
 def test_a_smallest_step_as_large_as_the_largest_is_refused():
-    with pytest.raises(ValueError, match="step_min must lie below step_max"):
+    with pytest.raises(ValueError, match="step_min must be below step_max"):
         ap.Rprop(step_min=0.5, step_max=0.5)
 
 

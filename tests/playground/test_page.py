@@ -148,7 +148,7 @@ def test_every_optimizer_links_to_its_derivation(browser):
 
 
 def test_the_contours_stand_out(browser):
-    """A projector swallows small differences: lines differ from their ground by a third of the range."""
+    """A projector hides small differences: lines differ from their ground by a third of the range."""
     script = """
         const seen = [];
         for (const theme of ["light", "dark"]) {

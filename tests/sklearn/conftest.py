@@ -16,7 +16,7 @@ import anyprop.sklearn
 
 
 class Task(NamedTuple):
-    """What to learn: the name of the class, its options, and data."""
+    """A task: the name of the class, its options, and data."""
 
     kind: str
     options: dict[str, Any]

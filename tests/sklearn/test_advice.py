@@ -97,15 +97,15 @@ ADVICE = {
         lambda: fitted(solver="lbfgs", dropout=0.1),
         lambda: fitted(solver="adam", dropout=0.1),
     ),
-    "cannot go on in dtype='float32'; set warm_start=False and call fit to start anew": (
+    "cannot go on in dtype='float32'; set warm_start=False and call fit to start again": (
         lambda: goes_on({"dtype": "float32"}),
         lambda: goes_on({"dtype": "float32", "warm_start": False}),
     ),
-    "but the fitted one has shape (3, 4) there; set warm_start=False and call fit to start anew": (
+    "but the fitted one has shape (3, 4) there; set warm_start=False and call fit to start again": (
         lambda: other_shape(True),
         lambda: other_shape(False),
     ),
-    "which the fitted one has; set warm_start=False and call fit to start anew": (
+    "which the fitted one has; set warm_start=False and call fit to start again": (
         lambda: goes_on({"norm": None}, norm="layer"),
         lambda: goes_on({"norm": None, "warm_start": False}, norm="layer"),
     ),
@@ -134,7 +134,7 @@ ADVICE = {
         lambda: classifier(dtype="float32").fit(X, Y, sample_weight=np.full(60, 1e300)),
         lambda: classifier(dtype="float32").fit(X, Y, sample_weight=np.full(60, 1e300) / 1e300),
     ),
-    "look at the weights that were given": (
+    "check the weights that were given": (
         lambda: classifier(class_weight={0: 0, 1: 0}).fit(X, Y),
         lambda: classifier(class_weight={0: 0, 1: 1}).fit(X, Y),
     ),

@@ -125,7 +125,7 @@ def test_weights(options, weight, message, solver):
 @works
 def test_a_score_needs_a_weight():
     for kind in (MLPClassifier, MLPRegressor):
-        with pytest.raises(ValueError, match="no row has a weight above 0; look at the weights"):
+        with pytest.raises(ValueError, match="no row has a weight above 0; check the weights"):
             kind(**SMALL).fit(X, Y).score(X, Y, sample_weight=np.zeros(60))
         with pytest.raises(ValueError, match="sample_weight must not be negative"):
             kind(**SMALL).fit(X, Y).score(X, Y, sample_weight=np.linspace(-1.0, 1.0, 60))

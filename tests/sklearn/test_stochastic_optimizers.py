@@ -27,7 +27,7 @@ ADAM = [
 
 
 def _theirs(options, params):
-    """Make scikit-learn's optimizer as its estimators do."""
+    """Return scikit-learn's optimizer as its estimators create it."""
     own = {"sgd": {"momentum": 0.9, "nesterovs_momentum": True}, "adam": {}}[options["solver"]]
     own = {"learning_rate": "constant", "learning_rate_init": 0.001} | own | options
     if options["solver"] == "adam":

@@ -79,7 +79,7 @@ def test_and_what_one_of_scikit_learn_does(task, activation):
 
 @pytest.mark.parametrize("task", TARGETS)
 def test_there_and_back(task):
-    """What a network gives to an estimator, the estimator predicts."""
+    """An estimator predicts what the network that its parameters came from predicts."""
     kind, options, y = TARGETS[task]
     model = kind(**SMALL | options, activation="tanh").fit(X, y)
     net, _ = interchange.from_sklearn(model)

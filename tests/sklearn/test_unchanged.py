@@ -82,7 +82,7 @@ def fitted(task, **options):
 
 
 def fails(model, method, options):
-    """See a call fail, and the model be as it was, to the bit."""
+    """Check that a call fails and leaves the model as it was, to the bit."""
     twin = pickle.loads(pickle.dumps(model))
     held, numbers = arrays_of(model), numbers_of(model)
     copies = [array.copy() for array in held]

@@ -1,4 +1,4 @@
-"""The pieces of advice that the source's messages give, and those that no test can follow.
+"""The pieces of advice in the source's messages, and those that no test can follow.
 
 A piece of advice is a clause that begins with a `VERB`; what is filled in is `{}`.
 """
@@ -14,10 +14,10 @@ import anyprop as ap
 
 VERB = re.compile(
     r"(?:"
-    r"Increase|accumulate|add|ask|build|call|cast|change|check|choose|clip|close|convert|copy|"
-    r"count|declare|divide|download|draw|drop|enable|fetch|fill|give|go on|increase|"
-    r"install|leave|load|look|lower|make|mark|move|number|open|pass|pick|put|raise|read|"
-    r"reduce|reinstall|remove|rename|replace|reset|restart|resume|retry|rewrite|run|save|"
+    r"Increase|accumulate|add|ask|build|call|cast|change|check|choose|clip|close|continue|convert|"
+    r"copy|count|create|declare|divide|download|draw|drop|enable|fetch|fill|give|go on|increase|"
+    r"install|leave|load|look|lower|make|mark|move|name|number|open|pass|pick|put|raise|read|"
+    r"reduce|reinstall|remove|rename|renumber|replace|reset|restart|resume|retry|rewrite|run|save|"
     r"say|scale|seed|set|shuffle|sort|split|start|stop|switch|take|train|transpose|try|"
     r"turn|update|upgrade|use|wait|weigh|wrap|write"
     r") (?!must |is |has |holds ).",
@@ -33,9 +33,12 @@ UNFOLLOWED = {
     "install the driver of one": "an installation of SYCL",
     "install the extra anyprop[cuda13]": "a GPU",
     "install {}": "an installation",
+    "load it in Keras": "Keras and h5py",
+    "put its weights into a network's parameters": "Keras and h5py",
+    "read it again": "a file that is replaced in the instant in which it is opened",
     "leave out dtype={}": "a device without float64",
     "load your cluster's": "an MPI library of a cluster",
-    "number the classes anew": "labels beyond PyTorch's int64; PyTorch is missing beside scikit-learn",
+    "renumber the classes": "labels beyond PyTorch's int64; PyTorch is missing beside scikit-learn",
     "reinstall the NVIDIA driver": "a GPU",
     "run pip install": "an installation; each session of the tests has other extras",
     "start one rank for each GPU": "several GPUs",

@@ -33,7 +33,7 @@ class BackendCase:
         return self.name != "jax" and not self.readonly
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
-        """Make an array of this backend from numbers, lists or a NumPy array."""
+        """Return an array of this backend from numbers, lists or a NumPy array."""
         host = np.array(values, dtype=dtype)
         array = from_host(host, self.xp, device=self.device)
         if self.readonly:

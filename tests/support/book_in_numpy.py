@@ -8,8 +8,9 @@ import numpy as np
 class Net:
     """Affine layers, an activation between them, softmax and the mean cross entropy.
 
-    `decay` is the factor of half the sum of squared weights, `norm` puts batch normalization before
-    each activation and `ratio` dropout behind it. Gradients of the sum over the batch where `summed`.
+    `decay` is the factor of half the sum of squared weights, `norm` adds batch normalization before
+    each activation and `ratio` dropout after it. Gradients of the sum over the batch where
+    `summed`.
     """
 
     def __init__(self, sizes, std, *, relu=True, decay=0.0, norm=False, ratio=None, summed=False):

@@ -1,4 +1,4 @@
-"""Run commands with broken streams, each in a fork of this process; print what came of it as JSON.
+"""Run commands with broken streams, each in a fork of this process; print the outcome as JSON.
 
     python broken_streams.py FOLDER DATA MODEL
 
@@ -37,7 +37,7 @@ class Terminal(io.TextIOWrapper):
 
 
 def become(stream: str, told: Path) -> None:
-    """Give this process the streams that it would have been started with."""
+    """Replace this process's streams by those that it would have been started with."""
     out, err = (os.open(told / name, os.O_RDWR | os.O_CREAT) for name in ("out", "err"))
     if stream == "pipe":
         reading, out = os.pipe()
@@ -61,7 +61,7 @@ def become(stream: str, told: Path) -> None:
 
 
 def forked(command: str, stream: str, folder: Path, words: dict[str, str]) -> dict[str, object]:
-    """Run a command and tell its exit code, what it said and which of its files are missing."""
+    """Run a command and return its exit code, what it printed and which of its files are missing."""
     told = folder / f"{command}-{stream}"
     told.mkdir()
     line, files = COMMANDS[command]

@@ -46,7 +46,7 @@ TIMEOUT = 120.0
 
 
 def block() -> str:
-    """Return the HTML of the page's source, with addresses that hold from anywhere."""
+    """Return the HTML of the page's source, with addresses that are valid from anywhere."""
     source = (DOCS / "playground.md").read_text(encoding="utf-8")
     (raw,) = re.findall(r"^```\{raw\} html\n(.*?)^```", source, re.DOTALL | re.MULTILINE)
     return raw.replace('"_static/', f'"{DOCS.as_uri()}/_static/')
@@ -107,12 +107,12 @@ class Browser:
             self._read += more
 
     def open(self, hash: str = "", *, width: int = 1280, height: int = 900) -> None:
-        """Open the playground anew, in a window of this size in CSS pixels."""
+        """Reopen the playground, in a window of this size in CSS pixels."""
         self.visit(self._page.as_uri() + hash, width=width, height=height)
         assert self.evaluate("return errors") == []
 
     def visit(self, address: str, *, width: int = 1280, height: int = 900) -> None:
-        """Open a page anew, in a window of this size in CSS pixels."""
+        """Reopen a page, in a window of this size in CSS pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -120,7 +120,7 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        self._go("about:blank")  # or a new # would not load the page anew
+        self._go("about:blank")  # or a new # would not reload the page
         self._go(address)
 
     def _go(self, address: str) -> None:

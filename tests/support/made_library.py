@@ -19,10 +19,10 @@ class Late(np.ndarray):
 
 
 def make_library(name: str, **changed: Any) -> types.ModuleType:
-    """Make a library that can be imported by its name.
+    """Create a library that can be imported by its name.
 
-    `changed` replaces functions (None takes one away) and special methods such as `__add__`; they take
-    and give NumPy's arrays.
+    `changed` replaces functions (None removes one) and special methods such as `__add__`; they
+    take and return NumPy's arrays.
 
     `reads` lists for each array that NumPy read how many calls a lazy library would have made for it.
     """

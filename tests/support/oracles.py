@@ -108,7 +108,7 @@ def torch_gradients(module: Any, params: dict[str, np.ndarray]) -> list[np.ndarr
 
 
 def jax_activation(layer: Any) -> Callable[[Any], Any] | None:
-    """Get the function of `jax.nn` that an activation is; None for other layers."""
+    """Return the function of `jax.nn` for an activation; None for other layers."""
     import jax
 
     match layer:

@@ -1,4 +1,4 @@
-"""Trainings that must come out the same on one rank and on several.
+"""Trainings that must have the same results on one rank and on several.
 
 Each case is a whole training of 100 steps on a problem with batches that do not divide evenly: 23
 examples in batches of 11 make batches of 11, 11 and 1, so three ranks have shares of 4, 4 and 3 rows,
@@ -142,7 +142,7 @@ CASES = {
 
 
 def mean_of_means(case: Case, communicator: Any) -> Any:
-    """Make the step that seems right and is not: it averages the ranks' mean gradients."""
+    """Return a step that seems right and is not: it averages the ranks' mean gradients."""
     step = make_data_parallel_step(case.net, case.loss, case.opt, communicator)
 
     def local(params: Any, **part: Any) -> tuple[Any, Any]:

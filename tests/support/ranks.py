@@ -40,7 +40,7 @@ class ThreadCommunicator:
         first, *others = self._all(array)
         for other in others:
             first = first + other
-        self._job.barrier.wait()  # nobody writes over its summand before all have read it
+        self._job.barrier.wait()  # no rank overwrites its summand before all have read it
         return first
 
     def broadcast(self, array: Any) -> Any:
@@ -67,7 +67,7 @@ def on_ranks(size: int, function: Callable[[ThreadCommunicator], Any]) -> list[A
     def rank(r: int) -> Any:
         try:
             return function(ThreadCommunicator(job, r))
-        except threading.BrokenBarrierError:  # another rank failed, and tells why
+        except threading.BrokenBarrierError:  # another rank failed, and says why
             return None
         except BaseException as error:
             errors.append(error)

@@ -1,4 +1,4 @@
-"""gradcheck finds what is wrong, names it, and lets pass what is right."""
+"""gradcheck finds what is wrong, names it, and accepts what is right."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_a_loss_that_is_wrong_is_found_through_value_and_grad():
 
 
 class FourthPower(Loss):
-    """A right loss of a user's own, without check_targets."""
+    """A right loss of a user, without check_targets."""
 
     def forward(self, y, t, *, sample_weight=None):
         d = y - t
@@ -319,7 +319,7 @@ def test_a_tolerance_can_be_failed():
     ("call", "error", "message"),
     [
         (lambda: ap.gradcheck(ap.ReLU()), ValueError, "how wide x is for ReLU.*pass x"),
-        (lambda: ap.gradcheck(ap.ReLU), TypeError, "forgot the"),
+        (lambda: ap.gradcheck(ap.ReLU), TypeError, "did you forget the"),
         (lambda: ap.gradcheck(ap.ReLU(), np.ones((2, 2), "float32")), TypeError, "x is float32"),
         (lambda: ap.gradcheck(ap.ReLU(), [[1.0]]), TypeError, "not an Array API array"),
         (lambda: ap.gradcheck(ap.ReLU(), np.zeros((0, 2))), ValueError, "nothing to compare"),

@@ -18,7 +18,7 @@ def test_as_many_as_there_are_steps(dtype, start):
         actual = expected
         for steps in range(1, 5):
             actual = np.nextafter(actual, np.asarray(sign * math.inf, dtype))
-            # at 1.0 numbers below lie closer to each other than those above
+            # at 1.0 numbers below are closer to each other than those above
             half = start == 1.0 and sign == -1
             assert float(distances(actual, expected)) == (steps / 2 if half else steps)
 

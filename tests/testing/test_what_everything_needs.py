@@ -1,4 +1,4 @@
-"""What everything needs and a library has not: said once, soon, and with a program that fails."""
+"""What everything needs and a library lacks: reported once, early, with a program that fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _without_device(x, dtype=None, copy=None):
 
 
 def _library(name, **changed):
-    """Make a library, and return it with the class of its arrays."""
+    """Create a library, and return it with the class of its arrays."""
     library = make_library(name, **changed)
     return library, type(library.ones(1))
 

@@ -50,7 +50,7 @@ def test_the_order_of_the_calls(problem):
 
 @pytest.mark.parametrize(("hook", "steps"), [("on_start", 0), ("on_report", 2), ("on_epoch", 5)])
 def test_stop(problem, hook, steps):
-    """A run that is stopped amid an epoch records that part of it, and comes to its end."""
+    """A run that is stopped within an epoch records that part of it, and ends regularly."""
     stopper, recorder = ap.Callback(), Recorder()
     setattr(stopper, hook, lambda run: run.stop())
     result = problem.fit(
@@ -105,7 +105,7 @@ def test_snapshots_stay_as_they_are(problem):
 
 
 def test_what_a_callback_hands_over_stays_its_own(problem):
-    """The steps that follow may work in place, but not in arrays of somebody else."""
+    """The steps that follow may work in place, but not in arrays of the callback."""
     start = problem.params()
     state = problem.optimizer.init(start)
     held = [start.flat, state.slots["h"].flat]
@@ -345,7 +345,7 @@ def test_a_layer_of_your_own_trains(problem):
 
     class Scale(Layer):
         def specs(self):
-            return {"a": ap.parameters.Spec((1,), 0.5)}
+            return {"a": ap.Spec((1,), 0.5)}
 
         def forward(self, params, x):
             return x * params.a, x

@@ -72,7 +72,7 @@ def test_a_network_is_measured_as_it_works_not_as_it_trains(problem):
 
 def test_wrong_arguments(problem):
     params, x, t = problem.params(), problem.x, problem.t
-    with pytest.raises(ValueError, match="as many rows"):
+    with pytest.raises(ValueError, match="the same number of rows"):
         ap.evaluate(problem.net, params, (x, t[:-1]), loss=problem.loss)
     with pytest.raises(ValueError, match=r"takes \(N, 4\)"):
         ap.evaluate(problem.net, params, (x[:, :3], t), loss=problem.loss)
@@ -90,7 +90,7 @@ def test_parameters_of_another_network_are_refused(problem):
     """Those of a deeper one would compute something all the same."""
     net, deeper = ap.MLP([4, 3]), problem.with_(net=ap.MLP([4, 3, 3])).params()
     for params, error, message in (
-        (deeper, ValueError, "params belong to another network than net"),
+        (deeper, ValueError, "params do not match net"),
         (deeper.flat, TypeError, r"params must be what net\.init\(\) returns"),
     ):
         with pytest.raises(error, match=message):

@@ -54,7 +54,7 @@ def test_the_error_of_own_batches_carries_the_last_step(problem):
 
 
 def carries(error, problem, steps):
-    """See whether an error carries what a run of so many steps gives."""
+    """Check that an error carries the results of a run of so many steps."""
     assert error.state.step == steps
     wanted = problem.fit(steps=steps) if steps else None
     flat = problem.params().flat if wanted is None else wanted.params.flat

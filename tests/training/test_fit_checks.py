@@ -31,7 +31,7 @@ def refused(problem, error, match, *, net=None, params=None, data=None, **option
 
 def test_shapes(problem):
     x, t = problem.data
-    refused(problem, ValueError, "as many rows", data=(x, t[:-1]))
+    refused(problem, ValueError, "the same number of rows", data=(x, t[:-1]))
     refused(problem, ValueError, r"data: x has shape \(30, 3\).*\(N, 4\)", data=(x[:, :3], t))
     flat = problem.backend.asarray(np.zeros(30))
     refused(problem, ValueError, r"\(N, 4\)", data=(flat, t))
@@ -39,7 +39,7 @@ def test_shapes(problem):
     refused(problem, TypeError, "pair", data=x)
     refused(problem, TypeError, "pair", data=(x, t, x))
     refused(problem, ValueError, "validation: x", validation=(x[:, :3], t))
-    refused(problem, ValueError, "validation.*as many rows", validation=(x, t[:-1]))
+    refused(problem, ValueError, "validation.*the same number of rows", validation=(x, t[:-1]))
     refused(problem, ValueError, "sample_weight", sample_weight=problem.backend.asarray([1.0]))
 
 
@@ -97,7 +97,7 @@ def test_targets(problem):
 @pytest.mark.parametrize("own", [False, True])
 def test_numbers_in_t(problem, bad, own):
     class Own(ap.MeanSquaredError):
-        """Looks at no targets, as the base of all losses."""
+        """Checks no targets, as the base of all losses."""
 
         def check_targets(self, t, width):
             pass

@@ -99,7 +99,7 @@ def test_a_real_signal(problem):
 
 
 def interrupting(problem, times):
-    """Make the optimizer send Ctrl-C a number of times while a step runs."""
+    """Send Ctrl-C a number of times while a step runs, from the optimizer."""
 
     def lr(step):
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, as often as you like: the run ends as the one that nobody killed."""
+"""kill -9 at any moment, as often as you like: the run ends as one that was not killed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def results(folder):
 
 
 def killed_run(folder, every, rng, kills):
-    """Start a run again and again until it is done; kill it `kills` times. Give how often it was."""
+    """Restart a run until it is done; kill it `kills` times. Return how often it was killed."""
     folder.mkdir()
     killed = 0
     while True:

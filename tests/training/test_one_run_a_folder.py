@@ -13,7 +13,7 @@ pytest.importorskip("fcntl")
 
 
 class Within(ap.Callback):
-    """Do something amid a run."""
+    """Do something during a run."""
 
     def __init__(self, act):
         self.act = act

@@ -314,7 +314,7 @@ def test_a_forged_place(place, change, tmp_path):
     metadata.pop("checksum")
     metadata["run"] = json.dumps(json.loads(metadata["run"]) | change)
     write(tmp_path / "forged", arrays, metadata)
-    with pytest.raises(ap.ResumeError, match="contradicts itself in where its run stands"):
+    with pytest.raises(ap.ResumeError, match="contradicts itself about the state of its run"):
         problem.fit(resume=tmp_path / "forged", allow_changes=True)
 
 
@@ -363,7 +363,7 @@ def test_the_best_is_known_in_the_resumed_run_too(problem, tmp_path):
 def test_another_runs_folder_is_left_alone(problem, tmp_path):
     problem.fit(callbacks=[ap.Checkpoints(tmp_path)])
     before = names(tmp_path)
-    with pytest.raises(ValueError, match="has checkpoints of an earlier run: resume it, or take"):
+    with pytest.raises(ValueError, match="has checkpoints of an earlier run: resume it, or choose"):
         problem.fit(callbacks=[ap.Checkpoints(tmp_path)])
     assert names(tmp_path) == before
 
@@ -386,7 +386,7 @@ def test_a_damaged_newest_one_is_passed_over_with_a_warning(problem, tmp_path):
     whole = problem.fit(epochs=2, callbacks=[ap.Checkpoints(tmp_path, every=4)])
     newest = tmp_path / "step-00000010.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
-    with pytest.warns(RuntimeWarning, match="00000010.* truncated.*The one before it is taken"):
+    with pytest.warns(RuntimeWarning, match="00000010.* truncated.*The one before it is used"):
         resumed = problem.fit(epochs=2, resume=tmp_path)
     assert_same(problem, resumed, whole)
 

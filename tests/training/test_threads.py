@@ -1,4 +1,4 @@
-"""Threads that train from one description of a network do not notice each other."""
+"""Threads that train from one description of a network do not affect each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ THREADS = 3
 
 @pytest.fixture
 def quickly_switching():
-    """Let threads take turns within a step, not after many."""
+    """Make threads take turns within a step, not after many."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

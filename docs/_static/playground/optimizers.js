@@ -319,7 +319,7 @@
       },
       slots: ({ lr }) => ({ prev: 0, d: lr }),
       check: ({ step_min, step_max }) =>
-        step_min < step_max ? null : "step_min must lie below step_max",
+        step_min < step_max ? null : "step_min must be below step_max",
       suggest: (rates) => ({ lr: rates.scaled }),
     },
   };

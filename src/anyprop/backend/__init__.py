@@ -1,4 +1,4 @@
-"""What knows the array libraries: their namespaces and devices, whether they can be used, transfers."""
+"""Knowledge of the array libraries: namespaces, devices, whether they can be used, transfers."""
 
 from anyprop.backend.availability import (
     BACKENDS as BACKENDS,

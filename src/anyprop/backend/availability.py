@@ -23,7 +23,7 @@ class BackendUnavailableError(RuntimeError):
 
 
 class Backend(NamedTuple):
-    """What `available_backends` tells of one backend.
+    """What `available_backends` reports about one backend.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def get_namespace(name: str | Namespace) -> Namespace:
     ValueError
         The name is unknown.
     TypeError
-        The object is no Array API namespace.
+        The object is not an Array API namespace.
     BackendUnavailableError
         The backend is known but cannot be used on this machine.
 
@@ -106,7 +106,7 @@ def _from_module(module: Any) -> Namespace:
 
 
 def _missing(name: str) -> str:
-    """Say why the backend's package cannot be imported; empty when it can."""
+    """Return why the backend's package cannot be imported; empty when it can."""
     _, package, install = KNOWN[name]
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed; install {install}."
@@ -123,7 +123,7 @@ def _missing(name: str) -> str:
 
 
 def _why_no_cupy(cupy: Any) -> str:
-    """Say why an importable CuPy cannot compute here; empty when it can."""
+    """Return why an importable CuPy cannot compute here; empty when it can."""
     runtime = cupy.cuda.runtime
     try:
         driver = runtime.driverGetVersion()
@@ -141,7 +141,7 @@ def _why_no_cupy(cupy: Any) -> str:
     if devices == 0:
         return "no GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES."
     try:
-        # As an attribute: only so does CuPy look where pip puts the library.
+        # As an attribute: only then does CuPy look where pip puts the library.
         _ = cupy.cuda.cublas
         importlib.import_module("cupy_backends.cuda.libs.nvrtc").getVersion()
     except (ImportError, RuntimeError) as error:
@@ -153,12 +153,12 @@ def _why_no_cupy(cupy: Any) -> str:
 
 
 def available_backends(only: Sequence[str] | None = None) -> list[Backend]:
-    """Tell which backends can be used here, on which devices, and why not otherwise.
+    """Return which backends can be used here, on which devices, and why the others cannot.
 
     Parameters
     ----------
     only : sequence of str, optional
-        Names to look at; all that have a name by default. Looking imports the library.
+        Names to check; all backends with a name by default. Checking imports the library.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def available_backends(only: Sequence[str] | None = None) -> list[Backend]:
     ValueError
         A name is unknown; the message shows the nearest one.
     TypeError
-        `only` is no sequence of names.
+        `only` is not a sequence of names.
 
     Examples
     --------
@@ -237,7 +237,7 @@ def _devices(xp: Namespace) -> dict[str, Device]:
         names += ["mps:0"] if torch.backends.mps.is_available() else []
         return {name: torch.device(name) for name in names}
     if backend == "array_api_strict":
-        # Its other devices lack float64 and serve other tests than ours.
+        # Its other devices lack float64 and are meant for other tests than ours.
         return {name: xp.Device(name) for name in ("CPU_DEVICE", "device1", "device2")}
     if hasattr(xp, "__array_namespace_info__"):
         listed = xp.__array_namespace_info__().devices()
@@ -253,7 +253,7 @@ def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
     xp : namespace
         An Array API namespace.
     device : str, device or None
-        A name out of `devices`, without its ``:0`` if you like; None and device objects pass
+        A name from `devices`, without its ``:0`` if you like; None and device objects pass
         through.
 
     Returns
@@ -264,12 +264,12 @@ def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
     Raises
     ------
     ValueError
-        There is no such device; the message lists those there are.
+        There is no such device; the message lists the devices.
     """
     if device is None:
         return None
     named = isinstance(device, str)
-    # An array's device is no plain value, but in NumPy, which has but one.
+    # An array's device is not a plain value, except in NumPy, which has only one.
     if (
         not named
         and type(device).__module__ not in ("builtins", "numpy")

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def as_dtype(name: Any) -> np.dtype[Any]:
-    """Return NumPy's dtype of a name; raise TypeError if it is none."""
+    """Return NumPy's dtype of a name; raise TypeError if there is none."""
     # NumPy takes much more: float64 for None, a record for a dict, object for any class.
     classes = (np.generic, bool, int, float, complex)
     of_class = isinstance(name, type) and issubclass(name, classes)
@@ -39,7 +39,7 @@ def cast_to(host: Any, dtype: np.dtype[Any], otherwise: str = "") -> Any:
     if host.dtype == dtype and dtype.isnative:
         return host
     if dtype.kind in "biuf" and host.dtype.kind not in "biuf":
-        raise TypeError(f"an array of {host.dtype} cannot become {dtype.name}; give real numbers.")
+        raise TypeError(f"an array of {host.dtype} cannot become {dtype.name}; pass real numbers.")
     dtype = dtype.newbyteorder("=")
     if dtype.kind not in "fiu":
         return host.astype(dtype, copy=False)

@@ -50,7 +50,7 @@ def namespace(*arrays: Array) -> Namespace:
     Raises
     ------
     TypeError
-        One of them is no array, or they belong to different namespaces; nothing is transferred
+        One of them is not an array, or they belong to different namespaces; nothing is transferred
         silently.
 
     Examples
@@ -87,7 +87,7 @@ def _find(array: Array) -> Namespace:
 
 
 def check_plain(array: Any) -> None:
-    """Raise TypeError if an array is of a kind of `numpy.ndarray` that computes otherwise."""
+    """Raise TypeError if an array is of a kind of `numpy.ndarray` that computes differently."""
     # An array in a mapped file is an array; a matrix or one with units has operators of its own.
     if type(array) in (np.ndarray, np.memmap) or not isinstance(array, np.ndarray):
         return
@@ -109,7 +109,7 @@ def name_of(xp: Namespace) -> str:
 
 
 def device_of(array: Array) -> Device | None:
-    """Return the device of an array; None where a tracer stands for the array."""
+    """Return the device of an array; None where a tracer replaces the array."""
     if type(array) is np.ndarray:  # nothing to look up, and every step asks
         return "cpu"
     if name_of(namespace(array)) == "jax":
@@ -136,7 +136,7 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     Parameters
     ----------
     named : sequence of (str, array)
-        Each array under the name that the message shall use.
+        Each array with the name that the message should use.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
     Parameters
     ----------
     array : array or any object
-        What is none of CuPy's arrays changes nothing.
+        Anything but an array of CuPy changes nothing.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def concatenated(vectors: Sequence[Array]) -> Array:
     Returns
     -------
     array, shape (P,)
-        All their numbers, one behind the other.
+        All their numbers, one after another.
     """
     xp = namespace(*vectors)
     if len(vectors) == 1:
@@ -232,7 +232,8 @@ def concatenated(vectors: Sequence[Array]) -> Array:
     if name_of(xp) != "jax":
         return xp.concat(list(vectors))
     # XLA splits a concatenation among threads by having each of them run through all pieces with
-    # masked loads. Where these point outside of mapped memory, a CPU needs ten times as long.
+    # masked loads. Where the masked loads point outside of mapped memory, a CPU needs ten times as
+    # long.
     joined, start = xp.zeros(sum(v.shape[0] for v in vectors), dtype=vectors[0].dtype), 0
     for vector in vectors:
         joined = joined.at[start : start + vector.shape[0]].set(vector)
@@ -251,7 +252,8 @@ def memory_range(array: Array) -> tuple[int, int] | None:
     Returns
     -------
     (start, stop) or None
-        Addresses in bytes, stop exclusive; None where the library does not tell, or for no numbers.
+        Addresses in bytes, stop exclusive; None where the library does not say, or if there are no
+        numbers.
     """
     backend = name_of(namespace(array))
     if backend == "array_api_strict":

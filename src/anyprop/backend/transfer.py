@@ -36,7 +36,7 @@ def from_host(
     array : numpy.ndarray
         Any shape and dtype; also a list or a number, as `numpy.asarray` takes them.
     xp : namespace or str, optional
-        Where to; NumPy by default.
+        Target namespace; NumPy by default.
     dtype : str, optional
         Name of the dtype to convert to, such as ``"float32"``; the array's own by default.
     device : str or device, optional
@@ -51,9 +51,10 @@ def from_host(
     Raises
     ------
     TypeError
-        The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64. `dtype` names
-        none, or `array` is masked or of another kind of `numpy.ndarray` with its own operators. A
-        library without a name of its own here refuses ``asarray(array, device=device)``.
+        The namespace cannot hold the dtype: JAX without its 64-bit mode has no float64. `dtype` is
+        not the name of a dtype, or `array` is masked or of another kind of `numpy.ndarray` with its
+        own operators. A library without a name of its own here refuses ``asarray(array,
+        device=device)``.
     OverflowError
         A number does not fit in the dtype.
     ValueError
@@ -98,7 +99,7 @@ def from_host(
         if backend in KNOWN:
             raise
         raise TypeError(
-            f"{backend} makes no array of a NumPy array of {host.dtype}: asarray(array, "
+            f"{backend} cannot make an array from a NumPy array of {host.dtype}: asarray(array, "
             f"device={device!r}) raises {said(error)}."
         ) from error
 
@@ -145,7 +146,7 @@ def to_host(array: Array) -> Any:
 
 
 def _exchanged(array: Array) -> Any:
-    """Hand an array of any other library to NumPy, which may be lazy or lie on a device."""
+    """Convert an array of any other library, which may be lazy or on a device, to NumPy."""
     if hasattr(array, "__dlpack__"):
         refusals = (BufferError, RuntimeError, TypeError, ValueError)
         with contextlib.suppress(*refusals):
@@ -161,7 +162,7 @@ def _exchanged(array: Array) -> Any:
             f"{name_of(namespace(array))} cannot hand an array to NumPy: np.asarray raises "
             f"{said(error)}."
         ) from error
-    if host.dtype == object:  # what NumPy makes of something that it does not know
+    if host.dtype == object:  # what NumPy makes of an object that it does not know
         raise TypeError(
             f"{name_of(namespace(array))} cannot hand an array to NumPy: neither by DLPack nor by "
             "__array__."
@@ -179,7 +180,7 @@ def to_namespace(
     array : array
         Any shape and dtype.
     xp : namespace or str
-        Where to.
+        Target namespace.
     dtype : str, optional
         Name of the dtype to convert to; the array's own by default.
     device : str or device, optional
@@ -219,7 +220,7 @@ def read(numbers: Sequence[Any]) -> list[float]:
     Returns
     -------
     list of float
-        Their values, those of a vector one behind the other.
+        Their values, those of a vector one after another.
     """
     there: dict[Any, list[Array]] = {}
     for number in numbers:
@@ -247,5 +248,5 @@ def _is_elsewhere(number: Any) -> bool:
 
 
 def read_number(number: Any) -> float:
-    """Give a Python number, or an array of shape (), as a float."""
+    """Return a Python number, or an array of shape (), as a float."""
     return float(to_host(number)) if hasattr(number, "dtype") else float(number)

@@ -10,7 +10,7 @@ book's chapters 4 to 6, or for the article's, runs on them with its imports chan
 that the environment variable ``ANYPROP_BACKEND`` names, or that `xp=` asks for. Where arrays can be
 written to, an update changes them in place, as the book's does. On JAX it makes new arrays, which take
 the places of the old ones in the dict, and in every layer of this module that held one of them; so
-networks of one's own train there, too.
+your own networks train there, too.
 
 What differs from the book's classes, on purpose:
 

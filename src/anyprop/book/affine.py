@@ -32,7 +32,7 @@ class Affine(HoldsArrays):
     Raises
     ------
     TypeError, ValueError
-        W or b is no array, or the shapes do not fit.
+        W or b is not an array, or the shapes do not fit.
 
     Examples
     --------

@@ -27,7 +27,7 @@ class BatchNormalization(HoldsArrays):
     gamma, beta : array, shape (D,), float
         Scale and shift.
     momentum : float in [0, 1)
-        Share of the running statistics that stays, where `ap.BatchNorm` counts what is new.
+        Share of the running statistics that is kept; `ap.BatchNorm` counts the share that is new.
     running_mean, running_var : array, shape (D,), float, optional
         Statistics for inference; 0 by default, so they need a while.
 
@@ -39,7 +39,7 @@ class BatchNormalization(HoldsArrays):
     Raises
     ------
     TypeError, ValueError
-        An array is none, the shapes do not fit, or `momentum` is outside of its range.
+        An argument is not an array, the shapes do not fit, or `momentum` is out of its range.
 
     Examples
     --------

@@ -23,10 +23,10 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     f : function of an array
         Its value, a number or an array of shape (). Like the book's, it may ignore its argument and
         look x up where it was: while this runs x is changed in place, or where arrays cannot be
-        written to, other arrays stand in its place in every layer of `anyprop.book` that holds it.
+        written to, it is replaced in every layer of `anyprop.book` that holds it.
     x : array, float
-        Where; it is as before when this returns. float64, if the result is to be exact: in float32
-        a loss near 1 has about four digits of gradient less than it has itself.
+        The point; it is as before when this returns. float64, if the result is to be exact: in
+        float32 a loss near 1 has about four digits of gradient less than it has itself.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     Raises
     ------
     TypeError
-        x is no array of a floating dtype, or f no function whose values are numbers.
+        x is not an array of a floating dtype, or f is not a function whose values are numbers.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Where a layer's arrays are, and how every layer learns of an array that takes another's place.
+"""Where a layer's arrays are kept, and how every layer learns that one array replaces another.
 
 A layer keeps its arrays in a dict: one of its own, or the `params` of the network that it belongs to.
 An update writes into them where arrays can be written to, and whoever holds one sees it. Elsewhere, as
@@ -37,13 +37,13 @@ class HoldsArrays:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__, which copies and unpickled layers do not run.
         layer = super().__new__(cls)
-        layer.arrays = {}  # a class of one's own may set W without calling Affine's __init__
+        layer.arrays = {}  # a user's class may set W without calling Affine's __init__
         with _lock:
             _living.add(layer)
         return layer
 
     def look_up_in(self, arrays: dict[str, Array], suffix: str) -> None:
-        """Look the arrays up in a network's dict from now on, under names with a suffix."""
+        """Look up the arrays in a network's dict from now on, under names with a suffix."""
         self.arrays, self.suffix = arrays, suffix
 
     def held_names(self) -> list[str]:
@@ -53,18 +53,18 @@ class HoldsArrays:
 
 
 _living: weakref.WeakSet[HoldsArrays] = weakref.WeakSet()
-_lock = threading.Lock()  # another thread may make a layer while the set is gone through
+_lock = threading.Lock()  # another thread may make a layer during the iteration
 
 
 def replace(new: dict[int, Array], *others: dict[str, Array]) -> None:
-    """Put arrays in the places of others.
+    """Replace arrays by others.
 
     Parameters
     ----------
     new : dict of int to array
         The new array for each old one's `id`; the caller keeps the old ones alive.
     *others : dict of str to array
-        Dicts to look through beside those of the living layers.
+        Dicts to search besides those of the living layers.
     """
     if not new:
         return

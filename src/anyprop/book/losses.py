@@ -80,8 +80,8 @@ class SoftmaxWithLoss:
 class SoftmaxCrossEntropy(SoftmaxWithLoss):
     """Softmax and cross entropy as the article's last layer, whose backward takes the targets.
 
-    ``forward(x)`` gives probabilities, and ``backward(t)`` then the gradient of the loss summed over
-    the batch, p - t. A ``forward(x, t)`` with targets is `SoftmaxWithLoss`'s.
+    ``forward(x)`` returns probabilities, and ``backward(t)`` then the gradient of the loss summed
+    over the batch, p - t. A ``forward(x, t)`` with targets is `SoftmaxWithLoss`'s.
 
     Examples
     --------

@@ -28,7 +28,7 @@ class MultiLayerNet(Network):
     Parameters
     ----------
     input_size : int >= 1
-        Numbers in.
+        Width of the input.
     hidden_size_list : sequence of int >= 1
         Units of the hidden layers.
     output_size : int >= 1
@@ -36,8 +36,8 @@ class MultiLayerNet(Network):
     activation : {"relu", "sigmoid"}
         Between the layers.
     weight_init_std : float > 0, or {"relu", "he", "sigmoid", "xavier"}
-        Standard deviation of the weights at the start; the first two names stand for sqrt(2 / n), the
-        others for sqrt(1 / n), n the numbers that a layer takes.
+        Standard deviation of the weights at the start; the first two names mean sqrt(2 / n), the
+        others sqrt(1 / n), n the width of a layer's input.
     weight_decay_lambda : float >= 0
         lambda in the term lambda / 2 sum W^2, which is part of the loss.
     xp, device, dtype, seed
@@ -55,7 +55,7 @@ class MultiLayerNet(Network):
     Raises
     ------
     TypeError, ValueError
-        A size is no whole number of at least 1, or a name is unknown.
+        A size is not a whole number of at least 1, or a name is unknown.
 
     References
     ----------
@@ -141,7 +141,7 @@ class MultiLayerNetExtend(MultiLayerNet):
     dropout_ration : float in [0, 1)
         Its ratio, in the book's spelling.
     use_batchnorm : bool
-        Whether a BatchNormalization stands before each activation.
+        Whether a BatchNormalization precedes each activation.
     xp, device, dtype, seed
         As for `NeuralNetwork`.
 
@@ -157,7 +157,8 @@ class MultiLayerNetExtend(MultiLayerNet):
     Raises
     ------
     TypeError, ValueError
-        A size is no whole number of at least 1, a name is unknown, or a ratio outside of its range.
+        A size is not a whole number of at least 1, a name is unknown, or a ratio is out of its
+        range.
 
     References
     ----------

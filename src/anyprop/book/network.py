@@ -126,14 +126,14 @@ class Network:
         return self._loss_of(self.predict(x), t)
 
     def _loss_of(self, y: Array, t: Array) -> float:
-        """Read the loss from the device; ValueError if it is NaN for a label that is no class."""
+        """Read the loss from the device; ValueError if it is NaN because a label is not a class."""
         value = float(self.last_layer.forward(y, t))
         if math.isnan(value) and isinstance(self.last_layer, SoftmaxWithLoss):
             SoftmaxCrossEntropy().check_targets(t, y.shape[1])
         return value
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Compute the share of right predictions; a `backward` that is still to come is kept apart.
+        """Compute the share of right predictions; a pending `backward` is not affected.
 
         Parameters
         ----------

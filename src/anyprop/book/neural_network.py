@@ -18,9 +18,9 @@ class NeuralNetwork(Network):
     Parameters
     ----------
     input_size : int >= 1
-        Numbers in.
+        Width of the input.
     hidden_size : int >= 1 or sequence of int >= 1
-        Units of the hidden layers. A single number stands for two layers of that width, as in the
+        Units of the hidden layers. A single number means two layers of that width, as in the
         article: 200 for ``[200, 200]``.
     output_size : int >= 1
         Classes.
@@ -50,7 +50,7 @@ class NeuralNetwork(Network):
     Raises
     ------
     TypeError, ValueError
-        A size is no whole number of at least 1, or `weight_init_std` is not positive.
+        A size is not a whole number of at least 1, or `weight_init_std` is not positive.
 
     References
     ----------

@@ -10,7 +10,8 @@ import numpy as np
 from anyprop._checks import count, has, kind, unknown
 from anyprop._typing import Array
 from anyprop.book.network import Network
-from anyprop.book.optimizers import SGD, AdaGrad, Adam, BookOptimizer, Momentum, Nesterov, RMSProp
+from anyprop.book.optimizer import BookOptimizer
+from anyprop.book.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSProp
 from anyprop.book.util import check_examples, take_rows
 
 _OPTIMIZERS: dict[str, type[BookOptimizer]] = {
@@ -33,11 +34,11 @@ class Trainer:
     x_train, t_train, x_test, t_test : array
         Inputs and targets for training and for testing.
     epochs : int >= 1
-        Times as many examples are drawn as there are.
+        Number of times that as many examples are drawn as there are.
     mini_batch_size : int >= 1
         Examples in a batch.
     optimizer : {"SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"}
-        In any case of letters.
+        Its name, in upper or lower case.
     optimizer_param : mapping of str to float, optional
         Its settings; a learning rate of 0.01 by default.
     evaluate_sample_num_per_epoch : int >= 1, optional
@@ -57,7 +58,8 @@ class Trainer:
     Raises
     ------
     TypeError, ValueError
-        The optimizer or one of its settings is unknown, or a number is no whole one of at least 1.
+        The optimizer or one of its settings is unknown, or a number is not a whole number of at
+        least 1.
 
     Examples
     --------
@@ -142,10 +144,10 @@ class Trainer:
 
 
 def _optimizer(name: str, param: Mapping[str, float] | None) -> BookOptimizer:
-    """Make the optimizer of a name, with its settings."""
+    """Return the optimizer of a name, with its settings."""
     if not isinstance(name, str):
         raise TypeError(
-            f"optimizer must be a name such as 'SGD', not {kind(name)}; its settings come by "
+            f"optimizer must be a name such as 'SGD', not {kind(name)}; its settings belong in "
             "optimizer_param."
         )
     if name.lower() not in _OPTIMIZERS:

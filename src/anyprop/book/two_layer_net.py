@@ -15,7 +15,7 @@ class TwoLayerNet(Network):
     Parameters
     ----------
     input_size, hidden_size, output_size : int >= 1
-        Numbers in, units of the hidden layer, classes.
+        Width of the input, units of the hidden layer, classes.
     weight_init_std : float > 0
         Standard deviation of the weights at the start; biases start at 0.
     xp, device, dtype, seed
@@ -33,7 +33,7 @@ class TwoLayerNet(Network):
     Raises
     ------
     TypeError, ValueError
-        A size is no whole number of at least 1, or `weight_init_std` is not positive.
+        A size is not a whole number of at least 1, or `weight_init_std` is not positive.
 
     References
     ----------

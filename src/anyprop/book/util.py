@@ -13,7 +13,7 @@ from anyprop.backend import check_array, device_of, from_host, namespace
 
 
 def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
-    """Put the examples in a random order, drawn from NumPy's global generator.
+    """Return the examples in a random order, drawn from NumPy's global generator.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
     Raises
     ------
     TypeError, ValueError
-        They are no arrays, or have different numbers of rows.
+        They are not arrays, or have different numbers of rows.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
 
 
 def check_examples(x: Array, t: Array) -> None:
-    """Raise unless x and t are arrays with as many rows as each other."""
+    """Raise unless x and t are arrays with the same number of rows."""
     for name, array in (("x", x), ("t", t)):
         check_array(name, array)
         if not array.ndim:
@@ -53,7 +53,7 @@ def check_examples(x: Array, t: Array) -> None:
 
 
 def take_rows(x: Array, rows: Any) -> Array:
-    """Take rows of an array by their indices, a NumPy array."""
+    """Return rows of an array by their indices, a NumPy array."""
     xp = namespace(x)
     return xp.take(x, from_host(rows, xp, device=device_of(x)), axis=0)
 
@@ -75,7 +75,7 @@ def smooth_curve(x: Sequence[float]) -> Any:
     Raises
     ------
     TypeError, ValueError
-        There is no value, or one that is no number.
+        There are no values, or one is not a number.
 
     Examples
     --------

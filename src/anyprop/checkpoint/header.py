@@ -25,8 +25,8 @@ _DTYPES = {
     **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"},
 }
 _BFLOAT16 = "BF16"  # read as float32, whose upper half it is; NumPy has none of its own
-CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
-"""How the format calls NumPy's dtypes."""
+STORED = frozenset(map(np.dtype, _DTYPES.values()))
+"""NumPy's dtypes that a file can hold."""
 
 
 class Declared(NamedTuple):

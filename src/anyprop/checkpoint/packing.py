@@ -27,9 +27,10 @@ from anyprop.backend import dtype_name, to_host
 from anyprop.description import describe
 from anyprop.history import EpochRecord, History
 from anyprop.layers.base import Layer
+from anyprop.layout import Layout
 from anyprop.network import check_params
 from anyprop.optimizers.state import OptimizerState
-from anyprop.parameters import Layout, Parameters, check_kind
+from anyprop.parameters import Parameters, check_kind
 
 DTYPES = ("float16", "float32", "float64")  # of parameters, in the machine's byte order
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]

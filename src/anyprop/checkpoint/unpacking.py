@@ -14,8 +14,9 @@ from anyprop.checkpoint.packing import COLUMNS, DTYPES, KIND, MAY_BE_NONE, views
 from anyprop.checkpoint.tensors import Reader
 from anyprop.description import rebuild
 from anyprop.history import EpochRecord, History
+from anyprop.layout import Layout, Spec
 from anyprop.optimizers.state import OptimizerState
-from anyprop.parameters import Layout, Parameters, Spec
+from anyprop.parameters import Parameters
 
 _WHOLE = ("epoch", "step")  # columns of whole numbers
 

@@ -15,7 +15,7 @@ from anyprop.cli._parser import WrongCallError
 
 
 def make_folder(name: str, held: ExitStack) -> Path:
-    """Make the folder for the results, and be the only one to write there until `held` is closed."""
+    """Create the folder for the results, and be the only one to write there until `held` is closed."""
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():  # a pipe or a device
             path.write_text(text, encoding="utf-8")
         else:
-            write_whole(path.resolve(), [text.encode()])
+            write_whole(path.resolve(), text.encode())
     except OSError as error:
         error.filename = str(path)
         raise

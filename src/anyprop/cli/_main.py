@@ -1,8 +1,10 @@
-"""From the words behind `anyprop` to a subcommand, and from its errors to exit codes."""
+"""From the arguments of `anyprop` to a subcommand, and from its errors to exit codes."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from anyprop._checks import unknown
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        What stands behind `anyprop`; the process's own arguments by default.
+        The arguments after `anyprop`; the process's own by default.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def _main(argv: list[str]) -> int:
     except WrongCallError as error:
         print(f"anyprop: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # the disk is full, say
+    except OSError as error:  # the disk is full, for example
         print(f"anyprop: {os_error(error)}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
@@ -71,7 +73,7 @@ def _main(argv: list[str]) -> int:
 
 
 def make_parser() -> Parser:
-    """Make the parser of all subcommands."""
+    """Return the parser of all subcommands."""
     parser = Parser(
         prog="anyprop",
         description="Train multilayer perceptrons on any Array API backend.",
@@ -83,9 +85,22 @@ def make_parser() -> Parser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         line, _, text = (command.__doc__ or "").partition("\n\n")
+        text = _filled(text)
         help_line = line.rstrip(".")
         subparser = subparsers.add_parser(
-            name, help=help_line[0].lower() + help_line[1:], description=line, epilog=text
+            name,
+            help=help_line[0].lower() + help_line[1:],
+            description=_filled(line),
+            epilog=text,
         )
         command.add_options(subparser)
     return parser
+
+
+def _filled(text: str) -> str:
+    """Fill the paragraphs of a text to the terminal's width, as argparse does its own; not examples."""
+    width = shutil.get_terminal_size().columns - 2
+    return "\n\n".join(
+        part if part.startswith(" ") else textwrap.fill(" ".join(part.split()), width)
+        for part in text.rstrip().split("\n\n")
+    )

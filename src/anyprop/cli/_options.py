@@ -40,7 +40,7 @@ def add_data(parser: Parser) -> None:
 
 
 def add_network(parser: Parser) -> None:
-    """Add what the network is made of and starts from."""
+    """Add the options of the network and its starting values."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--hidden",
@@ -88,7 +88,7 @@ def add_network(parser: Parser) -> None:
 
 
 def add_training(parser: Parser) -> argparse._ArgumentGroup:
-    """Add how long and in what portions to train; return the group of options."""
+    """Add the options of the training; return the group of options."""
     group = parser.add_argument_group("training")
     length = group.add_mutually_exclusive_group()
     length.add_argument(
@@ -96,10 +96,10 @@ def add_training(parser: Parser) -> argparse._ArgumentGroup:
         type=checked(count),
         default=1000,
         metavar="N",
-        help="updates to do (default: 1000)",
+        help="number of updates (default: 1000)",
     )
     length.add_argument(
-        "--epochs", type=checked(count), metavar="N", help="passes through the data, instead"
+        "--epochs", type=checked(count), metavar="N", help="number of epochs, instead of --steps"
     )
     group.add_argument(
         "--batch-size",
@@ -184,10 +184,10 @@ def seed(text: str) -> int:
 
 
 def sizes(text: str) -> list[int]:
-    """Read whole numbers of at least 1 with commas between them."""
+    """Read whole numbers of at least 1 separated by commas."""
     try:
         return [count(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"must be whole numbers of at least 1 with commas between, as in 200,200, not {text!r}"
+            f"must be whole numbers of at least 1, separated by commas, as in 200,200, not {text!r}"
         ) from None

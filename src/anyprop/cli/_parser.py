@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class VersionAction(argparse.Action):
-    """What `--version` does: the version is looked up only when somebody asks for it."""
+    """What `--version` does: the version is looked up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
         print(f"anyprop {version()}")
@@ -51,7 +51,7 @@ def wrong_calls() -> Iterator[None]:
 
     A package that is not installed is one of them: the message names the extra.
 
-    It stands around preparation only: an error out of the training itself is a defect, and its
+    It is used around preparation only: an error in the training itself is a defect, and its
     traceback is wanted.
     """
     try:
@@ -63,13 +63,13 @@ def wrong_calls() -> Iterator[None]:
 
 
 def os_error(error: OSError) -> str:
-    """Return in words what the system refused, and for which file."""
+    """Return as text what the system refused, and for which file."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
 
 
 def checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Make an option's type out of a check that raises ValueError with a sentence of its own."""
+    """Return an option's type from a check that raises ValueError with a sentence of its own."""
 
     def convert(text: str) -> Any:
         try:
@@ -81,7 +81,7 @@ def checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def require_extras(*packages: str, extra: str = "cli") -> None:
-    """Raise WrongCallError unless these packages, which an extra brings, are installed."""
+    """Raise WrongCallError unless these packages, which an extra provides, are installed."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise WrongCallError(

@@ -1,4 +1,4 @@
-"""Standard output and error as commands write to them: what a console refuses loses no work."""
+"""Standard output and error as commands write to them: a console that refuses text loses no work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _Console:
-    """A text stream that takes every text, and keeps the first error instead of raising it."""
+    """A text stream that accepts every text, and keeps the first error instead of raising it."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -39,21 +39,21 @@ class _Console:
                 self.error = error
 
     def refused(self) -> bool:
-        """Return whether text was lost that somebody wanted: a pipe that is closed is no such case."""
+        """Return whether text that was wanted is lost: what a closed pipe refuses was not wanted."""
         self.flush()
         return self.error is not None and self.error.errno != errno.EPIPE
 
     def abandon(self) -> None:
-        """Send what is still buffered nowhere, as Python flushes once more when it ends."""
+        """Discard what is still buffered, as Python flushes once more when it ends."""
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 @contextmanager
 def safe_printing() -> Iterator[_Console]:
-    """Guard both streams within; the one for output knows afterwards what went wrong."""
+    """Guard both streams inside the context; the output stream knows afterwards what went wrong."""
     before = sys.stdout, sys.stderr
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # None is a stream that was closed
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # None is a closed stream
         out, err = (_Console(nowhere if stream is None else stream) for stream in before)
         sys.stdout, sys.stderr = out, err
         try:

@@ -1,4 +1,4 @@
-"""A command on the ranks of an MPI job: they begin together, and only rank 0 speaks."""
+"""A command on the ranks of an MPI job: they begin together, and only rank 0 prints."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def connect(args: argparse.Namespace) -> Communicator:
 
 @contextlib.contextmanager
 def wrong_calls_on(communicator: Communicator) -> Iterator[None]:
-    """Do as `wrong_calls` on all ranks: what one cannot do none goes on with, and rank 0 says why."""
+    """Like `wrong_calls`, on all ranks: if one cannot go on, none does, and rank 0 says why."""
     problem = ""
     try:
         with wrong_calls():

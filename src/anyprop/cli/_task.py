@@ -1,4 +1,4 @@
-"""From the user's words to arrays, a network and an optimizer."""
+"""From the user's options to arrays, a network and an optimizer."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from anyprop.training.batches import batches_of
 Examples = tuple[Array, Array]
 """Images as rows, (N, D), and their labels, (N,)."""
 
-# Where an optimizer's own default suits other problems than this one.
+# For optimizers whose own default suits other problems than this one.
 _LR = {"sgd": 0.1, "momentum": 0.1, "nesterov": 0.1}
 
 
 class Task(NamedTuple):
-    """What is trained, on what and where."""
+    """What is trained, on which data and where."""
 
     xp: Namespace
     device: Device
@@ -37,17 +37,20 @@ class Task(NamedTuple):
     test: Examples
     net: Sequential
 
-    def describe(self) -> str:
-        """Describe it in words."""
-        x = self.train[0]
+    def shape(self) -> str:
+        """Describe the network by its widths."""
         shapes = [spec.shape for spec in self.net.specs().values()]
-        sizes = [x.shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
-        where = f"{dtype_name(x)} on {name_of(self.xp)} ({device_of(x)})"
-        return f"{'-'.join(map(str, sizes))} network, {where}"
+        sizes = [self.train[0].shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
+        return f"{'-'.join(map(str, sizes))} network"
+
+    def describe(self) -> str:
+        """Describe it in one line."""
+        x = self.train[0]
+        return f"{self.shape()}, {dtype_name(x)} on {name_of(self.xp)} ({device_of(x)})"
 
 
 def make_task(args: argparse.Namespace) -> Task:
-    """Load the data and make the network that fits them."""
+    """Load the data and build the network that fits them."""
     xp, device = get_place(args)
     train, test = load_data(args.data, xp, device, args.dtype)
     classes = 1 + max(int(xp.max(t)) for _, t in (train, test))
@@ -62,10 +65,10 @@ def make_task(args: argparse.Namespace) -> Task:
 
 
 def get_place(args: argparse.Namespace) -> tuple[Namespace, Device]:
-    """Find the namespace and the device that `--backend` and `--device` name."""
+    """Return the namespace and the device that `--backend` and `--device` name."""
     xp = get_namespace(args.backend)
     if args.backend == "jax":
-        # JAX would otherwise refuse float64; what is float32 stays so.
+        # JAX would otherwise refuse float64; float32 arrays stay float32.
         importlib.import_module("jax").config.update("jax_enable_x64", True)
     return xp, get_device(xp, args.device)
 
@@ -75,8 +78,11 @@ def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Exa
     if name == "mnist":
         return load_mnist(xp=xp, dtype=dtype, device=device)
     if not Path(name).is_dir():
-        what = f"{name!r} is no folder" if Path(name).exists() else f"there is no folder {name!r}"
-        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files")
+        what = (
+            f"{name!r} is not a folder" if Path(name).exists() else f"there is no folder {name!r}"
+        )
+        table = "; a table goes to anyprop.sklearn or anyprop.fit" if Path(name).is_file() else ""
+        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files{table}")
     train, test = load_idx(name, xp=xp, dtype=dtype, device=device)
     return train, test
 
@@ -90,12 +96,12 @@ def default_lr(name: str) -> float:
 def make_optimizer(
     args: argparse.Namespace, name: str, lr: float, steps: int, **options: Any
 ) -> Optimizer:
-    """Make the optimizer of a name; an option of None keeps its default."""
+    """Return the optimizer of a name; an option of None keeps its default."""
     kind = get_optimizer(name)
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
         if option not in {field.name for field in dataclasses.fields(kind)}:
-            raise WrongCallError(f"{name} takes no --{option}; leave it out")
+            raise WrongCallError(f"{name} does not take --{option}; leave it out")
     schedule = schedule_by_name(args.schedule, positive(name, "lr", lr), steps)
     return kind(
         lr=lr if isinstance(schedule, Constant) else schedule,  # Rprop takes no schedule
@@ -107,7 +113,7 @@ def make_optimizer(
 
 
 def total_steps(args: argparse.Namespace, examples: int) -> int:
-    """Count the updates that `--steps` or `--epochs` ask for."""
+    """Return the number of updates that `--steps` or `--epochs` ask for."""
     if args.epochs is None:
         return int(args.steps)
     return int(args.epochs) * batches_of(examples, args.batch_size)

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from types import FrameType
 
 EXIT_CODE = 128 + signal.SIGTERM
-"""143: what shells report for a process that SIGTERM ended, and supervisors take for that."""
+"""143: what shells report for a process ended by SIGTERM, and supervisors recognize."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """SIGTERM was received."""
 
 
 @contextlib.contextmanager
 def sigterm_interrupts() -> Iterator[list[int]]:
-    """Raise `Terminated` when SIGTERM comes, in the main thread; give the list of those that came."""
+    """Raise `Terminated` when SIGTERM comes, in the main thread; return the list of those received."""
     came: list[int] = []
 
     def receive(signum: int, frame: FrameType | None) -> None:

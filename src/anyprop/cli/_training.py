@@ -1,4 +1,4 @@
-"""Training as a command does it: however it ends, there is an outcome, and its network is measured."""
+"""Training as a command does it: however it ends, there is an outcome, and its network is evaluated."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Trained(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """What the command returns."""
+        """Exit code of the command."""
         return {INTERRUPTED: 130, DIVERGED: 1, FAILED: 1}.get(self.ended, 0)
 
 
 class Result(NamedTuple):
-    """An outcome, and how good its network is on the test data; None if it was not measured."""
+    """An outcome, and how good its network is on the test data; None if it was not evaluated."""
 
     outcome: Trained
     test_accuracy: float | None
@@ -68,7 +68,7 @@ def train(
     steps: int,
     **options: Any,
 ) -> Trained:
-    """Train as the user's options say; `options` go to `fit` beside them."""
+    """Train as the user's options say; `options` are further arguments of `fit`."""
     began = time.perf_counter()
     problem = ""
     try:
@@ -104,7 +104,7 @@ def train(
 def measure(
     task: Task, outcome: Trained, loss: Loss, communicator: Communicator | None = None
 ) -> Result:
-    """Evaluate what was trained on the test data, unless what failed may fail again."""
+    """Evaluate what was trained on the test data, unless the failure may occur again."""
     if outcome.ended == FAILED:
         return Result(outcome, None, None)
     test = evaluate(task.net, outcome.params, task.test, loss=loss, communicator=communicator)

@@ -1,4 +1,4 @@
-"""Show which backends can be used here, and why not the others."""
+"""Show which backends can be used here, and why the others cannot."""
 
 from __future__ import annotations
 

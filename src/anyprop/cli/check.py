@@ -8,8 +8,8 @@ plain Array API calls that fails.
     anyprop check torch --device cuda --json torch.json
     anyprop check my_library --only 'layers/*'
 
-It computes in a process of its own: a library that ends it ends one check, and the others go on. Ctrl-C
-shows what was found until then.
+It computes in a process of its own: a library that ends the process ends one check; the others go
+on. Ctrl-C shows what was found until then.
 
 It ends with exit code 0 if all passed, 1 if something failed, and 130 after Ctrl-C.
 """
@@ -50,10 +50,10 @@ def add_options(parser: Parser) -> None:
         "--list", action="store_true", help="list the checks that --only chooses, and run none"
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write everything that was found, too"
+        "--json", type=Path, metavar="FILE", help="also write everything that was found"
     )
     parser.add_argument(
-        "--no-speed", action="store_true", help="do not time a training step, which takes seconds"
+        "--no-speed", action="store_true", help="skip timing a training step, which takes seconds"
     )
 
 

@@ -68,12 +68,12 @@ class Rival(NamedTuple):
             return cls(name, float(lr) if colon else None)
         except ValueError:
             raise ValueError(
-                f"write a number behind the colon, as in rmsprop:0.001, not {text!r}"
+                f"write a number after the colon, as in rmsprop:0.001, not {text!r}"
             ) from None
 
 
 class ArticleLoss(SoftmaxCrossEntropy):
-    """The loss as the article's listing has it: log(p + 1e-7), and the gradient of the batch's sum."""
+    """The loss of the article's listing: log(p + 1e-7), and the gradient of the batch's sum."""
 
     def forward(
         self, y: Array, t: Array, *, sample_weight: Array | None = None
@@ -130,7 +130,7 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
                 lr = _ARTICLE_LR if args.article else default_lr(name)
             label = f"{name}, lr {lr:g}"
             if label in optimizers:
-                raise WrongCallError(f"{label} is named twice")
+                raise WrongCallError(f"{label} is given twice")
             optimizers[label] = make_optimizer(args, name, lr, steps)
         _start(args, task)
         folder = make_folder(args.out, held)
@@ -152,7 +152,10 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
     histories = {label: result.outcome.history for label, result in results.items()}
     drawn = {label: history for label, history in histories.items() if history.losses}
     if drawn:
-        plot_history(drawn, log=True).savefig(folder / "compare.png", dpi=120)
+        figure = plot_history(drawn, log=True)
+        how = ", the article's settings" if args.article else ""
+        figure.suptitle(f"{task.shape()}{how}")
+        figure.savefig(folder / "compare.png", dpi=120)
 
     print(table(_HEADER, [_row(label, result) for label, result in results.items()]))
     if args.article and any(label.startswith("rmsprop") for label in results):
@@ -166,7 +169,7 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
 
 
 def _start(args: argparse.Namespace, task: Task) -> tuple[Parameters, Batches | None]:
-    """Make the weights and the batches to start from, the same in every call."""
+    """Return the weights and the batches to start from, the same in every call."""
     rng: Any = args.seed
     weights, batches = args.weights, None
     if args.article:

@@ -1,7 +1,6 @@
 """Write a trained network for other programs.
 
-ONNX models run in ONNX Runtime and wherever else ONNX is read. What --torch writes is a state
-dictionary:
+ONNX models run in ONNX Runtime and wherever else ONNX is read. --torch writes a state dictionary:
 
     module.load_state_dict(safetensors.torch.load_file(FILE))
 """
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from anyprop.checkpoint import load
+from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._parser import Parser, WrongCallError, require_extras, wrong_calls
 from anyprop.interchange.torch import save_torch
 from anyprop.onnx import export_onnx
@@ -18,12 +17,12 @@ from anyprop.onnx import export_onnx
 
 def add_options(parser: Parser) -> None:
     """Add the command's options."""
-    parser.add_argument("model", metavar="MODEL", help="a file that `anyprop train` wrote")
+    add_model(parser)
     parser.add_argument("--onnx", metavar="FILE", help="write an ONNX model, input x and output y")
     parser.add_argument(
         "--softmax",
         action="store_true",
-        help="let the ONNX model give probabilities instead of logits",
+        help="make the ONNX model return probabilities instead of logits",
     )
     parser.add_argument(
         "--torch", metavar="FILE", help="write a state dictionary of PyTorch, a safetensors file"
@@ -34,19 +33,17 @@ def run(args: argparse.Namespace) -> int:
     """Write the files."""
     with wrong_calls():
         if args.onnx is None and args.torch is None:
-            raise WrongCallError("say what to write: --onnx FILE, --torch FILE, or both")
+            raise WrongCallError("name an output: --onnx FILE, --torch FILE, or both")
         if args.softmax and args.onnx is None:
             raise WrongCallError("--softmax goes with --onnx; leave it out")
         if args.onnx is not None:
             require_extras("onnx", extra="onnx")
-        model = load(args.model)
-        if model.net is None:
-            raise WrongCallError(f"{args.model} holds parameters without their network")
+        net, model = load_network(model_file(args.model))
         if args.onnx is not None:
-            # What is saved in float64 shall also run where only float32 does, which is common.
-            export_onnx(model.net, model.params, args.onnx, softmax=args.softmax, dtype="float32")
+            # A model saved in float64 should also run where only float32 does, which is common.
+            export_onnx(net, model.params, args.onnx, softmax=args.softmax, dtype="float32")
             print(f"wrote {args.onnx}")
         if args.torch is not None:
-            save_torch(args.torch, model.net, model.params)
+            save_torch(args.torch, net, model.params)
             print(f"wrote {args.torch}")
     return 0

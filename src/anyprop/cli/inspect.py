@@ -17,6 +17,7 @@ import numpy as np
 from anyprop._text import printable, table
 from anyprop.checkpoint import Checkpoint, is_ours, load
 from anyprop.checkpoint.tensors import Reader
+from anyprop.cli._model import model_file
 from anyprop.cli._parser import Parser, wrong_calls
 from anyprop.layers.base import Layer
 from anyprop.layers.sequential import Sequential
@@ -26,16 +27,19 @@ _WIDTH = 60
 
 def add_options(parser: Parser) -> None:
     """Add the command's options."""
-    parser.add_argument("file", metavar="FILE", help="a safetensors file")
+    parser.add_argument(
+        "file", metavar="FILE", help="a safetensors file, or the folder of a run that has one"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what the file holds."""
     with wrong_calls():
-        with Reader(args.file) as file:
+        name = model_file(args.file)
+        with Reader(name) as file:
             checksum, ours = file.checksum, is_ours(file)
             arrays = {name: (entry.dtype, entry.shape) for name, entry in file.arrays.items()}
-        found = load(args.file) if ours else None
+        found = load(name) if ours else None
     if found is None:
         print("a safetensors file of another program, without a checksum\n")
         rows = [[name, str(dtype), _size(shape)] for name, (dtype, shape) in arrays.items()]
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _layers(found: Checkpoint) -> str:
-    """Lay out the network's layers, or its arrays where there is no network."""
+    """Return the network's layers as a table, or its arrays where there is no network."""
     entries = found.params.layout.entries
     if not isinstance(found.net, Sequential):
         what = "parameters" if found.net is None else repr(found.net)

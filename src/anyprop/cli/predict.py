@@ -1,6 +1,12 @@
 """Predict the classes of images with a trained model.
 
-Prints how many images were given which class and, where there are labels, how many are right.
+Prints how many images were predicted as each class and, where there are labels, how many are right.
+A digit of one's own, on paper or drawn with a mouse, is a PNG or JPEG file:
+
+    anyprop predict --image three.png
+
+It is prepared as the digits of MNIST were: grey, bright on dark, cropped, scaled into 20 x 20 pixels and
+placed in 28 x 28 by its centre of mass.
 """
 
 from __future__ import annotations
@@ -13,28 +19,39 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._text import table
+from anyprop._foreign import HEAD, foreign
+from anyprop._text import printable, table
 from anyprop._typing import Array, Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
-from anyprop.checkpoint import load
 from anyprop.cli._files import check_writable, write_text
+from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._options import add_place
 from anyprop.cli._parser import Parser, WrongCallError, wrong_calls
 from anyprop.cli._task import get_place, load_data
+from anyprop.data import load_image
 from anyprop.data.idx import read_idx
 from anyprop.layers.softmax import Softmax
 from anyprop.training.evaluate import predict
 
+_PICTURES = ("a PNG picture", "a JPEG picture")
+
 
 def add_options(parser: Parser) -> None:
     """Add the command's options."""
-    parser.add_argument("model", metavar="MODEL", help="a file that `anyprop train` wrote")
-    parser.add_argument(
+    add_model(parser)
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
         "--data",
         default="mnist",
         metavar="mnist|FOLDER|FILE",
         help="the test part of MNIST (the default) or of a folder with four IDX files named as "
         "MNIST's are, or one IDX file of images",
+    )
+    images.add_argument(
+        "--image",
+        nargs="+",
+        metavar="FILE",
+        help="PNG or JPEG files instead, each of one digit on an even ground",
     )
     parser.add_argument(
         "--out", metavar="FILE", help="write a CSV file with one row for each image"
@@ -46,34 +63,45 @@ def run(args: argparse.Namespace) -> int:
     """Predict, print the summary, write the file."""
     with wrong_calls():
         xp, device = get_place(args)
-        model = load(args.model, xp=xp, device=device)
-        net, params = model.net, model.params
-        x, t = _load(args.data, xp, device, dtype_name(params.flat))
-        if net is None:
-            raise WrongCallError(f"{args.model} holds parameters without their network")
-        width = net.width_in
-        if width not in (None, x.shape[1]):
-            raise WrongCallError(
-                f"{args.model} takes rows of {width} numbers, but the images of {args.data} have "
-                f"{x.shape[1]} pixels"
-            )
+        args.model = model_file(args.model)
+        net, model = load_network(args.model, xp=xp, device=device)
+        params = model.params
+        dtype = dtype_name(params.flat)
+        if args.image is not None:
+            x, t = _load_pictures(args.image, xp, device, dtype), None
+            what = f"{args.image[0]} is prepared to have {x.shape[1]} pixels, as a digit of MNIST"
+        else:
+            x, t = _load(args.data, xp, device, dtype)
+            what = f"the images of {args.data} have {x.shape[1]} pixels"
+        if net.width_in not in (None, x.shape[1]):
+            raise WrongCallError(f"{args.model} takes rows of {net.width_in} numbers, but {what}")
         if args.out is not None:
             check_writable(Path(args.out))
     p = to_host(Softmax().forward(params, predict(net, params, x))[0])
     labels = None if t is None else to_host(t)
     if args.out is not None:
         try:
-            write_text(Path(args.out), _table(p, labels))
+            write_text(Path(args.out), _table(p, labels, args.image))
         except OSError as error:
             raise WrongCallError(f"cannot write {args.out}: {error.strerror}") from None
-    print(_summary(p, labels))
+    print(_summary(p, labels) if args.image is None else printable(_guesses(p, args.image)))
     return 0
+
+
+def _load_pictures(names: list[str], xp: Namespace, device: Device, dtype: str) -> Array:
+    """Load pictures of digits as rows of pixels in [0, 1]."""
+    rows = np.concatenate([load_image(name, dtype=dtype) for name in names])
+    return from_host(rows, xp, device=device)
 
 
 def _load(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Array, Array | None]:
     """Load images as rows of pixels in [0, 1], and their labels or None."""
     if not Path(name).is_file():
         return load_data(name, xp, device, dtype)[1]
+    with open(name, "rb") as file:
+        kind = foreign(file.read(HEAD))
+    if kind is not None and kind.name in _PICTURES:
+        raise WrongCallError(f"{name} is {kind.name}; to have its digit read, write --image {name}")
     images = read_idx(name)
     if images.dtype != np.uint8 or images.ndim < 2 or images.size == 0:
         raise WrongCallError(
@@ -83,9 +111,10 @@ def _load(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Array, 
     return from_host(rows, xp, device=device), None
 
 
-def _table(p: Any, labels: Any) -> str:
-    """Write a row for each image as CSV."""
-    columns = {"index": range(len(p)), "predicted": p.argmax(axis=1), "probability": p.max(axis=1)}
+def _table(p: Any, labels: Any, names: list[str] | None) -> str:
+    """Return a row for each image as CSV."""
+    which = {"index": range(len(p))} if names is None else {"image": names}
+    columns = {**which, "predicted": p.argmax(axis=1), "probability": p.max(axis=1)}
     if labels is not None:
         columns["label"] = labels
     file = io.StringIO(newline="")
@@ -93,6 +122,16 @@ def _table(p: Any, labels: Any) -> str:
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return file.getvalue()
+
+
+def _guesses(p: Any, names: list[str]) -> str:
+    """Lay out for each picture the most probable class, and those that come next."""
+    rows = []
+    for name, row in zip(names, p, strict=True):
+        first, *others = np.argsort(-row)[:3]
+        then = ", ".join(f"{k} {row[k]:.2%}" for k in others)
+        rows.append([name, str(first), f"{row[first]:.2%}", then])
+    return table(["image", "guess", "probability", "then"], rows)
 
 
 def _summary(p: Any, labels: Any) -> str:

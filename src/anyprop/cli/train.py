@@ -22,6 +22,7 @@ from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
 from anyprop.cli._files import make_folder, write_json
+from anyprop.cli._model import CHECKPOINTS, DEFAULT, MODEL
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
@@ -48,7 +49,6 @@ from anyprop.training.callbacks.early_stopping import EarlyStopping
 from anyprop.training.resume import checkpoints_in
 from anyprop.training.run import Run
 
-_CHECKPOINTS = "checkpoints"
 _LOSS = SoftmaxCrossEntropy()
 
 
@@ -85,7 +85,7 @@ def add_options(parser: Parser) -> None:
         "improved for PATIENCE epochs (5 if left out), and keep the best parameters; the test data "
         "play no part in it",
     )
-    add_output(parser, "runs/train")
+    add_output(parser, DEFAULT)
     _add_checkpoints(parser)
 
 
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         if communicator.rank != 0:  # one of them says it
             return 2
         raise
-    except OSError as error:  # the disk is full, say
+    except OSError as error:  # the disk is full, for example
         if communicator.size == 1:
             raise
         print(f"anyprop: {os_error(error)}.", file=sys.stderr)
@@ -143,7 +143,8 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
         return outcome.exit_code
     if outcome.problem:
         print(f"anyprop: {outcome.problem}", file=sys.stderr)
-    # The model first, and again when it is known how good it is: nothing that goes wrong can lose it.
+    # Save the model before evaluating it, and again with its accuracy, so that no failure in
+    # between can lose it.
     _save(args, plan, outcome)
     result = measure(plan.task, outcome, _LOSS, communicator)
     _report(args, plan, result)
@@ -151,7 +152,7 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
 
 
 class _Plan(NamedTuple):
-    """What is trained, on what and how, when nothing in the call is wrong."""
+    """What is trained, on which data and how, once the call has been checked."""
 
     task: Task
     params: Parameters
@@ -167,7 +168,7 @@ class _Plan(NamedTuple):
 def _prepare(
     args: argparse.Namespace, communicator: Communicator, held: contextlib.ExitStack
 ) -> _Plan:
-    """Load the data, make everything, and be the only one to write into the folder."""
+    """Load the data, create everything, and be the only one to write into the folder."""
     require_extras("matplotlib", "tqdm")
     args.lr = default_lr(args.optimizer) if args.lr is None else args.lr
     task = make_task(args)
@@ -184,7 +185,7 @@ def _prepare(
     folder = Path(args.out)
     resume = _claim(args, folder, held) if communicator.rank == 0 else None
     if args.checkpoint_every is not None:
-        callbacks.append(Checkpoints(folder / _CHECKPOINTS, every=args.checkpoint_every))
+        callbacks.append(Checkpoints(folder / CHECKPOINTS, every=args.checkpoint_every))
     ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
     announced = f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps{ranks}"
     callbacks.append(_Announce(announced))
@@ -192,7 +193,7 @@ def _prepare(
 
 
 def _claim(args: argparse.Namespace, folder: Path, held: contextlib.ExitStack) -> Path | None:
-    """Make the folder for the results this run's own; return what to resume from."""
+    """Claim the folder of the results for this run; return what to resume from."""
     there = folder.is_dir()
     if there:  # before another run's checkpoints are looked at
         make_folder(args.out, held)
@@ -205,8 +206,8 @@ def _claim(args: argparse.Namespace, folder: Path, held: contextlib.ExitStack) -
 
 def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) -> Trained:
     resume = plan.resume
-    if any_rank(communicator, resume is not None):  # rank 0 alone has looked
-        resume = plan.folder / _CHECKPOINTS
+    if any_rank(communicator, resume is not None):  # only rank 0 has looked
+        resume = plan.folder / CHECKPOINTS
     return train(
         args,
         plan.task,
@@ -224,9 +225,9 @@ def _train(args: argparse.Namespace, plan: _Plan, communicator: Communicator) ->
 
 
 def _save(args: argparse.Namespace, plan: _Plan, outcome: Trained, **final: Any) -> None:
-    """Save the model, and what is known of it."""
+    """Save the model, and what is known about it."""
     save(
-        plan.folder / "model.safetensors",
+        plan.folder / MODEL,
         outcome.params,
         net=plan.task.net,
         optimizer=plan.optimizer,
@@ -245,7 +246,10 @@ def _report(args: argparse.Namespace, plan: _Plan, result: Result) -> None:
     write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})
     drawn = bool(losses) and measured
     if drawn:
-        plot_history({args.optimizer: outcome.history}).savefig(folder / "loss.png")
+        figure = plot_history({args.optimizer: outcome.history})
+        network, accuracy = plan.task.shape(), result.test_accuracy
+        figure.suptitle(f"{network}, lr {args.lr:g}: test accuracy {accuracy:.4f}")
+        figure.savefig(folder / "loss.png", dpi=120)
 
     if losses:
         line = curve(losses, characters=block_characters(sys.stdout.encoding))
@@ -257,7 +261,7 @@ def _report(args: argparse.Namespace, plan: _Plan, result: Result) -> None:
 
 
 class _Announce(Callback):
-    """Print what is trained, when nothing can refuse it any more."""
+    """Print what is trained, once all checks have passed."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -267,15 +271,15 @@ class _Announce(Callback):
 
 
 def _resume(args: argparse.Namespace) -> Path | None:
-    """Find what to resume from; None to start from the beginning."""
-    folder = Path(args.out) / _CHECKPOINTS
+    """Return what to resume from; None to start from the beginning."""
+    folder = Path(args.out) / CHECKPOINTS
     found = bool(checkpoints_in(folder))
     if not args.resume:
         if args.or_start or args.allow_changes:
             raise WrongCallError("--or-start and --allow-changes go with --resume; leave them out")
         if found and args.checkpoint_every is not None:
             raise WrongCallError(
-                f"{folder} holds the checkpoints of an earlier run; go on with it by --resume, or "
+                f"{folder} holds the checkpoints of an earlier run; continue it with --resume, or "
                 "choose another --out"
             )
         return None

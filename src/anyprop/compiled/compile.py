@@ -36,6 +36,7 @@ from anyprop.compiled.on_jax import (
 from anyprop.compiled.on_numpy import PlannedGradient, PlannedStep
 from anyprop.compiled.on_torch import TorchCompiledStep, check_torch_backend
 from anyprop.distributed.data_parallel import DataParallelStep
+from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
 from anyprop.repeatable.stand_in import TraceError
@@ -46,34 +47,34 @@ Gradient = Callable[[Parameters, Any], Any]
 
 
 def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) -> Run:
-    """Make the compiled form of a training step.
+    """Return the compiled form of a training step.
 
-    It takes and gives what the step does, with two differences. Parameters and state are donated:
+    It takes and returns what the step does, with two differences. Parameters and state are donated:
     their arrays may be written over, so copy (`params.copy()`) what you want to keep. And what it
-    returns holds until its next call in the same thread, but for the value, which stays.
+    returns is valid until its next call in the same thread, except for the value, which stays.
 
     Parameters
     ----------
     step : Step or DataParallelStep
         From `make_step`, or from `anyprop.distributed.make_data_parallel_step`. How it is compiled
-        follows from the arrays of each call; a new shape or dtype is planned anew. With the extra
+        follows from the arrays of each call; a new shape or dtype is planned again. With the extra
         ``anyprop[fast]`` (numba), elementwise operations that follow each other become one loop on
         NumPy. On PyTorch the step runs as it is, under `torch.no_grad`.
     torch_backend : str, optional
-        On PyTorch, what `torch.compile` shall compile the step with, such as ``"inductor"``, which
+        On PyTorch, what `torch.compile` should compile the step with, such as ``"inductor"``, which
         needs a C++ compiler and, for the first step of a new shape, seconds to a minute.
 
     Returns
     -------
     callable
-        Takes and gives what the step does. On NumPy its numbers are those of the step, bit for bit;
-        elsewhere they are so to rounding.
+        Takes and returns what the step does. On NumPy its numbers are those of the step, bit for
+        bit; elsewhere they are so to rounding.
 
     Warns
     -----
     RuntimeWarning
         Once, when a step runs as it is because it cannot be compiled, or on CuPy without a CUDA graph;
-        the message says why.
+        the message says why. A step of an optimizer that overrides `update` alone is never compiled.
 
     Raises
     ------
@@ -104,6 +105,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
         raise TypeError(
             f"torch_backend={torch_backend!r} is for a step of one process; leave it out."
         )
+    # One step may be called with arrays of several libraries, each of which compiles it in its own way.
     runs: dict[Namespace, Run] = {}
 
     def compiled(
@@ -115,13 +117,14 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
         except (AttributeError, TypeError):
             check_kind(params)
             raise
-        run = runs.get(xp)
-        if run is None:
-            run = runs[xp] = _compiled_for(xp, step, torch_backend)
         try:
+            run = runs.get(xp)
+            if run is None:
+                run = runs[xp] = _compiled_for(xp, step, torch_backend)
             return run(params, state, batch)
         except TraceError as error:
             warnings.warn(f"the step runs uncompiled: {error}.", RuntimeWarning, stacklevel=2)
+            # For good, so that the warning comes once, and no later step tries again.
             runs[xp] = _as_it_is(step)
             return step(params, state, *given, **options)
 
@@ -131,7 +134,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
 def compiled_loop(
     step: Step | DataParallelStep, xp: Namespace, most: int
 ) -> JittedLoop | GraphLoop | None:
-    """Make the compiled form of many steps in a row, where a backend has a loop of its own.
+    """Return the compiled form of many steps in a row, where a backend has a loop of its own.
 
     Parameters
     ----------
@@ -140,14 +143,16 @@ def compiled_loop(
     xp : namespace
         The namespace of the parameters.
     most : int >= 1
-        How many steps a call does at most.
+        Largest number of steps in a call.
 
     Returns
     -------
     JittedLoop, GraphLoop or None
-        On JAX, and on CuPy with cuBLASLt, for a step of one process.
+        On JAX, and on CuPy with cuBLASLt, for a step of one process that `compile` does not run as it
+        is from the first.
     """
-    if not isinstance(step, Step):
+    # On several ranks each step waits for a message, which is sent between two of them.
+    if not isinstance(step, Step) or _has_its_own_update(step.optimizer):
         return None
     backend = name_of(xp)
     if backend == "cupy" and cuda_products.is_available():
@@ -156,7 +161,8 @@ def compiled_loop(
 
 
 def donates(xp: Namespace) -> bool:
-    """Tell whether a compiled step of a backend writes over the parameters and the state it is given.
+    """Return whether a compiled step of a backend overwrites the parameters and the state it is
+    given.
 
     Parameters
     ----------
@@ -171,7 +177,7 @@ def donates(xp: Namespace) -> bool:
 
 
 def compile_gradient(function: Gradient, xp: Namespace) -> Gradient:
-    """Make the compiled form of a function of parameters and a batch.
+    """Return the compiled form of a function of parameters and a batch.
 
     Parameters
     ----------
@@ -183,8 +189,9 @@ def compile_gradient(function: Gradient, xp: Namespace) -> Gradient:
     Returns
     -------
     callable
-        Takes and returns what the function does. The arrays that it returns hold until its next call in
-        the same thread. On CuPy and what `compile` runs as it is, the function itself.
+        Takes and returns what the function does. The arrays that it returns are valid until its
+        next call in the same thread. On CuPy, and where `compile` runs a step as it is, the
+        function itself.
     """
     kinds: dict[str, Callable[[Gradient], Gradient]] = {
         "numpy": PlannedGradient,
@@ -209,7 +216,7 @@ def compile_gradient(function: Gradient, xp: Namespace) -> Gradient:
 
 
 def _as_it_is(step: Callable[..., Any]) -> Run:
-    """Make the form of a step that takes its batch as a tree, and compiles nothing."""
+    """Return the form of a step that takes its batch as a tree, and compiles nothing."""
 
     def run(params: Parameters, state: OptimizerState, batch: Any) -> Any:
         if isinstance(batch, dict):
@@ -219,6 +226,7 @@ def _as_it_is(step: Callable[..., Any]) -> Run:
     return run
 
 
+# For a step of one process, and for one of several ranks.
 _KINDS: dict[str, tuple[Callable[[Step], Run], Callable[[DataParallelStep], Run]]] = {
     "numpy": (PlannedStep, PlannedStep),
     "jax": (JittedStep, JittedParallelStep),
@@ -230,17 +238,41 @@ def _compiled_for(xp: Namespace, step: Step | DataParallelStep, torch_backend: s
     backend = name_of(xp)
     if torch_backend is not None:
         check_torch_backend(torch_backend, xp)
+        _check_update(step)
         assert isinstance(step, Step)
         return TorchCompiledStep(step, torch_backend)
+    # Before the table, as what PyTorch compiles takes seconds, which only who asks for it should wait.
     if backend == "torch":
         without_gradients: Run = importlib.import_module("torch").no_grad()(_as_it_is(step))
         return without_gradients
+    # A library without an entry here is used by the standard alone, and that has no way to compile.
     kinds = _KINDS.get(backend)
     if kinds is None:
         return _as_it_is(step)
+    _check_update(step)
     of_one, of_several = kinds
     run = of_several(step) if isinstance(step, DataParallelStep) else of_one(step)
     return _on_its_device(run) if backend == "cupy" else run
+
+
+def _check_update(step: Step | DataParallelStep) -> None:
+    """Raise TraceError if the step would train otherwise than its optimizer's `update` does."""
+    if _has_its_own_update(step.optimizer):
+        name = type(step.optimizer).__name__
+        raise TraceError(
+            f"{name} has an update of its own, which a compiled step does not call; override numbers "
+            "or apply instead"
+        )
+
+
+def _has_its_own_update(optimizer: Optimizer) -> bool:
+    """Return whether `update` may do other things than `numbers` and `apply` do together."""
+
+    def origin(name: str) -> type | None:
+        return next((cls for cls in type(optimizer).__mro__ if name in vars(cls)), None)
+
+    # A class that writes both means the same by both; where two classes do, nothing says so.
+    return origin("update") not in (Optimizer, origin("apply"))
 
 
 def _on_its_device(run: Run) -> Run:

@@ -1,6 +1,6 @@
 """Kernels on CuPy: calls written down in CUDA C++, which `cupy.ElementwiseKernel` compiles.
 
-A layer and a rule are recorded on arrays of NumPy that stand for CuPy's; each call becomes a line that
+A layer and a rule are recorded on arrays of NumPy in place of CuPy's; each call becomes a line that
 names its type, so nothing is computed in another precision than NumPy's. The compiler may contract a
 product and a sum, so results agree to rounding.
 
@@ -39,7 +39,7 @@ from anyprop.compiled.kernels import (
 from anyprop.compiled.namespace import choose, convert
 from anyprop.compiled.trace import OUT, Call, Value
 
-# What does the work of a call for one number.
+# The C++ expression of a call for one number.
 CUDA_FORMS: dict[Any, str] = FORMS | {
     np.power: "pow({0}, {1})",
     np.absolute: "fabs({0})",
@@ -68,7 +68,7 @@ LONGEST = 32
 # The longest vector that one thread sums, in less time than the launches of a sum by many take.
 MOST_OF_TOTAL = 1024
 _SUM, _MAXIMUM = np.add.reduce, np.maximum.reduce
-# Where the numbers of each kind of values are, for row i and column j of rows of {0}.
+# Index of the numbers of each kind of value, for row i and column j of rows of {0}.
 _AT = {CELL: "[i * {0} + j]", ROW: "[i]", COLUMN: "[j]", ONE: "[0]"}
 
 
@@ -156,11 +156,11 @@ class Written(NamedTuple):
     operation: str
     """What one thread does."""
     size: int | None
-    """How many threads there are; None if the arrays say so."""
+    """Number of threads; None if it follows from the arrays."""
     name: str
 
     def launch(self) -> Callable[..., Any]:
-        """Make the kernel; CuPy compiles it when it is first launched."""
+        """Create and launch the kernel; CuPy compiles it when it is first launched."""
         make = importlib.import_module("cupy").ElementwiseKernel
         made: Callable[..., Any] = make(self.in_params, self.out_params, self.operation, self.name)
         # Few rows in small blocks, so that more of the GPU's processors have some.
@@ -168,7 +168,7 @@ class Written(NamedTuple):
 
 
 def written(kernel: Kernel, name: str = "anyprop_fused") -> Written:
-    """Write a kernel down; its name is `name` if it goes number by number."""
+    """Write a kernel in C++; its name is `name` if it goes number by number."""
     kinds, inputs, outputs = kernel.kinds, kernel.inputs, kernel.outputs
     size, raw, lines = None, "", []
     names = {value: f"x{i}" for i, value in enumerate(inputs)}
@@ -205,7 +205,7 @@ def _along(length: int) -> str:
 
 
 def _lines(call: Call, name: str, kind: str | None, names: Mapping[Value, str]) -> list[str]:
-    """Write a call down: what is computed for a row is a number, for its columns the thread's array."""
+    """Write a call: what is computed for a row is a number, for its columns the thread's array."""
     of = type_of(call.output)
     if call.function in (_SUM, _MAXIMUM):
         (x,) = call.inputs
@@ -253,9 +253,10 @@ def _number(x: float) -> str:
 
 
 def ordered(calls: list[Call], results: Sequence[Value]) -> list[Call]:
-    """Leave out calls whose outputs nothing reads, and put those for the loss alone behind all else.
+    """Leave out calls whose outputs are not read, and move those for the loss alone to the end.
 
-    Amid the calls, they would part those before from those after them, which can be one kernel.
+    Between the calls, they would separate those before from those after them, which can be one
+    kernel.
     """
     read, needed = {result.base for result in results}, []
     for call in reversed(calls):
@@ -279,10 +280,10 @@ def ordered(calls: list[Call], results: Sequence[Value]) -> list[Call]:
 def units_of(
     calls: list[Call], kept: Sequence[Value], wholes: Mapping[Value, Value] | None = None
 ) -> list[Call | Kernel]:
-    """Put calls into kernels as `grouped` does, and products with what is done along with them."""
+    """Group calls into kernels as `grouped` does, and products with what is done along with them."""
     units: list[Call | Kernel] = []
     for unit in grouped(calls, kept, CUDA, wholes):
-        # A kernel of one call spares nothing, but CuPy's own sums and ufuncs cost the host more.
+        # A kernel of one call saves nothing, but CuPy's own sums and ufuncs cost the host more.
         if isinstance(unit, Call) and (can_be_written(unit) or _sums_all(unit)):
             unit = Kernel([unit], [unit.output], CUDA.kinds([unit]) or {})
         units.append(unit)

@@ -3,6 +3,9 @@
 The recorded step becomes kernels and products, bound to buffers of its own. They are launched once, so
 that all is compiled, and once more while the stream is capturing; parameters and state are put back.
 `on_cupy.py` fills in a batch for each step, or has the graph take its batches by itself.
+
+The file is long because what is launched and what is captured have to be seen together: a graph keeps
+addresses, so each buffer that a launch names must belong to the graph that was captured with it.
 """
 
 from __future__ import annotations
@@ -39,13 +42,13 @@ _capturing = threading.RLock()
 _REDUCTIONS = {np.add.reduce: "sum", np.maximum.reduce: "amax"}
 
 AT_ONCE = 16
-"""How many steps are captured in one graph where many are done in a row."""
+"""Number of steps captured in one graph where many are done in a row."""
 
 Around = Callable[[Callable[[], None], Array, Array], Callable[[], None]]
 
 
 class Launches(Binding):
-    """What repeats a recording, in which every number is an array of shape (), launch by launch.
+    """Repeats a recording, in which every number is an array of shape (), launch by launch.
 
     For each output, from the first, `targets` has the argument in whose memory it should end up, if any.
     `arguments` says where the arguments are; other arrays of the recording are constants. The launches
@@ -67,7 +70,7 @@ class Launches(Binding):
         self.close = self._products.close
         try:
             results = [output.value for output in outputs]
-            # Joins go before calls are grouped: they would part kernels that can be one.
+            # Joins are placed before calls are grouped: they would split kernels that can be one.
             calls = ordered(recording.calls, results)
             if any(0 in value.shape for call in calls for value in (*call.inputs, call.output)):
                 raise TraceError("it has an array without numbers")
@@ -118,7 +121,7 @@ class Launches(Binding):
         given = [self.place(x) if isinstance(x, Value) else x for x in call.arguments]
         if call.function is np.matmul:
             if given[0].ndim != 2 or given[1].ndim != 2:
-                raise TraceError("it multiplies what are no matrices")
+                raise TraceError("it multiplies what are not matrices")
             self._launches.append(self._products.plain(given[0], given[1], out))
         elif (name := _REDUCTIONS.get(call.function)) is not None:
             x, axis, dtype, _, keepdims = given
@@ -141,7 +144,7 @@ class Launches(Binding):
         return self._cupy.asarray(value.data)
 
     def view(self, value: Value, place: Any) -> Any:
-        """Return a view, or refuse where a copy would be needed, which no graph would make anew."""
+        """Return a view, or refuse where a copy would be needed, which no graph would renew."""
         assert value.view is not None
         array = value.view(place)
         if not self._cupy.may_share_memory(array, place):
@@ -149,7 +152,7 @@ class Launches(Binding):
         return array
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Make an array."""
+        """Return a new array."""
         return self._cupy.empty(shape, dtype)
 
 
@@ -188,7 +191,7 @@ class Graph:
         mask = None if state.decay_mask is None else _owned(state.decay_mask)
         self._places = Places(_owned(params), slots, mask)
         # Stand-ins of NumPy, of the same shapes: to record takes no GPU.
-        self._given: list[tuple[Traced, Any]] = []  # what stands for an array, and the array
+        self._given: list[tuple[Traced, Any]] = []  # what replaces an array, and the array
 
         names = ["lr", *step.optimizer.scalars(1, 1.0)]
         self.numbers = namespace(params.flat).empty(len(names), dtype=params.flat.dtype)
@@ -205,8 +208,7 @@ class Graph:
             return value, params.replace(running=running), slots, grads.flat
 
         leaves = [None if leaf is None else self._stand_in(leaf) for leaf in batch]
-        x, t, sample_weight, *drawn = leaves
-        given = step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
+        given = _named(step, leaves, noise)
         held = mapped(self._stand_in, tuple(self._places))
         scalars = dict(zip(names[1:], numbers[1:], strict=True))
         with _capturing:
@@ -249,7 +251,7 @@ class Graph:
                 stream.synchronize()
 
     def _captured(self, steps: int) -> Any:
-        """Make the graph of some steps."""
+        """Capture the graph of some steps."""
         cupy, stream = importlib.import_module("cupy"), self._stream
         with _capturing, cupy.cuda.using_allocator(self._memory.malloc), stream:
             stream.begin_capture()
@@ -274,12 +276,12 @@ class Graph:
 
     @property
     def nbytes(self) -> int:
-        """How much memory it holds, in bytes."""
+        """Memory that it holds, in bytes."""
         vectors = (1 + len(self._places.slots)) * self.params.flat.nbytes
         return int(vectors + self._memory.total_bytes())
 
     def launch(self, state: OptimizerState) -> OptimizerState:
-        """Do a step, on what was filled in; return the state that follows."""
+        """Run a step, on what was filled in; return the state that follows."""
         numbers = listed(self._optimizer.numbers(state))
         given = [beside(self.params.flat, number, "lr") for number in numbers]
         self._write_numbers(*given, *self._numbers)
@@ -292,7 +294,7 @@ class Graph:
             self._several = self._captured(AT_ONCE)
 
     def launch_many(self, steps: int) -> None:
-        """Do steps for which what is captured with them puts the batch and the numbers there."""
+        """Run steps whose batch and numbers are put in place by what is captured with them."""
         several, single = divmod(steps, AT_ONCE)
         for _ in range(several):
             self._several.launch()
@@ -321,10 +323,14 @@ class Graph:
 
         All but `step` is what the launch began with.
         """
-        x, t, sample_weight, *drawn = batch
-        given = step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
         found = self.value, self._gradient, self.params, self._places.slots
-        return difference(step, params, state, given, found)
+        return difference(step, params, state, _named(step, batch, noise), found)
+
+
+def _named(step: Step, leaves: Sequence[Any], noise: Any) -> dict[str, Any]:
+    """Put the leaves of a batch under the names by which a step takes them."""
+    x, t, sample_weight, *drawn = leaves
+    return step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
 
 
 def _owned(params: Parameters) -> Parameters:

@@ -1,12 +1,12 @@
 """Matrix products by cuBLASLt, through its C interface, on arrays that stay where they are.
 
-CuPy's own way to cuBLAS refuses to be captured into a graph. cuBLASLt counts matrices by columns, ours
-are stored by rows, so it is given all of them transposed: out^T = b^T a^T. A bias then goes along the
-columns that it knows, as its epilogue wants it.
+CuPy's own path to cuBLAS refuses to be captured into a graph. cuBLASLt stores matrices by columns,
+we store them by rows, so it is given all of them transposed: out^T = b^T a^T. A bias then goes
+along the columns that it knows, as its epilogue wants it.
 
 An epilogue adds the bias and takes max(., 0) before a product is stored, which saves a kernel that reads
 and writes all of it. It is not documented to keep NaN, as our ReLU does. So each is tried with a bias of
-NaN when it is made, and not used unless all that comes out is NaN. Another epilogue sums the columns of
+NaN when it is made, and not used unless every result is NaN. Another epilogue sums the columns of
 the second factor, which is how the gradient of a bias goes with that of its matrix.
 """
 
@@ -37,7 +37,7 @@ from anyprop.repeatable.stand_in import TraceError
 
 # Bytes that a product may use besides; all products of a graph share them, as they follow each other.
 WORKSPACE = 32 * 2**20
-# Bytes. At places that are no multiple of it, epilogues have failed.
+# Bytes. At addresses that are not a multiple of it, epilogues have failed.
 BIAS_ALIGNMENT = 16
 # What cublasLt.h, cublas_api.h and library_types.h call these, the same in CUDA 12 and 13.
 TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, CUDA_R_64F
@@ -142,11 +142,11 @@ class Products:
         self._handle = self._create("cublasLt")
 
     def plain(self, a: Any, b: Any, out: Any) -> Callable[[], None]:
-        """Make the launch of out = a b."""
+        """Return the launch of out = a b."""
         return self._launch(self._described(a, b, out), a, b, out)
 
     def rectified(self, a: Any, b: Any, bias: Any, out: Any) -> Callable[[], None] | None:
-        """Make the launch of out = max(a b + bias, 0); None if cuBLASLt cannot do it here."""
+        """Return the launch of out = max(a b + bias, 0); None if cuBLASLt cannot do it here."""
         if bias.data.ptr % BIAS_ALIGNMENT:
             return None
         described = self._described(a, b, out, RELU_BIAS, bias)
@@ -158,7 +158,7 @@ class Products:
         return launch if usable else None
 
     def summed(self, a: Any, b: Any, out: Any, sums: Any) -> Callable[[], None] | None:
-        """Make the launch of out = a b and sums = b.sum(axis=0); None if cuBLASLt cannot do it here."""
+        """Return the launch of out = a b and sums = b.sum(axis=0); None if cuBLASLt cannot do it."""
         if sums.data.ptr % BIAS_ALIGNMENT:
             return None
         try:
@@ -167,7 +167,7 @@ class Products:
             return None
 
     def _keeps_nan(self, launch: Callable[[], None], described: Any, bias: Any, out: Any) -> bool:
-        """Return whether a bias of NaN comes through in all of a result."""
+        """Return whether a bias of NaN reaches all of a result."""
         cupy = importlib.import_module("cupy")
         nan = cupy.full(bias.shape, float("nan"), dtype=bias.dtype)
         self._describe(described, BIAS_POINTER, c_void_p(nan.data.ptr))
@@ -265,7 +265,7 @@ def _by_rows(matrix: Any) -> bool:
 
 
 def _distance(matrix: Any) -> int:
-    """Count the numbers from one row to the next, or from one column to the next."""
+    """Return the distance from one row to the next, or from one column to the next, in numbers."""
     rows, columns = matrix.shape
     if matrix.flags.c_contiguous:
         return int(columns)
@@ -274,7 +274,7 @@ def _distance(matrix: Any) -> int:
     within, apart = sorted(matrix.strides)
     length = columns if _by_rows(matrix) else rows
     if within != matrix.itemsize or apart % within or apart < length * within:
-        raise TraceError("it multiplies a matrix whose numbers lie apart")
+        raise TraceError("it multiplies a matrix whose numbers are not contiguous")
     return int(apart // within)
 
 

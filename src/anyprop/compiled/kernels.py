@@ -1,9 +1,9 @@
-"""Calls that one kernel does: which of them stand together, and how its values are laid out.
+"""Calls that one kernel does: which of them are grouped, and how its values are laid out.
 
-A call by itself costs a walk through memory, and on a GPU a launch. A kernel does many calls for one
-number, or one row, after the other. It goes through a vector, or through a matrix row by row, and each
-of its values is of one kind: it has a number for each cell of the matrix, for each row (or place of the
-vector), for each column, one number for all, or is a number.
+A call by itself costs a pass through memory, and on a GPU a launch. A kernel does many calls for
+one number, or one row, after the other. It goes through a vector, or through a matrix row by row,
+and each of its values is of one kind: it has a number for each cell of the matrix, for each row (or
+place of the vector), for each column, one number for all, or is a number.
 
 Which calls a kernel can do, its `Dialect` knows: numba's loops (`numba_dialect.py`) or CUDA C++
 (`cuda_dialect.py`).
@@ -33,7 +33,7 @@ COMPARISONS = {
     np.equal: "{0} == {1}",
     np.not_equal: "{0} != {1}",
 }
-# What both dialects write alike; {0} and {1} are the operands.
+# Expressions of both dialects; {0} and {1} are the operands.
 FORMS = COMPARISONS | {
     np.add: "{0} + {1}",
     np.subtract: "{0} - {1}",
@@ -46,7 +46,7 @@ FORMS = COMPARISONS | {
 
 
 class Unit(Protocol):
-    """What is done in one go: a `Call`, or a `Kernel` of several."""
+    """What is done at once: a `Call`, or a `Kernel` of several."""
 
     @property
     def inputs(self) -> Sequence[Value]:
@@ -59,7 +59,7 @@ class Unit(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """Calls that are done in one go.
+    """Calls that are done at once.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Dialect(ABC):
     """What grouping and memory ask of a backend."""
 
     reuses: ClassVar[bool]
-    """Whether a result may be stored in the memory of what its own unit reads for the last time."""
+    """Whether a result may be stored over an input that its own unit reads for the last time."""
 
     @abstractmethod
     def kinds(self, calls: Sequence[Call]) -> Mapping[Value, str] | None:
@@ -112,7 +112,7 @@ def grouped(
     dialect: Dialect,
     wholes: Mapping[Value, Value] | None = None,
 ) -> list[Call | Kernel]:
-    """Put calls that follow each other into kernels, of two calls at least.
+    """Group calls that follow each other into kernels, of two calls at least.
 
     Parameters
     ----------
@@ -132,6 +132,7 @@ def grouped(
     """
     wholes = wholes or {}
     reads = Counter(value.base for call in calls for value in call.inputs)
+    # One reader more, outside every group, so that what the caller reads is stored.
     reads.update(value.base for value in kept)
     # A piece is read where the whole is.
     reads.update([*wholes])
@@ -141,6 +142,7 @@ def grouped(
 
     def close() -> None:
         if len(group) < 2:
+            # One call by itself is left to the library's own function, which is compiled already.
             done.extend(group)
         else:
             # What is read within the group alone is never stored.
@@ -154,12 +156,14 @@ def grouped(
     for call in calls:
         if call.output.is_number:
             continue
-        # Amid a kernel, a whole is not there yet if a piece of it is computed in the same kernel.
+        # Inside a kernel, a whole is not complete yet if a piece of it is computed in the same
+        # kernel.
         parts = {wholes.get(other.output) for other in group}
         apart = any(value.base in parts for value in call.inputs)
         grown = None if apart else dialect.kinds([*group, call])
         if grown is None:
             close()
+            # The call that ended one group may be the first of the next.
             grown = dialect.kinds([call])
         if grown is None:
             done.append(call)
@@ -182,7 +186,7 @@ def shape_of(calls: Sequence[Call]) -> tuple[int, ...]:
 
 
 def kinds_of(calls: Sequence[Call]) -> dict[Value, str] | None:
-    """Find the kinds of all values in one walk through rows; None if the calls need several."""
+    """Return the kinds of all values in one walk through rows; None if the calls need several."""
     shape = shape_of(calls)
     # Beside the cells only one number for each row can be computed in the same walk.
     others = {domain_of(call) for call in calls} - {shape}
@@ -236,7 +240,7 @@ def product_of(unit: Unit) -> Call | None:
 
 
 def with_products(units: list[Call | Kernel], kept: Sequence[Value]) -> list[Call | Kernel]:
-    """Put products together with what a library can do along with them.
+    """Group products with what a library can do along with them.
 
     That is a bias and max(., 0) on the result, or the sum of the second factor's columns, which is how
     the gradient of a bias goes with that of its matrix.
@@ -255,7 +259,8 @@ def with_products(units: list[Call | Kernel], kept: Sequence[Value]) -> list[Cal
                     del found[k]
                     found[i] = Kernel([product, *unit.calls], unit.outputs)
                     break
-            # Both are done where the first of them was, so all that they read should be there by then.
+            # Both are done where the first of them was, so everything they read should be computed
+            # by then.
             elif _sums_columns(unit, product.inputs[1]) and all(
                 made_by.get(value.base, -1) < min(i, k) for value in product.inputs
             ):

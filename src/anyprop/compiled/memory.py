@@ -25,7 +25,8 @@ from anyprop.repeatable.stand_in import TraceError
 class Binding(ABC):
     """Binds units to the arrays that they read and write.
 
-    A backend says how its arrays are made and what is called, by the methods that are abstract here.
+    A backend says how its arrays are created and what is called, in the methods that are abstract
+    here.
 
     Parameters
     ----------
@@ -44,11 +45,11 @@ class Binding(ABC):
 
     @abstractmethod
     def bind(self, unit: Any, places: list[Any]) -> None:
-        """Take a unit into what is done; `places` are those of its outputs."""
+        """Add a unit to what is done; `places` are those of its outputs."""
 
     @abstractmethod
     def copy(self, value: Value, place: Any) -> None:
-        """Take a copy of a value to a place into what is done."""
+        """Add a copy of a value to a place to what is done."""
 
     @abstractmethod
     def constant(self, value: Value) -> Any:
@@ -56,11 +57,11 @@ class Binding(ABC):
 
     @abstractmethod
     def view(self, value: Value, place: Any) -> Any:
-        """Return what a value is in the place of its parent."""
+        """Return a value as a view of the place of its parent."""
 
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Make an array."""
+        """Return a new array."""
 
     @property
     def wholes(self) -> dict[Value, Value]:
@@ -68,7 +69,7 @@ class Binding(ABC):
         return {piece: whole for piece, (whole, _) in self._within.items()}
 
     def place_joined(self, calls: list[Call]) -> list[Call]:
-        """Choose what is computed within joined vectors; return the calls that remain to be done."""
+        """Choose what is computed within joined vectors; return the calls that remain."""
         made = {call.output for call in calls}
         kept = []
         # From the last, so that what is joined may be joined with others in turn.
@@ -86,7 +87,9 @@ class Binding(ABC):
                 )
                 placed.append(free)
                 if free:
+                    # Only the first join found has it; a value can be computed in one place alone.
                     self._within[source] = call.output, start
+            # Without a piece to copy, nothing is left of a join.
             if not placed or not all(placed):
                 kept.append(call)
         return kept[::-1]
@@ -122,6 +125,7 @@ class Binding(ABC):
         last: dict[Value, float] = {}
         for i, unit in enumerate(units):
             last |= {self._memory(value): i for value in (*unit.inputs, *unit.outputs)}
+        # A result has to outlast all units, so its memory goes to no other value.
         last |= {self._memory(result): math.inf for result in results}
         late = self._take_targets(units, results, targets, last)
         ended: list[list[Value]] = [[] for _ in units]
@@ -129,6 +133,7 @@ class Binding(ABC):
         for value, end in last.items():
             if end < len(units) and not value.given:
                 ended[int(end)].append(value)
+        # Targets were taken before the first place is found, as a value that has a place keeps it.
         for unit, values in zip(units, ended, strict=True):
             self._bind(unit, values)
         for result, target in late:
@@ -142,15 +147,15 @@ class Binding(ABC):
         targets: Sequence[Value | None],
         last: Mapping[Value, float],
     ) -> list[tuple[Value, Value]]:
-        """Have results stored in their targets; return those that must be copied there."""
+        """Store results in their targets; return those that must be copied there."""
         makers = {output: i for i, unit in enumerate(units) for output in unit.outputs}
         late = []
         for result, target in zip(results, targets, strict=False):
             if target is None or result is target:
                 continue
-            # The copies are made at the end, one by one, when another result may be there already.
+            # The copies are made at the end, one by one, when another result may already be there.
             if result.base.given and result.base in targets:
-                raise TraceError("it hands an argument back in another place")
+                raise TraceError("it returns an argument in another place")
             i = makers.get(result, -1)
             # In place only if nothing reads the old numbers later, or in the unit at other places.
             if (
@@ -168,10 +173,11 @@ class Binding(ABC):
         return late
 
     def _bind(self, unit: Call | Kernel, ended: Iterable[Value]) -> None:
-        """Find places for the outputs of a unit, free what it reads last, and bind it."""
+        """Find places for the outputs of a unit, free what it reads for the last time, and bind it."""
         # First, as a view of an argument is itself a call, which has to come before the unit's.
         for value in unit.inputs:
             self.place(value)
+        # What may not lie over an input gets its place while all inputs still hold theirs.
         over = self._dialect.in_place(unit) if self._dialect.reuses else ()
         for value in unit.outputs:
             if value not in over:
@@ -180,12 +186,13 @@ class Binding(ABC):
         alike = [value for value in ended if self._reads_alike(unit, value)]
         self._release(alike)
         places = [self.place(value) for value in unit.outputs]
+        # Only now, for the next unit: over these no output of this one, which reads them, may be stored.
         self._release(set(ended).difference(alike))
         self.bind(unit, places)
 
     def _reads_alike(self, unit: Unit, memory: Value) -> bool:
         """Return whether a unit reads each number of a memory only for the result at the same place."""
-        # A call of NumPy sees by itself where an input is in its way, and takes a copy.
+        # A call of NumPy detects an overlap with an input itself, and takes a copy.
         return isinstance(unit, Call) or all(
             value is memory for value in unit.inputs if self._memory(value) is memory
         )
@@ -199,6 +206,7 @@ class Binding(ABC):
 
     def _release(self, values: Iterable[Value]) -> None:
         for value in values:
+            # Without its shape, as the next to take it may have another of the same size.
             array = self.place(value).reshape(-1)
             self._free.setdefault((array.size, str(array.dtype)), []).append(array)
 
@@ -217,6 +225,7 @@ class Binding(ABC):
         size, shape = value.size, tuple(value.shape)
         if value in self._within:
             whole, start = self._within[value]
+            # The whole is placed by the first of its pieces, and stays as long as any of them is read.
             return self.place(whole)[start : start + size].reshape(shape)
         free = self._free.get((size, str(value.dtype)))
         return free.pop().reshape(shape) if free else self.empty(shape, value.dtype)
@@ -225,12 +234,13 @@ class Binding(ABC):
         """Bind a join: copy what is not computed in its place."""
         whole = self.place(call.output)
         for vector, start in _pieces(call):
+            # A piece that was computed elsewhere, or within another vector, is missing here.
             if self._within.get(vector.base) != (call.output, start):
                 self.copy(vector, whole[start : start + vector.size])
 
 
 def _pieces(call: Call) -> Iterator[tuple[Value, int]]:
-    """Go through the vectors that are joined, each with the place where it begins."""
+    """Yield the vectors that are joined, each with the place where it begins."""
     start = 0
     for vector in call.inputs:
         yield vector, start

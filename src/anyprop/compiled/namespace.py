@@ -1,4 +1,4 @@
-"""The namespace of traced arrays: functions of the Array API standard that write down what to do.
+"""The namespace of traced arrays: functions of the Array API standard that record what to do.
 
 Elementwise functions are NumPy's ufuncs of the same names, looked up as they are asked for. What is
 missing here cannot be repeated into a buffer, or nothing in the library needs it yet.
@@ -30,13 +30,15 @@ isdtype, finfo, nan, inf = _xp.isdtype, _xp.finfo, _xp.nan, _xp.inf
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__") or not hasattr(_xp, name):  # nobody asks a namespace for it
+    if name.startswith("__") or not hasattr(_xp, name):  # not part of a namespace
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(np, name, None)
     if isinstance(found, np.ufunc):
         return partial(apply, found)
+    # A dtype, which is asked for by its name as functions are.
     if isinstance(found, type) and issubclass(found, np.generic):
         return found
+    # Not AttributeError: NumPy has the function, so the step is right, and only runs uncompiled.
     raise TraceError(f"it uses {name}, which has no planned form on NumPy")
 
 
@@ -50,6 +52,7 @@ def matmul(x1: Traced, x2: Traced) -> Traced:
 
 
 def _reduce(ufunc: Any, x: Traced, axis: Any, keepdims: bool, dtype: Any = None) -> Traced:
+    # One number, seen as the whole array, so that to find out shape and dtype takes no memory.
     ones = np.broadcast_to(np.ones((), x.dtype), x.shape)
     found = ufunc.reduce(ones, axis=axis, dtype=dtype, keepdims=keepdims)
     return record(ufunc.reduce, [x, axis, dtype, OUT, keepdims], found.shape, found.dtype)
@@ -67,12 +70,13 @@ def max(x: Traced, *, axis: Any = None, keepdims: bool = False) -> Traced:
 
 def mean(x: Traced, *, axis: Any = None, keepdims: bool = False) -> Traced:
     """Mean over axes, as NumPy takes it: the sum divided by the count."""
+    # In two calls, of which the sum can be part of a loop, as a mean of its own could not.
     count = x.size if axis is None else x.shape[axis]
     return apply(np.true_divide, _reduce(np.add, x, axis, keepdims), count)
 
 
 def clip(x: Traced, lowest: float, highest: float) -> Traced:
-    """Bring numbers into an interval."""
+    """Clip numbers to an interval."""
     return apply(np.clip, x, lowest, highest)
 
 
@@ -96,14 +100,16 @@ def where(condition: Traced, x1: Any, x2: Any) -> Traced:
 
 def choose(condition: Any, x1: Any, x2: Any, out: Any) -> None:
     """Repeat `where`."""
+    # Two copies, since np.where takes no `out` and would make an array in each run.
     np.copyto(out, x2)
     np.copyto(out, x1, where=condition)
 
 
 def outside(function: Callable[[Any], Any], x: Traced) -> Traced:
-    """Do what is no function of the standard: `function` of a copy of x, which it may write over.
+    """Record a call outside the standard, such as an all-reduce.
 
-    Its result has the shape and dtype of x. An exchange with other processes is such a thing.
+    `function` receives a copy of x, which it may overwrite; its result has the shape and dtype of
+    x.
     """
     return record(partial(store_outside, function), [x, OUT], x.shape, x.dtype)
 
@@ -111,15 +117,16 @@ def outside(function: Callable[[Any], Any], x: Traced) -> Traced:
 def store_outside(function: Callable[[Any], Any], x: Any, out: Any) -> None:
     """Repeat `outside`."""
     np.copyto(out, x)
+    # In the buffer of the plan: an exchange in place, such as MPI's, then needs no array of its own.
     result = function(out)
     if result is not out:
         np.copyto(out, result)
 
 
 def concat(arrays: list[Traced]) -> Traced:
-    """Join vectors; the plan lets each be computed in its place."""
+    """Join vectors; the plan computes each in its place."""
     if any(a.ndim != 1 for a in arrays):
-        raise TraceError("it joins arrays that are no vectors")
+        raise TraceError("it joins arrays that are not vectors")
     n = builtins.sum(a.size for a in arrays)
     return record(join, [*arrays, OUT], (n,), np.result_type(*(a.dtype for a in arrays)))
 
@@ -130,7 +137,7 @@ def join(*vectors: Any, out: Any) -> None:
 
 
 def reshape(x: Traced, shape: tuple[int, ...]) -> Traced:
-    """Give the same numbers another shape."""
+    """Return the same numbers in another shape."""
     return view(x, lambda array: array.reshape(shape))
 
 
@@ -140,22 +147,22 @@ def expand_dims(x: Traced, *, axis: int) -> Traced:
 
 
 def asarray(values: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Traced:
-    """Make a constant; an array that is traced already passes through."""
+    """Return a constant; an array that is traced already passes through."""
     if isinstance(values, Traced):
         return values
     return Recording.given(np.asarray(values, dtype=dtype))
 
 
 def arange(stop: int, *, dtype: Any = None, device: Any = None) -> Traced:
-    """Make the constant 0, 1, ..., stop - 1."""
+    """Return the constant 0, 1, ..., stop - 1."""
     return Recording.given(np.arange(stop, dtype=dtype))
 
 
 def full(shape: Any, value: float, *, dtype: Any = None, device: Any = None) -> Traced:
-    """Make a constant array of one number."""
+    """Return a constant array of one number."""
     return Recording.given(np.full(shape, value, dtype=dtype))
 
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Traced:
-    """Make a constant array of zeros."""
+    """Return a constant array of zeros."""
     return full(shape, 0, dtype=dtype)

@@ -9,6 +9,9 @@ A sum down the columns is added up during a walk. Only operations that IEEE 754 
 and sums are taken in the order in which NumPy takes them, so results are NumPy's to the bit; exp, log
 and their like are left to NumPy, whose own loops are as fast. numba is an extra, anyprop[fast]; without
 it, or where it does not work, there are no kernels.
+
+The file is long because what may go into a loop, and the line written for it, keep NumPy's rounding
+only together.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ from anyprop.compiled.kernels import (
 from anyprop.compiled.namespace import choose, convert
 from anyprop.compiled.trace import OUT, Call, Value
 
-# What does the work of a call for one number; T is the floating dtype.
+# The Python expression of a call for one number; T is the floating dtype.
 SCALAR_FORMS: dict[Any, str] = FORMS | {
     np.absolute: "abs({0})",
     np.sign: "T(1.0) if {0} > 0 else T(-1.0) if {0} < 0 else {0}",
@@ -57,12 +60,13 @@ SCALAR_FORMS: dict[Any, str] = FORMS | {
     choose: "{1} if {0} else {2}",
     convert: "{0}",
 }
-# Where nothing of so many numbers is computed, only a long run gains what the compiler's time costs.
+# If no array has at least this many elements, compiling loops pays off only in a long run.
 SMALLEST = 16384
-# The longest rows that are reduced in a loop. A longer one NumPy sums by halves; of a longer one its
-# own maximum is faster.
+# The longest rows that are reduced in a loop. NumPy sums longer ones by halves, and its own maximum
+# of
+# longer ones is faster.
 _LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
-# Where the numbers of each kind of values are.
+# Index of the numbers of each kind of value.
 _AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]", NUMBER: ""}
 
 
@@ -80,7 +84,7 @@ class NumbaDialect(Dialect):
         return kinds_of(calls) if _can_be_written(calls[-1]) else None
 
     def in_place(self, unit: Unit) -> Sequence[Value]:
-        """Return what is stored when all has been read that is read for it."""
+        """Return what is stored after everything that it depends on has been read."""
         if isinstance(unit, Call):
             return unit.outputs if unit.elementwise else ()
         assert isinstance(unit, Kernel)
@@ -133,14 +137,14 @@ def _reduces_rows(call: Call, kinds: Mapping[Value, str]) -> bool:
 
 
 def written(kernel: Kernel, places: Mapping[Value, Any]) -> tuple[str, list[Any]]:
-    """Write a kernel down as a loop; its inputs and outputs are in the shapes of `shape_in`.
+    """Write a kernel as a loop; its inputs and outputs are in the shapes of `shape_in`.
 
     Returns
     -------
     source : str
         A Python module with a function `kernel`.
     arguments : list
-        What to call it with: sizes, and arrays, numbers and what else stands in `places`.
+        What to call it with: sizes, and arrays, numbers and whatever else is in `places`.
     """
     loop = _Loop(kernel, places)
     body = loop.lines()
@@ -190,6 +194,7 @@ class _Loop:
         self.spots = {v: self._argument(x) + _AT[self.kinds[v]] for v, x in places.items()}
         for value in self.walks:
             if value not in self.spots and self._is_read_later(value):
+                # A name holds one cell at a time, so the next walk reads the row from here.
                 scratch = np.empty(self.shape[1], value.dtype)
                 self.spots[value] = self._argument(scratch) + _AT[COLUMN]
 
@@ -215,6 +220,7 @@ class _Loop:
             for v in self.inputs
             if kinds[v] in (NUMBER, ONE)
         ]
+        # These are added up over all rows, in the order in which NumPy adds them.
         sums = [value for value in self.outputs if kinds[value] == COLUMN]
         head += [f"for j in range(n1): {self._spot(value)} = T(0.0)" for value in sums]
         row = [self._load(value) for value in self.inputs if kinds[value] == ROW]
@@ -246,7 +252,7 @@ class _Loop:
         return [*loads, *work, *stores]
 
     def _work(self, call: Call) -> list[str]:
-        """Write a call down, for one cell or row."""
+        """Write a call, for one cell or row."""
         name = self.names[call.output]
         if call.function == np.add.reduce:
             return self._sum(name, call.inputs[0])
@@ -304,6 +310,7 @@ def get_kernel(source: str, examples: Sequence[Any]) -> Callable[..., None]:
         raise NoKernelError("numba is not installed")
     try:
         kernel: Callable[..., None] = _kernel(source)
+        # Now and not in the first run, while the caller can still plan without loops.
         kernel.compile(tuple(map(importlib.import_module("numba").typeof, examples)))  # type: ignore[attr-defined]
     except Exception as error:  # a broken installation can raise anything
         raise NoKernelError(str(error)) from error
@@ -318,7 +325,7 @@ def _installed() -> bool:
 @functools.lru_cache(maxsize=256)
 def _kernel(source: str) -> Any:
     numba = importlib.import_module("numba")
-    # numba tells what it has compiled apart by module and name.
+    # numba distinguishes what it has compiled by module and name.
     name = f"kernel_{hashlib.sha256(source.encode()).hexdigest()[:24]}"
     source = source.replace("def kernel(", f"def {name}(")
     path = _source_file(name, source)
@@ -329,7 +336,7 @@ def _kernel(source: str) -> Any:
 
 
 def _source_file(name: str, source: str) -> Path | None:
-    """Write the source where numba can keep what it compiles beside it; None if that is impossible."""
+    """Write the source where numba can cache what it compiles next to it; None if that is impossible."""
     path = _folder() / f"{name}.py"
     with contextlib.suppress(OSError):
         if not path.exists():
@@ -344,7 +351,7 @@ def _source_file(name: str, source: str) -> Path | None:
 
 
 def _folder() -> Path:
-    """Find the folder for compiled loops: NUMBA_CACHE_DIR, or the user's own for such files."""
+    """Return the folder for compiled loops: NUMBA_CACHE_DIR, or the user's own for such files."""
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen) / "anyprop"
     if sys.platform == "win32":

@@ -1,11 +1,11 @@
 """The compiled step on CuPy: by CUDA graphs, or with the optimizer's update as one kernel.
 
 `GraphStep` copies each batch into a graph's buffers, writes the numbers of the step into theirs, and
-launches the graph. `GraphLoop` does many steps in a call, with graphs that take their batches out of the
-training set by themselves. `FusedUpdateStep` does each operation as it comes and then the whole rule in
-one kernel; it is for what cannot be captured.
+launches the graph. `GraphLoop` does many steps in a call, with graphs that take their batches from
+the training set by themselves. `FusedUpdateStep` does each operation on its own and then the whole
+rule in one kernel; it is for what cannot be captured.
 
-These three share what a graph is made for and when it is given up, so they are in one file.
+The file is long because these three share what a graph is made for and when it is given up.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class FusedUpdateStep:
             )
         kernel = self._kernels[key]
         if kernel is None:
+            # A rule that cannot be one kernel is done call by call, with the same result.
             params, state = self._optimizer.update(params, grads, state, donate=True)
             return params.replace(running=running), state, value
         lr, scalars = self._optimizer.numbers(state)
@@ -88,12 +89,13 @@ class FusedUpdateStep:
 def _update_kernel(
     optimizer: Optimizer, dtype: str, slot_dtypes: dict[str, str], *, masked: bool
 ) -> tuple[list[str], list[str], Callable[..., Any]] | None:
-    """Write the rule as one kernel, recorded on vectors that stand for those to come.
+    """Write the rule as one kernel, recorded on placeholder vectors.
 
-    It returns the names of what the kernel reads and of what it writes, and what launches it; None if
-    the rule cannot be written down.
+    It returns the names of what the kernel reads and of what it writes, and what launches it; None
+    if the rule cannot be expressed as a kernel.
     """
     vectors = {"p": dtype, "g": dtype, **slot_dtypes} | ({"mask": dtype} if masked else {})
+    # For their names alone: each step hands its own numbers to the kernel.
     scalars = optimizer.scalars(1, 1.0)
     given = {name: Recording.given(np.ones(2, of)) for name, of in vectors.items()}
     given |= {
@@ -101,6 +103,7 @@ def _update_kernel(
         for name in ("lr", *(f"scalar {name}" for name in scalars))
     }
     slots = {name.removeprefix("slot "): given[name] for name in slot_dtypes}
+    # Norms need all numbers before the first is changed; they are clipped to before the kernel.
     elementwise = replace(optimizer, clip_norm=None, clip_global_norm=None)
     try:
         with np.errstate(all="ignore"), Recording() as recording:
@@ -111,7 +114,7 @@ def _update_kernel(
     results = {"p": p} | {f"slot {name}": slot for name, slot in after.items()}
     kernel = Kernel(recording.calls, [x.value for x in results.values()])
     names = {traced.value: name for name, traced in given.items()}
-    # A rule may read an array of its own, whose numbers stand for other parameters in each vector.
+    # A rule may read an array of its own, whose numbers belong to other parameters in each vector.
     if not all(map(can_be_written, recording.calls)) or not names.keys() >= {*kernel.inputs}:
         return None
     launch = written(kernel, "anyprop_update").launch()
@@ -119,7 +122,7 @@ def _update_kernel(
 
 
 def graph_step(step: Step) -> Run:
-    """Make a `GraphStep`; a `FusedUpdateStep`, with a warning, where cuBLASLt is missing."""
+    """Return a `GraphStep`; a `FusedUpdateStep`, with a warning, where cuBLASLt is missing."""
     if not cuda_products.is_available():
         _warn('it needs cuBLASLt, which pip installs with CuPy\'s extra "ctk"', stacklevel=5)
         return FusedUpdateStep(step)
@@ -127,7 +130,7 @@ def graph_step(step: Step) -> Run:
 
 
 class GraphStep:
-    """A step on CuPy arrays, captured anew for each set of shapes and dtypes."""
+    """A step on CuPy arrays, captured again for each set of shapes and dtypes."""
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -169,9 +172,11 @@ class GraphStep:
                 if place is not None:
                     place[...] = leaf
             done = graph.params, graph.launch(state), graph.value.copy()
+            # Only the first step of a graph: to do each twice would cost more than a graph gains.
             reason = "" if before is None else graph.difference(self._step, *before, batch, noise)
             if before is None or not reason:
                 return done
+            # The graph has written over what was given, so the step is done again from the copies.
             params, state = before
         # This raises what is wrong with a batch, if that was the reason.
         done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
@@ -187,7 +192,7 @@ def _warn(reason: str, stacklevel: int) -> None:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """List what is raised if a step cannot be captured; all else is a mistake, and goes through."""
+    """List the errors of a step that cannot be captured; all others are mistakes, and propagate."""
     compiler = importlib.import_module("cupy").cuda.compiler
     return TraceError, RuntimeError, MemoryError, compiler.CompileException
 
@@ -197,7 +202,7 @@ def _reason_of(error: Exception) -> str:
 
 
 def _kind(leaf: Array | None) -> Any:
-    """Return what a graph depends on of an array."""
+    """Return the properties of an array that a graph depends on."""
     if leaf is None:
         return None
     return type(leaf), leaf.shape, leaf.dtype, getattr(leaf.data, "device_id", None)
@@ -212,7 +217,7 @@ def _check_together(params: Parameters, batch: list[Array | None]) -> None:
 
 
 def _places_of(batch: list[Array | None], rows: int | None = None) -> list[Array | None]:
-    """Make arrays like those of a batch, with as many rows as `rows` says."""
+    """Return arrays like those of a batch, with `rows` rows."""
 
     def place(leaf: Array) -> Array:
         shape = leaf.shape if rows is None else (rows, *leaf.shape[1:])
@@ -232,13 +237,14 @@ class _Kept(threading.local):
         return self._graphs.get(key)
 
     def put(self, key: Any, graph: _GatheringGraph) -> None:
-        """Keep a graph, and as many of the others as there is room for."""
+        """Keep a graph, and as many of the others as fit."""
         self._graphs[key] = graph
         self._graphs.move_to_end(key)
         while (
             len(self._graphs) > MOST_KEPT
             or sum(kept.nbytes for kept in self._graphs.values()) > MOST_BYTES_KEPT
         ):
+            # Also the one just put, if it alone is too large; the loop that made it has it still.
             self._graphs.popitem(last=False)
 
     def clear(self) -> None:
@@ -247,7 +253,7 @@ class _Kept(threading.local):
 
 
 kept = _Kept()
-# CuPy can give back what they hold as long as it is there itself.
+# CuPy can free what they hold as long as it exists itself.
 atexit.register(kept.clear)
 
 
@@ -265,7 +271,7 @@ class GraphLoop:
         data: Mapping[str, Array | None],
         batches: Sequence[Any],
     ) -> tuple[Parameters, OptimizerState, Array]:
-        """Do a step with each batch.
+        """Run a step with each batch.
 
         Parameters
         ----------
@@ -285,10 +291,11 @@ class GraphLoop:
             The loss of each of the K batches, for the caller to keep.
         """
         if hasattr(self._step.optimizer.learning_rate(state), "dtype"):
-            raise TraceError("its learning rate lies in an array, which may change between steps")
+            raise TraceError("its learning rate is in an array, which may change between steps")
         arrays = [data[name] for name in ("x", "t", "sample_weight")]
         try:
             graph = self._graph(params, state, arrays, batches[0])
+            # Before the first step: where a capture is refused, nothing has changed yet.
             graph.make_ready(len(batches))
         except refusals() as error:
             raise TraceError(_reason_of(error)) from error
@@ -297,7 +304,7 @@ class GraphLoop:
     def _graph(
         self, params: Parameters, state: OptimizerState, arrays: list[Array | None], rows: Any
     ) -> _GatheringGraph:
-        """Return the graph for what is given; make it, and compare its first step, if there is none."""
+        """Return the graph for the arguments; if there is none, make it and compare its first step."""
         graphs: dict[Any, _GatheringGraph] = self._of_thread.__dict__
         kinds = [_kind_of_rows(array) for array in (params.flat, *arrays)]
         key = (params.layout, state.decay_mask is None, len(rows), *kinds)
@@ -308,7 +315,7 @@ class GraphLoop:
         key_of_all = (self._step, self._most, *key) if self._keeps else None
         graph = kept.get(key_of_all)
         if graph is None:
-            # It gets copies, for what is given should be as it was if it is not used.
+            # It gets copies, as the arguments should be unchanged if it is not used.
             graph = _GatheringGraph(
                 *(self._step, params.copy(), state.copy(), arrays, rows, self._most)
             )
@@ -324,7 +331,7 @@ class GraphLoop:
 
 
 def _kind_of_rows(array: Array | None) -> Any:
-    """Return what a graph depends on of an array that it takes rows of."""
+    """Return the properties on which a graph depends of an array that it takes rows of."""
     if array is None:
         return None
     of_type, shape, *place = _kind(array)
@@ -338,7 +345,7 @@ class _GatheringGraph:
     done, are copied to the device once in a call; so is a table of the numbers that depend on the step,
     such as the learning rate. The graph reads its own batch's rows and its numbers there, gathers the
     batch, does the step, stores the loss at the place of the step, and counts. So a step costs the host
-    nothing, and several of them, one behind the other, are one launch.
+    nothing, and several of them, one after another, are one launch.
     """
 
     def __init__(
@@ -373,8 +380,8 @@ class _GatheringGraph:
         value: Array,
         numbers: Array,
     ) -> Callable[[], None]:
-        """Put what takes the batch before a step, and what keeps its loss after it."""
-        # One thread; the count goes up when nothing of this step reads it any more.
+        """Launch what takes the batch before a step, and what keeps its loss after it."""
+        # One thread; the count increases when nothing in this step reads it any more.
         kernel = importlib.import_module("cupy").ElementwiseKernel(
             f"{value.dtype} value",
             f"raw {value.dtype} values, raw int64 rows",
@@ -384,6 +391,7 @@ class _GatheringGraph:
         store = partial(kernel, value, self._values, self._rows)
         kernel, size = _gather_kernel(data, places, numbers)
         gather = partial(kernel, self._rows, self._table, *places, numbers, size=size)
+        # Captured in this order, of one stream, so that each finds what the one before it left.
         in_order: list[Callable[[], Any]] = [gather, launches, store]
 
         def work() -> None:
@@ -395,12 +403,14 @@ class _GatheringGraph:
     def _set_steps(
         self, state: OptimizerState, data: list[Array | None], batches: Sequence[Any]
     ) -> None:
-        """Copy what the steps depend on to where the graph finds it, the first step next."""
+        """Copy what the steps depend on to where the graph reads it, beginning with the first step."""
+        # All numbers of all steps at once, as the host does nothing between the launches.
         table = []
         for k in range(len(batches)):
             table += listed(self._optimizer.numbers(state._replace(step=state.step + k)))
         # CuPy copies from pinned memory, which it keeps until it has.
         put = importlib.import_module("cupy").asarray
+        # As numbers on the device: a later call may have its data elsewhere, and the graph stays.
         addresses = [array.data.ptr for array in data if array is not None]
         rows = np.concatenate([np.asarray([0, *addresses], dtype="int64"), *batches])
         self._rows[: len(rows)] = put(rows)
@@ -414,7 +424,7 @@ class _GatheringGraph:
         data: list[Array | None],
         rows: Any,
     ) -> str:
-        """Do a step on copies, and return how it differs from the eager one; "" if it does not."""
+        """Run a step on copies, and return how it differs from the eager one; "" if it does not."""
         self._do(params, state, data, [rows])
         xp = namespace(params.flat)
         there = importlib.import_module("cupy").asarray(rows)
@@ -428,7 +438,7 @@ class _GatheringGraph:
         data: list[Array | None],
         batches: Sequence[Any],
     ) -> tuple[Parameters, OptimizerState, Array]:
-        """Do the steps."""
+        """Run the steps."""
         self._do(params, state, data, batches)
         params, state = self._graph.copy_out(params, state, len(batches))
         return params, state, self._values[: len(batches)].copy()
@@ -440,16 +450,16 @@ class _GatheringGraph:
         data: list[Array | None],
         batches: Sequence[Any],
     ) -> None:
-        """Do the steps, and leave what they make in the graph."""
+        """Run the steps, and leave their results in the graph."""
         self._set_steps(state, data, batches)
         self._graph.fill(params, state)
         self._graph.launch_many(len(batches))
 
 
 def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tuple[Any, int]:
-    """Make the kernel that takes the rows of the present batch and its numbers; and its size.
+    """Return the kernel that takes the rows of the present batch and its numbers; and its size.
 
-    It finds the addresses of the data behind the count of steps, before the rows.
+    It reads the addresses of the data after the count of steps, before the rows.
     """
     # A thread for each number of the batch, and one for each number of the step.
     n, widths = places[0].shape[0], [math.prod(array.shape[1:]) for array in data]
@@ -483,7 +493,7 @@ def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tu
 
 
 def _offset(array: Array) -> str:
-    """Write down how many bytes a number of an array is behind its first."""
+    """Write the offset in bytes of a number of an array from its first."""
     terms, left = [f"source * {array.strides[0]}"], math.prod(array.shape[1:])
     for length, stride in zip(array.shape[1:], array.strides[1:], strict=True):
         left //= length

@@ -1,7 +1,7 @@
 """The compiled step on JAX: gradient and update in one `jax.jit`.
 
 Parameters and slots are donated. The learning rate and the other numbers of a step are computed on the
-host and handed over in one vector, so any function can be a schedule, and the count of steps stays a
+host and passed in one vector, so any function can be a schedule, and the count of steps stays a
 Python int. On several ranks the gradient of this rank's rows and the update are jitted, with the
 all-reduce between them.
 """
@@ -19,9 +19,10 @@ import numpy as np
 from anyprop._typing import Array
 from anyprop.compiled.program import listed
 from anyprop.distributed.data_parallel import DataParallelStep
+from anyprop.layout import Layout
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
-from anyprop.parameters import Layout, Parameters
+from anyprop.parameters import Parameters
 from anyprop.repeatable.jaxprs import traced_twice
 from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
@@ -29,7 +30,7 @@ from anyprop.step import Step
 
 
 class JittedStep:
-    """A step on JAX arrays, traced anew for each set of shapes and dtypes.
+    """A step on JAX arrays, traced again for each set of shapes and dtypes.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class JittedLoop:
     step : Step
         What to compile.
     most : int >= 1
-        How many steps a call does at most.
+        Largest number of steps in a call.
     """
 
     def __init__(self, step: Step, most: int) -> None:
@@ -120,7 +121,7 @@ class JittedLoop:
         data: Mapping[str, Array | None],
         batches: Sequence[Any],
     ) -> tuple[Parameters, OptimizerState, list[float]]:
-        """Do a step with each batch.
+        """Run a step with each batch.
 
         Parameters
         ----------
@@ -143,6 +144,7 @@ class JittedLoop:
         ]
 
         def filled(of_steps: Sequence[Any], dtype: Any) -> Any:
+            # Of one shape however many batches there are, as JAX compiles anew for another.
             column = np.zeros((self._most, len(of_steps[0])), dtype)
             column[:done] = of_steps
             return column
@@ -156,7 +158,7 @@ class JittedLoop:
 
 
 class _Held(NamedTuple):
-    """What a step holds beside its batch, as a tuple of vectors: JAX takes classes apart in Python."""
+    """What a step takes besides its batch, as a tuple of vectors: JAX flattens classes in Python."""
 
     layout: Layout
     has_running: bool
@@ -167,12 +169,12 @@ class _Held(NamedTuple):
         return cls(params.layout, params.running is not None, tuple(state.slots))
 
     def apart(self, params: Parameters, slots: Mapping[str, Parameters]) -> tuple[Array, ...]:
-        """Take parameters and slots apart."""
+        """Split parameters and slots into vectors."""
         running = (params.running,) if self.has_running else ()
         return params.flat, *running, *[slots[name].flat for name in self.slots]
 
     def together(self, vectors: Sequence[Array]) -> tuple[Parameters, dict[str, Parameters]]:
-        """Put parameters and slots together."""
+        """Rebuild parameters and slots from vectors."""
         first = 2 if self.has_running else 1
         slots = zip(self.slots, vectors[first:], strict=True)
         return (
@@ -183,7 +185,7 @@ class _Held(NamedTuple):
     def rebuilt(
         self, vectors: Sequence[Array], state: OptimizerState, steps: int
     ) -> tuple[Parameters, OptimizerState]:
-        """Put together what follows from a state after some steps."""
+        """Return the parameters and the state that follow after some steps."""
         params, slots = self.together(vectors)
         return params, OptimizerState(state.step + steps, state.lr_scale, slots, state.decay_mask)
 
@@ -192,7 +194,7 @@ Kind = Callable[[Step, _Held], Callable[..., Any]]
 
 
 def _jitted(kind: Kind, step: Step, held: _Held) -> Callable[..., Any]:
-    """Jit the function that `kind` makes of a step; for an equal step, it is the one made before."""
+    """Return the jitted function that `kind` makes of a step; an equal step gets the same one."""
     return (_jit_once if is_constant(step) else _jit)(kind, step, held)
 
 
@@ -207,7 +209,7 @@ _jit_once = lru_cache(maxsize=16)(_jit)
 
 
 def _packed(numbers: Numbers, params: Parameters) -> Any:
-    """Put the numbers of a step into one vector of NumPy, which is one argument to hand over."""
+    """Pack the numbers of a step into one vector of NumPy, which is one argument to pass."""
     of_step = listed(numbers)
     if any(hasattr(number, "dtype") for number in of_step):
         return numbers  # they may be on a device, and are not read here
@@ -223,7 +225,7 @@ def _unpacked(numbers: Any, optimizer: Optimizer) -> Numbers:
 
 
 def _one(step: Step, held: _Held) -> Callable[..., Any]:
-    """Make the function that does a step."""
+    """Return the function that does a step."""
 
     def compute(
         time: int, vectors: tuple[Array, ...], mask: Any, numbers: Any, batch: Mapping[str, Any]
@@ -237,7 +239,7 @@ def _one(step: Step, held: _Held) -> Callable[..., Any]:
 
 
 def _many(step: Step, held: _Held) -> Callable[..., Any]:
-    """Make the function that does the first `done` of many steps."""
+    """Return the function that does the first `done` of many steps."""
     jax = importlib.import_module("jax")
     one = _one(step, held)
 
@@ -270,7 +272,7 @@ def _many(step: Step, held: _Held) -> Callable[..., Any]:
 
 
 def _refusing(jitted: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what tracing raises where it needs the numbers of an array into `TraceError`."""
+    """Turn errors of tracing where it needs the numbers of an array into `TraceError`."""
     errors = _errors()
 
     def call(*args: Any, **options: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Array, Number, Tree
-from anyprop.backend import check_array, namespace
+from anyprop.backend import namespace
 from anyprop.compiled.kernels import Kernel
 from anyprop.compiled.memory import Binding
 from anyprop.compiled.namespace import join
@@ -39,6 +39,7 @@ from anyprop.compiled.program import (
     mapped,
     rebuilt,
     record,
+    taken_apart,
     unrolled,
 )
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
@@ -53,7 +54,7 @@ PATIENCE = 20_000
 
 
 class PlannedStep:
-    """A step, of one process or of several, planned anew for each set of shapes and dtypes."""
+    """A step, of one process or of several, planned again for each set of shapes and dtypes."""
 
     def __init__(self, step: Step | DataParallelStep) -> None:
         self._step = step
@@ -64,9 +65,11 @@ class PlannedStep:
     ) -> tuple[Parameters, OptimizerState, Array]:
         plans: dict[Any, _PlannedStep] = self._of_thread.__dict__
         numbers = self._step.optimizer.numbers(state)
-        leaves, kinds = _taken_apart(batch)
+        leaves, kinds = taken_apart(batch)
+        # An lr that lies in an array is read in each run, and not the same program as a Python float.
         key = (params.layout, params.flat.dtype, type(numbers[0]), *kinds)
         planned = plans.get(key)
+        # Once for each set of types is enough: arrays of another library have other types.
         if planned is None:
             namespace(params.flat, *leaves)
         if planned is None or not planned.steps_left:
@@ -90,6 +93,7 @@ class _PlannedStep:
         small_too: bool,
     ) -> None:
         owned = {name: _owned(slot) for name, slot in state.slots.items()}
+        # The mask is not donated, and the caller may change it.
         mask = None if state.decay_mask is None else state.decay_mask.copy()
         self._places = Places(_owned(params), owned, mask)
 
@@ -97,6 +101,7 @@ class _PlannedStep:
         given = mapped(_given, (numbers, batch))
         recording, (params, slots, value) = record(step.compute, (*held, *given), step)
         outputs = [value, *leaves_of((params, slots))]
+        # The loss is no parameter: it stays where it is computed, and is read before the next run.
         targets = [None, *leaves_of(held[:2])]
         by_number = [*leaves_of(given[1]), *leaves_of(given[0])]
         plan = make_plan(recording, outputs, targets, by_number, small_too=small_too)
@@ -106,10 +111,11 @@ class _PlannedStep:
     def run(
         self, params: Parameters, state: OptimizerState, numbers: Numbers, leaves: list[Array]
     ) -> tuple[Parameters, OptimizerState, Array]:
-        """Do a step, on what the arguments hold."""
+        """Run a step, on what the arguments hold."""
         self.steps_left -= 1
         self._places.fill(params, state)
         self._run(*leaves, *listed(numbers))
+        # [()] makes a scalar of the value, which the next run does not write over.
         return self._places.params, self._places.after(state), self._value[()]
 
 
@@ -121,9 +127,9 @@ class PlannedGradient:
         self._of_thread = threading.local()
 
     def __call__(self, params: Parameters, batch: Tree) -> Tree:
-        """Compute the function; the arrays of the result hold until the next call."""
+        """Compute the function; the arrays of the result are valid until the next call."""
         plans: dict[Any, Any] = self._of_thread.__dict__
-        leaves, kinds = _taken_apart(batch)
+        leaves, kinds = taken_apart(batch)
         key = (params.layout, params.flat.dtype, *kinds)
         if key not in plans:
             namespace(params.flat, *leaves)
@@ -138,49 +144,6 @@ class PlannedGradient:
         return result
 
 
-def _taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
-    """List the arrays of a batch, and all that a plan depends on: its structure, and their kinds."""
-    leaves: list[Any] = []
-    kinds: list[Any] = []
-    try:
-        _take_apart(batch, leaves, kinds)
-    except AttributeError:
-        _check_arrays("batch", batch)
-        raise
-    return leaves, kinds
-
-
-def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
-    if isinstance(tree, dict):
-        kinds += tree
-        for branch in tree.values():
-            if branch is None:  # without a call, as this is done in every step
-                kinds.append(None)
-            else:
-                _take_apart(branch, leaves, kinds)
-    elif isinstance(tree, (tuple, list)):
-        kinds.append(len(tree))
-        for branch in tree:
-            _take_apart(branch, leaves, kinds)
-    elif tree is None:
-        kinds.append(None)
-    else:
-        kinds += (type(tree), tree.shape, tree.dtype)
-        leaves.append(tree)
-
-
-def _check_arrays(name: str, tree: Tree) -> None:
-    """Raise TypeError for what is no array, with the name that it has in its dict."""
-    if isinstance(tree, dict):
-        for key, branch in tree.items():
-            _check_arrays(key, branch)
-    elif isinstance(tree, (tuple, list)):
-        for branch in tree:
-            _check_arrays(name, branch)
-    elif tree is not None:
-        check_array(name, tree)
-
-
 def _owned(params: Parameters) -> Parameters:
     """Take over donated buffers, or copy what cannot be written to."""
     usable = params.flat.flags.writeable and params.flat.flags.c_contiguous
@@ -192,7 +155,7 @@ def _given(number: Number) -> Traced | TracedNumber:
 
 
 class Plan(NamedTuple):
-    """What repeats a recording."""
+    """Repeats a recording."""
 
     run: Callable[..., None]
     """Repeats it, given the arguments of this run, on what the other arrays hold now."""
@@ -203,7 +166,7 @@ class Plan(NamedTuple):
     nbytes: int
     """Memory of its buffers; arrays that were given do not count."""
     complete: bool
-    """Whether all is in loops that can be; if not, for the arrays are small."""
+    """Whether everything that can be fused has been; False if the arrays are too small for that."""
 
 
 def make_plan(
@@ -222,7 +185,8 @@ def make_plan(
     results = [output.value for output in outputs]
     wanted = [None if t is None else t.value for t in targets]
     given = [argument.value for argument in arguments]
-    # A numba that is broken is found out when a loop is compiled, amid the plan: all is planned anew.
+    # A broken numba is detected when a loop is compiled, in the middle of the plan, which is then
+    # repeated.
     try:
         return _Calls(given).plan(recording.calls, results, wanted, fuse=True, small_too=small_too)
     except NoKernelError:
@@ -254,7 +218,7 @@ class _Calls(Binding):
         for call in calls:
             if call.output.is_number:
                 self._places[call.output] = self._new_local(call.output.data)
-        # Before calls are grouped, for a join amid them would part a loop.
+        # Before calls are grouped, as a join between them would split a loop.
         calls = self.place_joined(calls)
         units: list[Call | Kernel] = [*calls]
         if fuse:
@@ -288,7 +252,7 @@ class _Calls(Binding):
             out if x is OUT else self.place(x) if isinstance(x, Value) else x
             for x in unit.arguments
         ]
-        # As a keyword, where a function has it last: some refuse it by its place.
+        # As a keyword, where a function has it last: some refuse it as a positional argument.
         last = arguments.pop() if unit.arguments[-1] is OUT else None
         self._bound.append(Bound(unit.function, tuple(arguments), last))
 
@@ -297,7 +261,7 @@ class _Calls(Binding):
         self._bound.append(Bound(np.copyto, (place, self.place(value))))
 
     def constant(self, value: Value) -> Any:
-        """Return the array that was there in the recorded run, whatever it will hold then."""
+        """Return the array of the recorded run, whatever it will hold later."""
         return value.data
 
     def view(self, value: Value, place: Any) -> Any:
@@ -306,7 +270,7 @@ class _Calls(Binding):
         return self._each_time(value.view, place) if isinstance(place, Local) else value.view(place)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Make an array, and count it."""
+        """Return a new array, and count it."""
         buffer = np.empty(shape, dtype)
         self._nbytes += buffer.nbytes
         return buffer

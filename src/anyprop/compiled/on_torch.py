@@ -1,7 +1,7 @@
 """The compiled step on PyTorch: gradient and update in one graph, which `torch.compile` compiles.
 
 The first call with tensors of new shapes traces the step into a graph of PyTorch's own operations. The
-learning rate and the other numbers of a step are computed on the host and handed over in a tensor, so
+learning rate and the other numbers of a step are computed on the host and passed in a tensor, so
 none of them becomes a constant of the graph, and any function can be a schedule.
 """
 
@@ -37,7 +37,7 @@ def check_torch_backend(backend: str, xp: Namespace) -> None:
 
 
 class TorchCompiledStep:
-    """A step on PyTorch arrays, compiled anew for each set of shapes and dtypes.
+    """A step on PyTorch arrays, compiled again for each set of shapes and dtypes.
 
     Parameters
     ----------
@@ -58,6 +58,7 @@ class TorchCompiledStep:
         numbers = self._tensors(params.flat, self._step.optimizer.numbers(state))
         trees = (params, state.slots, state.decay_mask, numbers, batch)
         given = leaves_of(trees)
+        # The structure besides the kinds: an argument that is None leaves no leaf that could tell.
         key = (params.layout, structure_of(trees), *map(_kind, given))
         graph = self._graphs.get(key)
         with self._torch.no_grad():
@@ -70,6 +71,7 @@ class TorchCompiledStep:
 
     def _tensors(self, flat: Array, numbers: Numbers) -> Numbers:
         """Return numbers as tensors of shape () beside `flat`, those of the host in one transfer."""
+        # As tensors: a traced graph would keep the Python floats of its first step as constants.
         floats = [n for n in leaves_of(numbers) if not hasattr(n, "dtype")]
         made = iter(self._torch.tensor(floats, dtype=flat.dtype, device=flat.device).unbind())
         of_step: Numbers = mapped(lambda n: n if hasattr(n, "dtype") else next(made), numbers)
@@ -91,6 +93,7 @@ class TorchCompiledStep:
         except RuntimeError as error:
             what = str(error).partition("\n")[0].rstrip(".")
             raise TraceError(f"PyTorch cannot trace it ({what})") from error
+        # Every shape has a graph of its own, by the key, so none has to allow for others.
         graph: Callable[..., Any] = self._torch.compile(
             traced, backend=self._backend, fullgraph=True, dynamic=False
         )

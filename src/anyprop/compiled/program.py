@@ -1,4 +1,4 @@
-"""A function of trees as a program: what it does with arrays that stand for those to come."""
+"""A function of trees as a program: what it does, recorded on placeholder arrays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._typing import Tree
+from anyprop.backend import check_array
 from anyprop.compiled.trace import Recording, Traced, Value, value_of
 from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
@@ -48,7 +49,7 @@ def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: ob
     arguments : tuple of trees of Traced and TracedNumber
         What it is called with.
     owner : object
-        What the function belongs to, as `twice` goes through it.
+        What the function belongs to, which `twice` searches.
 
     Returns
     -------
@@ -61,6 +62,7 @@ def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: ob
     """
 
     def once(time: int) -> Program:
+        # Only shapes and dtypes are found out, from ones: what NumPy warns of would be about these.
         with np.errstate(all="ignore"), Recording() as recording:
             return Program(recording, function(*arguments))
 
@@ -68,7 +70,7 @@ def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: ob
 
 
 def leaves_of(tree: Tree) -> list[Any]:
-    """List the arrays and numbers of a tree of what a step takes; of `Parameters` both vectors."""
+    """List the arrays and numbers in a tree of a step's arguments; of `Parameters` both vectors."""
     if tree is None:
         return []
     if isinstance(tree, dict):
@@ -81,7 +83,7 @@ def leaves_of(tree: Tree) -> list[Any]:
 
 
 def structure_of(tree: Tree) -> Any:
-    """Return what tells apart two trees whose leaves are listed alike."""
+    """Return what distinguishes two trees with the same list of leaves."""
     if isinstance(tree, dict):
         return tuple([(key, structure_of(branch)) for key, branch in tree.items()])
     if isinstance(tree, (tuple, list)):
@@ -89,8 +91,53 @@ def structure_of(tree: Tree) -> Any:
     return tree is None
 
 
+def taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
+    """List the arrays of a batch, and all that a plan depends on: its structure, and their kinds."""
+    leaves: list[Any] = []
+    kinds: list[Any] = []
+    try:
+        _take_apart(batch, leaves, kinds)
+    except AttributeError:
+        # Only when it has failed: to check each array in each step would take longer than many calls.
+        _check_arrays("batch", batch)
+        raise
+    return leaves, kinds
+
+
+def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
+    if isinstance(tree, dict):
+        # Its names too, as the arrays alone do not say which of them they are.
+        kinds += tree
+        for branch in tree.values():
+            if branch is None:  # without a call, as this is done in every step
+                kinds.append(None)
+            else:
+                _take_apart(branch, leaves, kinds)
+    elif isinstance(tree, (tuple, list)):
+        kinds.append(len(tree))
+        for branch in tree:
+            _take_apart(branch, leaves, kinds)
+    elif tree is None:
+        kinds.append(None)
+    else:
+        kinds += (type(tree), tree.shape, tree.dtype)
+        leaves.append(tree)
+
+
+def _check_arrays(name: str, tree: Tree) -> None:
+    """Raise TypeError for what is no array, with the name that it has in its dict."""
+    if isinstance(tree, dict):
+        for key, branch in tree.items():
+            _check_arrays(key, branch)
+    elif isinstance(tree, (tuple, list)):
+        for branch in tree:
+            _check_arrays(name, branch)
+    elif tree is not None:
+        check_array(name, tree)
+
+
 def rebuilt(tree: Tree, leaves: Iterator[Any]) -> Tree:
-    """Make a tree of the same structure that holds other arrays and numbers."""
+    """Return a tree of the same structure that holds other arrays and numbers."""
     if tree is None:
         return None
     if isinstance(tree, dict):
@@ -104,13 +151,14 @@ def rebuilt(tree: Tree, leaves: Iterator[Any]) -> Tree:
 
 
 def mapped(function: Callable[[Any], Any], tree: Tree) -> Tree:
-    """Make a tree of what a function makes of each array and number."""
+    """Return a tree of a function's results for each array and number."""
     return rebuilt(tree, map(function, leaves_of(tree)))
 
 
 def difference(first: Program, second: Program) -> str | None:
-    """Return in words how two recordings differ; None if they do not."""
+    """Describe how two recordings differ; None if they do not."""
     calls, others = first.recording.calls, second.recording.calls
+    # What the calls compared so far have computed the first time, and the second.
     pairs: dict[Value, Value] = {}
 
     def paired(a: Any, b: Any) -> bool | None:
@@ -126,6 +174,7 @@ def difference(first: Program, second: Program) -> str | None:
         # Only a view has not been computed by an earlier call.
         return a.parent is not None and same((a.parent, a.view), (b.parent, b.view), paired)
 
+    # The first difference is the cause, and those that follow from it would hide it.
     for k, (call, other) in enumerate(zip(calls, others, strict=False)):
         where, name = f"call {k + 1} of {len(calls)}", _name(call.function)
         if not same(call.function, other.function, paired):
@@ -152,7 +201,7 @@ def _name(function: Any) -> str:
 
 
 def _words(value: Any) -> str:
-    """Return words for what a call is given."""
+    """Describe an argument of a call."""
     if not isinstance(value, Value):
         return shown(value)
     if value.is_number:
@@ -179,6 +228,7 @@ class Places(NamedTuple):
         """Copy in what a caller gives, unless it is there already."""
         if params is not self.params:
             fill(self.params, params)
+        # By identity: a loop hands back what it was given, and then there is nothing to copy.
         if state.slots is not self.slots:
             for name, slot in self.slots.items():
                 fill(slot, state.slots[name])
@@ -204,7 +254,7 @@ class Local(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A call: what it is given, what it is given as its `out`, and what takes the returned value."""
+    """A call: its arguments, its `out`, and what takes the returned value."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -213,10 +263,11 @@ class Bound(NamedTuple):
 
 
 def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
-    """Make one function of all calls, whose `count` arguments are the first locals.
+    """Return one function of all calls, whose `count` arguments are the first locals.
 
     A loop over the calls would take longer than many of them.
     """
+    # By identity, as arrays that are equal are different places. `calls` keeps all of them alive.
     constants: dict[int, tuple[str, Any]] = {}
 
     def name(x: Any) -> str:
@@ -224,6 +275,7 @@ def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
             return f"x{x.number}"
         return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
 
+    # Names alone are in the source, never numbers or addresses, so calls of one structure share it.
     lines = []
     for function, given, out, result in calls:
         stored = "" if result is None else f"{name(result)} = "

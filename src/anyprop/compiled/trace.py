@@ -1,8 +1,9 @@
-"""What a step does, written down without doing it.
+"""A recording of what a step does, without doing it.
 
-A `Traced` stands for a NumPy array, a `TracedNumber` for a Python float that differs from step to step,
-such as the learning rate. An operation on them is kept as a `Call`; of its result only shape and dtype
-are found out. `namespace.py` has the functions of these arrays, `memory.py` gives results their buffers.
+A `Traced` takes the place of a NumPy array, a `TracedNumber` that of a Python float that differs
+from step to step, such as the learning rate. An operation on them is kept as a `Call`; only the
+shape and the dtype of its result are computed, so recording needs almost no memory. `namespace.py`
+has the functions of these arrays, `memory.py` chooses the buffers of the results.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from anyprop.repeatable.stand_in import StandIn, TraceError
 _thread = threading.local()
 
 OUT = object()
-"""Stands in the arguments of a recorded call for the array that takes its result."""
+"""Marks, in the arguments of a recorded call, the array that takes its result."""
 
 
 class Value:
@@ -33,12 +34,12 @@ class Value:
     shape, dtype
         Those of an array; None for a number.
     data : numpy.ndarray or float, optional
-        The array, if it was there before the run, as an argument or a constant; the number, as an
+        The array, if it existed before the run, as an argument or a constant; the number, as an
         example of its type.
     parent : Value, optional
         What it is a view of.
     view : callable, optional
-        Makes the view out of the parent's array.
+        Makes the view from the parent's array.
     """
 
     __slots__ = ("data", "dtype", "parent", "shape", "view")
@@ -57,17 +58,17 @@ class Value:
 
     @property
     def given(self) -> bool:
-        """Whether it needs no buffer: an array that was there before, or a number."""
+        """Whether it needs no buffer: an array that existed before, or a number."""
         return self.data is not None
 
     @property
     def size(self) -> int:
-        """How many numbers an array holds."""
+        """Number of elements of an array."""
         return math.prod(self.shape)
 
     @property
     def base(self) -> Value:
-        """The value whose memory this one lies in."""
+        """The value whose memory this one is in."""
         value = self
         while value.parent is not None:
             value = value.parent
@@ -79,7 +80,7 @@ class Value:
         return self.dtype is None
 
     def stand_in(self) -> Any:
-        """Make an array that lies in memory as this one will; its numbers are not meant to be read."""
+        """Return an array with the layout that this one will have; its numbers are not to be read."""
         if self.parent is not None and self.view is not None:
             return self.view(self.parent.stand_in())
         return self.data if self.given else np.empty(self.shape, self.dtype)
@@ -92,9 +93,9 @@ class Call:
     Parameters
     ----------
     function : callable
-        What to call; it stores its result in the array that stands for OUT, or returns a number.
+        What to call; it stores its result in the array in place of OUT, or returns a number.
     arguments : tuple of Value, OUT and constants
-        On what, in the order of the function.
+        The arguments, in the order of the function.
     output : Value
         What it computes.
     elementwise : bool
@@ -125,6 +126,7 @@ class Recording:
         self.calls: list[Call] = []
 
     def __enter__(self) -> Recording:
+        # By thread: another one may be recording a step of its own, or computing.
         self._outer = getattr(_thread, "recording", None)
         _thread.recording = self
         return self
@@ -134,13 +136,13 @@ class Recording:
 
     @staticmethod
     def given(array: Any) -> Traced:
-        """Let an array take part as an argument or a constant."""
+        """Return a traced array for an argument or a constant."""
         array = np.asarray(array)
         return Traced(Value(array.shape, array.dtype, data=array))
 
     @staticmethod
     def number(number: float) -> TracedNumber:
-        """Let a number take part that may be another one in each run."""
+        """Return a traced number, which may differ in each run."""
         return TracedNumber(Value(None, None, data=float(number)))
 
 
@@ -160,7 +162,7 @@ def record(
 
 
 def value_of(x: Any) -> Any:
-    """Give the value that a traced object stands for; what is not traced passes through."""
+    """Return the value of a traced object; what is not traced passes through."""
     return x.value if isinstance(x, (Traced, TracedNumber)) else x
 
 
@@ -171,8 +173,9 @@ def apply(ufunc: Callable[..., Any], *args: Any) -> Traced:
 
 
 def elementwise(function: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
-    """Find the shape and the dtype of what an elementwise function gives."""
+    """Return the shape and the dtype of an elementwise function's result."""
     shapes = [x.shape for x in args if hasattr(x, "shape")]
+    # NumPy itself says which dtype follows, for ones as for all other numbers.
     ones = [np.ones((), x.dtype) if hasattr(x, "shape") else _number(x) for x in args]
     return np.broadcast_shapes(*shapes), function(*ones).dtype
 
@@ -182,9 +185,10 @@ def _number(x: Any) -> Any:
 
 
 def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
-    """Record an operation that gives a view, or a copy where NumPy cannot make a view."""
+    """Record an operation that returns a view, or a copy where NumPy cannot make a view."""
     array = x.value.stand_in()
     found = function(array)
+    # A view costs nothing in a run; what NumPy has to copy is work, and so a call.
     if np.may_share_memory(found, array) or found.size == 0:
         return Traced(Value(found.shape, found.dtype, parent=x.value, view=function))
     return record(
@@ -193,11 +197,11 @@ def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
 
 
 def _refuse(self: Any, *args: Any) -> Any:
-    raise TraceError("it reads numbers out of an array, or writes into one")
+    raise TraceError("it reads numbers from an array, or writes into one")
 
 
 class Traced(StandIn):
-    """An array of the namespace `namespace.py`, standing for a NumPy array."""
+    """An array of the namespace `namespace.py`, in place of a NumPy array."""
 
     __slots__ = ("value",)
     __hash__ = None  # type: ignore[assignment]
@@ -241,7 +245,7 @@ class Traced(StandIn):
 
 
 class TracedNumber(StandIn):
-    """A number that stands for a Python float, and counts as little in type promotion as one."""
+    """A number in place of a Python float, which counts as little in type promotion as one."""
 
     __slots__ = ("value",)
     __hash__ = None  # type: ignore[assignment]
@@ -259,6 +263,7 @@ def _operator(ufunc: Any, function: Any, *, swapped: bool = False) -> Callable[.
             return apply(ufunc, *args)
         if not all(isinstance(x, (TracedNumber, float, int)) for x in args):
             return NotImplemented
+        # Of numbers alone: each run computes it anew, as a Python float, which needs no buffer.
         output = Value(None, None, data=function(*map(_number, args)))
         values = tuple(map(value_of, args))
         _thread.recording.calls.append(Call(function, values, output))

@@ -29,7 +29,7 @@ def find_files(directory: Path) -> DataFiles:
     directory : Path
         An existing directory. Names are those of MNIST (``train-images-idx3-ubyte``,
         ``t10k-labels.idx1-ubyte``, ...) or EMNIST (``emnist-letters-test-labels-idx1-ubyte``, ...),
-        with or without ``.gz``; anything else in the directory is passed over.
+        with or without ``.gz``; anything else in the directory is ignored.
 
     Returns
     -------

@@ -16,7 +16,7 @@ Examples: TypeAlias = tuple[Array, Array]
 """Inputs and labels, one row of each per example."""
 
 _ROWS_PER_TASK = 2000
-_FLOATS = ("float16", "float32", "float64")
+FLOATS = ("float16", "float32", "float64")
 
 
 class Stored(NamedTuple):
@@ -57,11 +57,11 @@ def prepare(
     normalize : bool
         Divide pixels by 255.
     flatten : bool
-        Make a row of each image instead of an image with one channel.
+        Flatten each image into a row instead of returning it with one channel.
     one_hot_label : bool
-        Make a row of zeros and a one of each label.
+        Convert each label into a row of zeros and a one.
     xp : namespace or str or None
-        Where to; NumPy for None.
+        Namespace of the arrays; NumPy for None.
     dtype : str
         ``"float16"``, ``"float32"`` or ``"float64"``.
     device : str or device or None
@@ -76,9 +76,9 @@ def prepare(
     Raises
     ------
     ValueError
-        The dtype is none of those above.
+        The dtype is not one of those above.
     """
-    choice("floating-point dtype", dtype, _FLOATS)
+    choice("floating-point dtype", dtype, FLOATS)
     normalize, flatten = flag("data", "normalize", normalize), flag("data", "flatten", flatten)
     one_hot_label = flag("data", "one_hot_label", one_hot_label)
 

@@ -1,4 +1,4 @@
-"""MNIST, the handwritten digits, out of the file that comes with the package."""
+"""MNIST, the handwritten digits, from the file that comes with the package."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def load_mnist(
     Parameters
     ----------
     normalize : bool, default True
-        Divide pixels by 255, so that they lie in [0, 1], instead of leaving them in [0, 255].
+        Divide pixels by 255, so that they are in [0, 1], instead of leaving them in [0, 255].
     flatten : bool, default True
-        Make one row of 784 pixels of each image, instead of (1, 28, 28).
+        Flatten each image into one row of 784 pixels, instead of (1, 28, 28).
     one_hot_label : bool, default False
-        Make a row of nine zeros and a one of each label, instead of a number from 0 to 9.
+        Convert each label into a row of nine zeros and a one, instead of a number from 0 to 9.
     xp : namespace or str, optional
         Namespace of the arrays, such as ``"torch"``; NumPy by default.
     dtype : {"float32", "float16", "float64"}, default "float32"
         Type of the images, and of labels in one-hot form.
     device : str or device, optional
-        Where the arrays shall lie; the namespace's default device by default.
+        Device of the arrays; the namespace's default device by default.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def load_mnist(
     Raises
     ------
     ValueError
-        The dtype is none of those above.
+        The dtype is not one of those above.
 
     References
     ----------

@@ -19,16 +19,16 @@ from anyprop.backend import namespace
 
 
 class Communicator(Protocol):
-    """What training on several ranks needs; a class of your own may stand in.
+    """What training on several ranks needs; a class of your own may be used instead.
 
     Attributes
     ----------
     rank : int >= 0
-        Which rank this process is; 0 is the one that prints and writes.
+        Number of this process; rank 0 prints and writes.
     size : int >= 1
         Number of ranks, R.
     local_rank : int >= 0
-        Which of the ranks on this machine it is; it chooses the GPU.
+        Number of this rank among those on this machine; it chooses the GPU.
     """
 
     @property
@@ -44,7 +44,7 @@ class Communicator(Protocol):
         Parameters
         ----------
         array : array, shape (P,)
-            This rank's summand; its memory may be written over.
+            This rank's summand; its memory may be overwritten.
 
         Returns
         -------
@@ -54,7 +54,7 @@ class Communicator(Protocol):
         ...
 
     def broadcast(self, array: Array) -> Array:
-        """Give every rank the array of rank 0; like `all_reduce`, it may write over its argument."""
+        """Return rank 0's array on every rank; like `all_reduce`, it may overwrite its argument."""
         ...
 
     def gather(self, value: Any) -> list[Any] | None:
@@ -83,9 +83,9 @@ class AllReduces(Protocol):
 
 
 def all_reduce(communicator: AllReduces, array: Array) -> Array:
-    """Do `communicator.all_reduce`, also within a step that is recorded to be repeated.
+    """Call `communicator.all_reduce`, also within a step that is recorded to be repeated.
 
-    Its array is then one of a namespace that has `outside`, for what is no function of the standard.
+    The array is then one of a namespace that has `outside`, for functions outside the standard.
     """
     outside = getattr(namespace(array), "outside", None)
     if outside is None:
@@ -94,14 +94,14 @@ def all_reduce(communicator: AllReduces, array: Array) -> Array:
 
 
 def any_rank(communicator: Communicator, flag: bool) -> bool:
-    """Tell every rank whether `flag` is true on at least one of them."""
+    """Return on every rank whether `flag` is true on at least one of them."""
     if communicator.size == 1:
         return flag
     return bool(communicator.all_reduce(np.asarray([float(flag)]))[0])
 
 
 def share(communicator: Communicator, value: Any) -> Any:
-    """Give every rank a copy of rank 0's Python object, which should be small."""
+    """Return on every rank a copy of rank 0's Python object, which should be small."""
     if communicator.size == 1:
         return value
     pickled = np.frombuffer(pickle.dumps(value), dtype=np.uint8)
@@ -113,17 +113,17 @@ def share(communicator: Communicator, value: Any) -> Any:
 
 @contextlib.contextmanager
 def agreeing(communicator: Communicator, *, refusing: bool = False) -> Iterator[None]:
-    """Raise on all ranks what is raised within on at least one of them.
+    """Raise on all ranks an error that is raised inside on at least one of them.
 
-    A rank that ended alone would leave the others waiting. Nothing within may be collective.
+    A rank that ended alone would leave the others waiting. Nothing inside may be collective.
 
     Parameters
     ----------
     communicator : Communicator
         The ranks.
     refusing : bool
-        Whether arguments are looked at within; the ranks whose own are in order get a ValueError
-        then, and a RuntimeError otherwise.
+        Whether arguments are checked inside; ranks whose own arguments are valid then get a
+        ValueError, and a RuntimeError otherwise.
     """
     if communicator.size == 1:
         yield

@@ -7,7 +7,8 @@
 w are the weights that the loss gives its rows, 1 if there are none. Sums are what add up: the quotient
 at the end is exact for shares of any sizes and weights, and for empty ones; a mean of the ranks' means
 is not. The parts that a batch is split into to save memory add up likewise, before the all-reduce.
-Of parameters in 16 bits, whose sums may overflow where their means do not, messages are in float32.
+For parameters in 16 bits, whose sums may overflow where their means do not, messages are in
+float32.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class DataParallelStep:
 
     ``(params, state, parts) -> (params, state, value)``: parts is a sequence of dicts, each with this
     rank's ``x`` and ``t`` of one part of the batch and, if any, ``noise`` and ``sample_weight``, as
-    `value_and_grad` takes them. All ranks give as many parts. value is the loss of the whole batch.
+    `value_and_grad` takes them. All ranks pass the same number of parts. value is the loss of the
+    whole batch.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ class DataParallelStep:
     communicator : Communicator
         The ranks.
     observe : callable, optional
-        Is given the sum of the losses of this rank's rows, of shape (), before it enters the all-reduce.
+        Called with the sum of the losses of this rank's rows, of shape (), before the all-reduce.
     """
 
     local: Callable[..., tuple[Array, Array | None]]
@@ -73,7 +75,7 @@ class DataParallelStep:
         numbers: Numbers,
         batch: Sequence[Mapping[str, Any]],
     ) -> tuple[Parameters, dict[str, Parameters], Array]:
-        """Do a step as a function of arrays, which can be compiled; see `Step.compute`."""
+        """Run a step as a function of arrays, which can be compiled; see `Step.compute`."""
         message, running = self.summed(params, batch)
         return self.finished(params, slots, mask, numbers, all_reduce(self, message), running)
 
@@ -117,7 +119,7 @@ class DataParallelStep:
         message: Array,
         running: Array | None,
     ) -> tuple[Parameters, dict[str, Parameters], Array]:
-        """Do what follows the all-reduce: the update by the sum of all messages."""
+        """Run what follows the all-reduce: the update by the sum of all messages."""
         value, grads = self.means(params, message)
         params, slots = self.optimizer.apply(params, grads, slots, mask, numbers)
         return params.replace(running=running), slots, value
@@ -138,7 +140,7 @@ def make_data_parallel_step(
     *,
     observe: Callable[[Array], object] | None = None,
 ) -> DataParallelStep:
-    """Make the function that does one training step on several ranks.
+    """Return the function that does one training step on several ranks.
 
     Parameters
     ----------
@@ -151,7 +153,7 @@ def make_data_parallel_step(
     communicator : Communicator
         The ranks. They start from the same parameters and state: see `broadcast_parameters`.
     observe : callable, optional
-        Is given the sum of the losses of this rank's rows, of shape (), in every step.
+        Called in every step with the sum of the losses of this rank's rows, of shape ().
 
     Returns
     -------
@@ -207,14 +209,14 @@ def make_data_parallel_step(
 def broadcast_parameters(
     params: Parameters, state: OptimizerState, communicator: Communicator
 ) -> tuple[Parameters, OptimizerState]:
-    """Give every rank the parameters and the optimizer's state of rank 0.
+    """Return on every rank the parameters and the optimizer's state of rank 0.
 
     Parameters
     ----------
     params : Parameters
-        This rank's, of the same layout on all; left as they are.
+        This rank's parameters, of the same layout on all ranks; left as they are.
     state : OptimizerState
-        That belongs to them, with the same slots on all ranks.
+        Their optimizer state, with the same slots on all ranks.
     communicator : Communicator
         The ranks.
 

@@ -1,13 +1,13 @@
 """Ranks that `mpiexec` or Slurm started, by mpi4py.
 
-MPI works on memory of the host. An array of NumPy, or of PyTorch on the CPU, is reduced where it lies;
+MPI works on memory of the host. An array of NumPy, or of PyTorch on the CPU, is reduced in place;
 any other is copied to the host and back, an array of CuPy through pinned memory. mpi4py does not know of
 CUDA streams: the copies wait for the stream, and so does a reduction that hands the GPU's memory to an
 MPI that can read it (``cuda_aware=True``).
 
-A job must not wait for a rank that will never come. An exception that nobody catches ends all ranks,
-after its traceback; the launcher ends them when one is killed; and a rank that has waited `timeout`
-seconds for the others ends them too.
+A job must not wait for a rank that will never come. An uncaught exception ends all ranks, after its
+traceback; the launcher ends them when one is killed; and a rank that has waited `timeout` seconds for
+the others ends them too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MPICommunicator:
     ----------
     timeout : float > 0, optional
         Seconds after which a rank that waits for the others ends the job; it must be longer than the
-        longest step, evaluation or checkpoint. None to wait for ever.
+        longest step, evaluation or checkpoint. None to wait forever.
     cuda_aware : bool
         Whether the MPI library reads and writes the memory of GPUs. The common builds do not, and
         would crash.
@@ -55,7 +55,7 @@ class MPICommunicator:
         if timeout is not None:
             timeout = positive(type(self).__name__, "timeout", timeout)
         self._mpi = _mpi()
-        # A communicator of our own, so that nobody else's messages are taken for ours.
+        # A communicator of our own, so that no other library's messages are mistaken for ours.
         self._world = self._mpi.COMM_WORLD.Dup()
         self.rank = int(self._world.rank)
         self.size = int(self._world.size)
@@ -74,7 +74,7 @@ class MPICommunicator:
         return self._done_on(array, lambda m: self._world.Allreduce(self._mpi.IN_PLACE, m))
 
     def broadcast(self, array: Array) -> Array:
-        """Give every rank the array of rank 0."""
+        """Return rank 0's array on every rank."""
         return self._done_on(array, lambda memory: self._world.Bcast(memory, root=0))
 
     def gather(self, value: Any) -> list[Any] | None:
@@ -96,7 +96,7 @@ class MPICommunicator:
         os._exit(code)  # not every MPI ends the process that asks for it
 
     def _done_on(self, array: Array, collective: Callable[[Any], object]) -> Array:
-        """Let MPI work in place on the memory of an array, or on a copy on the host."""
+        """Apply an MPI operation in place to the memory of an array, or to a copy on the host."""
         xp = namespace(array)
         if name_of(xp) == "cupy":
             return self._done_on_gpu(array, collective)
@@ -127,7 +127,7 @@ class MPICommunicator:
         return array
 
     def _staging(self, array: Array) -> Any:
-        """Give pinned memory of the array's size and dtype; one block serves all messages in turn."""
+        """Return pinned memory of the array's size and dtype; one block serves all messages in turn."""
         if self._pinned is None or self._pinned.nbytes < array.nbytes:
             cupyx = importlib.import_module("cupyx")
             self._pinned = cupyx.empty_pinned(array.nbytes, dtype=np.uint8)
@@ -135,7 +135,7 @@ class MPICommunicator:
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Let the clock run while this rank depends on the others."""
+        """Run the clock while this rank depends on the others."""
         self._waiting_since = time.monotonic()
         try:
             yield

@@ -60,7 +60,7 @@ class NCCLCommunicator:
         self._use_own_gpu()
         made = self._together(lambda: self._nccl.get_unique_id() if self.rank == 0 else None)
         self._ranks = self._nccl.NcclCommunicator(self.size, share(self._host, made), self.rank)
-        # Not when the object goes: that may be after MPI's end, and then NCCL may wait for ever.
+        # Not when the object goes: that may be after MPI's end, and then NCCL may wait forever.
         weakref.finalize(self, self._ranks.destroy)
 
     def all_reduce(self, array: Array) -> Array:
@@ -73,7 +73,7 @@ class NCCLCommunicator:
         return array
 
     def broadcast(self, array: Array) -> Array:
-        """Give every rank the array of rank 0."""
+        """Return rank 0's array on every rank."""
         if name_of(namespace(array)) != "cupy":
             return self._host.broadcast(array)
         array, dtype, stream = self._ready(array)
@@ -96,7 +96,7 @@ class NCCLCommunicator:
         self._host.abort(code)
 
     def _together(self, work: Callable[[], _T]) -> _T:
-        """Do what may fail; where it does on one rank, all give up, so that none waits for that one."""
+        """Call what may fail; if it fails on one rank, all give up, so that none waits for that one."""
         done, problem = None, None
         try:
             done = work()
@@ -110,7 +110,7 @@ class NCCLCommunicator:
         return cast("_T", done)
 
     def _ready(self, array: Array) -> tuple[Array, int, int]:
-        """Give the array in one piece, its dtype for NCCL, and the stream that it is computed in."""
+        """Return the array in one piece, its dtype for NCCL, and the stream that it is computed in."""
         name = dtype_name(array)
         if name not in _DTYPES:
             raise TypeError(f"NCCL adds up {', '.join(_DTYPES)}, not {name}.")
@@ -144,7 +144,7 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def _problem(gpus_of_ranks: list[tuple[str, int, str | None]]) -> str | None:
-    """Say which rank has no GPU, or not one of its own."""
+    """Return which rank has no GPU, or none of its own."""
     owners: dict[tuple[str, str], int] = {}
     for rank, (node, gpus, address) in enumerate(gpus_of_ranks):
         if address is None:

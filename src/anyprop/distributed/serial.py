@@ -11,7 +11,7 @@ from anyprop.distributed.communicator import Communicator
 
 
 def chosen(communicator: Communicator | None) -> Communicator:
-    """Return a communicator, that of one rank for None; raise TypeError if it is none."""
+    """Return a communicator, that of one rank for None; raise TypeError if it is something else."""
     if communicator is None:
         return SerialCommunicator()
     if not has(communicator, "rank", "size", "all_reduce"):
@@ -36,11 +36,11 @@ class SerialCommunicator:
     rank, size, local_rank = 0, 1, 0
 
     def all_reduce(self, array: Array) -> Array:
-        """Give the sum over one rank."""
+        """Return the sum over one rank."""
         return array
 
     def broadcast(self, array: Array) -> Array:
-        """Give rank 0's array."""
+        """Return rank 0's array."""
         return array
 
     def gather(self, value: Any) -> list[Any] | None:
@@ -48,7 +48,7 @@ class SerialCommunicator:
         return [value]
 
     def barrier(self) -> None:
-        """Wait for nobody."""
+        """Return at once: there is only one rank."""
 
     def abort(self, code: int = 1) -> NoReturn:
         """End the process."""

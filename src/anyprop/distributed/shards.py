@@ -1,4 +1,4 @@
-"""Which rows of a batch a rank takes.
+"""The rows of a batch that a rank takes.
 
     part i of k, rank r of R    rows  [n c / (k R), n (c + 1) / (k R))  rounded down,  c = i R + r
 
@@ -21,12 +21,12 @@ def shares(n: int, communicator: Communicator, parts: int = 1) -> list[slice]:
     communicator : Communicator
         The ranks.
     parts : int >= 1
-        Into how many parts the batch is split, to save memory.
+        Number of parts that the batch is split into, to save memory.
 
     Returns
     -------
     list of slice
-        One for each part; parts that have no rows on any rank are left out, but for the first.
+        One for each part; parts without rows on any rank are left out, except the first.
 
     Examples
     --------

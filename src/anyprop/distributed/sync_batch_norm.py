@@ -61,12 +61,12 @@ class SyncBatchNorm(BatchNorm):
 
 
 def synchronized(net: Layer, communicator: Communicator) -> Layer:
-    """Put a `SyncBatchNorm` in the place of every BatchNorm of a network.
+    """Replace every BatchNorm of a network by a `SyncBatchNorm`.
 
     Parameters
     ----------
     net : Layer
-        The network; every layer's children are looked through, all the way down. A layer of your own
+        The network; the children of every layer are searched, all the way down. A layer of your own
         that computes statistics of the batch keeps those of its rank.
     communicator : Communicator
         The ranks.

@@ -1,4 +1,4 @@
-"""Parameters of arrays that another library named."""
+"""Parameters from arrays named by another library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from anyprop._checks import check_shape
 from anyprop._typing import Namespace
 from anyprop.backend import from_host
 from anyprop.layers.base import Layer, layout_of
-from anyprop.parameters import Entry, Parameters, filled, map_vectors
+from anyprop.layout import Entry
+from anyprop.parameters import Parameters, filled, map_vectors
 
 
 def parameters_of(

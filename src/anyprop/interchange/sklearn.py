@@ -24,21 +24,22 @@ from anyprop.layers.base import Layer, check_layer
 from anyprop.layers.dropout import Dropout
 from anyprop.layers.registry import ACTIVATIONS
 from anyprop.layers.sequential import Sequential
+from anyprop.layout import Layout
 from anyprop.network import MLP, check_params
-from anyprop.parameters import Layout, Parameters
+from anyprop.parameters import Parameters
 
 OF_SKLEARN = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
 """scikit-learn's name of an activation -> ours."""
 
 
 def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    """Give the weights and biases of a network as scikit-learn's perceptrons hold them.
+    """Return the weights and biases of a network as scikit-learn's perceptrons hold them.
 
     Parameters
     ----------
     net : Layer
         A chain of `Affine` layers with biases and one kind of activation between them: ReLU, Tanh,
-        Sigmoid or Identity. `Dropout` has no part in it. An estimator that takes the arrays needs the
+        Sigmoid or Identity. `Dropout` is ignored. An estimator that takes the arrays needs the
         activation by its name, and `out_activation_` says what it applies to the outputs.
     params : Parameters
         Its parameters, from any backend and device.
@@ -82,7 +83,7 @@ def from_sklearn(
     device: Any = None,
     dtype: str | None = None,
 ) -> tuple[Sequential, Parameters]:
-    """Make a network of a fitted perceptron of scikit-learn, or of an estimator of `anyprop.sklearn`.
+    """Return the network of a fitted perceptron of scikit-learn or estimator of `anyprop.sklearn`.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def from_sklearn(
     """
     if not all(hasattr(estimator, name) for name in ("coefs_", "intercepts_", "activation")):
         raise TypeError(
-            f"{few([estimator])} is no fitted perceptron of scikit-learn; call fit first."
+            f"{few([estimator])} is not a fitted perceptron of scikit-learn; call fit first."
         )
     if np.shape(getattr(estimator, "classes_", (0, 1))) == (1,):
         raise ValueError("the estimator saw one class only; there is no network that predicts it.")
@@ -171,7 +172,7 @@ def in_order(
     Raises
     ------
     ValueError
-        An array is missing, has another shape, or is none of the network's.
+        An array is missing, has another shape, or does not belong to the network.
     """
     arrays: dict[str, Iterator[Array]] = {"W": iter(coefs), "b": iter(intercepts)}
     for kind in ("gamma", "beta", "mean", "var"):
@@ -183,7 +184,7 @@ def in_order(
             raise ValueError(
                 f"the network that the estimator's parameters describe has {entry.name} of shape "
                 f"{entry.shape}, but the fitted one has {given} there; set warm_start=False and call "
-                "fit to start anew."
+                "fit to start again."
             )
         yield entry.name, array
     for kind, left in arrays.items():
@@ -191,12 +192,12 @@ def in_order(
             raise ValueError(
                 f"the network that the estimator's parameters describe has no place for {kind} of "
                 f"shape {tuple(array.shape)}, which the fitted one has; set warm_start=False and call "
-                "fit to start anew."
+                "fit to start again."
             )
 
 
 def _chain(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-    """List the layers of a Sequential, and what the names of their arrays begin with."""
+    """List the layers of a Sequential, and the prefix of the names of their arrays."""
     if type(net) is not Sequential:
         yield prefix, net
         return

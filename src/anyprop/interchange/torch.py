@@ -44,7 +44,7 @@ _TORCH_NAMES: dict[type[Layer], dict[str, str]] = {
 
 
 def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
-    """Give parameters as a state dictionary in PyTorch's layout.
+    """Return parameters as a state dictionary in PyTorch's layout.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def from_torch(
     device: Any = None,
     dtype: str | None = None,
 ) -> Parameters:
-    """Make parameters of a state dictionary in PyTorch's layout.
+    """Return the parameters in a state dictionary of PyTorch's layout.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def from_torch(
         The network of this library that the numbers are for.
     state_dict : dict of str to array, or path
         What ``module.state_dict()`` returned, or a safetensors file of it. BatchNorm's
-        ``num_batches_tracked`` may be there and is not used.
+        ``num_batches_tracked`` is ignored.
     xp : namespace or str, optional
         Backend of the parameters; NumPy by default.
     device : str or device, optional

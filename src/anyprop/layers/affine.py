@@ -18,7 +18,8 @@ from anyprop._numerics import summed
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer, namespace_of
-from anyprop.parameters import Parameters, Spec
+from anyprop.layout import Spec
+from anyprop.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Affine(Layer):
     Parameters
     ----------
     d : int >= 1
-        Numbers in, D.
+        Width of the input, D.
     m : int >= 1
-        Numbers out, M.
+        Width of the output, M.
     bias : bool
-        Whether b is added. A BatchNorm that follows subtracts it again, so there it is left out.
+        Whether b is added. Leave it out before a BatchNorm, which subtracts it again.
 
     References
     ----------

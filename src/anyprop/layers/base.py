@@ -14,13 +14,13 @@ That pair is all an ordinary layer defines. The other methods have defaults that
     specs()              the layer's arrays: name -> Spec(shape, initial, trainable); its children's
     width_in             the numbers in a row of x, D; None, for rows of any width
     output_shape(shape)  the shape of y for x of `shape`; the same
-    backward_params      only `grads`, for the first layer of a network, whose dx nobody needs
+    backward_params      only `grads`, for the first layer of a network, whose dx is not needed
     noise(rng, shape)    what one training step draws on the host; None
     forward_train        `forward` while training, given the noise; `forward` itself
     updated_running      the running statistics after a training step; none
 
-A layer made of other layers has two more, by which descriptions, exports and synchronization walk a
-network without knowing its kind:
+A layer made of other layers has two more, with which descriptions, exports and synchronization walk
+a network without knowing its kind:
 
     children()           the layers inside: what their arrays' names begin with -> layer; none
     with_children(c)     the same layer around other children, given by the same names
@@ -41,7 +41,8 @@ from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
 from anyprop.backend import check_floating, from_host, namespace
 from anyprop.initializers import get_initializer
-from anyprop.parameters import Entry, Layout, Parameters, Spec, check_kind, filled, map_vectors
+from anyprop.layout import Entry, Layout, Spec
+from anyprop.parameters import Parameters, check_kind, filled, map_vectors
 
 _UNRECORDED = ("forward", "forward_train", "backward", "backward_params", "updated_running")
 
@@ -58,18 +59,18 @@ class Layer:
         return self.forward(params, x)[0]
 
     def children(self) -> Mapping[str, Layer]:
-        """List the layers inside, by what the names of their arrays begin with."""
+        """List the layers inside, by the prefix of the names of their arrays."""
         return {}
 
     def with_children(self, children: Mapping[str, Layer]) -> Layer:
-        """Make the same layer around other children, which have the names that `children` gives."""
+        """Return the same layer around other children, which have the names that `children` returns."""
         if children:
             raise NotImplementedError(f"{type(self).__name__} has children but no with_children.")
         return self
 
     @property
     def width_in(self) -> int | None:
-        """Numbers in a row of x, D; None where the layer takes rows of any width."""
+        """Width of a row of x, D; None where the layer takes rows of any width."""
         return None
 
     def specs(self) -> Mapping[str, Spec]:
@@ -120,12 +121,12 @@ class Layer:
         device: Any = None,
         weights: str | Initializer = "he_normal",
     ) -> Parameters:
-        """Make the layer's parameters at their starting values.
+        """Return the layer's parameters at their starting values.
 
         Parameters
         ----------
         seed : int >= 0, numpy.random.Generator or numpy.random.RandomState
-            Where the weights come from; the same seed gives the same bits on every backend.
+            Source of the weights; the same seed gives the same bits on every backend.
         xp : namespace or str, optional
             Backend of the parameters; NumPy by default.
         dtype : {"float32", "float64"}
@@ -179,7 +180,7 @@ class Layer:
 
 
 def namespace_of(x: Array, params: Parameters, name: str) -> Namespace:
-    """Find the namespace of x and of one of the layer's own arrays; TypeError if there are none."""
+    """Return the namespace of x and of one of the layer's own arrays; TypeError if there are none."""
     try:
         array = getattr(params, name)
     except AttributeError:
@@ -189,7 +190,7 @@ def namespace_of(x: Array, params: Parameters, name: str) -> Namespace:
 
 
 def leaves(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-    """List the layers that have no others inside, and what the names of their arrays begin with."""
+    """List the layers that have no others inside, and the prefix of the names of their arrays."""
     children = net.children()
     for name, child in children.items():
         yield from leaves(child, f"{prefix}{name}")
@@ -198,7 +199,7 @@ def leaves(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
 
 
 def layout_of(net: Layer) -> Layout:
-    """Lay out the arrays of a network; its `Parameters` then know how many layers there are."""
+    """Return the layout of a network's arrays; its `Parameters` then know how many layers there are."""
     return Layout.of(net.specs(), dict(_counted(net, "")))
 
 

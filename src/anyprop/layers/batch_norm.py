@@ -11,8 +11,8 @@
     running     mean <- (1 - momentum) mean + momentum mu
                 var  <- (1 - momentum) var  + momentum v N / (N - 1)
 
-v is summed up of squares of (x - mu) / sqrt(N), which do not overflow where v does not. In 16 bits all
-is computed in float32, and y, the gradients and the running statistics are rounded.
+v is the sum of the squares of (x - mu) / sqrt(N), which do not overflow where v does not. In 16
+bits everything is computed in float32, and y, the gradients and the running statistics are rounded.
 
 Saved: z and 1 / sqrt(v + eps); while training mu and v too, for the running statistics.
 """
@@ -28,7 +28,8 @@ from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer, namespace_of
-from anyprop.parameters import Parameters, Spec
+from anyprop.layout import Spec
+from anyprop.parameters import Parameters
 
 
 class _Residuals(NamedTuple):
@@ -110,13 +111,13 @@ class BatchNorm(Layer):
         return xp.astype(y, x.dtype, copy=False), residuals
 
     def _batch_means(self, *arrays: Array) -> tuple[list[Array], Any]:
-        """Take the mean of each array over the rows of the batch, and count them, N."""
+        """Return the mean of each array over the rows of the batch, and their number, N."""
         n = arrays[0].shape[0]
         xp = namespace(*arrays)
         return [xp.sum(a, axis=0) / max(n, 1) for a in arrays], n
 
     def _batch_variance(self, centred: Array, n: Any) -> Array:
-        """Take the mean of the squares of `centred` over the N rows of the batch."""
+        """Return the mean of the squares of `centred` over the N rows of the batch."""
         scaled = centred * max(n, 1) ** -0.5
         return namespace(centred).sum(scaled * scaled, axis=0)
 

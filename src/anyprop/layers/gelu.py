@@ -5,7 +5,7 @@
     backward   dx = dy ((1 + h) + x (1 - h^2) c (1 + 3 a x^2)) / 2
 
 The exact unit is x times the normal distribution function, which needs erf; the Array API standard
-has none, so this is the approximation that its authors give, within 0.0005 of it everywhere.
+has none, so this is the approximation given by its authors, within 0.0005 of it everywhere.
 
 Saved: h, and u, which is x held within [-10, 10]. Beyond, h is 1 or -1 to the last digit, and no power
 of u overflows.

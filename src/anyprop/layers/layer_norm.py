@@ -6,8 +6,9 @@
     backward   dgamma = sum_n dy_n z_n,  dbeta = sum_n dy_n,  dz = dy gamma
                dx = (dz - mean_d dz_d - z mean_d (dz_d z_d)) / sqrt(v + eps)
 
-v is summed up of squares of (x - mu) / sqrt(D), which do not overflow where v does not. In 16 bits all
-is computed in float32, and y and the gradients are rounded. Saved: z and 1 / sqrt(v + eps).
+v is the sum of the squares of (x - mu) / sqrt(D), which do not overflow where v does not. In 16
+bits everything is computed in float32, and y and the gradients are rounded. Saved: z and 1 / sqrt(v
++ eps).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer, namespace_of
-from anyprop.parameters import Parameters, Spec
+from anyprop.layout import Spec
+from anyprop.parameters import Parameters
 
 
 @dataclass(frozen=True)

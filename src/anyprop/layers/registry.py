@@ -33,7 +33,7 @@ def get_activation(name: str) -> type[Layer]:
     ValueError
         The name is unknown; the message shows the nearest one.
     TypeError
-        It is no name.
+        It is not a name.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def get_activation(name: str) -> type[Layer]:
     """
     if not isinstance(name, str):
         raise TypeError(
-            f"activation must be a name such as 'relu', not {shown(name)}; or give a layer, such as "
+            f"activation must be a name such as 'relu', not {shown(name)}; or pass a layer, such as "
             "LeakyReLU(0.3)."
         )
     if name not in ACTIVATIONS:

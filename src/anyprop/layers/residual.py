@@ -22,7 +22,7 @@ from anyprop.parameters import Parameters
 
 @dataclass(frozen=True)
 class Residual(Layer):
-    """Add to x what a block makes of it, so that gradients also pass beside the block.
+    """Add a block's output to x, so that gradients also pass around the block.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class Residual(Layer):
     Raises
     ------
     TypeError
-        The block is no layer.
+        The block is not a layer.
     ValueError
-        The block changes the width of its rows; found out by the first `forward` where the block
+        The block changes the width of its rows; detected by the first `forward` where the block
         takes rows of any width.
 
     References
@@ -60,7 +60,7 @@ class Residual(Layer):
             if m != d:
                 raise ValueError(
                     f"Residual adds x to block(x), but {self.block!r} makes rows of {m} numbers "
-                    f"out of rows of {d}; give it a block that keeps the width."
+                    f"out of rows of {d}; pass a block that keeps the width."
                 )
 
     def children(self) -> Mapping[str, Layer]:

@@ -21,7 +21,8 @@ from anyprop._text import table
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import concatenated, namespace
 from anyprop.layers.base import Layer
-from anyprop.parameters import Layout, Parameters, check_kind
+from anyprop.layout import Layout
+from anyprop.parameters import Parameters, check_kind
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -31,12 +32,12 @@ class Sequential(Layer):
     Parameters
     ----------
     *layers : Layer
-        At least one layer, each taking what the one before it gives.
+        At least one layer, each taking the output of the one before it.
 
     Raises
     ------
     TypeError
-        One of them is no layer.
+        One of them is not a layer.
     ValueError
         None are given, or two neighbours do not fit together.
 

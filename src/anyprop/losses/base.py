@@ -12,7 +12,7 @@ A loss is a frozen dataclass of hyper-parameters that compares predictions y wit
 and `dvalue` the gradient of whatever follows with respect to it. A batch with no rows, or with no
 weight, contributes nothing: its value and its gradient are 0. Losses that compare number by number
 take their mean over all N K of them: l_n is the mean over row n. Nothing is read back to the host, so
-a target that is out of range cannot raise there; `check_targets` looks at all of them once, before
+a target that is out of range cannot raise there; `check_targets` checks all of them once, before
 training.
 """
 
@@ -77,7 +77,7 @@ class Loss:
         """Raise ValueError if a target cannot belong to predictions of shape (N, `width`)."""
 
     def correct(self, y: Array, t: Array) -> Array | None:
-        """Tell for each row whether the prediction is right; None where that has no meaning."""
+        """Return for each row whether the prediction is right; None where that has no meaning."""
         return None
 
 
@@ -114,12 +114,12 @@ def check_rows_of_targets(
     bad = np.argwhere(~(np.isfinite(host) & (host >= low) & (host <= high)))
     if bad.size:
         n, k = bad[0].tolist()
-        wanted = "finite" if low == -high == -math.inf else f"finite and lie in [{low:g}, {high:g}]"
+        wanted = "finite" if low == -high == -math.inf else f"finite and in [{low:g}, {high:g}]"
         raise ValueError(f"target t[{n}, {k}] is {host[n, k]}; targets must be {wanted}.")
 
 
 def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
-    """Find the namespace of rows y (N, K) and numbers t of the same shape, and give t y's dtype."""
+    """Return the namespace of rows y (N, K) and numbers t of the same shape, and t in y's dtype."""
     xp = namespace(y, t)
     check_predictions(y)
     check_shape("t", t, y.shape)
@@ -127,7 +127,7 @@ def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
 
 
 def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
-    """Check the weights of the rows of y and return them in its dtype; None stands for ones."""
+    """Check the weights of the rows of y and return them in its dtype; None means ones."""
     if sample_weight is None:
         return None
     check_array("sample_weight", sample_weight)
@@ -139,7 +139,7 @@ def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
 def mean_over_entries(
     xp: Namespace, entries: Array, sample_weight: Array | None, *, dtype: Any = None
 ) -> tuple[Array, Any]:
-    """Take the weighted mean of the losses of single numbers.
+    """Compute the weighted mean of the losses of single numbers.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def mean_over_rows(
     *,
     dtype: Any,
 ) -> tuple[Array, Any]:
-    """Take the weighted mean of the losses of the rows.
+    """Compute the weighted mean of the losses of the rows.
 
     Parameters
     ----------

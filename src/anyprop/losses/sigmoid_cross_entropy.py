@@ -70,11 +70,11 @@ class SigmoidCrossEntropy(Loss):
         return gradient_of_rows(slope, scale, dvalue, like=y)
 
     def check_targets(self, t: Array, width: int) -> None:
-        """Raise ValueError unless all of t, of shape (N, `width`), lies in [0, 1]."""
+        """Raise ValueError unless all of t, of shape (N, `width`), is in [0, 1]."""
         check_rows_of_targets(t, width, low=0.0, high=1.0)
 
     def correct(self, y: Array, t: Array) -> Array:
-        """Tell for each row whether all its labels are right: p > 1/2 where t > 1/2.
+        """Return for each row whether all its labels are right: p > 1/2 where t > 1/2.
 
         Parameters
         ----------

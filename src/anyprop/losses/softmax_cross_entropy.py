@@ -135,7 +135,7 @@ class SoftmaxCrossEntropy(Loss):
     def _target(
         self, xp: Namespace, t: Array, weights: Array | None, like: Array, unit: float
     ) -> tuple[Array, Array | None, Array | None, Array | None]:
-        """Return T before smoothing, where labels stand, c over `unit`, and rows' shares of Z by c."""
+        """Return T before smoothing, labels' places in it, c / `unit`, and rows' shares of Z by c."""
         target, chosen = _distribution(xp, t, like)
         if self.class_weight is None:
             return target, chosen, None, None
@@ -150,7 +150,7 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(f"class_weight has {len(self.class_weight)} entries for {k} classes.")
 
     def check_targets(self, t: Array, width: int) -> None:
-        """Raise ValueError if a label is not in 0..`width`-1, or a row is no distribution.
+        """Raise ValueError if a label is not in 0..`width`-1, or a row is not a distribution.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class SoftmaxCrossEntropy(Loss):
         Raises
         ------
         TypeError
-            Labels are no integers.
+            The labels are not integers.
         """
         self._check_classes(width)
         if t.ndim == 1:
@@ -172,7 +172,7 @@ class SoftmaxCrossEntropy(Loss):
             if outside.size:
                 raise ValueError(
                     f"label {outside[0]} is out of range: the network has {width} outputs, "
-                    f"so labels must lie in 0..{width - 1}."
+                    f"so labels must be in 0..{width - 1}."
                 )
         elif t.ndim != 2 or t.shape[1] != width:
             raise ValueError(
@@ -187,7 +187,7 @@ class SoftmaxCrossEntropy(Loss):
                 )
 
     def correct(self, y: Array, t: Array) -> Array:
-        """Tell for each row whether the largest logit is at the (largest) target.
+        """Return for each row whether the largest logit is at the (largest) target.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class SoftmaxCrossEntropy(Loss):
 
 
 def _distribution(xp: Namespace, t: Array, like: Array) -> tuple[Array, Array | None]:
-    """Return the targets as distributions, like `like`, and for labels where they stand, (N, K) bool."""
+    """Return the targets as distributions, like `like`, and for labels their places, (N, K) bool."""
     _check_fit(t, like)
     if t.ndim != 1:
         return xp.astype(t, like.dtype, copy=False), None

@@ -28,7 +28,7 @@ class AdaGrad(HasPresets, Optimizer):
     eps : float > 0
         Keeps the division from 0.
     eps_in_sqrt : bool
-        Whether eps stands inside the square root. There 1e-7 acts as 3e-4 does outside.
+        Whether eps is inside the square root. There 1e-7 acts as 3e-4 does outside.
     initial_accumulator : float >= 0
         What h starts from.
     decoupled : bool

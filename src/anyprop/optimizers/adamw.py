@@ -5,7 +5,7 @@
     v <- beta2 v + (1 - beta2) g^2            v^ = v / (1 - beta2^t)
     p <- p - lr m^ / (sqrt(v^) + eps)
 
-Added to g, as Adam has it, the decay would be divided by sqrt(v^) too, and act least on the
+Added to g, as in Adam, the decay would be divided by sqrt(v^) too, and act least on the
 parameters with the largest gradients.
 """
 

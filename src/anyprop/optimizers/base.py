@@ -14,7 +14,7 @@ any backend, single numbers inside a fused loop, and tracers. A subclass defines
     rule(xp)         the rule, over the functions of xp; it closes over what is constant, such as rho
                      and 1 - rho, as Python floats, and its options are settled here, not per entry
 
-A slot that is left out reaches the rule as 0.0. The rest is the same for all and stands here: clipping,
+A slot that is left out reaches the rule as 0.0. The rest is the same for all and is here: clipping,
 weight decay, the learning rate's schedule, trees, and state, which is passed in and returned:
 
     state         = optimizer.init(params)
@@ -113,15 +113,15 @@ class Optimizer(ShortRepr):
         return {}
 
     def scalars(self, t: int | Number, lr: Number) -> dict[str, Number]:
-        """Compute what of the rule depends on the step alone, for the t-th update."""
+        """Compute the part of the rule that depends on the step alone, for the t-th update."""
         return {"lr": lr}
 
     def rule(self, xp: Namespace) -> Rule:
-        """Make the rule over the functions of `xp`."""
+        """Return the rule over the functions of `xp`."""
         raise NotImplementedError
 
     def init(self, params: Tree) -> OptimizerState:
-        """Make the state from which the first update starts.
+        """Return the state from which the first update starts.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class Optimizer(ShortRepr):
     def update(
         self, params: Tree, grads: Tree, state: OptimizerState, *, donate: bool = False
     ) -> tuple[Tree, OptimizerState]:
-        """Do one update.
+        """Update the parameters once.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class Optimizer(ShortRepr):
             What `init` or the update before this one returned.
         donate : bool
             Whether the results may be stored in the buffers of `params` and `state`, where the
-            backend can write into arrays. Go on with the returned values in either case.
+            backend can write into arrays. Continue with the returned values in either case.
 
         Returns
         -------
@@ -172,8 +172,8 @@ class Optimizer(ShortRepr):
         ------
         ValueError
             Structures or shapes differ, and the message shows both; the state comes from another
-            optimizer; or a schedule gave a negative or infinite learning rate, or NaN. Nothing has
-            changed then, donated buffers included.
+            optimizer; or a schedule returned a negative or infinite learning rate, or NaN. Then
+            nothing has changed, donated buffers included.
         TypeError
             Namespaces, devices or dtypes differ.
         """
@@ -188,7 +188,7 @@ class Optimizer(ShortRepr):
 
     @unrecorded
     def numbers(self, state: OptimizerState) -> Numbers:
-        """Compute, on the host, what of an update depends on the step alone.
+        """Compute, on the host, the part of an update that depends on the step alone.
 
         Returns
         -------
@@ -213,7 +213,7 @@ class Optimizer(ShortRepr):
         mask: Tree | None,
         numbers: Numbers,
     ) -> tuple[Tree, dict[str, Tree]]:
-        """Do one update of arrays, with the numbers of the step given.
+        """Update arrays once, with the numbers of the step given.
 
         It reads nothing but its arguments, so it can be recorded or traced; `update` checks them.
 
@@ -279,7 +279,7 @@ class Optimizer(ShortRepr):
 
     @unrecorded
     def clip_norms(self, grads: Tree) -> Tree:
-        """Do the part of clipping that needs norms, which no elementwise formula can."""
+        """Apply the part of clipping that needs norms and is therefore not elementwise."""
         return clipped_to_norms(grads, self.clip_norm, self.clip_global_norm)
 
     def _clipped(self, grads: Tree) -> Tree:
@@ -294,7 +294,7 @@ def _check_lr_array(owner: str, lr: Array) -> None:
 
 
 def _on_device_of(params: Tree) -> AbstractContextManager[Any]:
-    """Return a context in which all is computed where the first array of a tree lies."""
+    """Return a context in which everything is computed on the device of the first array of a tree."""
     if isinstance(params, Parameters):
         return on_device_of(params.flat)
     return on_device_of(next(iter(_tree.leaves(params)), None))

@@ -18,12 +18,12 @@ from anyprop.backend import namespace
 
 
 def clipped_to_value(grads: Tree, largest: float) -> Tree:
-    """Bring every entry into [-largest, largest]."""
+    """Clip every entry to [-largest, largest]."""
     return _tree.map_leaves(partial(_held, largest=largest), grads)
 
 
 def clipped_to_norms(grads: Tree, of_each: float | None, of_all: float | None) -> Tree:
-    """Bring Euclidean norms down to the largest allowed: of each array, then of all together."""
+    """Reduce Euclidean norms to the largest allowed: of each array, then of all together."""
     if of_each is not None:
         grads = _tree.map_arrays(lambda g: _shrunk(of_each, [g])[0], grads)
     if of_all is not None:
@@ -37,14 +37,14 @@ def _held(g: Array, largest: float) -> Array:
 
 
 def _shrunk(largest: float, gs: list[Array]) -> list[Array]:
-    """Bring the joint Euclidean norm of `gs` down to `largest`, where it is above."""
+    """Reduce the joint Euclidean norm of `gs` to `largest`, where it is above."""
     xp = namespace(*gs)
     wide = [widened(xp, g) for g in gs]
     tops = [xp.max(xp.abs(g)) for g in wide if math.prod(g.shape)]
     if not tops:
         return gs
     # Squares of large entries overflow where what comes of the norm does not. The unit has a reciprocal
-    # that is no subnormal number, which JAX would take for 0.
+    # that is not a subnormal number, which JAX would treat as 0.
     top = reduce(xp.maximum, tops)
     limits = xp.finfo(top.dtype)
     unit = xp.minimum(top, 1.0 / float(limits.smallest_normal))

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 
 from anyprop._checks import unknown
 
-# What each library has besides the optimizer's own parameters, and does as it is done here: PyTorch's
+# What each library offers besides the optimizer's own parameters and does as anyprop does:
+# PyTorch's
 # clip_grad_norm_ adds 1e-6 to the norm, Optax and Chainer take no norms of single arrays, and in the
 # book only weights decay.
 _COMMON = {
@@ -21,7 +22,7 @@ _COMMON = {
 
 
 class HasPresets:
-    """Gives an optimizer the constructor `like`, over its table `presets`."""
+    """Adds to an optimizer the constructor `like`, which reads its table `presets`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Library -> the parameters by which this optimizer is that library's."""
@@ -31,22 +32,22 @@ class HasPresets:
 
     @classmethod
     def like(cls, library: str, lr: Any = None, **options: Any) -> Self:
-        """Make the optimizer as another library has it, equal step for step.
+        """Return the optimizer as another library defines it, equal step for step.
 
         Parameters
         ----------
         library : {"torch", "keras", "optax", "chainer", "book"}
-            Whose; ``"book"`` is "Deep Learning from Scratch".
+            Name of the library; ``"book"`` is "Deep Learning from Scratch".
         lr : float > 0, schedule, or array of shape (), optional
             Learning rate; by default the library's own (1e-3 for optax, which has none).
         **options
-            Other parameters of the class that the library has as well, to change a default.
+            Other parameters of the class that the library has as well, to override a default.
 
         Raises
         ------
         ValueError
             The library is unknown, and the message shows the nearest one; or it has no such
-            parameter, or does something else by it.
+            parameter, or means something else by it.
 
         Examples
         --------
@@ -80,5 +81,5 @@ def _check_combination(owner: str, library: str, options: Mapping[str, Any]) -> 
         raise ValueError(f"{owner} of 'keras' clips in one way only, not by {' and '.join(clips)}.")
     if library == "book" and options.get("weight_decay") and options.get("decay_biases", True):
         raise ValueError(
-            f"{owner}: in the book only weights decay; give decay_biases=False beside weight_decay."
+            f"{owner}: in the book only weights decay; pass decay_biases=False along with weight_decay."
         )

@@ -6,7 +6,7 @@
     p <- p - lr m^ r / (sqrt(v^) + eps)       where n > 5: r^2 = (n - 4) (n - 2) n_inf
     p <- p - lr m^                            elsewhere          / ((n_inf - 4) (n_inf - 2) n)
 
-n is how many gradients v averages over; r rises from near 0 to 1 and stands for a warm-up. Both depend
+n is how many gradients v averages over; r rises from near 0 to 1 and acts as a warm-up. Both depend
 on t alone. The rule adds the two kinds of step, one of them with factor 0. As in PyTorch, eps is added
 to sqrt(v), before the correction of its start.
 """

@@ -26,7 +26,7 @@ from anyprop.optimizers.presets import HasPresets
 
 @dataclass(frozen=True)
 class RMSProp(HasPresets, Optimizer):
-    """RMSProp with every option that its implementations elsewhere differ in.
+    """RMSProp with every option in which its implementations elsewhere differ.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class RMSProp(HasPresets, Optimizer):
     eps : float > 0
         Keeps the division from 0.
     eps_in_sqrt : bool
-        Whether eps stands inside the square root. There 1e-7 acts as 3e-4 does outside.
+        Whether eps is inside the square root. There 1e-7 acts as 3e-4 does outside.
     momentum : float in [0, 1)
         Decay of the velocity v; 0 for none.
     nesterov : bool

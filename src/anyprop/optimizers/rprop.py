@@ -68,12 +68,12 @@ class Rprop(Optimizer):
         fields(self, eta_minus=positive, eta_plus=positive)
         if not self.eta_minus < 1.0 < self.eta_plus:
             raise ValueError(
-                f"Rprop: eta_minus must lie below 1 and eta_plus above, not {self.eta_minus} "
+                f"Rprop: eta_minus must be below 1 and eta_plus above, not {self.eta_minus} "
                 f"and {self.eta_plus}."
             )
         if not self.step_min < self.step_max:
             raise ValueError(
-                f"Rprop: step_min must lie below step_max, not {self.step_min} and {self.step_max}."
+                f"Rprop: step_min must be below step_max, not {self.step_min} and {self.step_max}."
             )
 
     def slots(self) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
     p <- p - lr g
 
-g is the gradient of a batch: that of all the data, and noise.
+g is the gradient of a batch: that of all the data plus noise.
 """
 
 from __future__ import annotations

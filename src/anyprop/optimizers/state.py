@@ -53,7 +53,7 @@ def _copied(array: Array) -> Array:
 
 
 class _Keeps(Protocol):
-    """What of an optimizer its state follows from."""
+    """The settings of an optimizer on which its state depends."""
 
     @property
     def weight_decay(self) -> float: ...
@@ -63,11 +63,11 @@ class _Keeps(Protocol):
 
 
 def initial_state(optimizer: _Keeps, params: Tree) -> OptimizerState:
-    """Make the state from which the first update starts."""
+    """Return the state from which the first update starts."""
     for leaf in _tree.leaves(params):
         check_array("params", leaf)
         _check_dtype(optimizer, leaf)
-    if isinstance(params, Parameters):  # its running statistics are none of ours
+    if isinstance(params, Parameters):  # its running statistics are not ours
         params = Parameters(params.layout, params.flat)
     slots = {
         name: _tree.map_leaves(partial(_filled, value=initial), params)
@@ -93,7 +93,7 @@ def check_kept(optimizer: _Keeps, slots: dict[str, Tree], mask: Tree | None) -> 
         raise ValueError(
             f"{owner} was made with decay_biases={optimizer.decay_biases} and "
             f"weight_decay={optimizer.weight_decay}, the state's optimizer was not; "
-            "make the state by this optimizer's init."
+            "create the state with this optimizer's init."
         )
 
 
@@ -133,7 +133,7 @@ class Leaves(NamedTuple):
 
     @classmethod
     def of(cls, params: Tree, slots: dict[str, Tree]) -> Leaves:
-        """List the arrays of trees, which must be of one structure."""
+        """Return the leaves of trees, which must have one structure."""
         return cls(
             _tree.leaves(params),
             {
@@ -143,7 +143,7 @@ class Leaves(NamedTuple):
         )
 
     def rebuilt(self, params: Tree, slots: dict[str, Tree]) -> tuple[Tree, dict[str, Tree]]:
-        """Make trees of the structure of others."""
+        """Return trees of the structure of others."""
         rebuilt = {
             name: _tree.rebuild(slots[name], new, order=params) for name, new in self.slots.items()
         }
@@ -158,7 +158,7 @@ class Leaves(NamedTuple):
 def stored(
     results: tuple[Tree, dict[str, Tree]], buffers: tuple[Tree, dict[str, Tree]]
 ) -> tuple[Tree, dict[str, Tree]]:
-    """Put new parameters and slots into donated ones, where these can be written to."""
+    """Store new parameters and slots in donated ones, where these can be written to."""
     news, olds = Leaves.of(*results), Leaves.of(*buffers)
     arrays = iter(_stored(olds.all, news.all, several=len(news.params) > 1))
     params = [next(arrays) for _ in news.params]

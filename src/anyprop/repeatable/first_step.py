@@ -33,16 +33,16 @@ def difference(
 ) -> str:
     """Return how a step differs from the eager one beyond rounding, and how far; "" if it does not.
 
-    The loss and the gradient are compared with the eager ones, and what was updated with what the eager
-    rule makes of the gradient that was found: a rule such as Adam's turns the sign of a gradient that is
-    nothing but rounding into a whole update.
+    The loss and the gradient are compared with the eager ones, and what was updated with the
+    result of the eager rule for the gradient that was found: a rule such as Adam's turns the sign
+    of a gradient that is nothing but rounding into a whole update.
 
     Parameters
     ----------
     step : Step
         The step.
     params, state, batch
-        What it began with.
+        The arguments of the step.
     found
         The loss, the gradient, and the updated parameters and slots.
 
@@ -66,7 +66,7 @@ def difference(
 
 
 def _first_that_differs(compared: list[_Compared]) -> str:
-    """Return in words which of two arrays of one dtype differ; all is read in one transfer."""
+    """Describe which of two arrays of one dtype differ; everything is read in one transfer."""
     xp = namespace(compared[0].eager)
     eps = float(np.finfo(dtype_name(compared[0].eager)).eps)
     lengths = [

@@ -3,7 +3,7 @@
 A step is a function of its arguments as long as all of that stays as it is. It is found by going
 through the step: the attributes of its layers, its loss and its optimizer and of their classes, the
 global variables and the closures that their methods read, and the lists, dicts, arrays and random
-generators in them. Libraries, and what the ranks talk through, are left out.
+generators in them. Libraries, and the communicator of the ranks, are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from anyprop.repeatable.same import (
 from anyprop.repeatable.stand_in import StandIn
 
 MOST = 1_000
-"""So many objects are looked at, the nearest first, that a first step takes no longer for it."""
+"""Number of objects that are checked, the nearest first: few enough not to slow down a first step."""
 LARGEST = 1 << 20
 """Larger arrays are not copied; the numbers in them count as constant."""
 _FOREIGN = {*sys.stdlib_module_names, "anyprop", "array_api_compat", "array_api_strict", "cupy"}
@@ -63,7 +63,7 @@ class HiddenState:
             waiting.extend(_children(label, found, contents))
 
     def change(self) -> str | None:
-        """Return what has changed since, in words; None if nothing has."""
+        """Describe what has changed since; None if nothing has."""
         for label, found, before in self._objects.values():
             now = _read(found)
             if same(before, now, _both_stand_in):
@@ -84,13 +84,13 @@ class HiddenState:
         return [what.__name__ for what in found if isinstance(what, type) and _is_own(what)]
 
     def put_back(self) -> None:
-        """Make everything as it was at first."""
+        """Restore everything to its first state."""
         for _, found, before in self._objects.values():
             if before is not None and not same(before, _read(found)):
                 _write(found, before)
 
     def put_back_stand_ins(self) -> None:
-        """Make as it was at first only what now holds the arrays of a recording."""
+        """Restore only what now holds the arrays of a recording."""
         for _, found, before in self._objects.values():
             now = _read(found)
             if isinstance(now, Mapping):
@@ -103,7 +103,7 @@ class HiddenState:
 
 
 def _children(label: str, found: Any, contents: Any) -> Iterator[tuple[str, Any]]:
-    """Go through what an object holds, with words for each."""
+    """Yield what an object holds, with a description of each."""
     if isinstance(found, MethodType):
         yield from ((label, found.__self__), (label, found.__func__))
     elif isinstance(found, partial):
@@ -148,13 +148,13 @@ def _read(found: Any) -> Any:
         return {k: v for k, v in vars(found).items() if not k.startswith("__")} if own else None
     if _has_attributes(found):
         return attributes_of(found)
-    if hasattr(type(found), "__next__"):  # where an iterator stands, as far as it says
+    if hasattr(type(found), "__next__"):  # the position of an iterator, as far as it is known
         return [shown(found), length_hint(found, -1)]
     return _array(found)
 
 
 def _write(found: Any, contents: Any) -> None:
-    """Make an object hold what it held."""
+    """Restore what an object held."""
     if random_state(found) is not None:
         put_random_state(found, contents[0])
     elif isinstance(found, list):
@@ -255,7 +255,7 @@ def _both_stand_in(a: Any, b: Any) -> bool | None:
 
 
 def _holds(a: Any, depth: int = 5) -> bool:
-    """Return whether there is a stand-in within something."""
+    """Return whether there is a stand-in inside something."""
     if _stands_in(a):
         return True
     if depth == 0 or isinstance(a, (*_LEAVES, FunctionType, type, ModuleType)):

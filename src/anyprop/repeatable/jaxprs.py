@@ -1,4 +1,4 @@
-"""What JAX traces, traced twice, so that what differs from step to step is not taken for a constant."""
+"""What JAX traces, traced twice, so that what differs from step to step is not treated as a constant."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from anyprop.repeatable.twice import twice
 
 
 def traced_twice(function: Callable[..., Any], step: object) -> Callable[..., Any]:
-    """Make the function that `jax.jit` can trace in place of another one.
+    """Return a function that `jax.jit` can trace in place of another one.
 
     Parameters
     ----------
     function : callable
         Computes arrays from arrays, which follow the number of the recording, 0 or 1.
     step : callable
-        What it does, as `twice` goes through it.
+        The step, which `twice` searches.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def traced_twice(function: Callable[..., Any], step: object) -> Callable[..., An
 
 
 def difference(first: Any, second: Any) -> str | None:
-    """Return in words how two closed jaxprs differ; None if they do not."""
+    """Describe how two closed jaxprs differ; None if they do not."""
     pairs: dict[Any, Any] = dict(zip(first.jaxpr.invars, second.jaxpr.invars, strict=True))
     return _difference(first, second, pairs)
 
@@ -59,7 +59,7 @@ def _difference(first: Any, second: Any, pairs: dict[Any, Any]) -> str | None:
     count = len(first.jaxpr.eqns)
 
     def value(atom: Any, known: dict[Any, Any]) -> Any:
-        """Return the constant that an operand is; the operand itself if it is none."""
+        """Return the value of a constant operand; other operands as they are."""
         return atom.val if hasattr(atom, "val") else known.get(atom, atom)
 
     def alike(a: Any, b: Any) -> bool:

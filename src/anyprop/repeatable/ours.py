@@ -1,4 +1,4 @@
-"""What of a step is anyprop's own, which keeps nothing from one call to the next."""
+"""Which parts of a step are anyprop's own, which keep nothing from one call to the next."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def is_of_anyprop(what: Any) -> bool:
 
 
 def is_constant(step: Step) -> bool:
-    """Return whether a step, and what is equal to it, computes the same for ever.
+    """Return whether a step, and what is equal to it, always computes the same.
 
     If so, what is compiled for it serves all steps that are equal to it.
     """
@@ -60,7 +60,7 @@ def is_constant(step: Step) -> bool:
 
 
 def _is_constant(value: object) -> bool:
-    """Return whether something, and what is equal to it, computes the same for ever."""
+    """Return whether something, and what is equal to it, always computes the same."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return True
     if isinstance(value, tuple):

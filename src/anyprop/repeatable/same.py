@@ -18,7 +18,7 @@ Paired = Callable[[Any, Any], "bool | None"]
 
 
 def same(a: object, b: object, paired: Paired | None = None) -> bool:
-    """Return whether two objects compute the same, as far as one can see.
+    """Return whether two objects compute the same, as far as can be determined.
 
     Arrays and numbers are compared bit by bit, so that NaN equals itself and 0.0 is not -0.0; functions
     by their code and by what they close over; other objects by their attributes.
@@ -47,7 +47,7 @@ def shown(a: object) -> str:
 
 
 class _Comparison:
-    """One comparison; what is being compared already is taken to be the same."""
+    """One comparison; what is already being compared is assumed to be the same."""
 
     def __init__(self, paired: Paired) -> None:
         self._paired = paired
@@ -135,7 +135,7 @@ def random_state(a: Any) -> Any:
 
 
 def put_random_state(a: Any, state: Any) -> None:
-    """Make what draws random numbers go on from a state that `random_state` returned."""
+    """Restore the state of what draws random numbers, as returned by `random_state`."""
     if isinstance(a, np.random.Generator):
         a = a.bit_generator
     if isinstance(a, np.random.BitGenerator):

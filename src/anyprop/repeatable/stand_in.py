@@ -1,4 +1,4 @@
-"""What stands for an array or a number while a step is recorded."""
+"""What takes the place of an array or a number while a step is recorded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ class TraceError(TypeError):
 
 
 class StandIn:
-    """Base of what stands for an array or a number, in the one recording that it was made for."""
+    """Base of what takes the place of an array or a number, in the recording that it was made for."""
 
     __slots__ = ()

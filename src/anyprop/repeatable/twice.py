@@ -1,9 +1,9 @@
-"""A recording that is repeated is made twice, to see that it does not depend on when it is made.
+"""A recording that is repeated is made twice, to check that it does not depend on when it is made.
 
-If the two differ, or something that the step holds changes from the first to the second, the step is
-no function of its arguments: it draws random numbers, counts, or reads a clock. It then has to run as
-it is, and everything is put back as if it had not been recorded. If they are the same, everything is as
-after one call, but that no array of a recording is left in a layer.
+If the two differ, or something that the step holds changes from the first to the second, the step
+is not a function of its arguments: it draws random numbers, counts, or reads a clock. It then has
+to run as it is, and everything is restored as if it had not been recorded. If they are the same,
+everything is as after one call, except that no array of a recording is left in a layer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def twice(record: Callable[[int], T], step: object, difference: Callable[[T, T],
     step : callable
         What is recorded.
     difference : callable
-        Returns in words how two recordings differ; None if they do not.
+        Describes how two recordings differ; returns None if they do not.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def twice(record: Callable[[int], T], step: object, difference: Callable[[T, T],
     TraceError
         They differ.
     """
-    if is_ours(step):  # nothing to find out, and short runs are spared half of their planning
+    if is_ours(step):  # nothing to find out, and short runs save half of their planning
         return record(0)
     with _one_at_a_time:
         hidden = HiddenState(step)
@@ -64,7 +64,7 @@ def twice(record: Callable[[int], T], step: object, difference: Callable[[T, T],
         whose = f" (look at {', '.join(hidden.classes)})" if hidden.classes else ""
         raise TraceError(
             f"recorded twice, it is not the same: {found}{whose}. A layer's random numbers belong "
-            "into its noise(rng, shape), which draws anew for each step, and forward_train takes "
+            "into its noise(rng, shape), which draws again for each step, and forward_train takes "
             "them; what else differs from step to step can only run uncompiled, and compile=False "
             "says so"
         )

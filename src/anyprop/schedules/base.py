@@ -2,7 +2,7 @@
 
 A schedule maps the number of updates done so far, 0 for the first update, to a learning rate. It is a
 frozen dataclass with one formula, `at(xp, t)`, written with the functions of a namespace, so the same
-formula serves a Python int (it then gives a Python float) and a traced 0-d array.
+formula serves a Python int (it then returns a Python float) and a traced 0-d array.
 
 A schedule that makes sense for a whole run, given the highest learning rate and the number of steps,
 defines `for_run(lr, steps)` besides, and can then be chosen by the name of its file.
@@ -68,20 +68,20 @@ class Schedule(ShortRepr):
 def half_cosine(
     xp: Namespace, start: float, end: float, x: Array, *, exponent: float = 1.0
 ) -> Array:
-    """Go from `start` at x = 0 to `end` at x = 1 along half a cosine, and stay there."""
+    """Interpolate from `start` at x = 0 to `end` at x = 1 along half a cosine, and stay there."""
     falling = 0.5 + 0.5 * xp.cos(math.pi * xp.minimum(x, 1.0))
     return end + (start - end) * (falling if exponent == 1.0 else falling**exponent)
 
 
 def stopped(xp: Namespace, lr: Array, end: float | None, *, rising: bool = False) -> Array:
-    """Return a learning rate that falls (or rises) no further than `end`; None is no limit."""
+    """Return a learning rate that falls (or rises) no further than `end`; None means no limit."""
     if end is None:
         return lr
     return xp.minimum(lr, end) if rising else xp.maximum(lr, end)
 
 
 def each(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], Any]:
-    """Make a check of every member of a sequence, which it stores as a tuple."""
+    """Return a check of every member of a sequence, which stores the sequence as a tuple."""
 
     def check_each(owner: str, name: str, values: Any) -> tuple[Any, ...]:
         if isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__iter__"):

@@ -15,7 +15,7 @@ from anyprop.schedules.base import Schedule
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same learning rate at all times; it stands for one inside `Join` and `Warmup`.
+    """The same learning rate at all times; used inside `Join` and `Warmup`.
 
     Parameters
     ----------

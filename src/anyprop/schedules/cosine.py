@@ -15,7 +15,7 @@ from anyprop.schedules.base import Schedule, half_cosine
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Go from one learning rate to another along half a cosine: flat at first, and at the end.
+    """Change from one learning rate to another along half a cosine: flat at first, and at the end.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from anyprop.schedules.base import Schedule, half_cosine
 
 @dataclass(frozen=True)
 class CosineRestarts(Schedule):
-    """Fall along half a cosine, go back to the first learning rate, and fall again.
+    """Fall along half a cosine, return to the first learning rate, and fall again.
 
     Parameters
     ----------

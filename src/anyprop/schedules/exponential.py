@@ -15,7 +15,7 @@ from anyprop.schedules.base import Schedule, stopped
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Let the learning rate fall (or rise) by the same factor over any equal number of steps.
+    """Multiply the learning rate by the same factor over any equal number of steps.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ class Join(Schedule):
     schedules : sequence of Schedule
         The schedules.
     boundaries : sequence of int >= 1, one fewer than schedules
-        Steps from which on the next schedule holds, rising.
+        Steps from which the next schedule applies, in rising order.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from anyprop.schedules.base import Schedule
 
 @dataclass(frozen=True)
 class Linear(Schedule):
-    """Go from one learning rate to another in a straight line.
+    """Change from one learning rate to another in a straight line.
 
     Parameters
     ----------

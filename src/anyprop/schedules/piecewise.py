@@ -22,7 +22,7 @@ class Piecewise(Schedule):
     values : sequence of float >= 0
         Learning rates.
     boundaries : sequence of int >= 1, one fewer than values
-        Steps from which on the next value holds, rising.
+        Steps from which the next value applies, in rising order.
 
     Raises
     ------

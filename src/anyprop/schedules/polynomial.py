@@ -14,7 +14,7 @@ from anyprop.schedules.base import Schedule
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """Go from one learning rate to another along a power; with `power` 1 that is `Linear`.
+    """Change from one learning rate to another along a power; with `power` 1 that is `Linear`.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Polynomial(Schedule):
     steps : int >= 1
         Steps after which `end` is reached.
     power : float > 0
-        Power of the share of steps left; above 1, most of the way is made early.
+        Power of the share of steps left; above 1, the learning rate changes most at the start.
     end : float >= 0
         Learning rate from there on.
 

@@ -17,7 +17,7 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
 
 
 def schedule_by_name(name: str, lr: float, steps: int) -> Schedule:
-    """Make a schedule for a whole training run from its name.
+    """Return a schedule for a whole training run by its name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""scikit-learn estimators that train where their arrays lie.
+"""scikit-learn estimators that train where their arrays are.
 
 `MLPClassifier` and `MLPRegressor` take the parameters of scikit-learn's classes of the same names and
 mean the same by them, so a pipeline changes one import. They need the extra ``anyprop[sklearn]``.

@@ -53,7 +53,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
 
     @abstractmethod
     def _loss(self, *, exact: bool = False) -> Loss:
-        """Make the loss; `exact` asks for one whose value its gradient belongs to."""
+        """Return the loss; `exact` asks for one whose gradient is exactly that of its value."""
 
     @abstractmethod
     def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
@@ -72,7 +72,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         """Score a network's outputs against encoded targets, all in NumPy."""
 
     def _check_known(self, y: Any) -> None:
-        """Raise ValueError if validation targets are none that the training targets allow."""
+        """Raise ValueError if the training targets do not allow the validation targets."""
 
     def _weights_of_classes(
         self, y: Any, sample_weight: Array | None, place: Place, *, incremental: bool
@@ -111,7 +111,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         Raises
         ------
         TypeError
-            An array is masked, or a callback is none.
+            An array is masked, or a callback is not one.
         ValueError
             Inputs or parameters do not fit, a parameter that was changed has no effect beside the
             others, or the loss became infinite or NaN; the message says what to lower or to scale.
@@ -176,11 +176,11 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         return hasattr(self, "coefs_") and (incremental or self.warm_start)
 
     def _check_output(self, *, first: bool) -> None:
-        """Raise ValueError if the outputs of the network would from now on mean something else."""
+        """Raise ValueError if the outputs of the network would mean something else from now on."""
         if not first and self.out_activation_ != self._output_activation():
             raise ValueError(
                 f"a network trained for outputs with {self.out_activation_!r} cannot go on with "
-                f"{self._output_activation()!r}; set warm_start=False and call fit to start anew."
+                f"{self._output_activation()!r}; set warm_start=False and call fit to start again."
             )
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
@@ -188,7 +188,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         if self.dtype not in (None, dtype):
             raise ValueError(
                 f"the model was fitted in {dtype} and cannot go on in dtype={self.dtype!r}; set "
-                "warm_start=False and call fit to start anew."
+                "warm_start=False and call fit to start again."
             )
         return validated(self, X, y, dtype, reset=reset)
 
@@ -278,14 +278,14 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
             batch_size=batch_size,
             incremental=incremental,
         )
-        if not all(map(all_finite, state.slots.values())):  # then nothing moves any more
+        if not all(map(all_finite, state.slots.values())):  # then nothing changes any more
             raise diverged("the squares of gradients overflowed", self, data, at_once=True)
         self._optimizer = OptimizerMemory(state)
         self._trainer = trainer if incremental else None
         return params
 
     def _stratification(self, t: Array) -> Any:
-        """Tell what a held-out part must have the same share of; nothing by default."""
+        """Return what a held-out part must have the same share of; nothing by default."""
         return None
 
     def _check_solver(self) -> bool:

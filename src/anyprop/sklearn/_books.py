@@ -1,4 +1,4 @@
-"""The books of scikit-learn: what an estimator's attributes say of its training."""
+"""The books of scikit-learn: what an estimator's attributes say about its training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Books(Callback):
         self._score = math.nan
 
     def validate(self, params: Parameters) -> Evaluation | None:
-        """Measure parameters on the validation rows; a score that is no accuracy stays in here."""
+        """Measure parameters on the validation rows; a score that is not an accuracy is kept here."""
         if self._validation is None:
             return None
         est, (x, t, weight) = self._est, self._validation

@@ -16,7 +16,7 @@ _SCALE_X = "scale X, for example by MaxAbsScaler"
 
 
 def diverged(what: str, estimator: Any, data: Data, *, at_once: bool = False) -> ValueError:
-    """Make the error for numbers that are no longer finite.
+    """Return the error for numbers that are no longer finite.
 
     Parameters
     ----------

@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from anyprop._typing import Array
 from anyprop.layers.sequential import Sequential
-from anyprop.parameters import Layout, Parameters
+from anyprop.layout import Layout
+from anyprop.parameters import Parameters
 from anyprop.sklearn._given import (
     Place,
     check_same_place,
@@ -42,7 +43,7 @@ class FittedMLP(BaseEstimator):
         return [*self.coefs_, *self.intercepts_, *(a for norm in norms for a in norm.values())]
 
     def _current_parameters(self, net: Sequential) -> Parameters:
-        """Give the parameters as one vector: the one trained, unless the arrays shown were replaced."""
+        """Return the parameters as one vector: the trained one, unless arrays shown were replaced."""
         layout = Layout.of(net.specs())
         shown = getattr(self, "_shown", None)
         if shown is not None and self._parameters.layout == layout:

@@ -1,4 +1,4 @@
-"""What an estimator is given, brought to where X lies: everything follows X.
+"""The arguments of an estimator, moved to where X is: everything follows X.
 
 Without scikit-learn's array API dispatch every input becomes a NumPy array. With it X stays where it is,
 and targets and weights move to it. Labels are looked at on the host, in NumPy.
@@ -28,7 +28,7 @@ from anyprop.backend import (
 
 
 class Place(NamedTuple):
-    """Where arrays lie, and the floating dtype that an estimator computes in there."""
+    """Where arrays are, and the floating dtype that an estimator computes in there."""
 
     xp: Namespace
     device: Any
@@ -36,27 +36,27 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, array: Array) -> Place:
-        """Give the place of an array of floating dtype; sparse matrices lie in NumPy."""
+        """Return the place of an array of floating dtype; sparse matrices are NumPy's."""
         if scipy.sparse.issparse(array):
             return cls(get_namespace("numpy"), None, array.dtype.name)
         return cls(namespace(array), device_of(array), dtype_name(array))
 
     def put(self, array: Any, *, dtype: str | None = None) -> Array:
-        """Bring an array here, and to the floating dtype unless another is given."""
+        """Move an array here, and cast it to the floating dtype unless another is given."""
         dtype = self.dtype if dtype is None else dtype
-        with np.errstate(over="ignore"):  # whoever must know looks at the result
+        with np.errstate(over="ignore"):  # callers that must know check the result
             if namespace(array) is self.xp and device_of(array) == self.device:
                 return self.xp.astype(array, getattr(self.xp, dtype), copy=False)
             return from_host(to_host(array), self.xp, dtype=dtype, device=self.device)
 
 
 def dispatches() -> bool:
-    """Tell whether scikit-learn's array API dispatch is on."""
+    """Return whether scikit-learn's array API dispatch is on."""
     return bool(get_config()["array_api_dispatch"])
 
 
 def is_foreign(X: Any) -> bool:
-    """Tell whether X is an array that stays where it is because dispatch is on."""
+    """Return whether X is an array that stays where it is because dispatch is on."""
     return dispatches() and array_api_compat.is_array_api_obj(X) and not scipy.sparse.issparse(X)
 
 
@@ -110,7 +110,7 @@ def real_targets(y: Any, width: int, place: Place) -> Array:
         largest = np.max(np.abs(np.asarray(host(y), dtype="float64")))
         raise ValueError(
             f"y holds numbers up to {largest:.3g}, too large for {place.dtype}; train on "
-            f"y / {largest:.3g}, and multiply what is predicted."
+            f"y / {largest:.3g}, and multiply what is predicted, as float64."
         )
     return t
 
@@ -118,8 +118,8 @@ def real_targets(y: Any, width: int, place: Place) -> Array:
 def readable(array: Any, name: str) -> Any:
     """Return an input in a form that every backend can take.
 
-    NumPy arrays of the other byte order become those of the machine's. With dispatch, what is no array
-    but can become one is a NumPy array, and one that runs backwards is copied.
+    NumPy arrays of the other byte order become those of the machine's. With dispatch, what is not
+    an array but can become one is a NumPy array, and one that runs backwards is copied.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def readable(array: Any, name: str) -> Any:
 
 
 def host(y: Any) -> Any:
-    """Give targets as what scikit-learn's functions of labels take: in NumPy, or sparse."""
+    """Return targets as scikit-learn's functions of labels take them: in NumPy, or sparse."""
     if not is_foreign(y):
         return y
     if dtype_name(y) == "bfloat16":  # which NumPy lacks, and float32 includes
@@ -172,7 +172,7 @@ def check_labels(labels: Any, name: str) -> None:
 
 
 def check_same_place(X: Any, params: Array, owner: str, method: str) -> None:
-    """Raise ValueError if dispatch is on and X does not lie where the fitted parameters do."""
+    """Raise ValueError if dispatch is on and X is not where the fitted parameters are."""
     if not dispatches():
         return
     xp, device = namespace(params), device_of(params)
@@ -211,11 +211,11 @@ def checked_weights(sample_weight: Any, X: Any, place: Place) -> Array | None:
 def check_some_weight(weight: Array | None, otherwise: str) -> None:
     """Raise ValueError, saying what is `otherwise`, if there are weights and none is above 0."""
     if weight is not None and not bool(namespace(weight).any(weight > 0.0)):
-        raise ValueError(f"{otherwise}; look at the weights that were given.")
+        raise ValueError(f"{otherwise}; check the weights that were given.")
 
 
 def beside(classes: Any, place: Place) -> Any:
-    """Bring classes to where X is, unless they are no numbers.
+    """Move classes to where X is, unless they are not numbers.
 
     Raises
     ------
@@ -235,6 +235,6 @@ def beside(classes: Any, place: Place) -> Any:
         if not same.all() or (classes.dtype.kind == "u" and classes.max() > np.iinfo("int64").max):
             raise ValueError(
                 f"y holds labels of {classes.dtype} that {name_of(place.xp)} cannot hold, such as "
-                f"{classes[-1]}; number the classes anew, or turn them into strings."
+                f"{classes[-1]}; renumber the classes, or turn them into strings."
             )
     return from_host(classes, place.xp, dtype=dtype, device=place.device)

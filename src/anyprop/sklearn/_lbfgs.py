@@ -33,7 +33,7 @@ def minimize(
     net : Sequential
         The network.
     loss : Loss
-        What to make smaller; its value must be what its gradient belongs to.
+        The loss to minimize; its gradient must be exactly that of its value.
     params : Parameters
         Where to start.
     data : Data
@@ -42,12 +42,12 @@ def minimize(
     Returns
     -------
     params : Parameters
-        Those that were found.
+        The parameters that were found.
 
     Raises
     ------
     ValueError
-        The loss is another one each time that it is computed.
+        The loss differs each time that it is computed.
     """
     if estimator.dropout or estimator.norm == "batch":
         what = "dropout" if estimator.dropout else "norm='batch'"
@@ -91,7 +91,7 @@ def loss_of(net: Sequential, loss: Loss, alpha: float, params: Parameters, data:
 
 
 def _compiled(net: Sequential, loss: Loss, like: Parameters) -> Callable[..., Any]:
-    """Make a compiled `value_and_grad`; what it returns holds until the next call."""
+    """Return a compiled `value_and_grad`; what it returns is valid until the next call."""
     gradient = value_and_grad(net, loss, running=True)
     compiled = compile_gradient(_OfBatch(gradient), like.xp)
 

@@ -2,7 +2,7 @@
 
 coefs_, intercepts_ and norms_ are the truth: they are what a pickle holds, what scikit-learn moves to
 another device, and what users may change. While they are the views of one flat vector that training
-made, that vector is used as it is; otherwise it is put together from them.
+made, that vector is used as it is; otherwise it is built from them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from anyprop.backend import from_host, namespace
 from anyprop.interchange.sklearn import OF_SKLEARN, in_order
 from anyprop.layers.affine import Affine
 from anyprop.layers.sequential import Sequential
+from anyprop.layout import Layout
 from anyprop.network import MLP
-from anyprop.parameters import Layout, Parameters, map_vectors
+from anyprop.parameters import Parameters, map_vectors
 
 
 def make_network(
     sizes: list[int], activation: str, *, norm: str | None, dropout: float
 ) -> Sequential:
-    """Make the network of an estimator."""
+    """Build the network of an estimator."""
     return MLP(sizes, OF_SKLEARN.get(activation, activation), norm=norm, dropout=dropout)
 
 
@@ -46,14 +47,14 @@ def draw_parameters(
     net : Sequential
         The network.
     rng : numpy.random.RandomState
-        Where they come from.
+        Their source.
     activation : str
         scikit-learn's bound on the numbers depends on it.
     initializer : str, callable or None
         How weights are drawn, see `anyprop.initializers`; None draws weights and biases layer by layer
         as scikit-learn does.
     xp, dtype, device
-        Where the parameters shall lie.
+        Place and dtype of the parameters.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def packed(
     intercepts: Sequence[Array],
     norms: Sequence[Mapping[str, Array]],
 ) -> Parameters:
-    """Put a network's parameters together from what `unpacked` gave.
+    """Build a network's parameters from what `unpacked` returned.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the estimators make smaller: the losses of scikit-learn, and its L2 term.
+"""What the estimators minimize: the losses of scikit-learn, and its L2 term.
 
     value = loss(y, t) + alpha ||W||^2 / (2 w)
     g     = d loss + alpha W / w                  biases, and the numbers of norms, do not decay
@@ -79,7 +79,7 @@ class Objective:
     alpha : float >= 0
         Strength of the L2 term.
     like : Parameters
-        Parameters of the network, for where they lie.
+        Parameters of the network, for where they are.
     """
 
     def __init__(self, net: Layer, loss: Loss, alpha: float, like: Parameters) -> None:
@@ -156,7 +156,7 @@ class Objective:
         return squares
 
     def _ones_for_weights(self, like: Parameters) -> Array:
-        """Give the vector that is 1 where a weight stands and 0 elsewhere."""
+        """Return the vector that is 1 for weights and 0 elsewhere."""
         ones = np.ones(like.flat.shape, dtype_name(like.flat))
         for e in self._vectors:
             ones[e.start : e.stop] = 0.0

@@ -24,12 +24,12 @@ SOLVERS = ("lbfgs", "sgd", "adam")
 
 
 def make_optimizer(estimator: Any, steps: int) -> Optimizer:
-    """Make the optimizer of an estimator.
+    """Return the optimizer of an estimator.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Its parameters tell which.
+        Its parameters say which.
     steps : int >= 1
         Updates of a whole run, over which a schedule that is given by name extends.
     """
@@ -96,7 +96,7 @@ class LearningRate(Callback):
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Its parameters tell the mode; ``solver="adam"`` has none. Its books must be kept first.
+        Its parameters say the mode; ``solver="adam"`` has none. Its books must be kept first.
     opt : Optimizer
         Its optimizer.
     """
@@ -129,7 +129,7 @@ class LearningRate(Callback):
             run.state = run.state._replace(lr_scale=float((t + 1) ** -power))
 
     def after_plateau(self, run: Run) -> tuple[bool, str]:
-        """Return whether to stop when nothing improves any more, and what is done in words."""
+        """Return whether to stop when nothing improves any more, and a description of what is done."""
         if self._mode != "adaptive":
             return True, "Stopping."
         lr = read_number(self._opt.learning_rate(run.state))

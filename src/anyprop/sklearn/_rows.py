@@ -38,11 +38,11 @@ class Data(NamedTuple):
     weight: Array | None
 
     def rows(self, indices: Any) -> Data:
-        """Take the rows of a NumPy array of indices, in its order."""
+        """Return the rows of a NumPy array of indices, in its order."""
         return Data(*(None if a is None else _taken(a, indices) for a in self))
 
     def parts(self) -> Iterator[Data]:
-        """Give all rows: those of a dense X at once, those of a sparse one in dense parts."""
+        """Yield all rows: those of a dense X at once, those of a sparse one in dense parts."""
         if not scipy.sparse.issparse(self.x):
             yield self
             return

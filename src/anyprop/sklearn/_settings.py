@@ -1,4 +1,4 @@
-"""What the parameters of an estimator may be, and settings that others make void.
+"""What the parameters of an estimator may be, and settings that have no effect beside others.
 
 Where scikit-learn's own names are combined, what has no part in a fit is set aside as there, such as
 ``momentum`` with ``solver="adam"``. With a solver, a schedule or a network that only anyprop offers, a
@@ -61,7 +61,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 
 
 def hidden_sizes(given: Any) -> list[int]:
-    """Return the units of the hidden layers; raise if they are none."""
+    """Return the units of the hidden layers; raise if they are not valid."""
     sizes: list[int] = list(given) if hasattr(given, "__iter__") else [given]
     if not all(isinstance(size, Integral) for size in sizes):
         raise TypeError(f"hidden_layer_sizes must hold whole numbers, got {sizes}.")

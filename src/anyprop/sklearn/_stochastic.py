@@ -159,7 +159,8 @@ def _warn_of_the_end(
 ) -> None:
     """Warn of an end that came too early; raise what interrupted a run before there was a model."""
     if interrupt is not None:
-        # Part of the first epoch is no model, and a call of partial_fit that counts half could not be
+        # Part of the first epoch is not a model, and a call of partial_fit that counts half could
+        # not be
         # continued.
         if incremental or not est.n_iter_:
             raise interrupt

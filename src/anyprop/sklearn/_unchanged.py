@@ -1,7 +1,7 @@
 """A call that fails leaves an estimator as it was.
 
-Attributes are put back by name, lists that have grown are cut, and the generator of random numbers goes
-back to where it stood. A step may write over the parameters and the optimizer's memory that it starts
+Attributes are restored by name, lists that have grown are cut, and the state of the random number
+generator is restored. A step may overwrite the parameters and the optimizer's memory that it starts
 from, so a call that goes on from them keeps a copy.
 """
 
@@ -20,7 +20,7 @@ from anyprop.backend import name_of, namespace
 
 @contextmanager
 def unchanged_on_error(estimator: Any, *, goes_on: bool) -> Iterator[None]:
-    """Put an estimator back to where it stood if the body raises anything, Ctrl-C included.
+    """Restore an estimator to its state before if the body raises anything, Ctrl-C included.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def unchanged_on_error(estimator: Any, *, goes_on: bool) -> Iterator[None]:
     """
     written = _written_over(estimator) if goes_on else []
     if written:
-        # The memory stays for the next call: to ask for it takes longer than to copy.
+        # The memory stays for the next call: asking for it takes longer than copying.
         estimator._copies = _copied(written, getattr(estimator, "_copies", []))
     attributes = dict(vars(estimator))
     lengths = [(value, len(value)) for value in attributes.values() if isinstance(value, list)]

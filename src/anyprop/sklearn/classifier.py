@@ -47,8 +47,8 @@ class Labels:
 class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multilayer perceptron for classes; scikit-learn's class of this name, on any backend.
 
-    All parameters of scikit-learn's `MLPClassifier` are there with their names, defaults and meaning;
-    the last six are new. With the same `random_state` the loss curve is the same.
+    All parameters of scikit-learn's `MLPClassifier` are available with their names, defaults and
+    meaning; the last six are new. With the same `random_state` the loss curve is the same.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         What the hidden layers apply: also "leaky_relu", "elu", "gelu", "silu", "softplus"; "sigmoid" is
         another name of "logistic".
     solver : {"lbfgs", "sgd", "adam"}, another name or an optimizer, default="adam"
-        How the loss is made smaller. "sgd" and "adam" are scikit-learn's; any other name that
+        How the loss is minimized. "sgd" and "adam" are scikit-learn's; any other name that
         `anyprop.optimizers.registry.OPTIMIZERS` has, such as "rmsprop", is that optimizer with
         ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is. With
         either, settings that belong to "sgd", "adam" or "lbfgs" must keep their defaults, and with an
@@ -68,11 +68,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     batch_size : int >= 1 or "auto", default="auto"
         Rows in a batch; "auto" is ``min(200, n_samples)``. Not used by "lbfgs".
     learning_rate : {"constant", "invscaling", "adaptive"}, another name, or a schedule
-        What becomes of the learning rate; "constant" by default. "invscaling" divides it by t^power_t
-        after each epoch, t rows seen; "adaptive" divides it by 5 when nothing improves any more. A
-        schedule, a function of the number of updates, or the name of one ("cosine", "linear",
-        "exponential", "step", "one_cycle", extended over `max_iter` epochs) takes the place of
-        `learning_rate_init`. scikit-learn's three modes do nothing with ``solver="adam"``, as there.
+        How the learning rate changes during training; "constant" by default. "invscaling" divides
+        it by t^power_t after each epoch, t rows seen; "adaptive" divides it by 5 when nothing
+        improves any more. A schedule, a function of the number of updates, or the name of one
+        ("cosine", "linear", "exponential", "step", "one_cycle", extended over `max_iter` epochs)
+        takes the place of `learning_rate_init`. scikit-learn's three modes do nothing with
+        ``solver="adam"``, as there.
     learning_rate_init : float > 0, default=0.001
         Learning rate at the start.
     power_t : float >= 0, default=0.5
@@ -82,7 +83,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     shuffle : bool, default=True
         Whether each epoch takes the rows in another order.
     random_state : int, RandomState or None, default=None
-        Where initial weights, held-out rows, the order of rows and dropout come from, in that order. The
+        Source of initial weights, held-out rows, the order of rows and dropout, in that order. The
         numbers drawn are scikit-learn's, on every backend.
     tol : float >= 0, default=1e-4
         Improvements of the loss (or validation score) below this do not count.
@@ -121,12 +122,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Called as `anyprop.fit` does; a report comes at the end of each epoch. Not with "lbfgs".
     class_weight : dict, "balanced", list of dict or None, default=None
         Weights of the classes, as `sklearn.utils.class_weight.compute_sample_weight` takes them; they
-        multiply `sample_weight`. None is negative; `partial_fit` takes no "balanced".
+        multiply `sample_weight`. None may be negative; `partial_fit` does not take "balanced".
 
     Attributes
     ----------
     loss : {"log_loss"}
-        What is made smaller; no parameter, as in scikit-learn.
+        The loss that is minimized; not a parameter, as in scikit-learn.
     classes_ : array, shape (K,)
         Classes, beside X if they are numbers.
     coefs_ : list of arrays, shapes (D, M)
@@ -255,7 +256,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Raises
         ------
         TypeError, ValueError
-            As `fit`; also if `class_weight` is "balanced", which no part of the data can be.
+            As `fit`; also if `class_weight` is "balanced", which a part of the data cannot be.
         """
         with self._guarded(X, incremental=True):
             classes = None if classes is None else host(readable(classes, "classes"))
@@ -323,7 +324,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return moved if sample_weight is None else moved * sample_weight
 
     def _check_class_weight(self, place: Place) -> None:
-        """Raise ValueError if one of the weights is none."""
+        """Raise ValueError if one of the weights is not valid."""
         given = self.class_weight
         tables = [given] if isinstance(given, dict) else given if isinstance(given, list) else []
         largest = float(np.finfo(place.dtype).max)
@@ -375,7 +376,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (N, D)
-            Examples, where those lay that `fit` was given.
+            Examples, where those of `fit` were.
 
         Returns
         -------
@@ -411,7 +412,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (N, D)
-            Examples, where those lay that `fit` was given.
+            Examples, where those of `fit` were.
         y : array, shape (N,) or (N, K)
             Classes; for several labels 0 and 1.
         sample_weight : array, shape (N,), optional
@@ -430,7 +431,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (N, D)
-            Examples, where those lay that `fit` was given.
+            Examples, where those of `fit` were.
 
         Returns
         -------
@@ -453,7 +454,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (N, D)
-            Examples, where those lay that `fit` was given.
+            Examples, where those of `fit` were.
 
         Returns
         -------
@@ -498,5 +499,5 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
 
 def _column(y: Any) -> Any:
-    """Give labels (N, 1) as (N,), with scikit-learn's warning."""
+    """Return labels (N, 1) as (N,), with scikit-learn's warning."""
     return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y

@@ -23,21 +23,21 @@ from anyprop.sklearn._settings import CONSTRAINTS
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multilayer perceptron for real numbers; scikit-learn's class of this name, on any backend.
 
-    All parameters of scikit-learn's `MLPRegressor` are there with their names, defaults and meaning;
-    the last five are new. With the same `random_state` the loss curve is the same.
+    All parameters of scikit-learn's `MLPRegressor` are available with their names, defaults and
+    meaning; the last five are new. With the same `random_state` the loss curve is the same.
 
     Parameters
     ----------
     loss : {"squared_error", "poisson"}, default="squared_error"
-        Half the squared error, or half the Poisson deviance; for the latter the network gives logarithms
-        of predictions, and y must not be negative.
+        Half the squared error, or half the Poisson deviance; for the latter the network returns
+        logarithms of predictions, and y must not be negative.
     hidden_layer_sizes : int or sequence of int >= 1, default=(100,)
         Units of each hidden layer.
     activation : {"identity", "logistic", "tanh", "relu"} or another of ours, default="relu"
         What the hidden layers apply: also "leaky_relu", "elu", "gelu", "silu", "softplus"; "sigmoid" is
         another name of "logistic".
     solver : {"lbfgs", "sgd", "adam"}, another name or an optimizer, default="adam"
-        How the loss is made smaller. "sgd" and "adam" are scikit-learn's; any other name that
+        How the loss is minimized. "sgd" and "adam" are scikit-learn's; any other name that
         `anyprop.optimizers.registry.OPTIMIZERS` has, such as "rmsprop", is that optimizer with
         ``lr=learning_rate_init``; an object such as ``ap.AdamW(lr=1e-3)`` is taken as it is. With
         either, settings that belong to "sgd", "adam" or "lbfgs" must keep their defaults, and with an
@@ -47,11 +47,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     batch_size : int >= 1 or "auto", default="auto"
         Rows in a batch; "auto" is ``min(200, n_samples)``. Not used by "lbfgs".
     learning_rate : {"constant", "invscaling", "adaptive"}, another name, or a schedule
-        What becomes of the learning rate; "constant" by default. "invscaling" divides it by t^power_t
-        after each epoch, t rows seen; "adaptive" divides it by 5 when nothing improves any more. A
-        schedule, a function of the number of updates, or the name of one ("cosine", "linear",
-        "exponential", "step", "one_cycle", extended over `max_iter` epochs) takes the place of
-        `learning_rate_init`. scikit-learn's three modes do nothing with ``solver="adam"``, as there.
+        How the learning rate changes during training; "constant" by default. "invscaling" divides
+        it by t^power_t after each epoch, t rows seen; "adaptive" divides it by 5 when nothing
+        improves any more. A schedule, a function of the number of updates, or the name of one
+        ("cosine", "linear", "exponential", "step", "one_cycle", extended over `max_iter` epochs)
+        takes the place of `learning_rate_init`. scikit-learn's three modes do nothing with
+        ``solver="adam"``, as there.
     learning_rate_init : float > 0, default=0.001
         Learning rate at the start.
     power_t : float >= 0, default=0.5
@@ -61,7 +62,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     shuffle : bool, default=True
         Whether each epoch takes the rows in another order.
     random_state : int, RandomState or None, default=None
-        Where initial weights, held-out rows, the order of rows and dropout come from, in that order. The
+        Source of initial weights, held-out rows, the order of rows and dropout, in that order. The
         numbers drawn are scikit-learn's, on every backend.
     tol : float >= 0, default=1e-4
         Improvements of the loss (or validation score) below this do not count.
@@ -233,7 +234,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (N, D)
-            Examples, where those lay that `fit` was given.
+            Examples, where those of `fit` were.
 
         Returns
         -------
@@ -256,7 +257,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (N, D)
-            Examples, where those lay that `fit` was given.
+            Examples, where those of `fit` were.
         y : array, shape (N,) or (N, K)
             Real numbers.
         sample_weight : array, shape (N,), optional

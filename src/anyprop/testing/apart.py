@@ -1,4 +1,4 @@
-"""Checks in a process of their own, which a library may end without taking what was found with it.
+"""Checks in a process of their own: a library that ends it does not lose what was found so far.
 
 When it ends, the next check starts another one.
 """
@@ -38,7 +38,7 @@ class Apart:
     name : str
         The library, as `namespace_named` takes it.
     device : str, optional
-        Where to compute; the library's default by default.
+        Device to compute on; the library's default by default.
 
     Raises
     ------
@@ -74,7 +74,7 @@ class Apart:
         self._folder.cleanup()
 
     def run(self, check: Check | Snippet) -> Outcome:
-        """Run a check; if the process ends, find out whether it does when the check runs alone."""
+        """Run a check; if the process ends, find out whether it also does when the check runs alone."""
         if self._ended[check.group] == _MOST:
             text = f"the process ended in {_MOST} others of its group."
             return Outcome(check.id, NOT_RUN, text=text)
@@ -87,7 +87,7 @@ class Apart:
             return self._looked_into(check, error)
 
     def ratio(self) -> float | None:
-        """Time a training step, in those of NumPy; None if it fails."""
+        """Time a training step, relative to NumPy's; None if it fails."""
         try:
             found: float | None = self._ask("ratio")
         except EndedError:
@@ -175,7 +175,7 @@ def serve(name: str, device: str | None = None) -> None:
             return "done", getattr(session, request)(*arguments)
         except (ValueError, TypeError, BackendUnavailableError) as error:
             return "refused", str(error)
-        except Exception as error:  # whatever a library raises as it lists its devices
+        except Exception as error:  # whatever a library raises while it lists its devices
             return "refused", f"{name}: {said(error)}"
 
     process.serve(answer)

@@ -1,7 +1,7 @@
 """One use of the Array API, in a form that any namespace can repeat.
 
 A call names a function of the namespace, an operator, an attribute or a conversion, and holds its
-arguments away from any library: an array as `Given` numbers, a dtype by its name.
+arguments independent of any library: an array as `Given` numbers, a dtype by its name.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ObservedCall:
     name : str
         Name in the namespace, in the module `operator`, of the attribute, or of the builtin type.
     args : tuple
-        Positional arguments, away from any library.
+        Positional arguments, independent of any library.
     kwargs : dict
         Keyword arguments, likewise.
     """
@@ -83,7 +83,7 @@ class ObservedCall:
         return f"x.{self.name}" if self.form == ATTRIBUTE else f"{self.name}(x)"
 
     def at(self, place: Place) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Make the arguments at a place."""
+        """Return the arguments at a place."""
 
         def realized(value: Any) -> Any:
             if isinstance(value, Given):
@@ -95,7 +95,7 @@ class ObservedCall:
         return mapped(realized, self.args), mapped(realized, self.kwargs)
 
     def perform(self, xp: Namespace, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make the call with arguments of a namespace; an assignment gives the array assigned to."""
+        """Make the call with arguments of a namespace; an assignment returns the array assigned to."""
         if self.form == FUNCTION:
             return getattr(xp, self.name)(*args, **kwargs)
         if self.form == ATTRIBUTE:
@@ -106,7 +106,7 @@ class ObservedCall:
         return args[0] if self.name == "setitem" else result
 
     def replace(self, change: Callable[[Any], Any]) -> ObservedCall:
-        """Make the same call with other numbers in its arrays, NumPy's among them."""
+        """Return the same call with other numbers in its arrays, NumPy's among them."""
 
         def changed(value: Any) -> Any:
             if isinstance(value, np.ndarray):
@@ -138,7 +138,7 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def dtype_named(xp: Namespace, value: Any) -> DType | None:
-    """Find the name of a dtype of a namespace; None for anything else."""
+    """Return the name of a dtype of a namespace; None for anything else."""
     if value is None or isinstance(value, (builtins.bool, int, float, str, slice, np.ndarray)):
         return None
     for name in DTYPES:

@@ -36,9 +36,10 @@ def check_backend(
     """Run the library's contract on an Array API namespace, and compare it with NumPy.
 
     Every layer, loss and optimizer is run with its options, networks are trained, and each call that
-    they make on the way is judged on its own: it must give what NumPy gives for the same numbers, in
-    the same dtype and shape, as an array of the namespace, on the same device. Where arrays cannot do
-    what everything needs, such as being read, only this is reported and the rest is not run.
+    they make on the way is judged on its own: it must return what NumPy returns for the same
+    numbers, in the same dtype and shape, as an array of the namespace, on the same device. Where
+    arrays cannot do what everything needs, such as being read, only this is reported and the rest
+    is not run.
 
     A library that ends the process ends this one; `anyprop check` has a process of its own for it.
 
@@ -47,14 +48,14 @@ def check_backend(
     xp : namespace or str
         What to check: any Array API module, or its name; also of libraries unknown to anyprop.
     device : str or device, optional
-        Where to compute; the namespace's default by default.
+        Device to compute on; the namespace's default by default.
     only : str
-        Which checks to run, such as ``"layers/*"``: a pattern as file names have it, in capital or
-        small letters.
+        Which checks to run, such as ``"layers/*"``: a pattern as for file names, in upper or lower
+        case.
     speed : bool
         Whether a training step is timed, too; it takes some seconds.
     tell : callable, optional
-        Is given the name of each check before it starts.
+        Called with the name of each check before it starts.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def check_backend(
     ValueError
         There is no such namespace or device, or no check of such a name.
     TypeError
-        `xp` is no Array API namespace.
+        `xp` is not an Array API namespace.
     BackendUnavailableError
         The backend is known but cannot be used on this machine.
 
@@ -99,7 +100,7 @@ class Library:
 
 
 class Runner(Protocol):
-    """Who runs checks on a library.
+    """Runs checks on a library.
 
     Attributes
     ----------
@@ -119,7 +120,7 @@ class Runner(Protocol):
         """Run a check."""
 
     def ratio(self) -> float | None:
-        """Time a training step, in those of NumPy; None if it fails."""
+        """Time a training step, relative to NumPy's; None if it fails."""
 
 
 class Here:
@@ -148,18 +149,18 @@ class Here:
             raise
         except BaseException as error:  # SystemExit, and panics of extensions in Rust
             return Outcome(
-                check.id, FAILED, text=f"it raises {said(error)}, which is no Exception."
+                check.id, FAILED, text=f"it raises {said(error)}, which is not an Exception."
             )
 
     def ratio(self) -> float | None:
-        """Time a training step, in those of NumPy; None if it fails."""
+        """Time a training step, relative to NumPy's; None if it fails."""
         with contextlib.suppress(Exception):  # then the checks have failed, and said why
             return step_seconds(self.place) / step_seconds(Place("numpy"))
         return None
 
 
 def report_on(runner: Runner, *, only: str, speed: bool, tell: Tell | None = None) -> BackendReport:
-    """Run checks and report what came of them, also if Ctrl-C ends them."""
+    """Run checks and report their outcomes, also if Ctrl-C ends them."""
     chosen = choose(only)
     outcomes: list[Outcome] = []
     try:
@@ -182,21 +183,22 @@ def report_on(runner: Runner, *, only: str, speed: bool, tell: Tell | None = Non
 
 
 def outcomes_of(chosen: Sequence[Check | Snippet], runner: Runner, tell: Tell) -> Iterator[Outcome]:
-    """Run checks in turn, but none that cannot pass since what everything needs fails.
+    """Run checks in turn, except those that cannot pass because what everything needs fails.
 
     Parameters
     ----------
     chosen : sequence of Check or Snippet
         What to run.
     runner : Runner
-        Who runs it.
+        What runs it.
     tell : callable
-        Is given the name of each check before it starts.
+        Called with the name of each check before it starts.
 
     Yields
     ------
     Outcome
-        What came of each; first that of what everything needs, if this failed and is not among them.
+        The outcome of each; first that of what everything needs, if this failed and is not among
+        them.
     """
 
     def run(check: Check | Snippet) -> Outcome:
@@ -239,7 +241,7 @@ def choose(only: str = "*") -> list[Check | Snippet]:
 
 
 def missing_dtypes(place: Place) -> dict[str, str]:
-    """Return the dtypes that a place has not, and why."""
+    """Return the dtypes that a place lacks, and why."""
     if not hasattr(place.xp, "float64"):
         return {"float64": f"{place.name} has no float64."}
     # Without float32, too, everything fails and says so.

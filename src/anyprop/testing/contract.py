@@ -1,7 +1,7 @@
 """What is checked: every layer, loss and optimizer with its options, and training.
 
-A check computes some arrays at a place, in a dtype; it passes if they lie there, have that dtype and are
-those that NumPy gives.
+A check computes some arrays at a place, in a dtype; it passes if they are there, have that dtype
+and equal NumPy's.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Check:
     Parameters
     ----------
     group : str
-        What it belongs to.
+        Its group.
     name : str
-        Which one of its group it is.
+        Its name within the group.
     run : callable
         (place, dtype) -> the arrays computed, by name.
     watched : bool
@@ -50,8 +50,8 @@ class Check:
     observable : bool
         Whether its calls can be judged at all; a compiled step makes other calls.
     limit : float
-        How far its numbers may be off, in units in the last place of an array's largest number, or of
-        1 where that is larger.
+        How far off its numbers may be, in units in the last place of an array's largest number, or
+        of 1 where that is larger.
     """
 
     group: str
@@ -116,7 +116,7 @@ def _loss(case: LossCase, rows: tuple[int, ...], place: Place, dtype: str) -> Re
     return results
 
 
-# Gradients of all sizes, of zero, and that change sign.
+# Gradients of all sizes, zero among them, and some that change sign.
 _P = np.asarray([[1.5, -2.0, 0.5], [0.25, 3.0, -1.0]])
 _GRADS = [
     np.asarray([[1e-6, -3.0, 0.0], [1e3, 2.0, -1e-2]]),

@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
     Parameters
     ----------
     name, source : str
-        Of what, and which call gave `analytic`, as in `GradcheckEntry`.
+        What it is the gradient of, and the call that returned `analytic`, as in `GradcheckEntry`.
     analytic, numeric : numpy.ndarray
         What the call says, and what differences say.
     """

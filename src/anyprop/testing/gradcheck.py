@@ -1,6 +1,6 @@
-"""`gradcheck`: are the gradients of a layer or a loss those that central differences say?
+"""`gradcheck`: do the gradients of a layer or a loss agree with central differences?
 
-`differences` computes both; here is what is asked, and the report.
+`differences` computes both; this module has the question and the report.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class GradcheckEntry:
     name : str
         ``"x"``, ``"y"`` for the predictions that a loss takes, or a parameter such as ``"0.W"``.
     index : tuple of int
-        Where in that array.
+        Index in that array.
     source : str
-        Which call gave `analytic`: ``"backward"``, ``"backward_params"`` or ``"value_and_grad"``.
+        The call that returned `analytic`: ``"backward"``, ``"backward_params"`` or
+        ``"value_and_grad"``.
     analytic, numeric : float
         The two values.
     error : float
@@ -63,7 +64,7 @@ class GradcheckReport:
     errors : dict of str to float
         Largest error of each array, by name.
     checked : int
-        How many numbers were compared.
+        Number of numbers compared.
     """
 
     worst: GradcheckEntry
@@ -100,18 +101,19 @@ def gradcheck(
     target : Layer or Loss
         What to check.
     x : array, shape (N, D), float64, optional
-        Where: rows that the layer takes, or the predictions y (N, K) that the loss takes. Its backend
-        and device are used for everything. Drawn with NumPy by default, if the layer knows its D.
+        The point: rows that the layer takes, or the predictions y (N, K) that the loss takes. Its
+        backend and device are used for everything. Drawn with NumPy by default, if the layer knows
+        its D.
     params : Parameters, float64, optional
         Parameters of a layer; drawn by default, biases and gains included.
     t : array, optional
         Targets of a loss; drawn by default, as the loss's `check_targets` allows.
     loss : Loss, optional
-        Check also what `value_and_grad` gives for the layer and this loss.
+        Check also what `value_and_grad` returns for the layer and this loss.
     noise : tree of numpy.ndarray, optional
         What a layer uses while training; drawn by the layer's `noise` by default.
     seed : int >= 0
-        Where everything drawn comes from.
+        Seed of everything drawn.
     h : float > 0
         Half the step of the differences.
     tol : float > 0
@@ -128,8 +130,8 @@ def gradcheck(
         An entry is off by more than `tol`, a gradient is missing or has the wrong shape or dtype, or
         forward or backward wrote into its arguments. It is an AssertionError.
     TypeError
-        x or the parameters are not float64, the target is neither a layer nor a loss, or an argument is
-        given that this kind of target has no use for.
+        x or the parameters are not float64, the target is neither a layer nor a loss, or an
+        argument is passed that does not apply to this kind of target.
     ValueError
         x or t is needed and cannot be guessed, there are no numbers to compare, or h or tol is not
         positive.
@@ -155,7 +157,9 @@ def gradcheck(
             raise TypeError("gradcheck of a layer uses t only with loss=...")
         comparisons = compare_layer(target, x, params, t, loss, noise, rng, h)
     else:
-        raise TypeError(f"gradcheck takes a layer or a loss, not {target!r}; forgot the ()?")
+        raise TypeError(
+            f"gradcheck takes a layer or a loss, not {target!r}; did you forget the ()?"
+        )
     return _report(comparisons, tol)
 
 

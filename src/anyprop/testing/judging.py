@@ -1,4 +1,4 @@
-"""Whether one call gave what NumPy gives for the same numbers."""
+"""Whether one call returned what NumPy returns for the same numbers."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Fault:
     text : str
         One sentence.
     index : tuple of int
-        Where the number lies that is furthest off, for VALUE and WRITES.
+        Index of the number that is furthest off, for VALUE and WRITES.
     expected : object
-        What NumPy gives: a number, a shape, or a dtype's name.
+        What NumPy returns: a number, a shape, or a dtype's name.
     tolerance : float
-        By how much the number may be off, absolutely.
+        How far off the number may be, absolutely.
     error : str
         The type of the exception, for RAISES.
     """
@@ -69,16 +69,16 @@ class Verdict:
 
 
 def judge(call: ObservedCall, place: Place, result: Any, after: list[Any]) -> Verdict:
-    """Compare what a call gave with what NumPy gives.
+    """Compare what a call returned with what NumPy returns.
 
     Parameters
     ----------
     call : ObservedCall
         The call, with the numbers that its arrays held before.
     place : Place
-        Where it was made.
+        The place where it was made.
     result : object
-        What it gave.
+        What it returned.
     after : list of numpy.ndarray
         The numbers that its arrays hold now.
 
@@ -89,7 +89,7 @@ def judge(call: ObservedCall, place: Place, result: Any, after: list[Any]) -> Ve
     """
     try:
         expected = on_numpy(call)
-    except Exception:  # then the call was wrong, and the library under test is not
+    except Exception:  # then the call was wrong, not the library under test
         return Verdict(None)
     if call.form == CONVERSION or not is_array(expected):
         return _judge_plain(call, result, expected)
@@ -116,7 +116,7 @@ def judge_error(call: ObservedCall, error: Exception) -> Verdict:
 
 
 def is_array(value: Any) -> bool:
-    """Return whether it is an array, of whatever library."""
+    """Return whether it is an array of any library."""
     return (
         hasattr(value, "shape")
         and hasattr(value, "dtype")
@@ -203,7 +203,7 @@ def _dtypes_agree(call: ObservedCall, dtype: str, expected: str) -> bool:
 
 
 def _magnitude(call: ObservedCall, expected: Any) -> Any:
-    """Return what an entry's units are those of: of a sum, the sum of its terms' magnitudes."""
+    """Return the magnitude that sets an entry's unit: for a sum, the sum of its terms' magnitudes."""
     if call.form in (FUNCTION, OPERATOR) and call.name in _SUMS and expected.dtype.kind == "f":
         return np.asarray(on_numpy(call.replace(np.abs)), np.float64)
     return np.abs(expected.astype(np.float64))

@@ -19,7 +19,7 @@ def namespace_named(name: str) -> Namespace:
     ----------
     name : str
         A name that `get_namespace` takes, or that of any module, such as ``"dask.array"``, or of
-        what stands in one, such as ``"marray.numpy"``.
+        something in one, such as ``"marray.numpy"``.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def namespace_named(name: str) -> Namespace:
     ValueError
         There is no such backend and no such module, or importing it failed.
     TypeError
-        The module is no Array API namespace.
+        The module is not an Array API namespace.
     BackendUnavailableError
         The backend is known but cannot be used on this machine.
     """
@@ -49,7 +49,7 @@ def namespace_named(name: str) -> Namespace:
 
 
 def _imported(name: str) -> Any:
-    """Import a module, or what another module makes under a name of its own."""
+    """Import a module, or an attribute of a module that has the name of one."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -63,7 +63,7 @@ def _imported(name: str) -> Any:
 
 
 def _part_of(error: ModuleNotFoundError, name: str) -> bool:
-    """Return whether what was not found is the module itself, and not what it imports."""
+    """Return whether the module itself was not found, rather than something that it imports."""
     return error.name is not None and f"{name}.".startswith(f"{error.name}.")
 
 
@@ -85,7 +85,9 @@ def header(xp: Namespace) -> list[str]:
     """Write the import of a namespace, if it is one that can be imported."""
     name = getattr(xp, "__name__", "")
     parent, _, attribute = name.rpartition(".")
-    if parent and getattr(xp, "__spec__", None) is None:  # no file: its parent makes it, maybe anew
+    if (
+        parent and getattr(xp, "__spec__", None) is None
+    ):  # no file: its parent makes it, maybe each time
         made = getattr(sys.modules.get(parent), attribute, None)
         if getattr(made, "__name__", None) == name:
             return [f"from {parent} import {attribute} as xp"]

@@ -34,7 +34,7 @@ from anyprop.testing.place import Place
 Tell = Callable[[ObservedCall, Verdict], None]
 Begin = Callable[[ObservedCall], None]
 
-# What is asked for and computes nothing.
+# What is read and computes nothing.
 _PLAIN = {*DTYPES, "e", "pi", "inf", "nan", "newaxis", "finfo", "iinfo", "isdtype", "Device"}
 
 
@@ -101,20 +101,20 @@ for _name in ("float", "int", "bool"):
 
 
 class ObservedNamespace:
-    """A namespace that tells of each call made in it.
+    """A namespace that reports each call made in it.
 
     Parameters
     ----------
     place : Place
         What is observed.
     tell : callable
-        Is given each call and the verdict on it.
+        Called with each call and the verdict on it.
     begin : callable
-        Is given each call before it is made.
+        Called with each call before it is made.
     """
 
     def __init__(self, place: Place, tell: Tell, begin: Begin = lambda call: None) -> None:
-        # The library goes by names, and takes an array of NumPy for NumPy's without asking.
+        # The library goes by names, and takes an array of NumPy to be NumPy's without asking.
         name = getattr(place.xp, "__name__", place.name)
         self.__name__ = "observed NumPy" if place.name == "numpy" else name
         self._place, self._tell, self._begin = place, tell, begin
@@ -134,7 +134,7 @@ class ObservedNamespace:
         return partial(self.call, FUNCTION, name) if callable(found) else found
 
     def call(self, form: str, name: str, args: Any, /, *more: Any, **kwargs: Any) -> Any:
-        """Make a call, and tell of it."""
+        """Make a call and report it."""
         args = (args, *more) if form == FUNCTION else args
         call = ObservedCall(form, name, mapped(self._neutral, args), mapped(self._neutral, kwargs))
         if "device" in call.kwargs:
@@ -155,7 +155,7 @@ class ObservedNamespace:
             return None
         if not is_array(result):
             return result
-        # What has no DLPack may be lazy: each read of it would compute all that went before again.
+        # What has no DLPack may be lazy: each read of it would compute everything before it again.
         if verdict.fault is None and not hasattr(result, "__dlpack__"):
             result = self._place.asarray(_numbers(result))
         return self._type(result)

@@ -1,4 +1,4 @@
-"""One check on one namespace, and what came of it."""
+"""One check on one namespace, and its outcome."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ PASSED, FAILED, LACKING, NOT_RUN = "passed", "failed", "lacking", "not run"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check.
+    """The outcome of a check.
 
     Parameters
     ----------
     id : str
         The check's group and name.
     status : str
-        PASSED, FAILED, or LACKING for what the library has not and training does not need.
+        PASSED, FAILED, or LACKING for what the library lacks and training does not need.
     ulps : dict of str to float
         For each dtype, the largest distance from NumPy's results, in units in the last place of the
         largest number of the array, or of 1 where that is larger.
     text : str
         What is wrong, or why it was not run, in a sentence; empty if nothing is.
     call : str
-        The function or operator that is wrong; empty if no single one is.
+        The function or operator that is wrong; empty if no single call is.
     reproducer : str
         Lines of Python that raise for this reason, as they did when they were run; empty if nothing
         fails on its own.
@@ -92,9 +92,9 @@ def run_check(check: Check, place: Place, dtypes: list[str], furthest: Furthest)
     check : Check
         What to run.
     place : Place
-        Where.
+        Where to run it.
     dtypes : list of str
-        In which dtypes.
+        The dtypes to run it in.
     furthest : dict of str to dict
         Function or operator -> dtype -> largest distance; brought up to date.
 
@@ -138,7 +138,7 @@ def _run(
 
 
 def _compared(check: Check, place: Place, dtype: str, ulps: dict[str, float]) -> str:
-    """Run a check beside NumPy and say what is wrong with its results; empty if nothing is."""
+    """Run a check beside NumPy and return what is wrong with its results; empty if nothing is."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
@@ -169,13 +169,13 @@ def watch(
     check : Check
         What to run.
     place : Place
-        Where.
+        Where to run it.
     dtype : str
-        In which dtype.
+        The dtype to run it in.
     furthest : dict of str to dict
         Function or operator -> dtype -> largest distance; brought up to date.
     begin : callable
-        Is given each call before it is made.
+        Called with each call before it is made.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def watch(
 
 
 class WrongResultError(Exception):
-    """A check gave what it should not; the message tells what."""
+    """A check returned a wrong result; the message says which."""
 
 
 def _compare(check: Check, results: Results, expected: Results, place: Place, dtype: str) -> float:

@@ -18,7 +18,7 @@ class Place:
     xp : namespace or str
         Where arrays belong.
     device : str or device, optional
-        Where they lie; the namespace's default by default.
+        Their device; the namespace's default by default.
     """
 
     def __init__(self, xp: Namespace | str, device: Any = None) -> None:
@@ -27,7 +27,7 @@ class Place:
         self.device = get_device(self.xp, device)
 
     def asarray(self, values: Any, dtype: str | None = None) -> Array:
-        """Make an array here from numbers, lists or a NumPy array."""
+        """Create an array here from numbers, lists or a NumPy array."""
         return from_host(np.array(values, dtype=dtype), self.xp, device=self.device)
 
     def to_numpy(self, array: Array) -> Any:

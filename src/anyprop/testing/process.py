@@ -1,4 +1,4 @@
-"""A Python process that answers requests: whatever happens in it, the one that asks goes on.
+"""A Python process that answers requests: whatever happens in it, the asking process goes on.
 
 It reads a request from each line of its standard input and answers on a line of its standard output,
 both JSON. `Answering` starts one and asks it; `serve` is what it runs.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-# What is imported there is what would be imported here.
+# It imports what this process would import.
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 
 
@@ -54,7 +54,7 @@ def started(
     complaints : Path
         The file that its standard error is written to.
     environment : mapping of str to str, optional
-        What its environment has beside this process's.
+        What its environment has besides this process's.
     """
     with complaints.open("wb") as stderr:
         return subprocess.Popen(
@@ -79,7 +79,7 @@ class Answering:
     complaints : Path
         The file that its standard error is written to.
     environment : mapping of str to str, optional
-        What its environment has beside this process's.
+        What its environment has besides this process's.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Answering:
         self._process.communicate()
 
     def _last(self) -> str:
-        """Return the last line that the process complained in, after a colon."""
+        """Return the last line of the process's standard error, after a colon."""
         lines = self._complaints.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f": {lines[-1][:160].rstrip('.')}" if lines else ""
 
@@ -133,7 +133,7 @@ def serve(answer: Callable[..., tuple[str, Any]]) -> None:
     answer : callable
         Takes a request's parts and returns the kind and the value of the answer.
     """
-    # What a library prints must not come between the answers.
+    # What a library prints must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:

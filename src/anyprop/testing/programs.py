@@ -63,12 +63,12 @@ def run_program(program: str, place: Place) -> tuple[Exception | None, int]:
     program : str
         Lines of Python.
     place : Place
-        Gives `xp` where the program cannot import it.
+        Provides `xp` where the program cannot import it.
 
     Returns
     -------
     error, line : Exception or None, int
-        What it raised, and in which of its lines, from 1; None and 0 if it ran to its end.
+        The exception, and the line that raised it, counted from 1; None and 0 if it ran to its end.
     """
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

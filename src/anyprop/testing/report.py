@@ -1,4 +1,4 @@
-"""What the checks of a namespace came to, as a table and as JSON."""
+"""The outcome of a namespace's checks, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class BackendReport:
     not_run : dict of str to str
         Dtypes that were not checked, and why.
     outcomes : list of Outcome
-        What came of each check.
+        The outcome of each check.
     calls : dict of str to dict
         For each function and operator that was used, dtype -> its largest distance from NumPy in
         units in the last place; of sums, in those of the sum of the terms' magnitudes.
     speed : float or None
-        Time of a training step over NumPy's, roughly; None if it could not be measured.
+        Time of a training step relative to NumPy's, roughly; None if it could not be measured.
     """
 
     name: str
@@ -68,7 +68,7 @@ class BackendReport:
         return groups
 
     def faults(self) -> list[list[Outcome]]:
-        """List what failed, together where the same call is at fault or the same is wrong."""
+        """List what failed, grouped where the same call or the same cause is at fault."""
         same: dict[tuple[str, str], list[Outcome]] = {}
         for outcome in self.of(FAILED):
             key = (outcome.call, _kind(outcome)) if outcome.call else ("", _cause(outcome))
@@ -82,7 +82,7 @@ class BackendReport:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> BackendReport:
-        """Make the report that `to_dict` wrote."""
+        """Return the report that `to_dict` wrote."""
         fields = {key: value for key, value in content.items() if key != "passed"}
         return cls(**fields | {"outcomes": [Outcome(**o) for o in content["outcomes"]]})
 

@@ -44,7 +44,7 @@ _READ = "np.asarray({0})"
 
 
 def repeated(call: ObservedCall, place: Place) -> Fault | None:
-    """Make a call anew at a place, and give what is wrong with it."""
+    """Repeat a call at a place, and return what is wrong with it."""
     try:
         args, kwargs = call.at(place)
         result = call.perform(place.xp, args, kwargs)
@@ -80,7 +80,7 @@ def smallest(call: ObservedCall, fault: Fault, place: Place) -> tuple[ObservedCa
         smaller = found[0].replace(change)
         try:
             again = repeated(smaller, place)
-        except Exception:  # what is smaller may not even be a call any more
+        except Exception:  # a smaller call may not be a valid call any more
             continue
         if again is not None and again.kind == fault.kind:
             found = smaller, again
@@ -117,7 +117,7 @@ def written(call: ObservedCall, fault: Fault, place: Place) -> list[str]:
 
 
 def write(call: ObservedCall, fault: Fault, place: Place, read: str = _READ) -> str:
-    """Write a call and what it should give as a program.
+    """Write a call and what it should return as a program.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def write(call: ObservedCall, fault: Fault, place: Place, read: str = _READ) -> 
         arrays.append(next(names))
         dtype = f"dtype=xp.{value.host.dtype.name}{device}"
         made = f"xp.asarray({_numbers(value.host)}, {dtype})"
-        if value.host.size == 0:  # a list without entries does not tell the shape
+        if value.host.size == 0:  # a list without entries does not show the shape
             made = f"xp.zeros({value.host.shape}, {dtype})"
         lines.append(f"{arrays[-1]} = {made}")
         return _Source(arrays[-1])
@@ -183,7 +183,7 @@ def write(call: ObservedCall, fault: Fault, place: Place, read: str = _READ) -> 
 
 
 class _Source(str):
-    """A piece of a program, which stands in it as it is."""
+    """A piece of a program, written into it as it is."""
 
     __slots__ = ()
     __repr__ = str.__str__
@@ -202,7 +202,7 @@ def _expression(call: ObservedCall, args: Any, kwargs: Any) -> str:
 
 
 def _wrong(fault: Fault, result: str) -> list[str]:
-    """Write what does not hold."""
+    """Write the assertion that fails."""
     if fault.kind == SHAPE:
         return [f"assert tuple({result}.shape) == {fault.expected}, {result}.shape"]
     if fault.kind == DTYPE:

@@ -1,7 +1,7 @@
-"""What arrays must be able to do beside the functions: exchange, devices, copies, reads.
+"""What arrays must be able to do besides the functions: exchange, devices, copies, reads.
 
-Each check is a few lines of Python that run as they stand, where `xp` is the namespace and `np` NumPy:
-it is its own reproducer.
+Each check is a few lines of Python that run as they are, where `xp` is the namespace and `np`
+NumPy: it is its own reproducer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Snippet:
     code : str
         Lines that raise where it fails.
     needed : bool
-        Whether training needs it; JAX's arrays cannot be assigned to, for one.
+        Whether training needs it; JAX's arrays, for example, cannot be assigned to.
     fundamental : bool
         Whether everything needs it, so that nothing else has to be tried where it fails.
     """

@@ -1,4 +1,4 @@
-"""How long a training step takes, roughly: a glance, not a benchmark; that is `benchmarks/`."""
+"""How long a training step takes, roughly: an estimate, not a benchmark; for that see `benchmarks/`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The contract as tests: ``ANYPROP_BACKEND=ndonnx pytest --pyargs anyprop.testing``.
 
 ``ANYPROP_BACKEND`` names a backend or any module, NumPy by default; ``ANYPROP_DEVICE`` a device. What
-the library lacks and training does not need is no failure.
+the library lacks and training does not need is not a failure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from anyprop.testing.snippets import Snippet
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
-    """Make a test of each check."""
+    """Parametrize the test with each check."""
     metafunc.parametrize("check", choose(), ids=lambda check: check.id)
 
 

@@ -27,7 +27,8 @@ def distances(actual: Any, expected: Any, magnitude: Any = None) -> Any:
     -------
     numpy.ndarray, float64
         0 where both are equal, NaN and infinities included, or closer than the smallest normal number,
-        since libraries may take less for zero; infinity where only one is finite or shapes differ.
+        since libraries may treat smaller ones as zero; infinity where only one is finite or shapes
+        differ.
 
     Examples
     --------

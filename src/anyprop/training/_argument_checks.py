@@ -1,4 +1,4 @@
-"""What `fit` is given, looked at before any work: what nobody can mean is refused by name."""
+"""Checks of the arguments of `fit` before any work: what makes no sense is refused by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
 
 
 def check_length(epochs: Any, steps: Any) -> tuple[int | None, int | None]:
-    """Return for how many epochs or steps to train; one of them is None."""
+    """Return the number of epochs or steps to train for; one of them is None."""
     if epochs is not None and steps is not None:
         raise ValueError("fit takes epochs or steps, not both.")
     if steps is None:
@@ -46,7 +46,7 @@ def check_batches(batches: Any) -> None:
     """Raise TypeError unless `batches` is None, or can be called with three arguments."""
     if batches is not None and not _takes(batches, 3):
         raise TypeError(
-            "fit: batches must be a function (n, batch_size, epoch) that gives the row indices of "
+            "fit: batches must be a function (n, batch_size, epoch) that returns the row indices of "
             f"each batch, not {kind(batches)}."
         )
 
@@ -57,17 +57,17 @@ def _takes(function: Any, count: int) -> bool:
         inspect.signature(function).bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # it does not tell, and a class such as dict is none that could be meant
+    except ValueError:  # it has no signature, and a class such as dict cannot be meant
         return callable(function) and not isinstance(function, type)
     return True
 
 
 def check_start(state: Any, resume: Any, allow_changes: Any) -> None:
-    """Raise unless what says where to begin goes together."""
+    """Raise unless the arguments that say where to begin are consistent."""
     if resume is not None and state is not None:
         raise ValueError("fit takes state or resume, not both.")
     if flag("fit", "allow_changes", allow_changes) and resume is None:
-        raise ValueError("fit: allow_changes says how to resume; give resume, or leave it out.")
+        raise ValueError("fit: allow_changes says how to resume; pass resume, or leave it out.")
 
 
 def check_progress(progress: Any) -> None:
@@ -95,14 +95,14 @@ def check_compile(compile: Any, torch_backend: Any, params: Parameters, *, sever
 def check_state(
     optimizer: Optimizer, params: Parameters, state: OptimizerState | None
 ) -> OptimizerState:
-    """Make the optimizer's state, or check the given one against it."""
+    """Return the optimizer's state, or the given one after a check."""
     fresh = optimizer.init(params)
     if state is None:
         return fresh
     if not isinstance(state, OptimizerState):
         raise TypeError(
             f"state must be what optimizer.init() or fit returns, not {kind(state)}; leave it out "
-            "to start anew."
+            "to start afresh."
         )
     if state.slots.keys() != fresh.slots.keys():
         raise ValueError(

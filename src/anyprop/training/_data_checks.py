@@ -42,7 +42,7 @@ def check_data(
     if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0]:
         raise ValueError(
             f"{name}: x has shape {tuple(x.shape)} and t {tuple(t.shape)}; "
-            "they need as many rows as each other."
+            "they must have the same number of rows."
         )
     if x.shape[0] == 0:
         raise ValueError(f"{name} has no examples: x has shape {tuple(x.shape)}.")
@@ -52,14 +52,14 @@ def check_data(
         raise type(error)(f"{name}: {error}") from None
     check_finite(name, "x", x)
     if namespace(t).isdtype(t.dtype, "real floating"):
-        check_finite(name, "t", t)  # not every loss looks
+        check_finite(name, "t", t)  # not every loss checks
     if sample_weight is not None:
         check_sample_weight(sample_weight, params, x.shape[0])
     total = loss.total_weight(t, sample_weight, dtype=wide_dtype(params.xp, params.flat.dtype))
     if not float(to_host(total) if is_scalar_array(total) else total) > 0.0:
         raise ValueError(
             f"{name}: no example has a weight above 0, so there is nothing to learn or to measure; "
-            "look at the weights of the classes and of the examples."
+            "check the weights of the classes and of the examples."
         )
     return x, t
 
@@ -81,7 +81,7 @@ def check_finite(name: str, entry: str, x: Array) -> None:
 
 
 def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> None:
-    """Raise unless the weights of the examples lie beside the parameters and fit."""
+    """Raise unless the weights of the examples are beside the parameters and fit."""
     check_same_place([("params", params.flat), ("sample_weight", sample_weight)])
     if tuple(sample_weight.shape) != (n,):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What `fit` is given: all of it is checked here, before any work, and nothing is checked again."""
+"""The arguments of `fit`: all are checked here, before any work, and nothing is checked again."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Given:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What the run's numbers follow from, but for the numbers of its data.
+        """What the run's numbers depend on, except for the numbers of its data.
 
         Only a file or other ranks ask for it, since it calls a learning rate that is a function.
         """

@@ -18,7 +18,7 @@ _MOST_AT_ONCE = 100
 
 
 def works_in_place(given: Given) -> bool:
-    """Return whether steps write over the parameters and the state that they are given."""
+    """Return whether steps overwrite the parameters and the state that they are given."""
     return given.compile and donates(given.params.xp)
 
 

@@ -1,10 +1,10 @@
-"""What is given back of a run that goes wrong.
+"""What is returned of a run that goes wrong.
 
     steps     1  2  3  4  |  5  6  7  8  |  9  10 ...       | losses were read, and all were finite
     kept    A             B              C                  parameters and state before steps 1, 5, 9
 
-The loss of a step is computed from what the step before it left, so C has proved to be good only when
-the loss of step 9 is finite. Only two are kept at a time. What ends a run decides what it gives back:
+The loss of a step is computed from what the step before it left, so C is known to be good only when
+the loss of step 9 is finite. Only two are kept at a time. What ends a run decides what it returns:
 
     the loss of step 9 is bad                                  B, for the bad loss came from C
     a later loss is bad, or the parameters are                 C
@@ -43,10 +43,10 @@ class LastGood:
         """Whether losses were read since `keep`; then the next step begins with a snapshot."""
 
     def keep(self, snapshot: Snapshot, step: int) -> None:
-        """Keep what the run is after so many steps, in place of the older snapshot."""
+        """Keep the run's state after so many steps, in place of the older snapshot."""
         self._older, self.newest = self.newest, snapshot
         self._step, self.due = step, False
 
     def before(self, bad: int) -> Snapshot:
-        """Return the last snapshot from which a step before the bad one got a finite loss."""
+        """Return the last snapshot from which a step before the bad one computed a finite loss."""
         return self.newest if bad > self._step + 1 else self._older

@@ -36,7 +36,7 @@ def progress_bar(total: int | None, done: int, *, shown: bool) -> Bar:
     done : int
         Steps done before.
     shown : bool
-        Whether there is a bar.
+        Whether to show a bar.
     """
     return _TqdmBar(total, done) if shown else NoBar()
 

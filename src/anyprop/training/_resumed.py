@@ -1,4 +1,4 @@
-"""Where a run starts: as it was given, or where a checkpoint left it; alike on all ranks."""
+"""Where a run starts: as it was given, or where a checkpoint left it; the same on all ranks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Start(NamedTuple):
 
 
 def resumed(given: Given, ranks: Ranks) -> Start:
-    """Find where a run starts."""
+    """Return where a run starts."""
     params, state, found = given.params, given.state, None
     if given.resume is not None:
         changes = given.allow_changes
@@ -48,7 +48,7 @@ def resumed(given: Given, ranks: Ranks) -> Start:
 
 
 def begun(given: Given, start: Start, *, in_place: bool) -> Run:
-    """Make the run; raise ResumeError if it has gone further than it should go."""
+    """Return the run; raise ResumeError if it has gone further than it should."""
     run = Run(
         given.net,
         given.loss,

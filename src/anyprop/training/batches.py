@@ -1,8 +1,8 @@
 """Mini-batches and noise as functions of (seed, epoch), drawn on the host.
 
-A run can so resume anywhere, and any number of processes agree on the order without talking. Each
-stream has a key of its own, because nearby seeds must not give related numbers: the generator of
-[seed, 0] would be that of the seed itself, from which the weights came.
+So a run can resume anywhere, and any number of processes agree on the order without communication.
+Each stream has a key of its own, because nearby seeds must not give related numbers: the generator
+of [seed, 0] would be that of the seed itself, from which the weights came.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from anyprop._checks import count, flag, whole
 
 Batches: TypeAlias = Callable[[int, int, int], Iterable[Any]]
-"""``batches(n, batch_size, epoch)`` gives the row indices of each batch of an epoch, 0 the first."""
+"""``batches(n, batch_size, epoch)`` returns the row indices of each batch of an epoch, 0 the first."""
 
 
 def batch_indices(
@@ -27,7 +27,7 @@ def batch_indices(
     shuffle: bool = True,
     replacement: bool = False,
 ) -> Iterator[Any]:
-    """Give the row indices of the batches of one epoch.
+    """Yield the row indices of the batches of one epoch.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def batch_indices(
     seed : int >= 0
         Seed of the run.
     epoch : int >= 0
-        Which pass through the data.
+        Number of the pass through the data, from 0.
     shuffle : bool
         Whether the order is random, another in each epoch.
     replacement : bool
-        Whether each batch is drawn from all examples, so that one may come twice and another not
+        Whether each batch is drawn from all examples, so that one may occur twice and another not
         at all; all batches are then full, and `shuffle` does not matter.
 
     Yields
@@ -78,5 +78,5 @@ def slices(start: int, stop: int, size: int) -> list[slice]:
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
-    """Make the generator of (seed, key): (epoch,) orders an epoch, (epoch, step) is a step's noise."""
+    """Return the generator of (seed, key): (epoch,) orders an epoch, (epoch, step) is a step's noise."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

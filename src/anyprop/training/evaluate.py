@@ -69,11 +69,12 @@ def evaluate(
     data : (x, t)
         Examples x, shape (N, D), and targets t as the loss takes them, beside the parameters.
     loss : Loss
-        What to measure by.
+        The loss to measure.
     batch_size : int >= 1
         Rows in one forward pass.
     communicator : Communicator, optional
-        The ranks of a job: each measures its share of the examples, and all get the whole's result.
+        The ranks of a job: each measures its share of the examples, and all get the result of the
+        whole.
 
     Returns
     -------
@@ -132,7 +133,7 @@ def measured(
 def monitors(
     net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
 ) -> tuple[str, ...]:
-    """Name the fields of `EpochRecord` that a run will measure; one row says what there is."""
+    """Name the fields of `EpochRecord` that a run will measure; one row shows which there are."""
     if validation is None:
         return ("train_loss",)
     x, t = (array[:1, ...] for array in validation)
@@ -151,7 +152,7 @@ def _sums(
     batch_size: int,
     communicator: Communicator,
 ) -> Any:
-    """Add up weighted losses, weights and hits over this rank's rows; the last: are there hits."""
+    """Add up weighted losses, weights and hits over this rank's rows; return also if there are hits."""
     xp = params.xp
     values, totals, right = [], [], []
     n = x.shape[0]

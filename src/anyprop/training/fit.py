@@ -1,4 +1,4 @@
-"""`fit`: what is given is checked, a run begins or resumes, and the loop takes it to its end."""
+"""`fit`: the arguments are checked, a run begins or resumes, and the loop runs to its end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _P = ParamSpec("_P")
 
 
 def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitResult]:
-    """Let a function compute where its argument `params`, the second, lies."""
+    """Make a function compute on the device of its argument `params`, the second."""
 
     @functools.wraps(function)
     def on_device(*args: _P.args, **kwargs: _P.kwargs) -> FitResult:
@@ -103,14 +103,14 @@ def fit(
     net : Layer
         The network.
     params : Parameters
-        Where to start, from `net.init`; left as they are.
+        Starting values, from `net.init`; left as they are.
     data : (x, t)
         Examples x, shape (N, D), of the dtype of the parameters, and targets t as the loss takes
-        them. Both lie beside the parameters and stay there; only row indices are moved.
+        them. Both are beside the parameters and stay there; only row indices are moved.
     loss : Loss
-        What to make smaller.
+        The loss to minimize.
     optimizer : Optimizer
-        How.
+        The optimizer that updates the parameters.
     epochs : int >= 1, optional
         Passes through the data; 1 if `steps` is not given either.
     steps : int >= 1, optional
@@ -122,13 +122,13 @@ def fit(
     sample_weight : array, shape (N,), optional
         Weights of the training examples.
     seed : int >= 0
-        Where the order of the examples and the noise of dropout come from: both are functions of
-        (seed, epoch), the same on every backend.
+        Seed of the order of the examples and the noise of dropout: both are functions of (seed, epoch),
+        the same on every backend.
     batches : callable, optional
-        ``batches(n, batch_size, epoch)`` gives the row indices of each batch of an epoch, 0 the first,
-        as NumPy arrays; by default `batch_indices` with `seed`.
+        ``batches(n, batch_size, epoch)`` returns the row indices of each batch of an epoch, 0 the
+        first, as NumPy arrays; by default `batch_indices` with `seed`.
     accumulate : int >= 1
-        Into how many parts a batch is split to save memory, see `make_step`.
+        Number of parts that a batch is split into to save memory, see `make_step`.
     compile : bool
         Whether the step is compiled, see `anyprop.compile`. A layer or loss of your own is then called
         twice for the first batch of each shape, and twice more in a long run, and what it computes is
@@ -141,13 +141,13 @@ def fit(
         those of rank 0. Callbacks are called on rank 0 only, and what they do to the run holds for
         all. The results are those of one process, to rounding.
     state : OptimizerState, optional
-        Where the optimizer goes on from, left as it is; its start by default.
+        State that the optimizer continues from, left as it is; its initial state by default.
     resume : str or path, optional
         A checkpoint that `Checkpoints` wrote, or a folder of them, of which the newest is taken. The
         run goes on from there as if it had not ended: the same numbers bit for bit on the same
         backend, to rounding on another. `epochs` and `steps` count from its beginning. Settings are
         compared, a learning rate of your own by its values at some steps; of `batches` only whether
-        there are any, since to call it could change what it gives.
+        there are any, since calling it could change what it returns.
     allow_changes : bool
         Whether the resumed run may have other settings than the one that wrote the checkpoint.
     callbacks : sequence of Callback

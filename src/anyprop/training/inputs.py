@@ -1,4 +1,4 @@
-"""What the batches of a run are taken from: its data, and the noise of dropout."""
+"""The source of a run's batches: its data, and the noise of dropout."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Inputs:
     Parameters
     ----------
     net : Layer
-        The network, which may want noise.
+        The network, which may need noise.
     x, t : array, shape (N, ...)
         Examples and targets.
     sample_weight : array, shape (N,), optional
         Weights of the examples.
     seed : int
-        Where noise comes from: that of a batch is a function of (seed, epoch, its number).
+        Seed of the noise: that of a batch is a function of (seed, epoch, its number).
     reuse : bool
-        Whether batches of one size lie in the same memory; NumPy only.
+        Whether batches of one size share the same memory; NumPy only.
     trusted : bool
-        Whether the row indices of batches are known to be right, so that none is looked at.
+        Whether the row indices of batches are known to be right, so that none is checked.
     parts : callable, optional
         Number of rows in a batch -> the parts of it that the step is given, if it takes parts.
 
@@ -63,14 +63,14 @@ class Inputs:
         self._net, self._seed, self._reuse, self._parts = net, seed, reuse, parts
         self._trusted = trusted
         self._xp, self._device = namespace(t), device_of(t)
-        # JAX has no wider whole numbers without its 64-bit mode, and would look at each whether it fits.
+        # JAX has no wider whole numbers without its 64-bit mode, and would check whether each fits.
         narrow = name_of(self._xp) == "jax" and x.shape[0] < 1 << 31
         self._index = np.dtype("int32" if narrow else "int64")
         self.noisy = wants_noise(net, x)
         self._buffers: dict[tuple[str, int, int], Array] = {}
 
     def of(self, rows: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
-        """Take the k-th batch of an epoch: what a step takes behind parameters and state."""
+        """Return the k-th batch of an epoch: what a step takes after parameters and state."""
         x, rows = self.data["x"], self.checked(rows)
         noise = None
         if self.noisy:
@@ -91,13 +91,13 @@ class Inputs:
                 "a batch must be a vector of row indices, not of shape "
                 f"{rows.shape} and {rows.dtype}."
             )
-        # JAX would not complain, but make up the missing rows.
+        # JAX would not complain, but invent the missing rows.
         if rows.min() < 0 or rows.max() >= n:
             raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
         return rows.astype(self._index, copy=False)
 
     def take(self, array: Array, rows: Any, key: tuple[str, int, int]) -> Array:
-        """Take rows of an array; results for the same key may lie in the same memory."""
+        """Return rows of an array; results for the same key may share the same memory."""
         if not self._reuse:
             return self._xp.take(array, rows, axis=0)
         buffer = self._buffers.get(key)

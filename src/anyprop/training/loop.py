@@ -40,12 +40,12 @@ from anyprop.training.run import Run
 
 @dataclass
 class Loop:
-    """Takes a run to its end.
+    """Runs a run to its end.
 
     Parameters
     ----------
     run : Run
-        Where training stands; its callbacks are called.
+        The run; its callbacks are called.
     steps : OneByOne or ManyAtOnce
         Does the steps.
     draw : callable
@@ -127,7 +127,7 @@ class Loop:
             self.epoch()
 
     def epoch(self) -> None:
-        """Do what is left of the present epoch, and record it."""
+        """Complete the present epoch, and record it."""
         run = self.run
         if not run.batch:
             run.began = time.perf_counter()
@@ -158,7 +158,7 @@ class Loop:
         self._release()
 
     def _batches(self) -> tuple[list[int], bool]:
-        """Do the batches that are left; return the sizes of all, and whether the epoch is whole."""
+        """Run the batches that are left; return the sizes of all, and whether the epoch is complete."""
         run, done, sizes, whole = self.run, self.run.batch, [], True
         waiting: list[Any] = []
         for k, rows in enumerate(self._drawn()):
@@ -216,17 +216,17 @@ class Loop:
         while True:
             rows, came = self.ranks.alike(draw, self._signals.came)
             if came:  # to one of them, and all stop after the same step
-                self._signals.release()  # which raises where it came to
+                self._signals.release()  # which raises if it came to
                 raise KeyboardInterrupt
             if rows is None:
                 return
             yield rows
 
     def _take(self, batches: list[Any]) -> None:
-        """Do a step with each of the batches, and empty the list."""
+        """Run a step with each of the batches, and empty the list."""
         run = self.run
         self._signals.hold()
-        with np.errstate(all="ignore"):  # what overflows is found when losses are read
+        with np.errstate(all="ignore"):  # what overflows is detected when losses are read
             self.steps.take(run, batches)
         batches.clear()
         if not self.ranks.several:
@@ -258,7 +258,7 @@ class Loop:
             )
 
     def _settle(self, *, ending: bool = False) -> None:
-        """Show the run, which can be resumed from here, to those who want to see it."""
+        """Call the callbacks' `on_settled`: the run can be resumed from here."""
 
         def call() -> None:
             for callback in self._settling:
@@ -268,11 +268,11 @@ class Loop:
             self.ranks.call(call, self.run)
 
     def _release(self) -> None:
-        """Let a signal take effect that came since `hold`."""
+        """Make a signal take effect that came since `hold`."""
         if not self.ranks.several:
             self._signals.release()
         elif self.ranks.any(self._signals.came):  # all stop after the same step
-            self._signals.release()  # which raises where it came to
+            self._signals.release()  # which raises if it came to
             raise KeyboardInterrupt
 
     def _call(self, event: str, before: Callable[[], object] | None = None) -> None:
@@ -290,6 +290,6 @@ def _weighted_mean(values: list[float], weights: list[int]) -> float:
 
 
 def _quietly(close: Callable[[], object]) -> None:
-    """Close something after an error, which is the one to be told."""
+    """Close something after an error, which is the one to be reported."""
     with contextlib.suppress(Exception):
         close()

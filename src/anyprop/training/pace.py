@@ -17,9 +17,9 @@ class OneByOne:
     Parameters
     ----------
     step : callable
-        What `make_step` made, perhaps compiled.
+        What `make_step` returned, perhaps compiled.
     inputs : Inputs
-        What the batches are taken from.
+        The source of the batches.
     """
 
     at_once = 1
@@ -28,7 +28,7 @@ class OneByOne:
         self._step, self.inputs = step, inputs
 
     def take(self, run: Run, batches: Sequence[Any]) -> None:
-        """Do a step with each batch of rows."""
+        """Run a step with each batch of rows."""
         for rows in batches:
             batch = self.inputs.of(rows, run.params, run.epoch, run.batch)
             run.advance(self._step, batch)
@@ -43,11 +43,11 @@ class ManyAtOnce:
         ``(params, state, data, batches) -> (params, state, values)``; a `JittedLoop` or `GraphLoop`. The
         values are a list of floats, or an array of shape (K,).
     most : int >= 1
-        How many batches `loop` takes at most.
+        Largest number of batches that `loop` takes.
     inputs : Inputs
-        What the batches are taken from.
+        The source of the batches.
     instead : OneByOne
-        Takes them if the loop cannot be compiled.
+        Runs them if the loop cannot be compiled.
     """
 
     moment = 0.1
@@ -61,7 +61,7 @@ class ManyAtOnce:
         self.at_once = 1
 
     def take(self, run: Run, batches: Sequence[Any]) -> None:
-        """Do a step with each batch of rows."""
+        """Run a step with each batch of rows."""
         if self._fails:
             self._instead.take(run, batches)
             return

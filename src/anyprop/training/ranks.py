@@ -1,8 +1,9 @@
-"""What `fit` does beside training when there are several ranks.
+"""What `fit` does besides training when there are several ranks.
 
 They start from the same arguments, parameters and state; they stop at the same step; rank 0 alone calls
 the callbacks, and what these change reaches all; what fails on one rank between two steps ends all; and
-where one rank's rows spoil the loss, its number is told. With one rank nothing of this costs anything.
+where one rank's rows spoil the loss, its number is reported. With one rank none of this costs
+anything.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Ranks:
         self._seen_from = 0
 
     def agreeing(self, *, refusing: bool = False) -> AbstractContextManager[None]:
-        """Raise on all ranks what is raised within on at least one of them."""
+        """Raise on all ranks an error that is raised inside on at least one of them."""
         return agreeing(self.communicator, refusing=refusing)
 
     def check_same(self, function: str, settings: Mapping[str, Any]) -> None:
@@ -90,7 +91,7 @@ class Ranks:
         return Checkpoint(None, params, step=step, history=history, run=run)
 
     def call(self, work: Callable[[], object], run: Run) -> None:
-        """Do what rank 0 does beside training; what that does to the run holds for the others too."""
+        """Run what rank 0 does besides training; its effects on the run apply to the others too."""
         if not self.several:
             work()
             return
@@ -100,7 +101,7 @@ class Ranks:
             try:
                 work()
             except Exception as error:  # whatever it is, the others wait for it
-                # A checkpoint has read the losses, say.
+                # A checkpoint may have read the losses.
                 diverged = getattr(error, "history", None) is run.history
                 failure = None if diverged else error
         changed = params is not run.params or state is not run.state
@@ -118,14 +119,14 @@ class Ranks:
             run.params, run.state = broadcast_parameters(run.params, run.state, self.communicator)
 
     def alike(self, work: Callable[[], tuple[Any, bytes]], flag: bool) -> tuple[Any, bool]:
-        """Do on every rank what must come out the same, as their next step depends on it.
+        """Run on every rank what must have the same result, as their next step depends on it.
 
         Parameters
         ----------
         work : callable
             Returns a value, and bytes that are the same where the values are.
         flag : bool
-            Something else that one rank may have to tell the others.
+            Something else that one rank may have to report to the others.
 
         Returns
         -------
@@ -154,7 +155,7 @@ class Ranks:
         return value, flags > 0
 
     def any(self, flag: bool) -> bool:
-        """Tell every rank whether `flag` is true on at least one."""
+        """Return on every rank whether `flag` is true on at least one."""
         return any_rank(self.communicator, flag)
 
     def observe(self, local: Array) -> None:
@@ -162,7 +163,7 @@ class Ranks:
         self._seen.append(local)
 
     def read_losses(self, run: Run) -> list[float]:
-        """Do `run.read_losses`, and name the ranks whose rows made the loss NaN or infinite."""
+        """Call `run.read_losses`, and name the ranks whose rows made the loss NaN or infinite."""
         try:
             losses = run.read_losses()
         except TrainingDivergedError as error:

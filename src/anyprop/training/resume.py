@@ -1,4 +1,4 @@
-"""Where a run stands, in a file, and the way back into it.
+"""The state of a run in a file, and how to resume it.
 
 The order of the examples and the noise of dropout are functions of (seed, epoch, batch), so the place is
 two numbers: the epoch, and how many of its batches are done. With the parameters, the optimizer's state,
@@ -29,20 +29,20 @@ _PATTERN = "step-*.safetensors"
 
 
 class ResumeError(ValueError):
-    """A run cannot be resumed as it was asked to; the message says what stands in the way."""
+    """A run cannot be resumed as it was asked to; the message says what prevents it."""
 
 
 class Remembering(Protocol):
     """What of a callback goes into a checkpoint."""
 
     def settings(self) -> dict[str, Any]:
-        """Give the options that change the run."""
+        """Return the options that change the run."""
 
     def get_state(self) -> dict[str, Any]:
-        """Give what it knows."""
+        """Return its state."""
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restore its state."""
 
 
 def settings_of_run(
@@ -53,7 +53,7 @@ def settings_of_run(
     callbacks: Sequence[Remembering],
     **others: Any,
 ) -> dict[str, Any]:
-    """Describe all that a run's numbers follow from, but for the numbers of its data."""
+    """Describe everything that a run's numbers depend on, except for the numbers of its data."""
     changing = {key: callback.settings() for key, callback in _keyed(callbacks)}
     return {
         "net": _described(net) or repr(net),
@@ -77,7 +77,7 @@ def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
 
 
 def save_run(path: str | PathLike[str], run: Run) -> None:
-    """Write where a run stands, which must be a place that it can be resumed from."""
+    """Write the state of a run, which must be at a point from which it can be resumed."""
     run.read_losses()
     place = {
         "settings": run.settings,
@@ -98,7 +98,7 @@ def save_model(path: str | PathLike[str], run: Run) -> None:
 
 
 def _described(net: Layer) -> dict[str, Any] | None:
-    """Describe a network; None for layers of your own, of which a file cannot tell."""
+    """Describe a network; None for layers of your own, which a file cannot describe."""
     try:
         return describe(net)
     except (TypeError, ValueError):
@@ -118,18 +118,18 @@ def load_run(
     *,
     allow_changes: bool,
 ) -> Checkpoint:
-    """Read where a run stood.
+    """Read the state of a run.
 
     Parameters
     ----------
     path : str or path
         A checkpoint, or a folder of them; of those the newest that is whole.
     params : Parameters
-        What the numbers shall lie beside.
+        Parameters whose backend, device and dtype the loaded arrays get.
     settings : dict
-        Those of the run that goes on.
+        Those of the run that is resumed.
     allow_changes : bool
-        Whether they may be others than those of the run that wrote the file.
+        Whether they may differ from those of the run that wrote the file.
 
     Returns
     -------
@@ -141,7 +141,8 @@ def load_run(
     FileNotFoundError
         There is no such file or folder.
     ResumeError
-        There is no checkpoint, it is none of a run, or the settings differ; the message names those.
+        There is no checkpoint, it is not that of a run, or the settings differ; the message names
+        those.
     """
     found = _newest(as_path(path, "resume"), params)
     if found.run is None or found.state is None or found.history is None:
@@ -168,7 +169,7 @@ def _newest(path: Path, params: Parameters) -> Checkpoint:
         try:
             return load(file, xp=params.xp, **options)
         except ValueError as error:
-            warnings.warn(f"{error} The one before it is taken.", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"{error} The one before it is used.", RuntimeWarning, stacklevel=5)
     raise ResumeError(f"there is no checkpoint in {path}.")
 
 
@@ -190,11 +191,11 @@ def _check_place(path: object, found: Checkpoint) -> None:
         name for name in ("epoch", "batch") if not 0 <= run[name] <= len(history.losses)
     ]
     if wrong or found.step != len(history.losses):
-        raise ResumeError(f"{path} contradicts itself in where its run stands {few(wrong)}.")
+        raise ResumeError(f"{path} contradicts itself about the state of its run: {few(wrong)}.")
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    """Say in which entries two nested dicts differ."""
+    """Describe in which entries two nested dicts differ."""
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         before, now = (dict(enumerate(values)) for values in (before, now))
     if isinstance(before, Mapping) and isinstance(now, Mapping):
@@ -206,7 +207,7 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
 
 
 def _keyed(callbacks: Sequence[Remembering]) -> Iterator[tuple[str, Remembering]]:
-    """Give each callback a name that is the same in the resumed run."""
+    """Return each callback under a name that is the same in the resumed run."""
     seen: dict[str, int] = {}
     for callback in callbacks:
         kind = type(callback).__name__
@@ -215,7 +216,7 @@ def _keyed(callbacks: Sequence[Remembering]) -> Iterator[tuple[str, Remembering]
 
 
 def set_states(callbacks: Sequence[Remembering], states: Mapping[str, Any]) -> None:
-    """Give callbacks back what they knew."""
+    """Restore the states of callbacks."""
     for key, callback in _keyed(callbacks):
         if states.get(key):
             callback.set_state(states[key])

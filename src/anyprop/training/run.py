@@ -29,7 +29,7 @@ class TrainingDivergedError(ArithmeticError):
     Attributes
     ----------
     step : int
-        The step in which that was found, 1 the first.
+        The step in which that was detected, from 1.
     params, state : Parameters, OptimizerState
         The last ones kept from which a step with a finite loss was computed: those of the last report
         before the failure, or of the one before.
@@ -51,8 +51,8 @@ class Run:
     net, loss, optimizer
         As given to `fit`.
     params, state : Parameters, OptimizerState
-        The present ones; a callback may replace them by others of the same layout. They hold until the
-        next step, which may work in place; `snapshot` gives what can be kept.
+        The present ones; a callback may replace them by others of the same layout. They are valid
+        until the next step, which may work in place; `snapshot` returns what can be kept.
     step : int
         Steps done.
     epoch : int
@@ -60,13 +60,13 @@ class Run:
     batch : int
         Batches done of the present pass.
     settings : function of nothing to dict
-        What the run's numbers follow from, for a resumed run to be compared with.
+        What the run's numbers depend on, to compare a resumed run with.
     callbacks : sequence of Callback
         As given to `fit`.
     resumed : bool
         Whether the run goes on from a checkpoint.
     history : History
-        What is known so far; complete whenever a callback is called.
+        The losses and records so far; complete whenever a callback is called.
     monitors : tuple of str
         The fields of `EpochRecord` that this run measures and a callback may watch.
     """
@@ -90,7 +90,7 @@ class Run:
         self.history = History()
         self.step = self.epoch = self.batch = 0
         self.began = time.perf_counter()  # the present epoch
-        self.settled = False  # whether the run can be resumed from where it stands
+        self.settled = False  # whether the run can be resumed from its present state
         self.amid_step = self.resumed = False
         self._last_lr: float | None = None
         self._in_place = in_place
@@ -125,13 +125,13 @@ class Run:
         self._state = state.copy() if self._in_place else state
 
     def snapshot(self) -> Snapshot:
-        """Give the present parameters and state in a form that later steps leave as it is."""
+        """Return the present parameters and state in a form that later steps leave as it is."""
         if self._in_place:
             return self._params.copy(), self._state.copy()
         return self._params, self._state
 
     def go_on(self, found: Checkpoint, *, forget_stop: bool) -> None:
-        """Stand where the run stood that left a checkpoint."""
+        """Continue from the state of the run that left a checkpoint."""
         history, place = found.history, found.run
         assert history is not None
         assert place is not None
@@ -158,12 +158,12 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the run's numbers follow from; asked for where it is written into a file."""
+        """What the run's numbers depend on; asked for where it is written into a file."""
         return dict(self._settings())
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody called `stop`."""
+        """Whether `stop` was called."""
         return self._stopped
 
     def hold(self, context: AbstractContextManager[Any]) -> None:
@@ -175,7 +175,7 @@ class Run:
         self._held.close()
 
     def advance(self, step: Callable[..., Any], batch: dict[str, Any]) -> None:
-        """Do a step with a batch."""
+        """Run a step with a batch."""
         self._begin()
         self._before = self._state
         self._params, self._state, value = step(self._params, self._state, **batch)
@@ -184,7 +184,7 @@ class Run:
     def advance_by(
         self, steps: Callable[..., Any], data: Mapping[str, Any], batches: Sequence[Any]
     ) -> None:
-        """Do a step with each of several batches of rows, all in one call."""
+        """Run a step with each of several batches of rows, all in one call."""
         self._begin()
         self._params, self._state, values = steps(self._params, self._state, data, batches)
         self._before = self._state._replace(step=self._state.step - 1)
@@ -231,7 +231,7 @@ class Run:
 
     @contextlib.contextmanager
     def handing_over(self) -> Iterator[None]:
-        """Set on an error that ends the run within what was trained until then."""
+        """Attach to an error that ends the run inside what was trained until then."""
         try:
             yield
         except Exception as error:
@@ -239,7 +239,7 @@ class Run:
             raise
 
     def _hand_over(self, error: Exception) -> None:
-        """Set on an error what was trained until then, and say so in a note."""
+        """Attach to an error what was trained until then, and say so in a note."""
         if getattr(error, "history", None) is self.history:  # this run diverged
             return
         params, state = self.snapshot()

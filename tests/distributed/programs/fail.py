@@ -1,4 +1,4 @@
-"""Let rank 1 fail in the middle of its work in one of several ways.
+"""Rank 1 fails in the middle of its work in one of several ways.
 
 mpiexec -n 2 python fail.py raise|kill|hang|exit|not RESULT.json
 """

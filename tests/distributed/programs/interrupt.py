@@ -1,4 +1,4 @@
-"""Let Ctrl-C come to one rank only, in the middle of a fit; every rank writes what it has then.
+"""Ctrl-C reaches one rank only, in the middle of a fit; every rank writes what it has then.
 
 mpiexec -n 2 python interrupt.py RESULT-OF-RANK-%d.npz
 """

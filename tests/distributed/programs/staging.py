@@ -1,4 +1,4 @@
-"""Reduce an array of a GPU, whose part `fake_cupy` plays, and write down in which order.
+"""Reduce an array of a GPU, which `fake_cupy` simulates, and write down the order of operations.
 
 python staging.py RESULT.json
 """

@@ -1,4 +1,4 @@
-"""Train every case on all ranks; rank 0 writes what came out.
+"""Train every case on all ranks; rank 0 writes the results.
 
 mpiexec -n 2 python train_cases.py RESULT.npz
 """

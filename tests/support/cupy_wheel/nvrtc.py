@@ -19,7 +19,7 @@ _NDARRAY, _INDEXER, _SCALAR = 1, 2, 3  # _ArgKind in cupy/_core/_kernel.pxd
 
 
 class _CompiledError(Exception):
-    """Ends the way of a kernel before CuPy loads it."""
+    """Ends the compilation of a kernel before CuPy loads it."""
 
     def __init__(self, cubin: bytes, log: str) -> None:
         self.cubin, self.log = cubin, log

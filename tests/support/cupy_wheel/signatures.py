@@ -14,19 +14,19 @@ from typing import Any
 _POSITIONAL, _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 
-# Modules that are no attribute until they are imported.
+# Modules that are not attributes until they are imported.
 _IMPORTED = {
     "array_api_compat.cupy",
     "cupy._core.flags",
     "cupy.cuda.nccl",
     "cupy_backends.cuda.libs.nvrtc",
 }
-# What an object has and its class has not, and an object that needs no driver.
+# Attributes of an object that its class lacks, and an object that needs no driver.
 _OF_OBJECTS = {"cupy.cuda.Stream.ptr": "cupy.cuda.Stream.null.ptr"}
 
 
 def find(path: str) -> Any:
-    """Find what a full name stands for; raise ImportError or AttributeError if there is nothing."""
+    """Find the object of a full name; raise ImportError or AttributeError if there is none."""
     parts = _OF_OBJECTS.get(path, path).split(".")
     found, known = importlib.import_module(parts[0]), 1
     for k in range(2, len(parts) + 1):
@@ -38,7 +38,7 @@ def find(path: str) -> Any:
 
 
 def signature_of(found: Any) -> inspect.Signature | None:
-    """Return what something takes, without `self`; None if nothing tells."""
+    """Return what something takes, without `self`; None if that is unknown."""
     if inspect.isroutine(found) or inspect.isclass(found):
         try:
             signature = inspect.signature(found)

@@ -1,7 +1,7 @@
 """What the library uses of CuPy: attribute chains and calls, read from its source.
 
-A name stands for what is assigned to it before in the same function or, for an attribute of `self`, in
-the same class; so `runtime = cupy.cuda.runtime` makes of `runtime.getDeviceCount()` a use of
+A name means what is assigned to it before in the same function or, for an attribute of `self`, in
+the same class; so `runtime = cupy.cuda.runtime` makes `runtime.getDeviceCount()` a use of
 `cupy.cuda.runtime.getDeviceCount`. What a parameter is, its name says (`PARAMETERS`).
 """
 
@@ -24,7 +24,7 @@ PARAMETERS = {
     "sums": "cupy.ndarray",
 }
 ROOMS = ("compiled/cuda_products.py", "compiled/cuda_graph.py", "distributed/nccl.py")
-# What a call returns. What is no entry is not followed.
+# What a call returns. Calls without an entry are not followed.
 RETURNS = {
     "cupy.cuda.Device": "cupy.cuda.Device",
     "cupy.cuda.MemoryPool": "cupy.cuda.MemoryPool",

@@ -1,9 +1,9 @@
 """A stand-in for CuPy 14.2, cuBLASLt and NCCL on the host, as far as the library uses them.
 
 Names, arguments, and what is refused are those of their sources (cupy/_core/_kernel.pyx,
-cupy/cuda/stream.pyx and graph.pyx, cupy_backends/cuda/libs/nccl.pyx, cublasLt.h); `tests/cupy_wheel`
-holds them against the real packages. What is called is written down, and done: by NumPy, and kernels by
-what the C compiler makes of them.
+cupy/cuda/stream.pyx and graph.pyx, cupy_backends/cuda/libs/nccl.pyx, cublasLt.h);
+`tests/cupy_wheel` compares them with the real packages. What is called is written down, and done:
+by NumPy, and kernels by what the C compiler makes of them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ __all__ = [
 
 @contextlib.contextmanager
 def installed(*, products: bool = True, arrays_on: int = 0, gpus: int = 4) -> Iterator[Gpu]:
-    """Put the stand-ins where `import` finds them; yield what is done with them.
+    """Install the stand-ins where `import` finds them; yield a record of what is done with them.
 
     All arrays are on one GPU, and number 0 is the current one.
     """
@@ -94,7 +94,7 @@ def installed(*, products: bool = True, arrays_on: int = 0, gpus: int = 4) -> It
         return gpu.products
 
     library_before, cuda_products.library = cuda_products.library, library
-    # The stand-ins know no devices, on which CuPy would have arrays made.
+    # The stand-ins have no devices, on which CuPy would create arrays.
     on_before = namespaces.on_device
     for module in (namespaces, transfer):
         module.on_device = lambda xp, device: contextlib.nullcontext()

@@ -13,8 +13,8 @@ from fake_cupy.device import enqueue, note, state
 class CublasLt:
     """The library cuBLASLt, as far as a compiled step uses it: numbers by columns, at addresses.
 
-    Descriptions and layouts are given back, and nothing is asked of them after that. Attributes have the
-    sizes of cublasLt.h, and results are at places that are as round as was said.
+    Descriptions and layouts are freed, and not used after that. Attributes have the sizes of
+    cublasLt.h, and results are at addresses that are as round as was stated.
     """
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class CublasLt:
 
 
 def _by_columns(address: int, layout: Any) -> Any:
-    """Find the matrix at an address, column after column."""
+    """Return the matrix at an address, column after column."""
     dtype, m, n, ld = layout
     size = ((n - 1) * ld + m) * np.dtype(dtype).itemsize
     memory = np.frombuffer((ctypes.c_char * size).from_address(address), dtype)

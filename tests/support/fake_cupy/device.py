@@ -32,7 +32,7 @@ class Gpu:
 
 
 state = types.SimpleNamespace(gpu=Gpu())
-"""Where the GPU is found; each `installed` puts another there."""
+"""The present GPU; each `installed` replaces it."""
 
 
 def note(what: str) -> None:
@@ -202,7 +202,7 @@ def empty(shape: Any, dtype: Any) -> Array:
 
 def allocated(shape: Any, dtype: Any) -> Array:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    # NaN, or -1: zeros cannot be counted on. CuPy's pools give multiples of 512 bytes.
+    # NaN, or -1: zeros cannot be relied on. CuPy's pools give multiples of 512 bytes.
     memory = np.frombuffer(bytearray(b"\xff" * (size + 512)), "uint8")
     start = -memory.ctypes.data % 512
     return memory[start : start + size].view(dtype).reshape(shape).view(Array)

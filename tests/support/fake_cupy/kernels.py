@@ -1,4 +1,4 @@
-"""Kernels, whose operation the C compiler takes; and functions that CuPy launches."""
+"""Kernels, whose operation the C compiler compiles; and functions that CuPy launches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ElementwiseKernel:
         places = [
             x if whole else np.broadcast_to(x, shape) for x, whole in zip(given, raw, strict=False)
         ]
-        # The loop walks through C order; what is stored otherwise is copied, but for results in place.
+        # The loop walks through C order; other layouts are copied, except for results in place.
         flat = [p if p.flags.c_contiguous else p.copy() for p in [*places, *results]]
         _compiled(self._source())(
             ctypes.c_longlong(int(np.prod(shape))),
@@ -127,7 +127,7 @@ class Kernel(ElementwiseKernel):
 
 
 def launched(function: Any) -> Any:
-    """Make what CuPy has of a function of NumPy that stores its result in `out`."""
+    """Return CuPy's form of a function of NumPy that stores its result in `out`."""
 
     def launch(*args: Any, out: Array, **options: Any) -> None:
         assert all(isinstance(a, Array) for a in (args[0], out))

@@ -1,4 +1,4 @@
-"""Errors of files that say which file."""
+"""Errors of files that name the file."""
 
 from __future__ import annotations
 

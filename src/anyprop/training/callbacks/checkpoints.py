@@ -1,4 +1,4 @@
-"""Checkpoints: places in a run from which it can be resumed, and its best network."""
+"""Checkpoints: states from which a run can be resumed, and its best network."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Checkpoints(Callback):
     Parameters
     ----------
     folder : str or path
-        Where to write; made if it is missing.
+        Where to write; created if it is missing.
     every : int >= 1, optional
-        How many steps lie between two checkpoints; an epoch by default.
+        Number of steps between two checkpoints; an epoch by default.
     keep : int >= 1
-        How many checkpoints stay; older ones are removed when a newer one is safe on the disk.
+        Number of checkpoints to keep; older ones are removed when a newer one is safe on the disk.
     monitor : {"validation_loss", "validation_accuracy", "train_loss"}, optional
-        What the best epoch is best in: the validation loss by default, the training loss where there
+        The measure of the best epoch: the validation loss by default, the training loss where there
         are no validation data.
 
     Raises
@@ -84,7 +84,7 @@ class Checkpoints(Callback):
         found = checkpoints_in(self.folder)
         if found and not run.resumed:
             raise ValueError(
-                f"{self.folder} has checkpoints of an earlier run: resume it, or take another folder."
+                f"{self.folder} has checkpoints of an earlier run: resume it, or choose another folder."
             )
         for step, path in found:
             if step > run.step:  # it would be taken for the newest of this run

@@ -19,7 +19,7 @@ class CSVLogger(Logger):
     ----------
     path : str or path
         The file; an older one is replaced when a run starts, and so is
-        that of the run that is resumed, whose rows come again.
+        that of the run that is resumed, whose rows are written again.
 
     Raises
     ------

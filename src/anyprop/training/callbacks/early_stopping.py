@@ -21,7 +21,7 @@ class EarlyStopping(Callback):
     monitor : {"validation_loss", "validation_accuracy", "train_loss"}
         What to watch.
     patience : int >= 1
-        How many epochs in a row may bring no improvement.
+        Number of epochs in a row that may bring no improvement.
     min_delta : float >= 0
         Improvements up to this size do not count.
 

@@ -9,13 +9,13 @@ from anyprop.training.callbacks.logger import Logger
 
 
 class JSONLogger(Logger):
-    """Write one JSON object a line for each epoch as soon as it ends, as `EpochRecord` names things.
+    """Write one JSON object a line for each epoch as soon as it ends, named as in `EpochRecord`.
 
     Parameters
     ----------
     path : str or path
         The file; an older one is replaced when a run starts, and so is
-        that of the run that is resumed, whose lines come again.
+        that of the run that is resumed, whose lines are written again.
 
     Raises
     ------

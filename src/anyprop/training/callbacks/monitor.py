@@ -17,14 +17,14 @@ MONITORS = ("train_loss", "validation_loss", "validation_accuracy")
 
 
 class Monitor:
-    """The best value so far of one field of `EpochRecord`, and for how long it has stood.
+    """The best value so far of one field of `EpochRecord`, and the number of epochs since then.
 
     Parameters
     ----------
     name : str
         One of `MONITORS`.
     min_delta : float >= 0
-        What counts as no improvement.
+        Improvements up to this size do not count.
 
     Raises
     ------
@@ -39,10 +39,10 @@ class Monitor:
         self.waited = 0
 
     def start(self, run: Run) -> None:
-        """Forget what was; raise ValueError if the run does not measure what is watched."""
+        """Start afresh; raise ValueError if the run does not measure what is watched."""
         if self.name not in run.monitors:
             why = (
-                "this loss tells no accuracy"
+                "this loss has no accuracy"
                 if "validation_loss" in run.monitors
                 else "fit got no validation=(x, t)"
             )
@@ -53,19 +53,19 @@ class Monitor:
         self.best, self.waited = None, 0
 
     def settings(self) -> dict[str, Any]:
-        """Give what is watched and how."""
+        """Return what is watched and how."""
         return {"monitor": self.name, "min_delta": self.min_delta}
 
     def get_state(self) -> dict[str, Any]:
-        """Give the best value and for how long it has stood."""
+        """Return the best value and the number of epochs since then."""
         return {"best": self.best, "waited": self.waited}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take back what `get_state` gave."""
+        """Restore what `get_state` returned."""
         self.best, self.waited = state["best"], state["waited"]
 
     def look(self, run: Run) -> bool:
-        """Look at the newest record; tell whether it is better than all before it."""
+        """Take in the newest record; return whether it is better than all before it."""
         value = getattr(run.history.epochs[-1], self.name)
         gain = -value if self.name.endswith("loss") else value
         if math.isfinite(gain) and (self.best is None or gain > self.best + self.min_delta):

@@ -21,13 +21,14 @@ class ReduceLROnPlateau(Callback):
     monitor : {"validation_loss", "validation_accuracy", "train_loss"}
         What to watch.
     factor : float in [0, 1)
-        What the learning rate is multiplied by.
+        Factor on the learning rate.
     patience : int >= 1
-        How many epochs in a row may bring no improvement, at the start and after each reduction.
+        Number of epochs in a row that may bring no improvement, at the start and after each
+        reduction.
     min_delta : float >= 0
         Improvements up to this size do not count.
     min_lr : float >= 0
-        Learning rate below which a reduction does not go.
+        Smallest learning rate that a reduction leads to.
 
     Raises
     ------
