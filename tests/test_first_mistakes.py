@@ -27,6 +27,14 @@ MISTAKES = {
         lambda: fit(optimizer="adam"),
         "optimizer must be one such as anyprop.Adam(), not 'adam'",
     ),
+    "parameters for a step": (
+        lambda: ap.make_step(NET, PARAMS, LOSS, OPT),
+        "make_step: too many positional arguments; write make_step(net, loss, optimizer).",
+    ),
+    "what a step is made of for a step": (
+        lambda: ap.compile(NET, LOSS, OPT),
+        "compile: too many positional arguments; write compile(make_step(net, loss, optimizer)).",
+    ),
     "a name for a loss": (
         lambda: ap.evaluate(NET, PARAMS, (X, T), loss="mse"),
         "loss must be one such as anyprop.SoftmaxCrossEntropy(), not 'mse'",

@@ -19,6 +19,7 @@ from anyprop._autograd import unrecorded
 from anyprop._checks import count, flag
 from anyprop._numerics import or_one, wide_dtype, widened
 from anyprop._typing import Array, Namespace
+from anyprop._usage import usage
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_batch, value_and_grad
@@ -112,6 +113,7 @@ class Step:
         return {"x": x, "t": t, "noise": noise, "sample_weight": sample_weight}
 
 
+@usage("make_step(net, loss, optimizer)")
 def make_step(
     net: Layer, loss: Loss, optimizer: Optimizer, *, accumulate: int = 1, donate: bool = False
 ) -> Step:

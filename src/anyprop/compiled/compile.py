@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anyprop._typing import Array, Namespace
+from anyprop._usage import usage
 from anyprop.backend import name_of, namespace, on_device_of
 from anyprop.compiled import cuda_products
 from anyprop.compiled.on_cupy import FusedUpdateStep, GraphLoop, graph_step
@@ -46,6 +47,7 @@ Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
 Gradient = Callable[[Parameters, Any], Any]
 
 
+@usage("compile(make_step(net, loss, optimizer))")
 def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) -> Run:
     """Return the compiled form of a training step.
 
