@@ -41,5 +41,5 @@ def test_to_dict_gives_a_copy():
     ],
 )
 def test_something_else_is_no_history(content):
-    with pytest.raises(ValueError, match="no history"):
+    with pytest.raises(ValueError, match="not the history of a training run"):
         History.from_dict(content)
