@@ -350,7 +350,10 @@ class Varying(Layer):
     [
         ([lambda x: x * 2.0, lambda x: x + 2.0], "is (multiply|mul) the first time and add the"),
         ([lambda x: x * 2.0, lambda x: x * 2.0 * 2.0], "."),
-        ([lambda x: x * 0.0, lambda x: x * -0.0], r"has .*0\..* the first time and .*0\..* the second"),
+        (
+            [lambda x: x * 0.0, lambda x: x * -0.0],
+            r"has .*0\..* the first time and .*0\..* the second",
+        ),
         ([lambda x: x * 2.0, lambda x: x], "."),
         (
             [lambda x: x * namespace(x).ones(1, dtype=x.dtype), lambda x: x * (x[:1, :] * 0 + 1)],
