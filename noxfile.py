@@ -254,7 +254,8 @@ def start(session: nox.Session) -> None:
     shutil.rmtree(folder / "anyprop", ignore_errors=True)
     readme = pathlib.Path("README.md").read_text(encoding="utf-8")
     block = readme.partition("```sh\n")[2].partition("```")[0]
-    session.run("git", "clone", "-q", ".", str(folder / "anyprop"), external=True)
+    left_out = shutil.ignore_patterns(".git", ".nox", "build", "runs", "__pycache__")
+    shutil.copytree(".", folder / "anyprop", ignore=left_out)
     session.chdir(folder / "anyprop")
     session.run("bash", "-euxc", block, external=True)
     pages = [
