@@ -249,7 +249,7 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session(tags=["rest"])
 def start(session: nox.Session) -> None:
-    """Run README's first block in a fresh clone, then everything that it and the start pages show."""
+    """Run README's first block in a copy of the checkout, then all that it and the start pages show."""
     folder = pathlib.Path(session.create_tmp())
     shutil.rmtree(folder / "anyprop", ignore_errors=True)
     readme = pathlib.Path("README.md").read_text(encoding="utf-8")
