@@ -14,9 +14,10 @@ TYPE_CHECKING = False  # `typing`, which has it too, takes longer to import than
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = sorted([*names_of(__name__), *MODULES])
+_module_of = names_of(__name__)
+__all__ = sorted([*_module_of, *MODULES])
 
-_import_name = importing(__name__)
+_import_name = importing(__name__, _module_of)
 
 
 def __getattr__(name: str) -> Any:

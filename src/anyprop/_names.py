@@ -134,10 +134,8 @@ PUBLIC: dict[str, dict[str, str]] = {
 MODULES = ("book", "distributed", "initializers", "interchange", "schedules")
 """Modules that `anyprop` has as attributes."""
 
-_OF_THEIR_PACKAGE = (
-    "interchange",
-    "schedules",
-)  # these parts are names of a package, not of anyprop
+# These parts are names of a package, not of anyprop.
+_OF_THEIR_PACKAGE = ("interchange", "schedules")
 
 
 def names_of(package: str) -> dict[str, str]:
@@ -161,9 +159,11 @@ def members(part: str) -> dict[str, Any]:
     return classes
 
 
-def importing(package: str) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package, which imports a public name when it is first used."""
-    module_of = names_of(package)
+def importing(package: str, module_of: dict[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package, which imports a public name when it is first used.
+
+    `module_of` is what `names_of` returns for the package.
+    """
 
     def import_name(name: str) -> Any:
         if name not in module_of:

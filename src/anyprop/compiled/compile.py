@@ -127,7 +127,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
         except TraceError as error:
             warnings.warn(f"the step runs uncompiled: {error}.", RuntimeWarning, stacklevel=2)
             # For good, so that the warning comes once, and no later step tries again.
-            runs[xp] = _as_it_is(step)
+            runs[xp] = _of_tree(step)
             return step(params, state, *given, **options)
 
     return compiled
@@ -217,8 +217,8 @@ def compile_gradient(function: Gradient, xp: Namespace) -> Gradient:
     return run
 
 
-def _as_it_is(step: Callable[..., Any]) -> Run:
-    """Return the form of a step that takes its batch as a tree, and compiles nothing."""
+def _of_tree(step: Callable[..., Any]) -> Run:
+    """Return the form of a step that takes its batch as a tree, as `Step.batch` makes it."""
 
     def run(params: Parameters, state: OptimizerState, batch: Any) -> Any:
         if isinstance(batch, dict):
@@ -245,12 +245,12 @@ def _compiled_for(xp: Namespace, step: Step | DataParallelStep, torch_backend: s
         return TorchCompiledStep(step, torch_backend)
     # Before the table, as what PyTorch compiles takes seconds, which only who asks for it should wait.
     if backend == "torch":
-        without_gradients: Run = importlib.import_module("torch").no_grad()(_as_it_is(step))
+        without_gradients: Run = importlib.import_module("torch").no_grad()(_of_tree(step))
         return without_gradients
     # A library without an entry here is used by the standard alone, and that has no way to compile.
     kinds = _KINDS.get(backend)
     if kinds is None:
-        return _as_it_is(step)
+        return _of_tree(step)
     _check_update(step)
     of_one, of_several = kinds
     run = of_several(step) if isinstance(step, DataParallelStep) else of_one(step)
@@ -277,11 +277,11 @@ def _has_its_own_update(optimizer: Optimizer) -> bool:
     return origin("update") not in (Optimizer, origin("apply"))
 
 
-def _on_its_device(run: Run) -> Run:
+def _on_its_device(step: Callable[..., Any]) -> Run:
+    run = _of_tree(step)
+
     def on_device(params: Parameters, state: OptimizerState, batch: Any) -> Any:
         with on_device_of(params.flat):
-            if isinstance(batch, dict):
-                return run(params, state, **batch)
             return run(params, state, batch)
 
     return on_device

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from anyprop._names import importing, names_of
 
-__all__ = sorted(names_of(__name__))
+_module_of = names_of(__name__)
+__all__ = sorted(_module_of)
 
-__getattr__ = importing(__name__)
+__getattr__ = importing(__name__, _module_of)
 
 
 def __dir__() -> list[str]:
