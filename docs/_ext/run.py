@@ -147,9 +147,8 @@ def inline_svg(figure: Figure, alt: str, salt: str) -> str:
     buffer = io.StringIO()
     short = hashlib.sha256(salt.encode()).hexdigest()[:12]
     width, height = figure.get_size_inches()
-    figure.set_size_inches(
-        min(width, WIDEST), height
-    )  # laid out again, so that its text keeps its size
+    # Laid out again, so that its text keeps its size.
+    figure.set_size_inches(min(width, WIDEST), height)
     with mpl.rc_context(STYLE | {"svg.hashsalt": short}):
         figure.patch.set_alpha(0.0)
         for axes in figure.axes:

@@ -62,9 +62,8 @@ SCALAR_FORMS: dict[Any, str] = FORMS | {
 }
 # If no array has at least this many elements, compiling loops pays off only in a long run.
 SMALLEST = 16384
-# The longest rows that are reduced in a loop. NumPy sums longer ones by halves, and its own maximum
-# of
-# longer ones is faster.
+# The longest rows that are reduced in a loop. NumPy sums longer ones by halves, and its own
+# maximum of longer ones is faster.
 _LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
 # Index of the numbers of each kind of value.
 _AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]", NUMBER: ""}

@@ -148,9 +148,8 @@ def _grey(path: Path) -> list[NDArray[np.float32]]:
                 warnings.simplefilter("error", image.DecompressionBombWarning)
                 with image.open(file, formats=_FORMATS) as opened:
                     deep = opened.mode.startswith("I")  # 16 bits, which RGBA has not
-                    opened.draft(
-                        "RGB", (_ENOUGH, _ENOUGH)
-                    )  # a JPEG need not be unpacked as a whole
+                    # A JPEG need not be unpacked as a whole.
+                    opened.draft("RGB", (_ENOUGH, _ENOUGH))
                     shown = operations.exif_transpose(opened).convert("F" if deep else "RGBA")
         except image.UnidentifiedImageError:
             raise ValueError(f"{path} is {_named(head)}; {_EXPECTED}.") from None

@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Self
 from anyprop._checks import unknown
 
 # What each library offers besides the optimizer's own parameters and does as anyprop does:
-# PyTorch's
-# clip_grad_norm_ adds 1e-6 to the norm, Optax and Chainer take no norms of single arrays, and in the
-# book only weights decay.
+# PyTorch's clip_grad_norm_ adds 1e-6 to the norm, Optax and Chainer take no norms of single arrays,
+# and in the book only weights decay.
 _COMMON = {
     "torch": {"weight_decay", "decay_biases", "clip_value"},
     "keras": {"weight_decay", "decay_biases", "clip_value", "clip_norm", "clip_global_norm"},

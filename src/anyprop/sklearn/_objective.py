@@ -162,7 +162,6 @@ class Objective:
             ones[e.start : e.stop] = 0.0
         moved = from_host(ones, like.xp, device=device_of(like.flat))
         if isinstance(moved, np.ndarray):
-            moved.flags.writeable = (
-                False  # a constant: a compiled step need not keep a copy to compare
-            )
+            # A constant: a compiled step need not keep a copy to compare.
+            moved.flags.writeable = False
         return moved

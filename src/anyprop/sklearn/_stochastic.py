@@ -160,8 +160,7 @@ def _warn_of_the_end(
     """Warn of an end that came too early; raise what interrupted a run before there was a model."""
     if interrupt is not None:
         # Part of the first epoch is not a model, and a call of partial_fit that counts half could
-        # not be
-        # continued.
+        # not be continued.
         if incremental or not est.n_iter_:
             raise interrupt
         warnings.warn("Training interrupted by user.", stacklevel=6)
