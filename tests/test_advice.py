@@ -1,10 +1,7 @@
 """The advice of each message is followed, and the call succeeds."""
 
-import os
 import re
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from anyprop.layers.base import Layer
 from anyprop.layout import Spec
 from anyprop.testing.place import Place
 from arrays import other_backends_array
+from jax_process import printed
 from ranks import on_ranks
 
 NET, LOSS, OPT = ap.MLP([2, 3, 2]), ap.SoftmaxCrossEntropy(), ap.RMSProp(0.01)
@@ -427,14 +425,9 @@ for array in ([1.0], [2**40]):
 
 @pytest.mark.needs("jax")
 def test_advice_about_jax_leads_somewhere():
-    def lines(bits):
-        environment = os.environ | {"JAX_ENABLE_X64": bits}
-        command = [sys.executable, "-c", JAX]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()
-
-    assert all("set JAX_ENABLE_X64=1 before the program starts" in line for line in lines("0"))
-    assert lines("1") == ["float64", "int64"]
+    advice = "set JAX_ENABLE_X64=1 before the program starts"
+    assert all(advice in line for line in printed(JAX, bits64=False))
+    assert printed(JAX, bits64=True) == ["float64", "int64"]
 
 
 def test_advice_about_onnx_leads_somewhere(tmp_path):

@@ -1,7 +1,6 @@
 """What enters and leaves the library is converted exactly or refused by name."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import pytest
 
 import anyprop as ap
 from anyprop.backend import dtype_name
+from jax_process import printed
 
 NET = ap.MLP([2, 3, 2])
 GIVEN = {"loss": ap.SoftmaxCrossEntropy(), "optimizer": ap.RMSProp(0.01)}
@@ -95,13 +95,7 @@ def test_whole_numbers_too_large_for_jax_without_64_bits():
         "    try:\n        ap.to_namespace(np.asarray([7, 2**40 + 5], dtype), 'jax')\n"
         "    except OverflowError as error:\n        print(error)\n"
     )
-    out = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env=os.environ | {"JAX_ENABLE_X64": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
+    out = printed(code, bits64=False)
     assert out[0] == "uint32"
     for line in out[1:]:
         assert "1099511627781" in line
