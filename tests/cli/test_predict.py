@@ -86,6 +86,16 @@ def test_models_and_images_that_do_not_fit(run, model, images):
     )
 
 
+def test_a_network_that_computes_nan_predicts_nothing(run, images, tmp_path):
+    net = ap.MLP([36, 3])
+    params = net.init()
+    ap.save("bad.safetensors", params.replace(flat=params.flat * np.float32(np.nan)), net=net)
+    code, out, err = run("predict", "bad.safetensors", "--data", images, "--out", "a.csv")
+    assert (code, out) == (2, "")
+    assert "bad.safetensors computes NaN for some of the images" in err
+    assert not (tmp_path / "a.csv").exists()
+
+
 @pytest.fixture
 def digits(run):
     run("train", "--steps", "60", "--hidden", "30", "--no-progress", "--out", "digits")

@@ -78,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
         if args.out is not None:
             check_writable(Path(args.out))
     p = to_host(Softmax().forward(params, predict(net, params, x))[0])
+    if not np.isfinite(p).all():  # of pixels that are all finite
+        raise WrongCallError(
+            f"{args.model} computes NaN for some of the images, so its parameters are of no use"
+        )
     labels = None if t is None else to_host(t)
     if args.out is not None:
         try:
