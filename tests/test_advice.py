@@ -197,6 +197,10 @@ ADVICE = {
         lambda: ap.from_host([1], dtype="float32"),
     ),
     "leave the backend out": (lambda: fit(torch_backend="inductor"), fit),
+    "leave out block": (
+        lambda: ap.batch_indices(9, 2, seed=0, epoch=0, replacement=True, block=3),
+        lambda: ap.batch_indices(9, 2, seed=0, epoch=0, replacement=True),
+    ),
     "write a positive number": (
         lambda: NET.init(weights="normal:-1"),
         lambda: NET.init(weights="normal:0.01"),

@@ -28,7 +28,7 @@ WORDS = {
     "xp": "namespace|backend",
     "name": "backend|schedule|weights|namespace",
     "target": "takes a layer or a loss",
-    "block": "takes a layer",
+    "block": "takes a layer|block must",
     "histories": "draws a History",
     "estimator": "perceptron",
     "directory_or_file": "path",

@@ -56,3 +56,70 @@ def test_streams_share_nothing_with_one_another_or_with_the_weights():
 def test_empty_data_and_batches_are_refused(n, batch_size):
     with pytest.raises(ValueError, match="at least 1"):
         batch_indices(n, batch_size, seed=0, epoch=0)
+
+
+SIZES = [(1, 1), (5, 1), (5, 2), (5, 5), (5, 7), (64, 2), (100, 3), (100, 6), (1000, 16), (977, 10)]
+
+
+def order_by_blocks(n, block, seed=0, epoch=0, batch_size=7):
+    batches = list(batch_indices(n, batch_size, seed=seed, epoch=epoch, block=block))
+    assert all(batch.dtype == np.int64 for batch in batches)
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert 1 <= len(batches[-1]) <= batch_size
+    return np.concatenate(batches).tolist()
+
+
+@pytest.mark.parametrize(("n", "block"), [*SIZES, (1000, 10**30), (1000, np.int64(8))])
+def test_an_epoch_by_blocks_holds_every_row_once(n, block):
+    assert sorted(order_by_blocks(n, block)) == list(range(n))
+
+
+def test_the_order_by_blocks_depends_on_seed_epoch_and_block_only():
+    keys = [(seed, epoch, block) for seed in range(2) for epoch in range(3) for block in (2, 5)]
+    orders = [tuple(order_by_blocks(80, block, seed, epoch)) for seed, epoch, block in keys]
+    again = [tuple(order_by_blocks(80, block, seed, epoch, 33)) for seed, epoch, block in keys]
+    assert orders == again
+    assert len(set(orders)) == len(keys)
+
+
+@pytest.mark.parametrize(("n", "block"), SIZES)
+def test_the_order_by_blocks_is_the_documented_one(n, block):
+    """The steps of the docstring's notes, on lists."""
+    blocks = [list(range(n))[first : first + block] for first in range(0, n, block)]
+    rng = stream(3, 5)
+    turns = rng.permutation(len(blocks)).tolist()
+    rows = []
+    while turns:
+        now, turns = turns[:16], turns[16:]
+        rows += rng.permutation([row for k in now for row in blocks[k]]).tolist()
+    assert order_by_blocks(n, block, 3, 5) == rows
+
+
+def test_sixteen_blocks_are_mixed_and_no_more():
+    n, block = 64 * 50, 50
+    order = np.asarray(order_by_blocks(n, block, batch_size=100))
+    for together in np.split(order, 4):
+        blocks, counts = np.unique(together // block, return_counts=True)
+        assert len(blocks) == 16
+        assert set(counts.tolist()) == {block}
+        # In a batch of 100 there are about 6 rows of each block: all of one would be unmixed.
+        assert all(len(set((batch // block).tolist())) > 12 for batch in np.split(together, 8))
+    assert np.any(np.diff(np.unique(order[:800] // block)) > 1)  # which are not neighbours
+
+
+def test_blocks_do_not_matter_without_shuffling():
+    batches = batch_indices(7, 3, seed=0, epoch=0, shuffle=False, block=2)
+    assert np.concatenate(list(batches)).tolist() == list(range(7))
+
+
+def test_blocks_with_replacement_are_refused():
+    with pytest.raises(ValueError, match="so there are no blocks"):
+        batch_indices(100, 10, seed=0, epoch=0, replacement=True, block=4)
+
+
+@pytest.mark.parametrize("block", [0, -1, 2.0, "4", True, np.ones(2)])
+def test_blocks_are_whole_numbers_of_at_least_one(block):
+    with pytest.raises(
+        (TypeError, ValueError), match="batch_indices: block must be a whole number"
+    ):
+        batch_indices(100, 10, seed=0, epoch=0, block=block)
