@@ -45,6 +45,19 @@ class Sevens(ap.MeanSquaredError):
             raise ValueError("t holds another number than 7.")
 
 
+class Labelled:
+    """Rows with labels, as those of a table of pandas."""
+
+    iloc = shape = dtype = None
+
+    def to_numpy(self):
+        return X
+
+
+def draw(rng, n):
+    return rng.random(n)
+
+
 def book_backward(layer):
     layer.forward(X)
     layer.backward(X)
@@ -62,6 +75,18 @@ BAD = np.where(X > 3, np.nan, X)
 # advice -> (what fails with it, what follows it)
 ADVICE = {
     "cast x to float32": (lambda: fit(WIDE), lambda: fit(WIDE.astype("float32"))),
+    "give x.to_numpy()": (
+        lambda: ap.Source((Labelled(), T)),
+        lambda: ap.Source((Labelled().to_numpy(), T)),
+    ),
+    "give both": (
+        lambda: ap.Source((X, T), draw=draw),
+        lambda: ap.Source((X, T), draw=draw, augment=lambda x, t, drawn: (x, t)),
+    ),
+    "use a wider dtype": (
+        lambda: ap.Source((WIDE * 1e5, T), dtype="float16").read([0]),
+        lambda: ap.Source((WIDE * 1e5, T), dtype="float32").read([0]),
+    ),
     "create the parameters with net.init(dtype='float64')": (
         lambda: fit(WIDE),
         lambda: fit(WIDE, params=NET.init(dtype="float64")),
@@ -403,6 +428,15 @@ def test_advice_about_devices_leads_somewhere():
     ):
         ap.predict(NET, params, x)
     ap.predict(NET, params, ap.to_namespace(x, "array_api_strict", device="device1"))
+
+
+def test_advice_about_sources_leads_somewhere():
+    x, t = (ap.from_host(a, "array_api_strict", device="device1") for a in (X, T))
+    with pytest.raises(TypeError, match="reads from the host") as told:
+        ap.Source((x, t))
+    assert "give (x, t) itself to fit, or copy it by anyprop.to_host" in str(told.value)
+    fit(x, t, params=NET.init(xp="array_api_strict", device="device1"))
+    ap.Source((ap.to_host(x), ap.to_host(t)))
 
 
 @pytest.mark.needs("torch")

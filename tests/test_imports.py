@@ -37,6 +37,7 @@ ORDER = [
     ["checkpoint"],
     ["interchange", "onnx"],
     ["distributed"],
+    ["sources"],
     ["step"],
     ["repeatable"],
     ["compiled"],

@@ -119,6 +119,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "training.callbacks.reduce_lr_on_plateau": "ReduceLROnPlateau",
     },
     "data": {
+        "sources.source": "Source",
         "data.mnist": "load_mnist",
         "data.four_files": "load_idx",
         "data.image": "load_image",

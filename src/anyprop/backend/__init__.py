@@ -9,7 +9,11 @@ from anyprop.backend.availability import (
     get_device as get_device,
     get_namespace as get_namespace,
 )
-from anyprop.backend.dtypes import as_dtype as as_dtype, check_floating as check_floating
+from anyprop.backend.dtypes import (
+    as_dtype as as_dtype,
+    check_floating as check_floating,
+    holds_exactly as holds_exactly,
+)
 from anyprop.backend.namespaces import (
     check_array as check_array,
     check_plain as check_plain,

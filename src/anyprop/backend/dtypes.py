@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,52 @@ def check_floating(dtype: Any) -> None:
             f"dtype must be a floating dtype in the machine's byte order such as 'float32', "
             f"not {dtype!r}."
         )
+
+
+def holds_exactly(dtype: str, other: str) -> bool:
+    """Return whether a floating dtype has every number of another dtype.
+
+    Parameters
+    ----------
+    dtype : str
+        The floating dtype, such as ``"float32"`` or ``"bfloat16"``.
+    other : str
+        The other one, in any byte order; one that is not known here has unknown numbers.
+
+    Returns
+    -------
+    bool
+    """
+    wide, narrow = _numbers_of(dtype), _numbers_of(other)
+    if wide is None or narrow is None:
+        return dtype == other
+    return wide.digits >= narrow.digits and wide.most >= narrow.most and wide.least <= narrow.least
+
+
+class _Numbers(NamedTuple):
+    """Numbers of so many binary digits that are below 2^most and multiples of 2^least."""
+
+    digits: int
+    most: int
+    least: int
+
+
+def _numbers_of(name: str) -> _Numbers | None:
+    if name == "bfloat16":  # which NumPy lacks
+        return _Numbers(8, 128, -133)
+    try:
+        dtype: np.dtype[Any] = np.dtype(name)
+        if dtype.kind == "b":
+            return _Numbers(1, 1, 0)
+        if dtype.kind in "iu":
+            bits = np.iinfo(dtype).bits
+            return _Numbers(bits - (dtype.kind == "i"), bits, 0)
+        if dtype.kind != "f":
+            return None
+        limits = np.finfo(dtype)
+    except (TypeError, ValueError):
+        return None
+    return _Numbers(limits.nmant + 1, limits.maxexp, limits.minexp - limits.nmant)
 
 
 def cast_to(host: Any, dtype: np.dtype[Any], otherwise: str = "") -> Any:

@@ -1,0 +1,4 @@
+"""Examples that are read while others are trained on."""
+
+from anyprop.sources.ahead import Ahead as Ahead
+from anyprop.sources.source import Source as Source
