@@ -91,10 +91,6 @@ ADVICE = {
         lambda: fit(WIDE),
         lambda: fit(WIDE, params=NET.init(dtype="float64")),
     ),
-    "cast x": (
-        lambda: ap.predict(NET, PARAMS, WIDE),
-        lambda: ap.predict(NET, PARAMS, WIDE.astype(PARAMS.flat.dtype)),
-    ),
     "fill or drop what is masked, as by array.filled(0)": (
         lambda: fit(HOLED),
         lambda: fit(HOLED.filled(0)),

@@ -140,7 +140,7 @@ def test_labels_of_any_whole_dtype_train_alike(backend, dtype):
     np.testing.assert_allclose(given.history.losses, usual.history.losses, rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int64", ">f4"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", ">i4"])
 def test_inputs_of_no_floating_dtype_are_named_with_advice_that_works(dtype):
     with pytest.raises(TypeError, match=r"cast x to float32") as caught:
         ap.fit(NET, NET.init(), (X.astype(dtype), T), **GIVEN)

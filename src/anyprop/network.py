@@ -251,11 +251,16 @@ def check_batch(params: Parameters, x: Array, t: Array) -> None:
     check_kind(params)
     check_same_place([("params", params.flat), ("x", x), ("t", t)])
     if x.dtype != params.flat.dtype:
-        given, wanted = dtype_name(x), dtype_name(params.flat)
-        advice = f"cast x to {wanted}"
-        if "float" in given:  # and not ">f4": parameters have the machine's byte order
-            advice += f", or create the parameters with net.init(dtype={given!r})"
-        raise TypeError(f"x is {given}, but the parameters are {wanted}; {advice}.")
+        raise wrong_dtype(params, x)
+
+
+def wrong_dtype(params: Parameters, x: Array) -> TypeError:
+    """Return the error for x of a dtype that does not go with the parameters'."""
+    given, wanted = dtype_name(x), dtype_name(params.flat)
+    advice = f"cast x to {wanted}"
+    if "float" in given:  # and not ">f4": parameters have the machine's byte order
+        advice += f", or create the parameters with net.init(dtype={given!r})"
+    return TypeError(f"x is {given}, but the parameters are {wanted}; {advice}.")
 
 
 def check_params(net: Layer, params: Parameters) -> None:

@@ -399,3 +399,24 @@ def test_each_thread_has_its_own_graph(device):
     thread.start()
     thread.join()
     assert device.log.count("begin capture") == 2
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "bool"])
+def test_x_of_a_smaller_dtype_is_cast_where_a_batch_is_gathered(dtype, device, one_device):
+    x, t = np.arange(80).reshape(20, 4).astype(dtype), np.arange(20) % K
+    narrow, cast = (
+        _fit((put(x.astype(kind)), put(t)), put_params(NET.init(8)), NET)
+        for kind in (dtype, "float32")
+    )
+    assert narrow.history.losses == cast.history.losses
+    for ours, theirs in zip(_numbers(narrow), _numbers(cast), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert device.log.count("begin capture") == 2  # one for each
+
+
+def test_x_that_no_kernel_reads_is_left_to_single_steps(device):
+    step, params, state, data, rng = _start(ap.SGD())
+    data["x"] = data["x"].astype("float16")
+    there = {name: put(array) for name, array in data.items()}
+    with pytest.raises(TraceError, match="kernels read no arrays of float16"):
+        GraphLoop(step, 1)(put_params(params), put_state(state), there, _rows(rng, 20, (6,)))

@@ -51,9 +51,9 @@ def test_scalars_are_no_data(problem):
 
 
 def test_dtypes(problem):
-    x = problem.backend.asarray(np.zeros((30, 4), dtype="float32"))
-    refused(problem, TypeError, "float32.*float64", data=(x, problem.t))
-    refused(problem, TypeError, "float32.*float64", validation=(x, problem.t))
+    x = problem.backend.asarray(np.zeros((30, 4), dtype="int64"))
+    refused(problem, TypeError, "int64.*float64", data=(x, problem.t))
+    refused(problem, TypeError, "int64.*float64", validation=(x, problem.t))
     halves = problem.backend.asarray(np.zeros(30))
     refused(problem, TypeError, "data: labels must be integers", data=(problem.x, halves))
 

@@ -38,6 +38,7 @@ from anyprop.compiled.kernels import (
 )
 from anyprop.compiled.namespace import choose, convert
 from anyprop.compiled.trace import OUT, Call, Value
+from anyprop.repeatable.stand_in import TraceError
 
 # The C++ expression of a call for one number.
 CUDA_FORMS: dict[Any, str] = FORMS | {
@@ -224,7 +225,10 @@ def _lines(call: Call, name: str, kind: str | None, names: Mapping[Value, str]) 
 
 def type_of(value: Value | Array) -> str:
     """Return the C++ type of the numbers of a value or an array."""
-    return _TYPES[str(value.dtype)]
+    kind = _TYPES.get(str(value.dtype))
+    if kind is None:
+        raise TraceError(f"kernels read no arrays of {value.dtype}")
+    return kind
 
 
 def _operands(call: Call, names: Mapping[Value, str]) -> list[str]:

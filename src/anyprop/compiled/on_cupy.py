@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import _tree
+from anyprop._numerics import cast
 from anyprop._typing import Array
 from anyprop.backend import dtype_name, namespace
 from anyprop.compiled import cuda_products
@@ -279,7 +280,8 @@ class GraphLoop:
             As a step takes them; donated. If the steps cannot be captured, which raises TraceError, they
             are as they were.
         data : mapping
-            x, t and sample_weight, with the rows of all batches.
+            x, t and sample_weight, with the rows of all batches. x may be of a dtype that the
+            parameters' holds exactly; each batch is cast.
         batches : sequence of numpy.ndarray, shape (N,), int64
             The rows of each batch, all of one size and within the data.
 
@@ -357,7 +359,6 @@ class _GatheringGraph:
         rows: Any,
         most: int,
     ) -> None:
-        _check_together(params, data)
         xp, n = namespace(params.flat), len(rows)
         given = [array for array in data if array is not None]
         self._rows = xp.empty(1 + len(given) + most * n, dtype="int64")
@@ -365,6 +366,9 @@ class _GatheringGraph:
         self._optimizer, self._count = step.optimizer, 1 + len(step.optimizer.scalars(1, 1.0))
         self._table = xp.empty(most * self._count, dtype=params.flat.dtype)
         places = _places_of(data, n)
+        assert places[0] is not None
+        places[0] = xp.empty(places[0].shape, dtype=params.flat.dtype)  # the gather casts x
+        _check_together(params, places)
         self._set_steps(state, data, [rows])  # the capture does a step, too
         around = partial(self._around, given, [place for place in places if place is not None])
         self._graph = Graph(step, params, state, [*places, None], None, around)
@@ -429,6 +433,7 @@ class _GatheringGraph:
         xp = namespace(params.flat)
         there = importlib.import_module("cupy").asarray(rows)
         batch = [None if array is None else xp.take(array, there, axis=0) for array in data]
+        batch[0] = cast(xp, batch[0], params.flat.dtype)
         return self._graph.difference(step, params, state, [*batch, None], None)
 
     def run(
@@ -482,7 +487,7 @@ def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tu
         f"numbers[k] = table[rows[0] * {count} + k];",
         "}",
     ]
-    outs = [f"raw {array.dtype} y{k}" for k, array in enumerate(data)]
+    outs = [f"raw {place.dtype} y{k}" for k, place in enumerate(places)]
     kernel = importlib.import_module("cupy").ElementwiseKernel(
         f"raw int64 rows, raw {numbers.dtype} table",
         ", ".join([*outs, f"raw {numbers.dtype} numbers"]),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anyprop._numerics import cast
 from anyprop._typing import Array
 from anyprop.compiled.program import listed
 from anyprop.distributed.data_parallel import DataParallelStep
@@ -128,7 +129,7 @@ class JittedLoop:
         params, state
             Donated.
         data : mapping
-            What a step takes by name, with the rows of all batches.
+            What a step takes by name, with the rows of all batches; those of x are cast.
         batches : sequence of numpy.ndarray, shape (N,), int
             The rows of each batch.
 
@@ -259,13 +260,12 @@ def _many(step: Step, held: _Held) -> Callable[..., Any]:
                 name: None if array is None else array.at[rows[i]].get(mode="promise_in_bounds")
                 for name, array in data.items()
             }
+            batch["x"] = cast(jax.numpy, batch["x"], vectors[0].dtype)
             vectors, value = one(time, vectors, mask, table[i], batch)
             return vectors, values.at[i].set(value)
 
-        values = jax.numpy.zeros(rows.shape[:1], vectors[0].dtype)
-        done_all: tuple[tuple[Array, ...], Array] = jax.lax.fori_loop(
-            0, done, body, (vectors, values)
-        )
+        before = vectors, jax.numpy.zeros(rows.shape[:1], vectors[0].dtype)
+        done_all: tuple[tuple[Array, ...], Array] = jax.lax.fori_loop(0, done, body, before)
         return done_all
 
     return compute

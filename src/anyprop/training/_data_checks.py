@@ -9,11 +9,20 @@ import numpy as np
 from anyprop._checks import is_scalar_array, kind
 from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
-from anyprop.backend import check_same_place, dtype_name, name_of, namespace, to_host
+from anyprop.backend import (
+    check_same_place,
+    dtype_name,
+    holds_exactly,
+    name_of,
+    namespace,
+    to_host,
+)
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss, check_loss
-from anyprop.network import check_batch
-from anyprop.parameters import Parameters
+from anyprop.network import wrong_dtype
+from anyprop.parameters import Parameters, check_kind
+
+_HARDLY_SUPPORTED = ("uint16", "uint32", "uint64")
 
 
 def check_data(
@@ -29,10 +38,13 @@ def check_data(
         raise TypeError(f"{name} must be a pair (x, t) of arrays, not {kind(data)}.")
     check_loss(loss)
     x, t = data
-    check_batch(params, x, t)
-    if name_of(namespace(t)) == "torch" and dtype_name(t) in ("uint16", "uint32", "uint64"):
-        # PyTorch cannot compare or index by these. A label too large becomes a negative one.
-        t = t.long()
+    check_beside(params, x=x, t=t)
+    if name_of(params.xp) == "torch":
+        # PyTorch cannot compare or index by these, and takes rows of them only on some devices.
+        if dtype_name(t) in _HARDLY_SUPPORTED:
+            t = t.long()  # a label too large becomes a negative one
+        if dtype_name(x) in _HARDLY_SUPPORTED:
+            x = params.xp.astype(x, params.flat.dtype)
     d = net.width_in
     if d is not None and (x.ndim != 2 or x.shape[1] != d):
         raise ValueError(
@@ -50,9 +62,9 @@ def check_data(
         loss.check_targets(t, net.output_shape(tuple(x.shape))[-1])
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    check_finite(name, "x", x)
-    if namespace(t).isdtype(t.dtype, "real floating"):
-        check_finite(name, "t", t)  # not every loss checks
+    for entry, array in (("x", x), ("t", t)):  # not every loss checks t
+        if namespace(array).isdtype(array.dtype, "real floating"):
+            check_finite(name, entry, array)
     if sample_weight is not None:
         check_sample_weight(sample_weight, params, x.shape[0])
     total = loss.total_weight(t, sample_weight, dtype=wide_dtype(params.xp, params.flat.dtype))
@@ -62,6 +74,14 @@ def check_data(
             "check the weights of the classes and of the examples."
         )
     return x, t
+
+
+def check_beside(params: Parameters, **arrays: Array) -> None:
+    """Raise unless arrays, x and others, are beside the parameters, which can hold x exactly."""
+    check_kind(params)
+    check_same_place([("params", params.flat), *arrays.items()])
+    if not holds_exactly(dtype_name(params.flat), dtype_name(arrays["x"])):
+        raise wrong_dtype(params, arrays["x"])
 
 
 def check_finite(name: str, entry: str, x: Array) -> None:

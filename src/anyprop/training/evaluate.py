@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._checks import count
-from anyprop._numerics import or_one, wide_dtype
+from anyprop._numerics import cast, or_one, wide_dtype
 from anyprop._typing import Array
 from anyprop._usage import usage
-from anyprop.backend import check_same_place, dtype_name, on_device_of, read
+from anyprop.backend import on_device_of, read
 from anyprop.description import settings_of
 from anyprop.distributed.communicator import Communicator, agreeing
 from anyprop.distributed.serial import chosen
@@ -28,7 +28,7 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
-from anyprop.training._data_checks import check_data
+from anyprop.training._data_checks import check_beside, check_data
 from anyprop.training.batches import slices
 from anyprop.training.ranks import Ranks, ends
 
@@ -67,7 +67,8 @@ def evaluate(
     params : Parameters
         Its parameters.
     data : (x, t)
-        Examples x, shape (N, D), and targets t as the loss takes them, beside the parameters.
+        Examples x, shape (N, D), and targets t as the loss takes them, beside the parameters, as for
+        `fit`.
     loss : Loss
         The loss to measure.
     batch_size : int >= 1
@@ -84,7 +85,8 @@ def evaluate(
     Raises
     ------
     TypeError
-        Arrays of different namespaces, devices or floating dtypes, or `params` is something else.
+        Arrays of different namespaces or devices, x of a dtype that the parameters' does not hold, or
+        `params` is something else.
     ValueError
         The parameters are not those of the network, there are no examples or none of them has a
         weight, x or t holds a NaN or an infinity, or shapes or targets do not fit. What one rank
@@ -138,7 +140,7 @@ def monitors(
         return ("train_loss",)
     x, t = (array[:1, ...] for array in validation)
     with np.errstate(all="ignore"):
-        if loss.correct(net.forward(params, x)[0], t) is None:
+        if loss.correct(_forward(net, params, x), t) is None:
             return ("train_loss", "validation_loss")
     return ("train_loss", "validation_loss", "validation_accuracy")
 
@@ -158,7 +160,7 @@ def _sums(
     n = x.shape[0]
     (mine,) = shares(n, communicator)
     for rows in slices(mine.start, mine.stop, batch_size):
-        y, t_rows = net.forward(params, x[rows, ...])[0], t[rows, ...]
+        y, t_rows = _forward(net, params, x[rows, ...]), t[rows, ...]
         value = loss.forward(y, t_rows)[0]
         total = loss.total_weight(t_rows, dtype=wide_dtype(xp, value.dtype))
         correct = loss.correct(y, t_rows)
@@ -184,8 +186,9 @@ def predict(net: Layer, params: Parameters, x: Array, *, batch_size: int = 1000)
     params : Parameters
         Its parameters.
     x : array, shape (N, D)
-        Examples, beside the parameters and of their dtype. A NaN in a row makes that row's outputs
-        NaN where the network's arithmetic does; `predict` does not look for it.
+        Examples, beside the parameters, of their dtype or of one that it holds, as for `fit`. A NaN in a
+        row makes that row's outputs NaN where the network's arithmetic does; `predict` does not look for
+        it.
     batch_size : int >= 1
         Rows in one forward pass.
 
@@ -197,7 +200,8 @@ def predict(net: Layer, params: Parameters, x: Array, *, batch_size: int = 1000)
     Raises
     ------
     TypeError
-        x belongs to another namespace or device or has another dtype, or `params` is something else.
+        x belongs to another namespace or device or has a dtype that the parameters' does not hold, or
+        `params` is something else.
     ValueError
         The parameters are not those of the network, or the shape of x does not fit.
 
@@ -210,16 +214,16 @@ def predict(net: Layer, params: Parameters, x: Array, *, batch_size: int = 1000)
     """
     batch_size = count("predict", "batch_size", batch_size)
     check_params(net, params)
-    check_same_place([("params", params.flat), ("x", x)])
-    if x.dtype != params.flat.dtype:
-        raise TypeError(
-            f"x is {dtype_name(x)}, but the parameters are {dtype_name(params.flat)}; cast x."
-        )
+    check_beside(params, x=x)
     with on_device_of(params.flat):
         return outputs(net, params, (x[r, ...] for r in slices(0, x.shape[0], batch_size)))
 
 
 def outputs(net: Layer, params: Parameters, parts: Iterable[Array]) -> Array:
     """Compute `predict` on examples that were checked before, given in parts."""
-    ys = [net.forward(params, x)[0] for x in parts]
+    ys = [_forward(net, params, x) for x in parts]
     return ys[0] if len(ys) == 1 else params.xp.concat(ys)
+
+
+def _forward(net: Layer, params: Parameters, x: Array) -> Array:
+    return net.forward(params, cast(params.xp, x, params.flat.dtype))[0]

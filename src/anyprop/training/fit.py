@@ -105,8 +105,9 @@ def fit(
     params : Parameters
         Starting values, from `net.init`; left as they are.
     data : (x, t)
-        Examples x, shape (N, D), of the dtype of the parameters, and targets t as the loss takes
-        them. Both are beside the parameters and stay there; only row indices are moved.
+        Examples x, shape (N, D), and targets t as the loss takes them. Both are beside the parameters
+        and stay there; only row indices are moved. x has the dtype of the parameters, or one whose
+        numbers it holds exactly, such as uint8 or float16 for float32, of which each batch is cast.
     loss : Loss
         The loss to minimize.
     optimizer : Optimizer
@@ -177,7 +178,8 @@ def fit(
         The loss or a parameter became NaN or infinite. The error holds the step, the history, and
         the last good `params` and `state`.
     TypeError
-        Before any work: arrays of different namespaces, devices or floating dtypes.
+        Before any work: arrays of different namespaces or devices, or x of a dtype that the
+        parameters' does not hold, such as int32 or float64 for float32.
     ValueError
         Before any work: shapes, targets or options that do not fit.
     ResumeError

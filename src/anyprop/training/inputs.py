@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import _tree
+from anyprop._numerics import cast
 from anyprop._typing import Array, Shape
 from anyprop.backend import device_of, from_host, name_of, namespace
 from anyprop.layers.base import Layer
@@ -27,7 +28,7 @@ class Inputs:
     net : Layer
         The network, which may need noise.
     x, t : array, shape (N, ...)
-        Examples and targets.
+        Examples and targets. A batch of x is cast to the dtype of the parameters.
     sample_weight : array, shape (N,), optional
         Weights of the examples.
     seed : int
@@ -42,7 +43,7 @@ class Inputs:
     Attributes
     ----------
     data : dict of str to array or None
-        The data by the names under which a step takes them.
+        The data by the names under which a step takes them, x not yet cast.
     noisy : bool
         Whether a batch needs noise.
     """
@@ -100,11 +101,23 @@ class Inputs:
         """Return rows of an array; results for the same key may share the same memory."""
         if not self._reuse:
             return self._xp.take(array, rows, axis=0)
+        out = self._buffer(key, (rows.size, *array.shape[1:]), array.dtype)
+        # The rows are within the array, and NumPy would take a copy in any other mode.
+        return np.take(array, rows, axis=0, out=out, mode="clip")
+
+    def _cast(self, x: Array, dtype: Any, i: int) -> Array:
+        """Return rows of x in the parameters' dtype, which holds them exactly."""
+        if not self._reuse or x.dtype == dtype:
+            return cast(self._xp, x, dtype)
+        out = self._buffer(("cast", i, x.shape[0]), x.shape, dtype)
+        np.copyto(out, x)
+        return out
+
+    def _buffer(self, key: tuple[str, int, int], shape: Shape, dtype: Any) -> Array:
         buffer = self._buffers.get(key)
         if buffer is None:
-            buffer = self._buffers[key] = np.empty((rows.size, *array.shape[1:]), array.dtype)
-        # The rows are within the array, and NumPy would take a copy in any other mode.
-        return np.take(array, rows, axis=0, out=buffer, mode="clip")
+            buffer = self._buffers[key] = np.empty(shape, dtype)
+        return buffer
 
     def _part(self, i: int, rows: Any, noise: Any, params: Parameters) -> dict[str, Any]:
         size = rows.size
@@ -114,6 +127,7 @@ class Inputs:
             name: None if array is None else self.take(array, rows, (name, i, size))
             for name, array in self.data.items()
         }
+        batch["x"] = self._cast(batch["x"], params.flat.dtype, i)
         batch["noise"] = None if noise is None else noise_beside(params, noise)
         return batch
 
