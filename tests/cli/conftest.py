@@ -16,21 +16,36 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def write_images(folder: Path, train: int = 300, test: int = 60) -> None:
-    """Write images of 6 x 6 pixels in three classes: which pair of rows is bright, under noise."""
+def examples(train: int = 300, test: int = 60) -> dict[str, np.ndarray]:
+    """Draw images of 6 x 6 pixels in three classes: which pair of rows is bright, under noise."""
     rng = np.random.default_rng(7)
-    folder.mkdir()
-    for name, n in (("train", train), ("t10k", test)):
+    arrays = {}
+    for part, n in (("train", train), ("test", test)):
         labels = rng.integers(0, 3, n)
         bright = np.arange(6)[:, None] // 2 == labels[:, None, None]
         images = rng.integers(0, 200, (n, 6, 6)) + 55 * bright
-        write_idx(folder / f"{name}-images-idx3-ubyte", images)
-        write_idx(folder / f"{name}-labels-idx1-ubyte", labels)
+        arrays |= {f"x_{part}": images.astype(np.uint8), f"y_{part}": labels.astype(np.uint8)}
+    return arrays
+
+
+def write_images(folder: Path, train: int = 300, test: int = 60) -> None:
+    """Write IDX files of `examples`."""
+    folder.mkdir()
+    arrays = examples(train, test)
+    for part, name in (("train", "train"), ("test", "t10k")):
+        write_idx(folder / f"{name}-images-idx3-ubyte", arrays[f"x_{part}"])
+        write_idx(folder / f"{name}-labels-idx1-ubyte", arrays[f"y_{part}"])
 
 
 @pytest.fixture(scope="session")
 def make_images():
     return write_images
+
+
+@pytest.fixture(scope="session")
+def arrays():
+    """The examples of `images`, by the names of their arrays."""
+    return examples()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 import anyprop as ap
@@ -93,3 +94,77 @@ def test_advice_about_pictures_leads_somewhere(run, tmp_path):
     assert code == 2
     assert "write --image digit.png" in said
     assert run("predict", "net.safetensors", "--image", "digit.png")[0] == 0
+
+
+# advice -> (an array, what is wrong with it, how that is mended)
+ARRAYS = {
+    "convert them by astype('int64')": ("y_train", lambda y: y / 1.0, lambda y: y.astype("int64")),
+    "of rows with a single one take argmax(axis=1)": (
+        "y_train",
+        lambda y: np.eye(3)[y],
+        lambda y: y.argmax(axis=1),
+    ),
+    "number them by numpy.unique(y, return_inverse=True)[1]": (
+        "y_train",
+        lambda y: np.array(["a", "b", "c"])[y],
+        lambda y: np.unique(y, return_inverse=True)[1],
+    ),
+    "number the classes from 0 on": (
+        "y_train",
+        lambda y: y * np.int64(10**6),
+        lambda y: np.unique(y, return_inverse=True)[1],
+    ),
+    "remove or replace it": (
+        "x_train",
+        lambda x: np.where(np.arange(36).reshape(6, 6) == 3, np.nan, x),
+        np.nan_to_num,
+    ),
+    "save pixels as uint8, which are divided by 255": (
+        "x_train",
+        lambda x: x.astype("int64"),
+        lambda x: x.astype("uint8"),
+    ),
+    "other numbers as float32": (
+        "x_train",
+        lambda x: x.astype("int16"),
+        lambda x: x.astype("float32"),
+    ),
+    "save an array of numbers": (
+        "x_train",
+        lambda x: x.astype(object),
+        lambda x: x.astype("float32"),
+    ),
+}
+
+
+@pytest.mark.parametrize("advice", ARRAYS)
+def test_advice_about_arrays_leads_somewhere(advice, run, arrays):
+    train = ["train", "--data", "a.npz", "--hidden", "4", "--steps", "2"]
+    name, spoil, mend = ARRAYS[advice]
+    spoilt = spoil(arrays[name])
+    np.savez("a.npz", **{**arrays, name: spoilt})
+    code, _, said = run(*train)
+    assert code == 2
+    assert advice in said
+    np.savez("a.npz", **{**arrays, name: mend(spoilt)})
+    code, _, said = run(*train)
+    assert code == 0, said
+
+
+def test_advice_about_files_of_arrays_leads_somewhere(run, arrays, tmp_path):
+    train = ["train", "--hidden", "4", "--steps", "2", "--data"]
+    (tmp_path / "a.npz").write_text("x\n1\n")
+    assert "write it by numpy.savez" in run(*train, "a.npz")[2]
+    (tmp_path / "a.npz").write_bytes(b"PK\3\4")
+    assert "or write it by numpy.savez" in run(*train, "a.npz")[2]
+    np.savez("a.npz", **arrays)
+    assert run(*train, "a.npz")[0] == 0
+
+    (tmp_path / "npy").mkdir()
+    for name in arrays:
+        (tmp_path / "npy" / f"{name}.npy").write_text("1\n")
+    assert "write it by numpy.save." in run(*train, "npy")[2]
+    for name, array in arrays.items():
+        np.save(tmp_path / "npy" / f"{name}.npy", array)
+    assert "name the folder with all four files instead" in run(*train, "npy/x_train.npy")[2]
+    assert run(*train, "npy")[0] == 0

@@ -76,7 +76,7 @@ def test_models_and_images_that_do_not_fit(run, model, images):
         f"anyprop: {model} takes rows of 36 numbers, but the images of mnist have 784 pixels.\n"
     )
     labels = images / "t10k-labels-idx1-ubyte"
-    assert "expected images: (N, H, W) uint8" in complaint(model, "--data", labels)
+    assert "expected one row or image for each example" in complaint(model, "--data", labels)
     assert "nowhere/p.csv: No such file" in complaint(
         model, "--data", images, "--out", "nowhere/p.csv"
     )

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from anyprop.cli._main import COMMANDS
@@ -53,8 +54,25 @@ WRONG = {
     "compare rmsprop rmsprop": "rmsprop, lr 0.001 is given twice.",
     "compare rmsprop --article --epochs 2": "--article draws with replacement",
     # files
-    "train --data nowhere": "there is no folder 'nowhere'; --data takes mnist or a folder",
-    "train --data empty": "empty holds no train images; expected a file named such as",
+    "train --data nowhere": "there is no folder or file 'nowhere'; --data takes mnist, an .npz file",
+    "train --data empty": "empty holds no data set: --data takes an .npz file with x_train,",
+    "compare sgd --data empty": "or a folder with these as .npy files or with four IDX files.",
+    "train --data npy/x_train.npy": "is an array of NumPy; name the folder with all four files inst",
+    "train --data few/t10k-images-idx3-ubyte": "is an IDX file of data; name the folder with all",
+    "train --data a.h5": "a.h5 is an HDF5 file; --data takes mnist, an .npz file with x_train,",
+    "train --data digit.png": "digit.png is a PNG picture; --data takes mnist, an .npz file",
+    "train --data html.npz": "html.npz is no .npz archive but a text file; write it by numpy.savez.",
+    "train --data cut.npz": "cut.npz cannot be read as an .npz archive (File is not a zip file); fetch",
+    "train --data other.npz": "other.npz holds images, labels, but no x_train; expected x_train,",
+    "train --data npy": "npy holds x_train.npy, but no y_train.npy; expected x_train, y_train, x_test",
+    "train --data above": "above holds no data set: --data takes ",
+    "compare sgd --data above": "; did you mean above/below?",
+    "train --data beside": "; did you mean beside/other.npz?",
+    "train --data floats.npz": "y_train of floats.npz holds (9,) float64; expected class numbers of",
+    "compare sgd --data nan.npz": "x_test of nan.npz holds nan in row 2, which is no finite float32; r",
+    "train --data ids.npz": "the labels of ids.npz go up to 1000000000, beyond its 69 examples; numb",
+    "train --data sizes.npz": "rows of 36 numbers in x_train, but of 18 in x_test; expected as many",
+    "predict file --data nan.npz": "file is no safetensors file but a text file",
     "train --data cut": "is truncated",
     "train --data foreign": "is not an IDX file",
     "train --data few --early-stopping": "--early-stopping needs at least 10 examples, not 9.",
@@ -62,8 +80,8 @@ WRONG = {
     "train --out file/below": "cannot write into file/below: Not a directory.",
     "compare rmsprop --out file": "cannot write into file: File exists.",
     "compare sgd --out file/below": "cannot write into file/below: Not a directory.",
-    "train --data file": "'file' is not a folder; --data takes mnist or a folder",
-    "compare sgd --data file": "'file' is not a folder; --data takes mnist or a folder",
+    "train --data file": "file is a text file; --data takes mnist, an .npz file with x_train,",
+    "compare sgd --data file": "file is a text file; --data takes mnist, an .npz file",
     "predict empty": "empty is a folder without model.safetensors, which `anyprop train` writes",
     "inspect empty": "empty is a folder without model.safetensors, which `anyprop train` writes",
     "export empty --torch a": "empty is a folder without model.safetensors, which `anyprop train`",
@@ -79,8 +97,26 @@ WRONG = {
 
 
 @pytest.fixture
-def files(images, make_images, tmp_path):
+def files(images, arrays, make_images, tmp_path):
     """Create the files that the table names, all of them unfit."""
+    few = {name: array[:9] if "train" in name else array for name, array in arrays.items()}
+    for name, changes in {
+        "floats": {"y_train": few["y_train"] / 2},
+        "nan": {"x_test": np.where(np.arange(60)[:, None, None] == 2, np.nan, few["x_test"])},
+        "ids": {"y_test": few["y_test"].astype("i8") * 0 + 10**9},
+        "sizes": {"x_test": few["x_test"][:, :3]},
+    }.items():
+        np.savez(tmp_path / f"{name}.npz", **few | changes)
+    np.savez(tmp_path / "other.npz", images=few["x_train"], labels=few["y_train"])
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:-9])
+    (tmp_path / "html.npz").write_text("<html>not found</html>")
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
+    (tmp_path / "digit.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
+    for folder in ("npy", "above/below", "beside"):
+        (tmp_path / folder).mkdir(parents=True)
+    np.save(tmp_path / "npy" / "x_train.npy", few["x_train"])
+    np.save(tmp_path / "above" / "below" / "x_train.npy", few["x_train"])
+    shutil.copy(tmp_path / "other.npz", tmp_path / "beside")
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("something else")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from anyprop._checks import unknown
+from anyprop.cli._data import TAKES
 from anyprop.cli._parser import Parser, checked
 from anyprop.layers.registry import ACTIVATIONS
 from anyprop.schedules.registry import SCHEDULES
@@ -33,9 +34,8 @@ def add_data(parser: Parser) -> None:
     parser.add_argument(
         "--data",
         default="mnist",
-        metavar="mnist|FOLDER",
-        help="the MNIST digits that come with anyprop (the default), or a folder with four IDX files "
-        "named as MNIST's are",
+        metavar="mnist|FOLDER|FILE",
+        help=f"the MNIST digits that come with anyprop (the default), {TAKES} named as MNIST's are",
     )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from anyprop._checks import positive
-from anyprop._typing import Array, Device, Namespace
+from anyprop._typing import Device, Namespace
 from anyprop.backend import device_of, dtype_name, get_device, get_namespace, name_of
+from anyprop.cli._data import Examples, load_data
 from anyprop.cli._parser import WrongCallError, version
-from anyprop.data import load_idx, load_mnist
 from anyprop.layers.sequential import Sequential
 from anyprop.network import MLP
 from anyprop.optimizers.base import Optimizer
@@ -20,9 +19,6 @@ from anyprop.optimizers.registry import get_optimizer
 from anyprop.schedules.constant import Constant
 from anyprop.schedules.registry import schedule_by_name
 from anyprop.training.batches import batches_of
-
-Examples = tuple[Array, Array]
-"""Images as rows, (N, D), and their labels, (N,)."""
 
 # For optimizers whose own default suits other problems than this one.
 _LR = {"sgd": 0.1, "momentum": 0.1, "nesterov": 0.1}
@@ -54,6 +50,12 @@ def make_task(args: argparse.Namespace) -> Task:
     xp, device = get_place(args)
     train, test = load_data(args.data, xp, device, args.dtype)
     classes = 1 + max(int(xp.max(t)) for _, t in (train, test))
+    examples = train[0].shape[0] + test[0].shape[0]
+    if classes > examples:
+        raise WrongCallError(
+            f"the labels of {args.data} go up to {classes - 1}, beyond its {examples} examples; "
+            "number the classes from 0 on"
+        )
     net = MLP(
         [train[0].shape[1], *args.hidden, classes],
         args.activation,
@@ -71,20 +73,6 @@ def get_place(args: argparse.Namespace) -> tuple[Namespace, Device]:
         # JAX would otherwise refuse float64; float32 arrays stay float32.
         importlib.import_module("jax").config.update("jax_enable_x64", True)
     return xp, get_device(xp, args.device)
-
-
-def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Examples, Examples]:
-    """Load the examples for training and for testing that `--data` names."""
-    if name == "mnist":
-        return load_mnist(xp=xp, dtype=dtype, device=device)
-    if not Path(name).is_dir():
-        what = (
-            f"{name!r} is not a folder" if Path(name).exists() else f"there is no folder {name!r}"
-        )
-        table = "; a table goes to anyprop.sklearn or anyprop.fit" if Path(name).is_file() else ""
-        raise WrongCallError(f"{what}; --data takes mnist or a folder of IDX files{table}")
-    train, test = load_idx(name, xp=xp, dtype=dtype, device=device)
-    return train, test
 
 
 def default_lr(name: str) -> float:

@@ -8,8 +8,9 @@ import sys
 import time
 from typing import Any, NamedTuple
 
+from anyprop.cli._data import Examples
 from anyprop.cli._parser import WrongCallError, os_error
-from anyprop.cli._task import Examples, Task
+from anyprop.cli._task import Task
 from anyprop.distributed import Communicator
 from anyprop.history import History
 from anyprop.losses.base import Loss

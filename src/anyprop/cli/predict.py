@@ -19,21 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._foreign import HEAD, foreign
 from anyprop._text import printable, table
 from anyprop._typing import Array, Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
+from anyprop.cli._data import TAKES, load_test_data
 from anyprop.cli._files import check_writable, write_text
 from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._options import add_place
 from anyprop.cli._parser import Parser, WrongCallError, wrong_calls
-from anyprop.cli._task import get_place, load_data
+from anyprop.cli._task import get_place
 from anyprop.data import load_image
-from anyprop.data.idx import read_idx
 from anyprop.layers.softmax import Softmax
 from anyprop.training.evaluate import predict
-
-_PICTURES = ("a PNG picture", "a JPEG picture")
 
 
 def add_options(parser: Parser) -> None:
@@ -44,8 +41,7 @@ def add_options(parser: Parser) -> None:
         "--data",
         default="mnist",
         metavar="mnist|FOLDER|FILE",
-        help="the test part of MNIST (the default) or of a folder with four IDX files named as "
-        "MNIST's are, or one IDX file of images",
+        help=f"the test part of MNIST (the default) or of {TAKES}; or one .npy or IDX file of images",
     )
     images.add_argument(
         "--image",
@@ -71,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             x, t = _load_pictures(args.image, xp, device, dtype), None
             what = f"{args.image[0]} is prepared to have {x.shape[1]} pixels, as a digit of MNIST"
         else:
-            x, t = _load(args.data, xp, device, dtype)
+            x, t = load_test_data(args.data, xp, device, dtype)
             what = f"the images of {args.data} have {x.shape[1]} pixels"
         if net.width_in not in (None, x.shape[1]):
             raise WrongCallError(f"{args.model} takes rows of {net.width_in} numbers, but {what}")
@@ -96,23 +92,6 @@ def _load_pictures(names: list[str], xp: Namespace, device: Device, dtype: str) 
     """Load pictures of digits as rows of pixels in [0, 1]."""
     rows = np.concatenate([load_image(name, dtype=dtype) for name in names])
     return from_host(rows, xp, device=device)
-
-
-def _load(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Array, Array | None]:
-    """Load images as rows of pixels in [0, 1], and their labels or None."""
-    if not Path(name).is_file():
-        return load_data(name, xp, device, dtype)[1]
-    with open(name, "rb") as file:
-        kind = foreign(file.read(HEAD))
-    if kind is not None and kind.name in _PICTURES:
-        raise WrongCallError(f"{name} is {kind.name}; to have its digit read, write --image {name}")
-    images = read_idx(name)
-    if images.dtype != np.uint8 or images.ndim < 2 or images.size == 0:
-        raise WrongCallError(
-            f"{name} holds {images.shape} {images.dtype}, expected images: (N, H, W) uint8"
-        )
-    rows = images.reshape(len(images), -1).astype(dtype) / np.asarray(255, dtype)
-    return from_host(rows, xp, device=device), None
 
 
 def _table(p: Any, labels: Any, names: list[str] | None) -> str:

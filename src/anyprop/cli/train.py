@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
+from anyprop.cli._data import Examples
 from anyprop.cli._files import make_folder, write_json
 from anyprop.cli._model import CHECKPOINTS, DEFAULT, MODEL
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
 from anyprop.cli._task import (
-    Examples,
     Task,
     default_lr,
     make_optimizer,

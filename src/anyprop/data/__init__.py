@@ -1,4 +1,4 @@
-"""Images: the MNIST that comes with the package, IDX files, and one's own digits."""
+"""Images: the MNIST that comes with the package, IDX files and arrays of NumPy, and one's own digits."""
 
 from anyprop.data.four_files import load_idx
 from anyprop.data.image import load_image

@@ -16,6 +16,7 @@ Examples: TypeAlias = tuple[Array, Array]
 """Inputs and labels, one row of each per example."""
 
 _ROWS_PER_TASK = 2000
+_MOST_CLASSES = 1 << 31  # no layer is so wide
 FLOATS = ("float16", "float32", "float64")
 
 
@@ -83,9 +84,8 @@ def prepare(
     one_hot_label = flag("data", "one_hot_label", one_hot_label)
 
     def convert(part: Stored) -> Examples:
-        pixels = part.images
-        shape = (len(pixels), -1) if flatten else (len(pixels), 1, *pixels.shape[1:])
-        x = _quotients(pixels, 255 if normalize else 1, dtype)
+        x = scaled(part.images, dtype, normalize=normalize)
+        shape = (len(x), -1) if flatten else (len(x), 1, *x.shape[1:])
         t = np.eye(classes, dtype=dtype)[part.labels] if one_hot_label else part.labels.astype("i8")
         return (
             from_host(x.reshape(shape), xp, device=device),
@@ -95,15 +95,31 @@ def prepare(
     return convert(train), convert(test)
 
 
-def _quotients(pixels: NDArray[np.uint8], divisor: int, dtype: str) -> NDArray[Any]:
+def scaled(images: NDArray[Any], dtype: str, *, normalize: bool = True) -> NDArray[Any]:
+    """Convert to floats: pixels of uint8 divided by 255, floats as they are.
+
+    A number that is too large for the dtype becomes infinite.
+    """
+    divisor = 255 if normalize and images.dtype == np.uint8 else 1
     # The first touch of so much new memory can take longer than the arithmetic; threads share it.
-    quotients = np.empty(pixels.shape, dtype)
+    quotients = np.empty(images.shape, dtype)
 
     def fill(start: int) -> None:
         rows = slice(start, start + _ROWS_PER_TASK)
-        # A division rounds once; a product with the rounded 1/255 would round twice.
-        np.divide(pixels[rows], divisor, out=quotients[rows], dtype=dtype)
+        with np.errstate(over="ignore"):  # of this thread
+            # A division rounds once; a product with the rounded 1/255 would round twice.
+            np.divide(images[rows], divisor, out=quotients[rows], dtype=dtype)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(fill, range(0, len(pixels), _ROWS_PER_TASK)))
+        list(pool.map(fill, range(0, len(images), _ROWS_PER_TASK)))
     return quotients
+
+
+def check_class_numbers(labels: NDArray[Any], name: object) -> None:
+    """Raise ValueError unless these whole numbers can number classes."""
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < _MOST_CLASSES:
+            raise ValueError(
+                f"{name} holds the label {label}; expected class numbers of at least 0, and below "
+                f"{_MOST_CLASSES}."
+            )

@@ -13,7 +13,7 @@ from anyprop._files import as_path
 from anyprop._typing import Array
 from anyprop.backend import from_host
 from anyprop.data._directory import find_files
-from anyprop.data._prepare import Examples, Stored, prepare
+from anyprop.data._prepare import Examples, Stored, check_class_numbers, prepare
 from anyprop.data.idx import read_idx
 
 
@@ -121,10 +121,7 @@ def _read_labels(file: Path) -> NDArray[Any]:
             f"{file} holds {labels.shape} {labels.dtype}; expected a nonempty array of whole "
             "numbers with 1 dimension, as its name says (or 8 columns, as in QMNIST)."
         )
-    if labels.min() < 0:
-        raise ValueError(
-            f"{file} holds the label {labels.min()}; expected class numbers of at least 0."
-        )
+    check_class_numbers(labels, file)
     return labels
 
 
