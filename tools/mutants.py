@@ -108,9 +108,10 @@ def main() -> int:
     mutants = Mutants(sys.argv[1:])
     paths = sorted({test.split("::")[0] for tests in mutants.tests_of.values() for test in tests})
     settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]
-    pytest.main([*settings["pytest_add_cli_args"], "-p", "no:terminal", *paths], plugins=[mutants])
+    quiet = ["-p", "no:terminal", "-o", "addopts=--import-mode=importlib"]  # -ra is the terminal's
+    pytest.main([*settings["pytest_add_cli_args"], *quiet, *paths], plugins=[mutants])
     print(mutants.summary())
-    return 0
+    return int(len(mutants.found) < len(mutants.names))
 
 
 if __name__ == "__main__":
