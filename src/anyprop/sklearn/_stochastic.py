@@ -30,6 +30,7 @@ from anyprop.sklearn._optimizer import LearningRate
 from anyprop.sklearn._rows import Data, Order, SparseInputs, dense
 from anyprop.step import Step
 from anyprop.training.evaluate import monitors
+from anyprop.training.examples import Held
 from anyprop.training.inputs import Inputs, wants_noise
 from anyprop.training.loop import Loop
 from anyprop.training.pace import OneByOne
@@ -102,7 +103,7 @@ def train(
     """
     est, net, loss, opt = estimator, trainer.net, trainer.loss, trainer.opt
     given = tuple(est.callbacks or ())
-    one = validation and (dense(validation.x[:1, ...]), validation.t[:1, ...])
+    one = validation and Held(dense(validation.x[:1, ...]), validation.t[:1, ...])
     books = Books(est, loss, validation, rows.shape[0])
     run = Run(
         net,

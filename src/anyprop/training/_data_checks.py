@@ -69,11 +69,16 @@ def check_data(
         check_sample_weight(sample_weight, params, x.shape[0])
     total = loss.total_weight(t, sample_weight, dtype=wide_dtype(params.xp, params.flat.dtype))
     if not float(to_host(total) if is_scalar_array(total) else total) > 0.0:
-        raise ValueError(
-            f"{name}: no example has a weight above 0, so there is nothing to learn or to measure; "
-            "check the weights of the classes and of the examples."
-        )
+        raise without_weight(name)
     return x, t
+
+
+def without_weight(name: str) -> ValueError:
+    """Return the error for data of which no example counts."""
+    return ValueError(
+        f"{name}: no example has a weight above 0, so there is nothing to learn or to measure; "
+        "check the weights of the classes and of the examples."
+    )
 
 
 def check_beside(params: Parameters, **arrays: Array) -> None:

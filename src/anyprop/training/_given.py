@@ -33,6 +33,7 @@ from anyprop.training._data_checks import check_data
 from anyprop.training.batches import Batches, batch_indices, batches_of
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
+from anyprop.training.examples import examples_of
 from anyprop.training.ranks import Ranks, ends
 from anyprop.training.resume import settings_of_run
 
@@ -49,7 +50,7 @@ class Given:
     epochs: int | None
     steps: int | None
     batch_size: int
-    validation: tuple[Array, Array] | None
+    validation: Any  # (x, t), a Source or None; Examples or None when it is checked
     sample_weight: Array | None
     seed: int
     batches: Batches | None
@@ -72,7 +73,7 @@ class Given:
         data = check_data("data", self.data, net, params, loss, self.sample_weight)
         validation = self.validation
         if validation is not None:
-            validation = check_data("validation", validation, net, params, loss)
+            validation = examples_of("validation", validation, net, params, loss)
         epochs, steps = check_length(self.epochs, self.steps)
         numbers = {
             "batch_size": count("fit", "batch_size", self.batch_size),
@@ -113,7 +114,7 @@ class Given:
             self.params,
             self.callbacks,
             examples=self.rows,
-            validation=None if validation is None else validation[0].shape[0],
+            validation=None if validation is None else len(validation),
             weighted=self.sample_weight is not None,
             batch_size=self.batch_size,
             accumulate=self.accumulate,
@@ -145,7 +146,7 @@ class Given:
             return None
         size = max(self.batch_size, 1000)
         with np.errstate(all="ignore"):
-            return measured(self.net, params, *self.validation, self.loss, size, communicator)
+            return measured(self.net, params, self.validation, self.loss, size, communicator)
 
 
 def check_alike(given: Given, ranks: Ranks) -> None:

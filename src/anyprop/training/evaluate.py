@@ -11,6 +11,7 @@ training: no dropout, and running statistics instead of a batch's own.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +29,12 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
-from anyprop.training._data_checks import check_beside, check_data
+from anyprop.sources import Source
+from anyprop.training._data_checks import check_beside, without_weight
 from anyprop.training.batches import slices
-from anyprop.training.ranks import Ranks, ends
+from anyprop.training.examples import Examples, Read, examples_of
+from anyprop.training.ranks import Ranks
+from anyprop.training.reader import Reader
 
 
 class Evaluation(NamedTuple):
@@ -52,7 +56,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     net: Layer,
     params: Parameters,
-    data: tuple[Array, Array],
+    data: tuple[Array, Array] | Source,
     *,
     loss: Loss,
     batch_size: int = 1000,
@@ -66,9 +70,10 @@ def evaluate(
         The network.
     params : Parameters
         Its parameters.
-    data : (x, t)
+    data : (x, t) or Source
         Examples x, shape (N, D), and targets t as the loss takes them, beside the parameters, as for
-        `fit`.
+        `fit`; or a source of them, which is read in order, ahead of the work, and whose weights weigh
+        the loss.
     loss : Loss
         The loss to measure.
     batch_size : int >= 1
@@ -93,6 +98,8 @@ def evaluate(
         refuses all refuse, also where they were given different arguments.
     RuntimeError
         Another rank failed; the message names it and its error.
+    Exception
+        Whatever reading a source raises, as it was raised, with a note that names the rows.
 
     Examples
     --------
@@ -108,37 +115,39 @@ def evaluate(
     with on_device_of(params.flat if isinstance(params, Parameters) else None):
         with ranks.agreeing(refusing=True):
             check_params(net, params)
-            x, t = check_data("data", data, net, params, loss)
+            examples = examples_of("data", data, net, params, loss)
             batch_size = count("evaluate", "batch_size", batch_size)
+            seen = examples.ends if ranks.several else None
         if ranks.several:
-            given = {"layout": params.layout, "loss": settings_of(loss), "examples": x.shape[0]}
-            ranks.check_same("evaluate", given | {"rows at the ends of data": (ends(x), ends(t))})
-        return measured(net, params, x, t, loss, batch_size, communicator)
+            given = {"layout": params.layout, "loss": settings_of(loss), "examples": len(examples)}
+            ranks.check_same("evaluate", given | {"rows at the ends of data": seen})
+        return measured(net, params, examples, loss, batch_size, communicator)
 
 
 def measured(
     net: Layer,
     params: Parameters,
-    x: Array,
-    t: Array,
+    examples: Examples,
     loss: Loss,
     batch_size: int,
     communicator: Communicator,
 ) -> Evaluation:
     """Compute `evaluate` on examples that were checked before."""
     with agreeing(communicator):
-        sums = _sums(net, params, x, t, loss, batch_size, communicator)
+        sums = _sums(net, params, examples, loss, batch_size, communicator)
     weighted, total, hits, known = communicator.all_reduce(sums).tolist()
-    return Evaluation(weighted / or_one(params.xp, total), hits / x.shape[0] if known else None)
+    if not total > 0.0:  # which is known of arrays before
+        raise without_weight("data")
+    return Evaluation(weighted / or_one(params.xp, total), hits / len(examples) if known else None)
 
 
 def monitors(
-    net: Layer, params: Parameters, loss: Loss, validation: tuple[Array, Array] | None
+    net: Layer, params: Parameters, loss: Loss, validation: Examples | None
 ) -> tuple[str, ...]:
     """Name the fields of `EpochRecord` that a run will measure; one row shows which there are."""
     if validation is None:
         return ("train_loss",)
-    x, t = (array[:1, ...] for array in validation)
+    x, t, _ = validation.first
     with np.errstate(all="ignore"):
         if loss.correct(_forward(net, params, x), t) is None:
             return ("train_loss", "validation_loss")
@@ -148,35 +157,39 @@ def monitors(
 def _sums(
     net: Layer,
     params: Parameters,
-    x: Array,
-    t: Array,
+    examples: Examples,
     loss: Loss,
     batch_size: int,
     communicator: Communicator,
 ) -> Any:
     """Add up weighted losses, weights and hits over this rank's rows; return also if there are hits."""
     xp = params.xp
-    values, totals, right = [], [], []
-    n = x.shape[0]
-    (mine,) = shares(n, communicator)
-    for rows in slices(mine.start, mine.stop, batch_size):
-        y, t_rows = _forward(net, params, x[rows, ...]), t[rows, ...]
-        value = loss.forward(y, t_rows)[0]
-        total = loss.total_weight(t_rows, dtype=wide_dtype(xp, value.dtype))
-        correct = loss.correct(y, t_rows)
-        values.append(value)
-        totals.append(total)
-        if correct is not None:
-            right.append(xp.sum(xp.astype(correct, xp.int32)))
-    numbers = read(values + totals + right)
-    k = len(values)
-    values, totals, right = numbers[:k], numbers[k : 2 * k], numbers[2 * k :]
-    weighted = [v * w for v, w in zip(values, totals, strict=True)]
-    return np.asarray([sum(weighted), sum(totals), sum(right), bool(right)], dtype="float64")
+    losses: list[float] = []
+    weights: list[float] = []
+    hits: list[float] = []
+    (mine,) = shares(len(examples), communicator)
+    with closing(examples.portions(mine, batch_size)) as portions:
+        for portion in portions:
+            values, totals, right = [], [], []
+            for x, t, weight in portion:
+                y = _forward(net, params, x)
+                value = loss.forward(y, t, sample_weight=weight)[0]
+                values.append(value)
+                totals.append(loss.total_weight(t, weight, dtype=wide_dtype(xp, value.dtype)))
+                correct = loss.correct(y, t)
+                if correct is not None:
+                    right.append(xp.sum(xp.astype(correct, xp.int32)))
+            numbers = read(values + totals + right)
+            k = len(values)
+            losses += numbers[:k]
+            weights += numbers[k : 2 * k]
+            hits += numbers[2 * k :]
+    weighted = [v * w for v, w in zip(losses, weights, strict=True)]
+    return np.asarray([sum(weighted), sum(weights), sum(hits), bool(hits)], dtype="float64")
 
 
 @usage("predict(net, params, x)")
-def predict(net: Layer, params: Parameters, x: Array, *, batch_size: int = 1000) -> Array:
+def predict(net: Layer, params: Parameters, x: Array | Source, *, batch_size: int = 1000) -> Array:
     """Compute a network's outputs, batch by batch.
 
     Parameters
@@ -185,10 +198,10 @@ def predict(net: Layer, params: Parameters, x: Array, *, batch_size: int = 1000)
         The network.
     params : Parameters
         Its parameters.
-    x : array, shape (N, D)
+    x : array, shape (N, D), or Source
         Examples, beside the parameters, of their dtype or of one that it holds, as for `fit`. A NaN in a
         row makes that row's outputs NaN where the network's arithmetic does; `predict` does not look for
-        it.
+        it. Of a source, which is read in order, ahead of the work, the targets are ignored.
     batch_size : int >= 1
         Rows in one forward pass.
 
@@ -214,9 +227,14 @@ def predict(net: Layer, params: Parameters, x: Array, *, batch_size: int = 1000)
     """
     batch_size = count("predict", "batch_size", batch_size)
     check_params(net, params)
-    check_beside(params, x=x)
+    if not isinstance(x, Source):
+        check_beside(params, x=x)
     with on_device_of(params.flat):
-        return outputs(net, params, (x[r, ...] for r in slices(0, x.shape[0], batch_size)))
+        if not isinstance(x, Source):
+            return outputs(net, params, (x[r, ...] for r in slices(0, x.shape[0], batch_size)))
+        examples = Read(Reader("x", x, net, params, None))
+        with closing(examples.portions(slice(0, len(examples)), batch_size)) as portions:
+            return outputs(net, params, (x for portion in portions for x, _, _ in portion))
 
 
 def outputs(net: Layer, params: Parameters, parts: Iterable[Array]) -> Array:

@@ -19,6 +19,7 @@ from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.sources import Source
 from anyprop.training._given import Given, check_alike
 from anyprop.training._how import steps_of, works_in_place
 from anyprop.training._progress import progress_bar
@@ -81,7 +82,7 @@ def fit(
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 100,
-    validation: tuple[Array, Array] | None = None,
+    validation: tuple[Array, Array] | Source | None = None,
     sample_weight: Array | None = None,
     seed: int = 0,
     batches: Batches | None = None,
@@ -118,8 +119,8 @@ def fit(
         Updates, instead of epochs.
     batch_size : int >= 1
         Rows in a batch; the last batch of an epoch may be smaller.
-    validation : (x, t), optional
-        Examples to measure on after every epoch, like `data`.
+    validation : (x, t) or Source, optional
+        Examples to measure on after every epoch, as by `evaluate`.
     sample_weight : array, shape (N,), optional
         Weights of the training examples.
     seed : int >= 0

@@ -1,0 +1,206 @@
+"""A `Source` as a network and a loss need it: whatever it gives is checked, on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from anyprop._numerics import cast
+from anyprop._typing import Array
+from anyprop.backend import device_of, dtype_name, from_host, holds_exactly, name_of
+from anyprop.layers.base import Layer
+from anyprop.losses.base import Loss, check_loss
+from anyprop.parameters import Parameters
+from anyprop.sources import Source
+
+_PROBE = np.random.default_rng(0)
+"""For the random numbers of the first row; what they are does not matter."""
+
+
+class Reader:
+    """Reads examples that a network and a loss can work on.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the source.
+    source : Source
+        The examples; the first is read here, and checked.
+    net : Layer
+        The network.
+    params : Parameters
+        Its parameters.
+    loss : Loss, optional
+        The loss; without one only x is read and looked at, and may hold any number.
+    augmenting : bool
+        Whether the source's `augment` is applied.
+
+    Attributes
+    ----------
+    name, source
+        As given.
+    first : dict of str to numpy.ndarray or None
+        The first example as `read` returns it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        net: Layer,
+        params: Parameters,
+        loss: Loss | None,
+        *,
+        augmenting: bool = False,
+    ) -> None:
+        if loss is not None:
+            check_loss(loss)
+        self.name, self.source, self._net, self._loss = name, source, net, loss
+        self._augment = source.augment if augmenting else None
+        self._xp, self._device = params.xp, device_of(params.flat)
+        self._dtype, self._dtype_name = params.flat.dtype, dtype_name(params.flat)
+        backend = name_of(self._xp)
+        # PyTorch cannot compare or index by these.
+        self._widened = ("uint16", "uint32", "uint64") if backend == "torch" else ()
+        # Fewer bytes are moved where x is cast on the device.
+        self._cast_there = getattr(self._device, "type", "cpu") != "cpu" or backend == "cupy"
+        self.first = self._named(source.first)
+        try:
+            if self._augment is not None:
+                self._apply(self.first, source.draw(_PROBE, 1))  # type: ignore[misc]
+            self._check_form()
+            self._check(self.first, [0])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one example, at least 1."""
+        return max(1, sum(int(a.nbytes) for a in self.first.values() if a is not None))
+
+    def read(self, rows: Any, drawn: Any = None) -> dict[str, Any]:
+        """Read examples; raise whatever the source raises, or an error that names a row.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray, shape (k,), int64
+            Row numbers in any order; one may come more than once.
+        drawn : numpy.ndarray, shape (k, ...), optional
+            What the source's `draw` drew for them.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray or None
+            x, t and sample_weight, by the names under which a step takes them.
+        """
+        arrays = self._named(self.source.read(rows))
+        if self._augment is not None:
+            self._apply(arrays, drawn)
+        for name, array in arrays.items():
+            wanted = self.first[name]
+            if array is not None and (
+                array.shape != (rows.size, *wanted.shape[1:]) or array.dtype != wanted.dtype
+            ):
+                raise ValueError(
+                    f"augment returned {name} of shape {array.shape} and {array.dtype} for {rows.size} "
+                    f"rows, but of shape {wanted.shape} and {wanted.dtype} for the first."
+                )
+        self._check(arrays, rows)
+        return arrays
+
+    def beside(self, name: str, array: Any, *, small: bool = False) -> Array:
+        """Move rows to where the parameters are; in their dtype if it is floating, unless `small`."""
+        if small or not self._is_cast(name, array):
+            return from_host(array, self._xp, device=self._device)
+        if self._cast_there:
+            moved = from_host(array, self._xp, device=self._device)
+            return cast(self._xp, moved, self._dtype)
+        return from_host(array, self._xp, dtype=self._dtype_name, device=self._device)
+
+    def _named(self, parts: tuple[Any, ...]) -> dict[str, Any]:
+        x, t, weight = (*parts, None)[:3]
+        if self._loss is None:
+            return {"x": x, "t": None, "sample_weight": None}
+        if t.dtype.name in self._widened:
+            if t.size and t.max() >= 1 << 63:
+                raise ValueError(f"t holds {t.max()}, which is no label that a network can have.")
+            t = t.astype("int64")
+        return {"x": x, "t": t, "sample_weight": weight}
+
+    def _apply(self, arrays: dict[str, Any], drawn: Any) -> None:
+        given = self._augment(arrays["x"], arrays["t"], drawn)  # type: ignore[misc]
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise TypeError("augment must return (x, t), as it was given them.")
+        for name, array in zip(("x", "t"), given, strict=True):
+            arrays[name] = np.asarray(array)
+
+    @staticmethod
+    def _is_cast(name: str, array: Any) -> bool:
+        return name != "t" or array.dtype.kind == "f"
+
+    def _check_form(self) -> None:
+        """Check dtypes and shapes of the first row, which all have."""
+        for name, array in self.first.items():
+            if array is None or not self._is_cast(name, array):
+                continue
+            found = array.dtype.name
+            if self.source.dtype != self._dtype_name and not holds_exactly(self._dtype_name, found):
+                called = "weight" if name == "sample_weight" else name
+                raise TypeError(
+                    f"{called} is {found}, which {self._dtype_name} parameters cannot hold exactly; "
+                    f"round it while it is read: Source(..., dtype={self._dtype_name!r})."
+                )
+        x, d = self.first["x"], self._net.width_in
+        if d is not None and x.shape[1:] != (d,):
+            raise ValueError(f"x has rows of shape {x.shape[1:]}, but the network takes ({d},).")
+        self._width = self._net.output_shape(tuple(x.shape))[-1]
+        weight = self.first["sample_weight"]
+        if weight is not None and weight.ndim != 1:
+            raise ValueError(f"a weight has shape {weight.shape[1:]}; it must be one number.")
+
+    def _check(self, arrays: dict[str, Any], rows: Any) -> None:
+        """Raise ValueError if a number cannot be trained on; the message names its row."""
+        if self._loss is None:
+            return
+        for name, array in arrays.items():
+            if array is not None and array.dtype.kind == "f":
+                _check_finite("weight" if name == "sample_weight" else name, array, rows)
+        weight = arrays["sample_weight"]
+        if weight is not None and (weight < 0).any():
+            i = int(np.argmax(weight < 0))
+            raise ValueError(f"weight[{rows[i]}] is {weight[i]}; it must be at least 0.")
+        t = arrays["t"]
+        if not self._refusal(t):
+            return
+        first, last = 0, t.shape[0]  # of these rows, one is refused
+        while last - first > 1:
+            middle = (first + last) // 2
+            if self._refusal(t[first:middle]):
+                last = middle
+            else:
+                first = middle
+        error = self._refusal(t[first:last]) or self._refusal(t)
+        assert error is not None
+        raise type(error)(f"in row {rows[first]}, {error}") from None
+
+    def _refusal(self, t: Any) -> Exception | None:
+        try:
+            self._loss.check_targets(t, self._width)  # type: ignore[union-attr]
+        except (TypeError, ValueError) as error:
+            return error
+        return None
+
+
+def _check_finite(name: str, array: Any, rows: Any) -> None:
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum()):  # one pass without a temporary
+            return
+    bad = np.argwhere(~np.isfinite(array))
+    if bad.size:
+        row, *inner = bad[0].tolist()
+        where = ", ".join(map(str, [rows[row], *inner]))
+        raise ValueError(f"{name}[{where}] is {array[tuple(bad[0])]}; remove or replace it.")
