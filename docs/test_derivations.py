@@ -91,6 +91,7 @@ LAYERS = {
         lambda x, dy: softmax(x) * (dy - (dy * softmax(x)).sum(axis=1, keepdims=True)),
     ),
     "identity": (lambda x: x, lambda x, dy: dy),
+    "rescale": (lambda x: GAMMA * x + BETA, lambda x, dy: dy * GAMMA),
     "dropout": (lambda x: x * mask_of(x), lambda x, dy: dy * mask_of(x)),
     "batch_norm": (
         lambda x: GAMMA * standardized(x, 0)[0] + BETA,
@@ -134,6 +135,18 @@ def test_gain_and_shift_of_a_norm(axis):
     beta = differences(lambda beta: value(GAMMA, beta), BETA)
     np.testing.assert_allclose((DY * z).sum(axis=0), gamma, rtol=1e-7)
     np.testing.assert_allclose(DY.sum(axis=0), beta, rtol=1e-7)
+
+
+def test_moments_of_two_portions():
+    x = RNG.standard_normal((12, D)) + 3.0
+    first, rest = x[:5], x[5:]
+    n, k = len(first), len(rest)
+    M, m = first.mean(axis=0), rest.mean(axis=0)
+    S, r = ((first - M) ** 2).sum(axis=0), ((rest - m) ** 2).sum(axis=0)
+    d = m - M
+    np.testing.assert_allclose(M + d * k / (n + k), x.mean(axis=0), rtol=1e-13)
+    squares = S + r + d**2 * n * k / (n + k)
+    np.testing.assert_allclose(squares, 12 * x.var(axis=0), rtol=1e-13)
 
 
 def test_the_variance_of_a_batch_is_too_small_by_one_over_n():

@@ -218,6 +218,14 @@ ADVICE = {
         lambda: ap.from_host([1], dtype="float32"),
     ),
     "leave the backend out": (lambda: fit(torch_backend="inductor"), fit),
+    "cast x to the dtype of the parameters": (
+        lambda: ap.Rescale(0.5).forward(None, T),
+        lambda: ap.Rescale(0.5).forward(None, T.astype(PARAMS.flat.dtype)),
+    ),
+    "give Rescale the numbers of the state dictionary": (
+        lambda: interchange.from_torch(ap.Rescale(0.5), {"scale": np.asarray(0.25)}),
+        lambda: interchange.from_torch(ap.Rescale(0.25), {"scale": np.asarray(0.25)}),
+    ),
     "leave out block": (
         lambda: ap.batch_indices(9, 2, seed=0, epoch=0, replacement=True, block=3),
         lambda: ap.batch_indices(9, 2, seed=0, epoch=0, replacement=True),

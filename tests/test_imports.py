@@ -23,7 +23,7 @@ ORDER = [
     ["_checks", "_text", "_autograd", "_repr", "_signals", "_usage"],
     ["_files", "_foreign", "_locks"],
     ["backend", "_tree"],
-    ["xp", "_numerics"],
+    ["xp", "_numerics", "_moments"],
     ["layout"],
     ["parameters"],
     ["initializers"],

@@ -29,6 +29,7 @@ from anyprop.layers.identity import Identity as Identity
 from anyprop.layers.layer_norm import LayerNorm as LayerNorm
 from anyprop.layers.leaky_relu import LeakyReLU as LeakyReLU
 from anyprop.layers.relu import ReLU as ReLU
+from anyprop.layers.rescale import Rescale as Rescale
 from anyprop.layers.residual import Residual as Residual
 from anyprop.layers.sequential import Sequential as Sequential
 from anyprop.layers.sigmoid import Sigmoid as Sigmoid

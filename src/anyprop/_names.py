@@ -37,6 +37,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "layers": {
         "layers.affine": "Affine",
+        "layers.rescale": "Rescale",
         "layers.softmax": "Softmax",
         "layers.dropout": "Dropout",
         "layers.batch_norm": "BatchNorm",

@@ -30,6 +30,12 @@ def is_integral(xp: Namespace, dtype: Any) -> bool:
     return bool(xp.isdtype(dtype, "integral"))
 
 
+@lru_cache(maxsize=64)
+def is_floating(xp: Namespace, dtype: Any) -> bool:
+    """Return whether a dtype is one of real numbers with a fraction."""
+    return bool(xp.isdtype(dtype, "real floating"))
+
+
 def cast(xp: Namespace, x: Array, dtype: Any) -> Array:
     """Return `x` in a dtype; `x` itself if it has it."""
     return x if x.dtype == dtype else xp.astype(x, dtype)

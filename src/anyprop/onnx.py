@@ -30,6 +30,7 @@ from anyprop.layers.identity import Identity
 from anyprop.layers.layer_norm import LayerNorm
 from anyprop.layers.leaky_relu import LeakyReLU
 from anyprop.layers.relu import ReLU
+from anyprop.layers.rescale import Rescale
 from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential
 from anyprop.layers.sigmoid import Sigmoid
@@ -155,9 +156,13 @@ class _Graph:
         )
         return output
 
-    def constant(self, name: str) -> str:
+    def parameter(self, name: str) -> str:
         """Add a parameter; return its name."""
-        array = np.ascontiguousarray(to_host(self._named[name]), self.dtype)
+        return self.constant(name, to_host(self._named[name]))
+
+    def constant(self, name: str, values: Any) -> str:
+        """Add an array or a number by a name of its own, which is returned."""
+        array = np.asarray(values, self.dtype, order="C")
         self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 
@@ -181,17 +186,25 @@ class _Graph:
 
 def _affine(graph: _Graph, layer: Affine, prefix: str, x: str) -> str:
     names = ("W", "b") if layer.bias else ("W",)
-    return graph.node("Gemm", x, *(graph.constant(prefix + name) for name in names))
+    return graph.node("Gemm", x, *(graph.parameter(prefix + name) for name in names))
 
 
 def _batch_norm(graph: _Graph, layer: BatchNorm, prefix: str, x: str) -> str:
-    constants = [graph.constant(prefix + name) for name in ("gamma", "beta", "mean", "var")]
+    constants = [graph.parameter(prefix + name) for name in ("gamma", "beta", "mean", "var")]
     return graph.node("BatchNormalization", x, *constants, epsilon=layer.eps)
 
 
 def _layer_norm(graph: _Graph, layer: LayerNorm, prefix: str, x: str) -> str:
-    constants = [graph.constant(prefix + name) for name in ("gamma", "beta")]
+    constants = [graph.parameter(prefix + name) for name in ("gamma", "beta")]
     return graph.node("LayerNormalization", x, *constants, axis=-1, epsilon=layer.eps)
+
+
+def _rescale(graph: _Graph, layer: Rescale, prefix: str, x: str) -> str:
+    if layer.scale != 1.0:
+        x = graph.node("Mul", x, graph.constant(f"{prefix}scale", layer.scale))
+    if layer.shift != 0.0:
+        x = graph.node("Add", x, graph.constant(f"{prefix}shift", layer.shift))
+    return x
 
 
 def _sequential(graph: _Graph, layer: Layer, prefix: str, x: str) -> str:
@@ -214,6 +227,7 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str, str], str]] = {
     LayerNorm: _layer_norm,
     LeakyReLU: lambda graph, layer, prefix, x: graph.node("LeakyRelu", x, alpha=layer.slope),
     ReLU: lambda graph, layer, prefix, x: graph.node("Relu", x),
+    Rescale: _rescale,
     Residual: _residual,
     Sequential: _sequential,
     Sigmoid: lambda graph, layer, prefix, x: graph.node("Sigmoid", x),

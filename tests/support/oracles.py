@@ -59,6 +59,8 @@ def torch_module(layer: Any, params: dict[str, np.ndarray]) -> Any:
             return nn.LeakyReLU(layer.slope)
         case ap.ELU():
             return nn.ELU(layer.alpha)
+        case ap.Rescale():
+            return scaling(layer.scale, layer.shift)
         case ap.Dropout():
             return MaskedDropout.module(layer.rate)
     return {
@@ -71,6 +73,18 @@ def torch_module(layer: Any, params: dict[str, np.ndarray]) -> Any:
         ap.Softmax: lambda: nn.Softmax(dim=-1),
         ap.Identity: nn.Identity,
     }[type(layer)]()
+
+
+def scaling(scale: Any, shift: Any) -> Any:
+    """Return a module of torch that scales and shifts by constants."""
+    import torch
+
+    class Module(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            factor, added = (torch.tensor(number, dtype=x.dtype) for number in (scale, shift))
+            return torch.addcmul(added, factor, x)
+
+    return Module()
 
 
 class MaskedDropout:
@@ -116,6 +130,11 @@ def jax_activation(layer: Any) -> Callable[[Any], Any] | None:
             return lambda x: jax.nn.leaky_relu(x, layer.slope)
         case ap.ELU():
             return lambda x: jax.nn.elu(x, layer.alpha)
+        case ap.Rescale():
+            coefficients = [jax.numpy.asarray(layer.scale), jax.numpy.asarray(layer.shift)]
+            return lambda x: jax.numpy.polyval(
+                jax.numpy.stack(jax.numpy.broadcast_arrays(*coefficients)), x
+            )
         case ap.GELU():
             return lambda x: jax.nn.gelu(x, approximate=True)
     functions = {

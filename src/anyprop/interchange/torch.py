@@ -9,9 +9,20 @@
               var       running_var
     LayerNorm gamma     weight
               beta      bias
+    Rescale             scale, shift
 
 Names count layers as `torch.nn.Sequential` does: 0.weight, 0.bias, 2.weight, ... A `Residual` has the
 names of its block, as a `torch.nn.Sequential` has whose forward returns x + super().forward(x).
+PyTorch has no module for `Rescale`; one with two buffers takes its constants:
+
+    class Rescale(torch.nn.Module):
+        def __init__(self, scale, shift):
+            super().__init__()
+            self.register_buffer("scale", torch.tensor(scale))
+            self.register_buffer("shift", torch.tensor(shift))
+
+        def forward(self, x):
+            return self.scale * x + self.shift
 """
 
 from __future__ import annotations
@@ -25,14 +36,16 @@ from numpy.typing import NDArray
 
 from anyprop._checks import few
 from anyprop._files import as_path
+from anyprop._numerics import is_floating
 from anyprop._typing import Namespace
-from anyprop.backend import check_array, to_host
+from anyprop.backend import check_array, namespace, to_host
 from anyprop.checkpoint import tensors
 from anyprop.interchange.arrays import parameters_of
 from anyprop.layers.affine import Affine
 from anyprop.layers.base import Layer, check_layer, leaves
 from anyprop.layers.batch_norm import BatchNorm
 from anyprop.layers.layer_norm import LayerNorm
+from anyprop.layers.rescale import Rescale
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
 
@@ -56,7 +69,9 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of str to numpy.ndarray
-        The arrays by PyTorch's names, copied.
+        The arrays by PyTorch's names, copied. Those of a `Rescale` are its constants, of shape () or
+        (D,): a module that does not scale its inputs refuses the dictionary, rather than computing
+        something else. `anyprop.interchange.torch` shows a module that takes them.
 
     Raises
     ------
@@ -74,8 +89,12 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     """
     check_params(net, params)
     names = _torch_names(net)
-    return {
+    arrays = {
         names[name]: np.array(to_host(array).T, order="C") for name, array in params.named().items()
+    }
+    dtype = to_host(params.flat).dtype
+    return arrays | {
+        name: np.asarray(values, dtype) for name, (values, _) in _constants(net).items()
     }
 
 
@@ -128,7 +147,7 @@ def from_torch(
         The network of this library that the numbers are for.
     state_dict : dict of str to array, or path
         What ``module.state_dict()`` returned, or a safetensors file of it. BatchNorm's
-        ``num_batches_tracked`` is ignored.
+        ``num_batches_tracked`` is ignored. The constants of a `Rescale` may be missing.
     xp : namespace or str, optional
         Backend of the parameters; NumPy by default.
     device : str or device, optional
@@ -144,8 +163,9 @@ def from_torch(
     Raises
     ------
     ValueError
-        An array is missing, has another shape, dtype or no place in the network, or the file cannot
-        be read; the message names it.
+        An array is missing, has another shape, dtype or no place in the network, a constant of a
+        `Rescale` is another number than the network's, or the file cannot be read; the message
+        names it.
     TypeError
         A layer with parameters is not one of the library's.
 
@@ -165,6 +185,12 @@ def from_torch(
         for name, array in state_dict.items()
         if name.rpartition(".")[2] != "num_batches_tracked"
     }
+    for theirs, (values, layer) in _constants(net).items():
+        if theirs in given and not _are_equal(theirs, given.pop(theirs), values):
+            raise ValueError(
+                f"{theirs} of the state dictionary is not that of {layer!r}; give Rescale the numbers"
+                " of the state dictionary."
+            )
     missing, surplus = names.values() - given.keys(), given.keys() - names.values()
     if missing or surplus:
         raise ValueError(
@@ -175,6 +201,24 @@ def from_torch(
         check_array(theirs, given[theirs])
     arrays = {ours: to_host(given[theirs]) for ours, theirs in names.items()}
     return parameters_of(net, {ours: array.T for ours, array in arrays.items()}, xp, device, dtype)
+
+
+def _constants(net: Layer) -> dict[str, tuple[Any, Rescale]]:
+    """Map PyTorch's names of constants to their values and their layers."""
+    return {
+        f"{prefix}{name}": (getattr(layer, name), layer)
+        for prefix, layer in leaves(net)
+        if isinstance(layer, Rescale)
+        for name in ("scale", "shift")
+    }
+
+
+def _are_equal(name: str, array: Any, values: Any) -> bool:
+    """Return whether an array holds the values, as rounded to its dtype."""
+    check_array(name, array)
+    xp = namespace(array)
+    eps = float(xp.finfo(array.dtype).eps) if is_floating(xp, array.dtype) else 0.0
+    return np.shape(array) == np.shape(values) and np.allclose(to_host(array), values, eps, 0.0)
 
 
 def _torch_names(net: Layer) -> dict[str, str]:

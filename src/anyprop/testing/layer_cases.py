@@ -53,6 +53,10 @@ LAYER_CASES = _cases(
     ap.Affine(4, 3),
     ap.Affine(4, 3, bias=False),
     ap.Affine(1, 1),
+    ap.Rescale(0.5),
+    ap.Rescale(2.0, -1.0),
+    ap.Rescale((0.5, 1.0, -2.0, 4.0), 0.25),
+    ap.Rescale((0.5, 1.0, -2.0, 4.0), (0.0, 1.0, -1.0, 3.0)),
     ap.ReLU(),
     ap.LeakyReLU(),
     ap.LeakyReLU(0.3),
@@ -87,6 +91,12 @@ LAYER_CASES = _cases(
         ap.Sequential(ap.Affine(4, 3), ap.Tanh()),
         ap.Sequential(ap.Sequential(ap.BatchNorm(3))),
         ap.Sequential(ap.SiLU(), ap.Affine(3, 2)),
+    ),
+    rescale_first=ap.Sequential(
+        ap.Rescale((0.5, 1.0, -2.0, 4.0), (0.0, 1.0, -1.0, 3.0)), *ap.MLP([4, 3, 2]).layers
+    ),
+    rescale_between=ap.Sequential(
+        ap.Affine(4, 3), ap.Rescale((0.5, 1.0, -2.0), 0.25), ap.Tanh(), ap.Affine(3, 2)
     ),
     mlp=ap.MLP([4, 5, 3, 2]),
     mlp_without_hidden=ap.MLP([4, 2]),
