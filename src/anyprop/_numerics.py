@@ -6,6 +6,8 @@ import math
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from anyprop._checks import is_scalar_array
 from anyprop._typing import Array, Namespace, Number
 from anyprop.backend import namespace
@@ -44,6 +46,14 @@ def cast(xp: Namespace, x: Array, dtype: Any) -> Array:
 def widened(xp: Namespace, x: Array) -> Array:
     """Return `x` in float32 if its dtype is narrower, and `x` itself otherwise."""
     return xp.astype(x, xp.float32) if _is_narrow(xp, x.dtype) else x
+
+
+def all_finite(x: Array) -> bool:
+    """Return whether all numbers of an array are finite."""
+    xp = namespace(x)
+    with np.errstate(all="ignore"):
+        # One pass without a temporary: a sum is finite only if all its terms are.
+        return bool(xp.isfinite(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
 
 
 def summed(xp: Namespace, x: Array, axis: int) -> Array:

@@ -85,7 +85,14 @@ class Layout:
 
     def size(self, *, trainable: bool = True) -> int:
         """Count the numbers in the trainable (or in the running) vector."""
-        return sum(math.prod(e.shape) for e in self.entries if e.trainable == trainable)
+        return self._sizes[trainable]
+
+    @cached_property
+    def _sizes(self) -> dict[bool, int]:
+        return {
+            trainable: sum(math.prod(e.shape) for e in self.entries if e.trainable == trainable)
+            for trainable in (True, False)
+        }
 
     @cached_property
     def children(self) -> dict[int | str, Place | tuple[Layout, slice, slice]]:

@@ -22,14 +22,13 @@ from anyprop.backend import (
     on_device_of,
 )
 from anyprop.layers.affine import Affine
-from anyprop.layers.base import Layer, check_layer
+from anyprop.layers.base import Layer, check_layer, layout_of
 from anyprop.layers.batch_norm import BatchNorm
 from anyprop.layers.dropout import Dropout
 from anyprop.layers.layer_norm import LayerNorm
 from anyprop.layers.registry import get_activation
 from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential, flat_pieces, joined
-from anyprop.layout import Layout
 from anyprop.losses.base import Loss, check_loss
 from anyprop.parameters import Parameters, check_kind
 
@@ -204,7 +203,7 @@ def value_and_grad(net: Layer, loss: Loss, *, running: bool = False) -> Callable
     check_layer(net)
     check_loss(loss)
     running = flag("value_and_grad", "running", running)
-    if not running and Layout.of(net.specs()).size(trainable=False):
+    if not running and layout_of(net).size(trainable=False):
         raise ValueError(
             "value_and_grad: net keeps running statistics, as BatchNorm does; give running=True, take "
             "(value, grads, running) from each call, and go on with params.replace(running=running)."
@@ -267,7 +266,7 @@ def check_params(net: Layer, params: Parameters) -> None:
     """Raise unless the parameters are those of this network."""
     check_kind(params)
     check_layer(net)
-    wanted = Layout.of(net.specs())
+    wanted = layout_of(net)
     if params.layout != wanted:
         ours, theirs = (
             [f"{e.name} {e.shape}" for e in layout.entries] for layout in (wanted, params.layout)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.backend import to_host
 
 
 def test_names_pass_through_a_residual_unchanged():
@@ -142,3 +145,49 @@ def test_layers_without_running_statistics_have_no_vector_of_them():
 def test_an_affine_map_refuses_widths_that_are_no_counts(sizes):
     with pytest.raises((TypeError, ValueError), match="Affine: [dm] must be"):
         ap.Affine(*sizes)
+
+
+NETS = {
+    "activations": lambda: ap.Sequential(ap.Tanh(), ap.Affine(4, 4, bias=False), ap.Identity()),
+    "norms": lambda: ap.MLP([4, 6, 6, 4], norm="batch", dropout=0.5, residual=True),
+    "residual": lambda: ap.Residual(ap.Sequential(ap.Identity(), ap.MLP([4, 5, 4], "gelu"))),
+    "nested": lambda: ap.Sequential(ap.Sequential(ap.Affine(4, 5), ap.ReLU()), ap.Affine(5, 4)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_call_is_the_forward_pass_without_what_that_keeps(backend, rng, name):
+    net = NETS[name]()
+    params = net.init(3, xp=backend.xp, device=backend.device)
+    x = backend.asarray(rng.standard_normal((7, 4), dtype="float32"))
+    before = to_host(x).copy(), to_host(params.flat).copy()
+    y = net(params, x)
+    assert np.array_equal(to_host(y), to_host(net.forward(params, x)[0]))
+    after = to_host(x), to_host(params.flat)
+    assert all(map(np.array_equal, before, after))
+
+
+def test_a_call_holds_few_arrays_at_a_time():
+    net = ap.MLP([100] * 21, "tanh")
+    params, x = net.init(), np.ones((1000, 100), dtype="float32")
+    net(params, x)
+    tracemalloc.start()
+    try:
+        net(params, x)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3.5 * x.nbytes
+
+
+@pytest.mark.parametrize("base", [ap.Sequential, ap.Residual])
+def test_a_class_derived_from_a_container_is_called_by_its_own_forward(base):
+    class Halved(base):
+        def forward(self, params, x):
+            y, residuals = super().forward(params, x)
+            return 0.5 * y, residuals
+
+    net, x = Halved(ap.ReLU()), np.asarray([[2.0, -4.0]])
+    params = net.init()
+    assert np.array_equal(net(params, x), net.forward(params, x)[0])
+    assert np.array_equal(ap.predict(net, net.init(dtype="float64"), x), net(params, x))

@@ -1,5 +1,7 @@
 """Evaluation does not depend on the batches."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,10 @@ def test_gradients_are_no_parameters(problem):
     params = problem.params()
     with pytest.raises(ValueError, match="lack the running statistics"):
         ap.predict(problem.net, Parameters(params.layout, params.flat), problem.x)
+
+
+def test_what_only_acts_as_a_layer_predicts():
+    net = ap.MLP([4, 5, 3])
+    params, x = net.init(), np.ones((2, 4), dtype="float32")
+    acting = types.SimpleNamespace(specs=net.specs, forward=net.forward)
+    assert np.array_equal(ap.predict(acting, params, x), net(params, x))

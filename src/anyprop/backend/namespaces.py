@@ -7,6 +7,8 @@ and refuses mixtures; everything else in the library computes with what it retur
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,7 +121,16 @@ def device_of(array: Array) -> Device | None:
 
 def dtype_name(array: Array) -> str:
     """Name an array's dtype as NumPy would: ``"float32"``, ``"int64"``, ..."""
-    return str(array.dtype).rpartition(".")[2]
+    dtype = array.dtype
+    of_type: Any = type(dtype)
+    return _name_of_dtype(of_type, dtype)
+
+
+# To write a dtype out takes longer than many operations. By its type first, as dtypes of two libraries
+# may refuse to be compared.
+@functools.lru_cache(maxsize=64)
+def _name_of_dtype(of_type: Any, dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]
 
 
 def check_array(name: str, array: Any) -> None:
@@ -183,6 +194,8 @@ def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
     -------
     context manager
     """
+    if "cupy" not in sys.modules:  # so it cannot be an array of CuPy
+        return _ANYWHERE
     xp = _NAMESPACE_OF_TYPE.get(type(array))
     if xp is None:
         try:

@@ -70,7 +70,9 @@ class Affine(Layer):
         check_rows("x", x, self.d)
         xp = namespace_of(x, params, "W")
         y = xp.matmul(x, params.W)
-        return (y + params.b if self.bias else y), x
+        if self.bias:
+            y += params.b  # in place where arrays can be: the product is an array of its own
+        return y, x
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         grads = self.backward_params(params, residuals, dy)

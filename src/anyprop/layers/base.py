@@ -31,7 +31,7 @@ and calling a layer, ``layer(params, x)``, is inference: y alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,14 @@ from anyprop.initializers import get_initializer
 from anyprop.layout import Entry, Layout, Spec
 from anyprop.parameters import Parameters, check_kind, filled, map_vectors
 
-_UNRECORDED = ("forward", "forward_train", "backward", "backward_params", "updated_running")
+_UNRECORDED = (
+    "__call__",
+    "forward",
+    "forward_train",
+    "backward",
+    "backward_params",
+    "updated_running",
+)
 
 
 class Layer:
@@ -52,11 +59,19 @@ class Layer:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if "forward" in vars(cls) and "__call__" not in vars(cls):
+            # That of a container would not know of a forward that a class derived from it defines.
+            cls.__call__ = Layer.__call__  # type: ignore[method-assign]
         unrecorded_methods(cls, _UNRECORDED)
 
     def __call__(self, params: Parameters, x: Array) -> Array:
         """Compute y from x, as after training."""
         return self.forward(params, x)[0]
+
+    @cached_property
+    def _layout(self) -> Layout:
+        # Kept, as a layer does not change, and every call of `predict` compares it.
+        return Layout.of(self.specs(), dict(_counted(self, "")))
 
     def children(self) -> Mapping[str, Layer]:
         """List the layers inside, by the prefix of the names of their arrays."""
@@ -200,7 +215,8 @@ def leaves(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
 
 def layout_of(net: Layer) -> Layout:
     """Return the layout of a network's arrays; its `Parameters` then know how many layers there are."""
-    return Layout.of(net.specs(), dict(_counted(net, "")))
+    # What only acts as a layer may lack all but the two that are asked of it.
+    return net._layout if isinstance(net, Layer) else Layout.of(net.specs())
 
 
 def _counted(net: Layer, prefix: str) -> Iterator[tuple[str, int]]:

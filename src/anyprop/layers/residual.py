@@ -73,6 +73,9 @@ class Residual(Layer):
     def width_in(self) -> int | None:
         return self.block.width_in
 
+    def __call__(self, params: Parameters, x: Array) -> Array:
+        return self._added(x, (self.block(params, x), None))[0]
+
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         return self._added(x, self.block.forward(params, x))
 

@@ -20,8 +20,7 @@ from anyprop._checks import check_shape
 from anyprop._text import table
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop.backend import concatenated, namespace
-from anyprop.layers.base import Layer
-from anyprop.layout import Layout
+from anyprop.layers.base import Layer, layout_of
 from anyprop.parameters import Parameters, check_kind
 
 
@@ -108,6 +107,13 @@ class Sequential(Layer):
         for layer in self.layers:
             shape = layer.output_shape(shape)
         return shape
+
+    def __call__(self, params: Parameters, x: Array) -> Array:
+        # Without the residuals, an array is free for the next layers as soon as it has been read.
+        check_kind(params)
+        for i, layer in enumerate(self.layers):
+            x = layer(params[i], x)
+        return x
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_kind(params)
@@ -226,4 +232,4 @@ def _rows(
 
 
 def _count(layer: Layer) -> int:
-    return Layout.of(layer.specs()).size()
+    return layout_of(layer).size()

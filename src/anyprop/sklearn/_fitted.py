@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from anyprop import _numerics
 from anyprop._typing import Array
+from anyprop.layers.base import layout_of
 from anyprop.layers.sequential import Sequential
-from anyprop.layout import Layout
 from anyprop.parameters import Parameters
 from anyprop.sklearn._given import (
     Place,
     check_same_place,
     check_some_weight,
-    float_dtypes,
     host,
     readable,
+    validated_rows,
 )
 from anyprop.sklearn._network import all_finite, packed, unpacked
 from anyprop.sklearn._rows import outputs
@@ -44,7 +45,7 @@ class FittedMLP(BaseEstimator):
 
     def _current_parameters(self, net: Sequential) -> Parameters:
         """Return the parameters as one vector: the trained one, unless arrays shown were replaced."""
-        layout = Layout.of(net.specs())
+        layout = layout_of(net)
         shown = getattr(self, "_shown", None)
         if shown is not None and self._parameters.layout == layout:
             arrays = self._arrays()
@@ -62,7 +63,8 @@ class FittedMLP(BaseEstimator):
 
     def _raw_outputs(self, X: Any, method: str) -> Array:
         """Compute the network's outputs, before what `out_activation_` names."""
-        check_is_fitted(self, "coefs_")
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self, "coefs_")
         if self.activation != self._activation:
             raise ValueError(
                 f"activation={self.activation!r} was set after fit, but the weights were trained with "
@@ -72,13 +74,7 @@ class FittedMLP(BaseEstimator):
         like = self.coefs_[0]
         check_same_place(X, like, type(self).__name__, method)
         place = Place.of(like)
-        X = validate_data(
-            self,
-            X,
-            accept_sparse="csr",
-            dtype=float_dtypes(X, place.dtype),
-            reset=False,
-        )
+        X = validated_rows(self, X, place.dtype)
         params = self._current_parameters(self.network_)
         if not all_finite(params):
             raise ValueError(
@@ -87,7 +83,7 @@ class FittedMLP(BaseEstimator):
             )
         with np.errstate(all="ignore"):
             y = outputs(self.network_, params, X)
-        if not bool(params.xp.all(params.xp.isfinite(y))):
+        if not _numerics.all_finite(y):
             raise ValueError(
                 f"the outputs of this {type(self).__name__} overflow {place.dtype}; X holds numbers far "
                 "from those that it was trained on, so scale it alike."

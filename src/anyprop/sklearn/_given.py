@@ -6,6 +6,7 @@ and targets and weights move to it. Labels are looked at on the host, in NumPy.
 
 from __future__ import annotations
 
+import contextlib
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import scipy.sparse
 from sklearn import get_config
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
+from anyprop._numerics import all_finite
 from anyprop._typing import Array, Namespace
 from anyprop.backend import (
     device_of,
@@ -87,6 +89,32 @@ def validated(estimator: Any, X: Any, y: Any, dtype: str | None, *, reset: bool)
     return found
 
 
+def validated_rows(estimator: Any, X: Any, dtype: str) -> Any:
+    """Check X of a fitted estimator as scikit-learn does, for a floating dtype."""
+    rows = X
+    if type(X) is list:
+        with contextlib.suppress(Exception):  # of which scikit-learn's function tells the reason
+            rows = np.asarray(X)
+    sparse = scipy.sparse.issparse(rows) and rows.format == "csr"
+    plain = (
+        (sparse or type(rows) is np.ndarray)
+        and rows.ndim == 2
+        and rows.dtype.kind in "biuf"
+        and rows.shape[0] > 0
+        and rows.shape[1] == getattr(estimator, "n_features_in_", None)
+        and not hasattr(estimator, "feature_names_in_")
+    )
+    if plain:
+        # All that is left to check; scikit-learn's function takes longer than many predictions.
+        with np.errstate(all="ignore"):
+            rows = rows.astype(dtype, copy=False)
+        if all_finite(rows.data if sparse else rows):
+            return rows
+    return validate_data(
+        estimator, X, accept_sparse="csr", dtype=float_dtypes(X, dtype), reset=False
+    )
+
+
 def number_of_outputs(y: Any) -> int:
     """Return the columns of real targets; raise ValueError if they are dates."""
     if getattr(y.dtype, "kind", "f") in "Mm":
@@ -139,14 +167,15 @@ def readable(array: Any, name: str) -> Any:
     """
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill or drop what is masked.")
-    strange = hasattr(array, "__array__") and not hasattr(array, "columns")
-    if dispatches() and strange and not array_api_compat.is_array_api_obj(array):
+    if not isinstance(array, np.ndarray):
+        strange = hasattr(array, "__array__") and not hasattr(array, "columns")
+        if not (strange and dispatches()) or array_api_compat.is_array_api_obj(array):
+            return array
         array = np.asarray(array)
-    if isinstance(array, np.ndarray):
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-        if dispatches() and min(array.strides, default=0) < 0:
-            array = array.copy()
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if min(array.strides, default=0) < 0 and dispatches():
+        array = array.copy()
     return array
 
 

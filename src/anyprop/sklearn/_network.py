@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop import _numerics
 from anyprop._typing import Array, Namespace
 from anyprop.backend import from_host, namespace
 from anyprop.interchange.sklearn import OF_SKLEARN, in_order
@@ -76,9 +77,7 @@ def draw_parameters(
 
 def all_finite(params: Parameters) -> bool:
     """Return whether all numbers of vectors are finite, running statistics included."""
-    xp = params.xp
-    vectors = [v for v in (params.flat, params.running) if v is not None]
-    return all(bool(xp.all(xp.isfinite(vector))) for vector in vectors)
+    return all(_numerics.all_finite(v) for v in (params.flat, params.running) if v is not None)
 
 
 def unpacked(params: Parameters) -> tuple[list[Array], list[Array], list[dict[str, Array]]]:

@@ -61,6 +61,8 @@ def dense(x: Any) -> Array:
 
 def outputs(net: Layer, params: Parameters, x: Any) -> Array:
     """Compute a network's outputs for rows x, dense or sparse."""
+    if x.shape[0] <= AT_ONCE:
+        return evaluate.outputs(net, params, [dense(x)])
     parts = (dense(x[rows, ...]) for rows in slices(0, x.shape[0], AT_ONCE))
     return evaluate.outputs(net, params, parts)
 

@@ -10,6 +10,7 @@ training: no dropout, and running statistics instead of a batch's own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -244,4 +245,15 @@ def outputs(net: Layer, params: Parameters, parts: Iterable[Array]) -> Array:
 
 
 def _forward(net: Layer, params: Parameters, x: Array) -> Array:
-    return net.forward(params, cast(params.xp, x, params.flat.dtype))[0]
+    """Compute y, keeping nothing for a backward pass; what only acts as a layer may lack a call."""
+    _keep_freed_memory()
+    x = cast(params.xp, x, params.flat.dtype)
+    return net(params, x) if isinstance(net, Layer) else net.forward(params, x)[0]
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    # glibc returns what is freed to the system once that is twice the largest block that was ever
+    # freed; to get it back, page by page, takes longer than the arithmetic of a narrow network. Nothing
+    # is stored in this block, so it takes no memory itself.
+    np.empty(1 << 24, dtype="uint8")

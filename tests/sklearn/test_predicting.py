@@ -1,0 +1,90 @@
+"""Predictions take a quick way, which is that of scikit-learn in all but time."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.special
+from sklearn.utils.validation import validate_data
+
+import anyprop.sklearn
+from anyprop.sklearn._given import validated_rows
+
+ROWS = np.arange(12.0).reshape(4, 3)
+AS_THEY_COME = {
+    "float64": ROWS,
+    "float32": ROWS.astype("float32"),
+    "float16": ROWS.astype("float16"),
+    "long double": ROWS.astype("longdouble"),
+    "whole": ROWS.astype("int8"),
+    "boolean": ROWS > 2.0,
+    "columns first": np.asfortranarray(ROWS),
+    "backwards": ROWS[::-1],
+    "sum overflows": np.full((2, 3), 1e308),
+    "too large for float32": np.full((2, 3), 1e300),
+    "a NaN": np.full((1, 3), np.nan),
+    "both infinities": np.asarray([[np.inf, -np.inf, 0.0]]),
+    "no rows": ROWS[:0],
+    "too narrow": ROWS[:, :2],
+    "a vector": ROWS[0],
+    "three dimensions": ROWS[None],
+    "complex": ROWS * 1j,
+    "strings": ROWS.astype(str),
+    "words": np.asarray([["a", "b", "c"]]),
+    "objects": ROWS.astype(object),
+    "list": ROWS.tolist(),
+    "list of whole numbers": [[1, 2, 3]],
+    "list of arrays": list(ROWS),
+    "ragged list": [[1.0, 2.0, 3.0], [1.0]],
+    "flat list": [1.0, 2.0, 3.0],
+    "empty list": [],
+    "list of words": [["a", "b", "c"]],
+    "list of numbers as words": [["1", "2", "3"]],
+    "list of nothing": [[None, 1.0, 2.0]],
+    "CSR": scipy.sparse.csr_array(ROWS),
+    "CSR matrix, float32": scipy.sparse.csr_matrix(ROWS.astype("float32")),
+    "CSR of whole numbers": scipy.sparse.csr_array(ROWS.astype("int64")),
+    "CSR with a NaN": scipy.sparse.csr_array(np.full((1, 3), np.nan)),
+    "CSC": scipy.sparse.csc_array(ROWS),
+}
+
+
+@pytest.mark.parametrize("names", [False, True], ids=["", "with names"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", AS_THEY_COME)
+def test_rows_to_predict_are_checked_as_scikit_learn_does(name, dtype, names):
+    """The quick way for arrays, lists and sparse matrices takes and refuses what the long one does."""
+    model = anyprop.sklearn.MLPRegressor()
+    model.n_features_in_ = 3
+    if names:
+        model.feature_names_in_ = np.asarray(["a", "b", "c"], dtype=object)
+
+    def outcome(check):
+        with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+            warnings.simplefilter("always")
+            try:
+                found = check()
+            except Exception as error:
+                return type(error), str(error), len(caught)
+        dense = found.toarray() if scipy.sparse.issparse(found) else found
+        layout = found.format if scipy.sparse.issparse(found) else found.strides
+        return type(found), found.dtype, dense.tolist(), layout, len(caught)
+
+    X = AS_THEY_COME[name]
+    wanted = outcome(
+        lambda: validate_data(model, X, accept_sparse="csr", dtype=[np.dtype(dtype)], reset=False)
+    )
+    assert outcome(lambda: validated_rows(model, X, dtype)) == wanted
+
+
+@pytest.mark.parametrize("shape", [(1, 10), (3, 10), (40, 10), (40, 32), (40, 33), (2, 3)])
+def test_probabilities_are_those_of_the_largest_number_of_each_row(shape):
+    y = np.random.default_rng(0).standard_normal(shape) * 300.0
+    model = anyprop.sklearn.MLPClassifier()
+    model.out_activation_ = "softmax"
+    wanted = scipy.special.softmax(y, axis=1)
+    found = model._probabilities(y)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-300)
