@@ -54,6 +54,10 @@ class Labelled:
         return X
 
 
+def measured_on_ranks(data):
+    on_ranks(2, lambda ranks: ap.evaluate(NET, PARAMS, data, loss=LOSS, communicator=ranks))
+
+
 def draw(rng, n):
     return rng.random(n)
 
@@ -82,6 +86,22 @@ ADVICE = {
     "give both": (
         lambda: ap.Source((X, T), draw=draw),
         lambda: ap.Source((X, T), draw=draw, augment=lambda x, t, drawn: (x, t)),
+    ),
+    "give batches as a function that makes another one for each epoch": (
+        lambda: ap.Stream(iter([(X, T)])),
+        lambda: ap.Stream(lambda epoch: iter([(X, T)])),
+    ),
+    "write Stream(lambda epoch: batches)": (
+        lambda: ap.Stream([(X, T)]),
+        lambda: ap.Stream(lambda epoch: [(X, T)]),
+    ),
+    "give the ranks a Source": (
+        lambda: measured_on_ranks(ap.Stream(lambda epoch: [(X, T)])),
+        lambda: measured_on_ranks(ap.Source((X, T))),
+    ),
+    "call predict for each batch": (
+        lambda: ap.predict(NET, PARAMS, ap.Stream(lambda epoch: [(X, T)])),
+        lambda: [ap.predict(NET, PARAMS, x) for x, _ in ap.Stream(lambda epoch: [(X, T)]).read(0)],
     ),
     "use a wider dtype": (
         lambda: ap.Source((WIDE * 1e5, T), dtype="float16").read([0]),

@@ -104,6 +104,7 @@ CALLS = {
     "available_backends": (ap.available_backends, {"only": ["numpy"]}),
     "batch_indices": entry(ap.batch_indices, n=5, batch_size=2, seed=0, epoch=0),
     "Source": entry(ap.Source, data=(X, T)),
+    "Stream": entry(ap.Stream, batches=lambda epoch: [(X, T)]),
     "plot_history": entry(ap.plot_history, histories=HISTORY),
     "export_onnx": entry(ap.export_onnx, net=NET, params=PARAMS, path="b"),
     "gradcheck": entry(ap.gradcheck, target=NET, loss=LOSS),

@@ -66,6 +66,7 @@ from anyprop.parameters import Parameters as Parameters
 from anyprop.plotting import plot_history as plot_history
 from anyprop.schedules.base import Schedule as Schedule
 from anyprop.sources.source import Source as Source
+from anyprop.sources.stream import Stream as Stream
 from anyprop.step import Step as Step, make_step as make_step
 from anyprop.testing.check_backend import check_backend as check_backend
 from anyprop.testing.differences import GradcheckError as GradcheckError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import numbers
 import reprlib
@@ -150,6 +151,17 @@ def flag(owner: str, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{owner}: {name} must be True or False, not {value!r}.")
     return bool(value)
+
+
+def takes(function: Any, count: int) -> bool:
+    """Return whether something can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature, and a class such as dict cannot be meant
+        return callable(function) and not isinstance(function, type)
+    return True
 
 
 def optional(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], Any]:

@@ -121,6 +121,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "data": {
         "sources.source": "Source",
+        "sources.stream": "Stream",
         "data.mnist": "load_mnist",
         "data.four_files": "load_idx",
         "data.image": "load_image",

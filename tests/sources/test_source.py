@@ -298,7 +298,7 @@ WRONG = {
     ],
     "Source: draw needs augment": [lambda: ap.Source((X, T), draw=len)],
     "Source: augment needs draw": [lambda: ap.Source((X, T), augment=len)],
-    "Source: draw must be a function, not builtins.int": [
+    "Source: draw must be a function (rng, n), not builtins.int": [
         lambda: ap.Source((X, T), draw=3, augment=len)
     ],
     "Source: ahead must be a whole number of at least 0, not -1": [
@@ -386,13 +386,13 @@ class Strange(Rows):
         (lambda x, t: (x.T, t), None),
         (
             lambda x, t: (x[:, :2], t),
-            "x has float32 rows of shape (2,) among rows 7..9, but row 0 is float32 of shape (3,).",
+            "rows 7..9: x has float32 rows of shape (2,), but float32 of shape (3,) in row 0.",
         ),
         (
             lambda x, t: (x.astype("float64"), t),
-            "x has float64 rows of shape (3,) among rows 7..9, but row 0 is float32 of shape (3,).",
+            "rows 7..9: x has float64 rows of shape (3,), but float32 of shape (3,) in row 0.",
         ),
-        (lambda x, t: (x, t, t), "gave 3 arrays for rows 7..9, but 2 for row 0."),
+        (lambda x, t: (x, t, t), "rows 7..9: there are 3 arrays, but 2 in row 0."),
         (lambda x, t: ([["a"]] * 3, t), "x is <U1; a Source must give numbers"),
         (lambda x, t: ([[1], [1, 2], [3]], t), "x cannot be read by NumPy, but is builtins.list:"),
     ],

@@ -64,8 +64,7 @@ def held(backend, x, t, dtype="float32"):
     return backend.asarray(x, dtype), backend.asarray(t, t.dtype.newbyteorder("="))
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 3])
-@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+@pytest.mark.parametrize(("ahead", "batch_size"), [(0, 7), (1, 1), (1, 7), (3, 1000)])
 @pytest.mark.usefixtures("portions")
 def test_the_results_are_those_of_arrays(backend, ahead, batch_size):
     x, t = made()
@@ -80,8 +79,18 @@ def test_the_results_are_those_of_arrays(backend, ahead, batch_size):
     np.testing.assert_array_equal(backend.to_numpy(found), backend.to_numpy(wanted), strict=True)
 
 
-@pytest.mark.parametrize("stored", ["float32", ">f4", "float16", "int8", "uint16", ">i2", "bool"])
-@pytest.mark.parametrize("labels", ["uint8", ">i8", "int32", "uint16", "uint64"])
+@pytest.mark.parametrize(
+    ("stored", "labels"),
+    [
+        ("float32", "uint8"),
+        (">f4", ">i8"),
+        ("float16", "int32"),
+        ("int8", "uint16"),
+        ("uint16", "uint32"),
+        (">i2", "uint64"),
+        ("bool", "int8"),
+    ],
+)
 def test_numbers_of_every_dtype_that_is_held_exactly_are_read(backend, stored, labels):
     x, t = made(stored, labels)
     params = params_of(backend)
@@ -350,3 +359,69 @@ def test_validation_that_fails_keeps_what_was_trained():
             optimizer=ap.SGD(),
             validation=ap.Source((x, t)),
         )
+
+
+def batches_of(x, t, *sizes):
+    """Return a function of the epoch that yields batches of these sizes."""
+
+    def batches(epoch):
+        assert epoch == 0
+        start = 0
+        for size in sizes:
+            yield x[start : start + size], t[start : start + size]
+            start += size
+
+    return batches
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_stream_is_measured_batch_by_batch(backend, ahead):
+    x, t = made()
+    params, given = params_of(backend), held(backend, x, t)
+    wanted = ap.evaluate(NET, params, given, loss=LOSS, batch_size=15)
+    stream = ap.Stream(batches_of(x, t, 15, 15), ahead=ahead)
+    assert ap.evaluate(NET, params, stream, loss=LOSS) == wanted
+    stream = ap.Stream(batches_of(x, t, 30), ahead=ahead)
+    assert ap.evaluate(NET, params, stream, loss=LOSS, batch_size=15) == wanted
+    stream = ap.Stream(batches_of(x, t, 3, 20, 7), ahead=ahead)
+    found = ap.evaluate(NET, params, stream, loss=LOSS)
+    np.testing.assert_allclose(found.loss, wanted.loss, rtol=1e-6)
+    assert found.accuracy == wanted.accuracy
+
+
+@pytest.mark.parametrize("row", [0, 7, 29])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"x": np.nan}, r"x\[{row}, 1\] is nan"), ({"t": 3}, "row {row}, label 3 is out of range")],
+)
+def test_wrong_numbers_of_a_stream_are_named_by_row_and_batch(row, wrong, message):
+    x, t, _ = with_(row, **wrong)
+    stream = ap.Stream(batches_of(x, t, 5, 5, 5, 5, 5, 5))
+    with pytest.raises(ValueError, match=message.format(row=row % 5)) as caught:
+        ap.evaluate(NET, params_of_numpy(), stream, loss=LOSS)
+    assert caught.value.__notes__ == [f"It was raised for batch {row // 5} of data."]
+
+
+def test_what_a_stream_cannot_be_used_for():
+    x, t = made("float64")
+    params, stream = params_of_numpy(), ap.Stream(batches_of(x, t, 30))
+    message = "data: x is float64, which float32 parameters cannot .*: Stream(..., dtype='float32')"
+    with pytest.raises(TypeError, match=re.escape(message).replace(r"\.\*", ".*")):
+        ap.evaluate(NET, params, stream, loss=LOSS)
+    stream = ap.Stream(batches_of(x, t, 30), dtype="float32")
+    ap.evaluate(NET, params, stream, loss=LOSS)
+    with pytest.raises(ValueError, match="a Stream is for one process; give the ranks a Source"):
+        on_ranks(2, lambda ranks: ap.evaluate(NET, params, stream, loss=LOSS, communicator=ranks))
+    with pytest.raises(TypeError, match=r"validation must be .*, not a Stream"):
+        ap.fit(
+            NET,
+            params,
+            (x.astype("float32"), t),
+            loss=LOSS,
+            optimizer=ap.SGD(),
+            validation=stream,
+        )
+    with pytest.raises(TypeError, match=r"x must be an array or a Source, not a Stream"):
+        ap.predict(NET, params, stream)
+    with pytest.raises(ValueError, match="batches gave no batch for epoch 0"):
+        ap.evaluate(NET, params, ap.Stream(lambda epoch: []), loss=LOSS)

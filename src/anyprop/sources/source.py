@@ -9,12 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import count, fields, has, kind, optional, whole
+from anyprop._checks import count, fields, has, kind, optional, takes
 from anyprop._typing import Array
-from anyprop.backend import check_floating, holds_exactly
+from anyprop.sources.parts import (
+    NAMES,
+    at_least_zero,
+    check_like,
+    floating,
+    parts_of,
+    rounded,
+    several,
+)
 from anyprop.sources.reading import check_numbers, on_host, rows_of
-
-NAMES = ("x", "t", "weight")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,17 +99,19 @@ class Source:
     _n: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        fields(self, block=optional(count), dtype=optional(_dtype), ahead=_whole)
+        fields(self, block=optional(count), dtype=optional(floating), ahead=at_least_zero)
         if (self.draw is None) != (self.augment is None):
             alone, other = ("draw", "augment") if self.augment is None else ("augment", "draw")
             raise ValueError(
                 f"Source: {alone} needs {other}: augment changes a batch by what draw drew for it; give "
                 "both or neither."
             )
-        for name in ("draw", "augment"):
+        for name, arguments in (("draw", ("rng", "n")), ("augment", ("x", "t", "drawn"))):
             function = getattr(self, name)
-            if function is not None and not callable(function):
-                raise TypeError(f"Source: {name} must be a function, not {kind(function)}.")
+            if function is not None and not takes(function, len(arguments)):
+                raise TypeError(
+                    f"Source: {name} must be a function ({', '.join(arguments)}), not {kind(function)}."
+                )
         arrays = _named(self.data) if isinstance(self.data, (tuple, list)) else None
         object.__setattr__(self, "_arrays", arrays)
         object.__setattr__(self, "_n", _length(self.data) if arrays is None else _rows(arrays))
@@ -151,17 +159,7 @@ class Source:
                 f"rows must be in 0..{self._n - 1}, not {distinct[0]}..{distinct[-1]}."
             )
         parts = self._parts(distinct)
-        if len(parts) != len(first):
-            raise ValueError(
-                f"data[rows] gave {len(parts)} arrays for rows {_shown(distinct)}, but {len(first)} for "
-                "row 0."
-            )
-        for name, part, before in zip(NAMES, parts, first, strict=False):
-            if part.shape[1:] != before.shape[1:] or part.dtype != before.dtype:
-                raise ValueError(
-                    f"{name} has {part.dtype} rows of shape {part.shape[1:]} among rows "
-                    f"{_shown(distinct)}, but row 0 is {before.dtype} of shape {before.shape[1:]}."
-                )
+        check_like(parts, first, f"rows {_shown(distinct)}", "row 0")
         # Also where they are in order: what was read may be a buffer that is filled again.
         return tuple(np.take(part, places, axis=0) for part in parts)
 
@@ -175,12 +173,7 @@ class Source:
         if self._arrays is not None:
             parts = [rows_of(name, array, rows) for name, array in self._arrays.items()]
         else:
-            given = self.data[rows]
-            if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-                raise TypeError(
-                    f"data[rows] must be (x, t) or (x, t, weight), not {_several(given)}."
-                )
-            parts = [on_host(name, part) for name, part in zip(NAMES, given, strict=False)]
+            parts = parts_of("data[rows]", self.data[rows])
         for name, part in zip(NAMES, parts, strict=False):
             if part.shape[:1] != rows.shape:
                 raise ValueError(
@@ -188,46 +181,14 @@ class Source:
                     f"shape {part.shape}."
                 )
         return tuple(
-            self._rounded(name, part, rows) for name, part in zip(NAMES, parts, strict=False)
+            rounded(name, part, self.dtype, rows) for name, part in zip(NAMES, parts, strict=False)
         )
-
-    def _rounded(self, name: str, part: Any, rows: Any) -> Any:
-        native = part.dtype.newbyteorder("=")
-        wanted = self.dtype
-        if (
-            wanted is None
-            or holds_exactly(wanted, native.name)
-            or (name == "t" and native.kind != "f")
-        ):
-            return part.astype(native, copy=False)
-        # NumPy has no bfloat16; these are rounded to it when they are moved.
-        wanted = "float32" if wanted == "bfloat16" else wanted
-        with np.errstate(over="ignore"):
-            rounded = part.astype(wanted)
-        bad = np.argwhere(np.isinf(rounded) & np.isfinite(part))
-        if bad.size:
-            row, *inner = bad[0].tolist()
-            where = ", ".join(map(str, [rows[row], *inner]))
-            raise ValueError(
-                f"{name}[{where}] is {part[tuple(bad[0])]}, which does not fit in {wanted}; use a wider "
-                "dtype."
-            )
-        return rounded
-
-
-def _dtype(owner: str, name: str, value: Any) -> str:
-    check_floating(value)
-    return "bfloat16" if value == "bfloat16" else str(np.dtype(value))
-
-
-def _whole(owner: str, name: str, value: Any) -> int:
-    return whole(f"{owner}: {name}", value)
 
 
 def _named(data: Sequence[Any]) -> dict[str, Any]:
     """Return the arrays of (x, t) or (x, t, weight) by name, those in memory as NumPy's."""
     if len(data) not in (2, 3):
-        raise TypeError(f"Source: data must be (x, t) or (x, t, weight), not {_several(data)}.")
+        raise TypeError(f"Source: data must be (x, t) or (x, t, weight), not {several(data)}.")
     arrays = {}
     for name, array in zip(NAMES, data, strict=False):
         if has(array, "iloc"):
@@ -277,12 +238,6 @@ def _length(data: Any) -> int:
     if n == 0:
         raise ValueError("Source has no examples: len(data) is 0.")
     return n
-
-
-def _several(given: Any) -> str:
-    if isinstance(given, (tuple, list)):
-        return f"a {type(given).__name__} of {len(given)}"
-    return kind(given)
 
 
 def _shown(rows: Any) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 from collections.abc import Iterable
 from typing import Any
 
 from anyprop import _tree
-from anyprop._checks import count, flag, kind
+from anyprop._checks import count, flag, kind, takes
 from anyprop.compiled.on_torch import check_torch_backend
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
@@ -44,22 +43,11 @@ def check_length(epochs: Any, steps: Any) -> tuple[int | None, int | None]:
 
 def check_batches(batches: Any) -> None:
     """Raise TypeError unless `batches` is None, or can be called with three arguments."""
-    if batches is not None and not _takes(batches, 3):
+    if batches is not None and not takes(batches, 3):
         raise TypeError(
             "fit: batches must be a function (n, batch_size, epoch) that returns the row indices of "
             f"each batch, not {kind(batches)}."
         )
-
-
-def _takes(function: Any, count: int) -> bool:
-    """Return whether something can be called with so many arguments."""
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        return False
-    except ValueError:  # it has no signature, and a class such as dict cannot be meant
-        return callable(function) and not isinstance(function, type)
-    return True
 
 
 def check_start(state: Any, resume: Any, allow_changes: Any) -> None:

@@ -20,6 +20,7 @@ from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, check_optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.sources import Stream
 from anyprop.training._argument_checks import (
     check_batches,
     check_callbacks,
@@ -50,7 +51,7 @@ class Given:
     epochs: int | None
     steps: int | None
     batch_size: int
-    validation: Any  # (x, t), a Source or None; Examples or None when it is checked
+    validation: Any  # (x, t), a Source or None; Stored or None when it is checked
     sample_weight: Array | None
     seed: int
     batches: Batches | None
@@ -72,6 +73,8 @@ class Given:
         callbacks = check_callbacks(self.callbacks)
         data = check_data("data", self.data, net, params, loss, self.sample_weight)
         validation = self.validation
+        if isinstance(validation, Stream):
+            raise TypeError("fit: validation must be (x, t) or a Source, not a Stream.")
         if validation is not None:
             validation = examples_of("validation", validation, net, params, loss)
         epochs, steps = check_length(self.epochs, self.steps)

@@ -25,15 +25,14 @@ from anyprop.backend import on_device_of, read
 from anyprop.description import settings_of
 from anyprop.distributed.communicator import Communicator, agreeing
 from anyprop.distributed.serial import chosen
-from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
+from anyprop.losses.base import Loss, check_loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
-from anyprop.sources import Source
+from anyprop.sources import Source, Stream
 from anyprop.training._data_checks import check_beside, without_weight
 from anyprop.training.batches import slices
-from anyprop.training.examples import Examples, Read, examples_of
+from anyprop.training.examples import Examples, Passing, Read, Stored, examples_of
 from anyprop.training.ranks import Ranks
 from anyprop.training.reader import Reader
 
@@ -57,7 +56,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     net: Layer,
     params: Parameters,
-    data: tuple[Array, Array] | Source,
+    data: tuple[Array, Array] | Source | Stream,
     *,
     loss: Loss,
     batch_size: int = 1000,
@@ -71,10 +70,10 @@ def evaluate(
         The network.
     params : Parameters
         Its parameters.
-    data : (x, t) or Source
+    data : (x, t), Source or Stream
         Examples x, shape (N, D), and targets t as the loss takes them, beside the parameters, as for
-        `fit`; or a source of them, which is read in order, ahead of the work, and whose weights weigh
-        the loss.
+        `fit`. Or a source of them, which is read in order, ahead of the work, and whose weights weigh
+        the loss; or a stream, of which the batches of epoch 0 are taken.
     loss : Loss
         The loss to measure.
     batch_size : int >= 1
@@ -116,11 +115,18 @@ def evaluate(
     with on_device_of(params.flat if isinstance(params, Parameters) else None):
         with ranks.agreeing(refusing=True):
             check_params(net, params)
-            examples = examples_of("data", data, net, params, loss)
             batch_size = count("evaluate", "batch_size", batch_size)
-            seen = examples.ends if ranks.several else None
+            examples: Examples
+            if isinstance(data, Stream):
+                check_loss(loss)
+                if ranks.several:
+                    raise ValueError("a Stream is for one process; give the ranks a Source.")
+                examples = Passing("data", data, net, params, loss)
+            else:
+                examples = stored = examples_of("data", data, net, params, loss)
+                seen = stored.ends if ranks.several else None
         if ranks.several:
-            given = {"layout": params.layout, "loss": settings_of(loss), "examples": len(examples)}
+            given = {"layout": params.layout, "loss": settings_of(loss), "examples": len(stored)}
             ranks.check_same("evaluate", given | {"rows at the ends of data": seen})
         return measured(net, params, examples, loss, batch_size, communicator)
 
@@ -136,14 +142,14 @@ def measured(
     """Compute `evaluate` on examples that were checked before."""
     with agreeing(communicator):
         sums = _sums(net, params, examples, loss, batch_size, communicator)
-    weighted, total, hits, known = communicator.all_reduce(sums).tolist()
+    weighted, total, n, hits, known = communicator.all_reduce(sums).tolist()
     if not total > 0.0:  # which is known of arrays before
         raise without_weight("data")
-    return Evaluation(weighted / or_one(params.xp, total), hits / len(examples) if known else None)
+    return Evaluation(weighted / or_one(params.xp, total), hits / n if known else None)
 
 
 def monitors(
-    net: Layer, params: Parameters, loss: Loss, validation: Examples | None
+    net: Layer, params: Parameters, loss: Loss, validation: Stored | None
 ) -> tuple[str, ...]:
     """Name the fields of `EpochRecord` that a run will measure; one row shows which there are."""
     if validation is None:
@@ -163,16 +169,17 @@ def _sums(
     batch_size: int,
     communicator: Communicator,
 ) -> Any:
-    """Add up weighted losses, weights and hits over this rank's rows; return also if there are hits."""
+    """Add up weighted losses, weights, rows and hits of this rank; return also if there are hits."""
     xp = params.xp
     losses: list[float] = []
     weights: list[float] = []
     hits: list[float] = []
-    (mine,) = shares(len(examples), communicator)
-    with closing(examples.portions(mine, batch_size)) as portions:
+    n = 0
+    with closing(examples.portions(batch_size, communicator)) as portions:
         for portion in portions:
             values, totals, right = [], [], []
             for x, t, weight in portion:
+                n += x.shape[0]
                 y = _forward(net, params, x)
                 value = loss.forward(y, t, sample_weight=weight)[0]
                 values.append(value)
@@ -186,7 +193,7 @@ def _sums(
             weights += numbers[k : 2 * k]
             hits += numbers[2 * k :]
     weighted = [v * w for v, w in zip(losses, weights, strict=True)]
-    return np.asarray([sum(weighted), sum(weights), sum(hits), bool(hits)], dtype="float64")
+    return np.asarray([sum(weighted), sum(weights), n, sum(hits), bool(hits)], dtype="float64")
 
 
 @usage("predict(net, params, x)")
@@ -228,13 +235,17 @@ def predict(net: Layer, params: Parameters, x: Array | Source, *, batch_size: in
     """
     batch_size = count("predict", "batch_size", batch_size)
     check_params(net, params)
+    if isinstance(x, Stream):
+        raise TypeError(
+            "predict: x must be an array or a Source, not a Stream; call predict for each batch."
+        )
     if not isinstance(x, Source):
         check_beside(params, x=x)
     with on_device_of(params.flat):
         if not isinstance(x, Source):
             return outputs(net, params, (x[r, ...] for r in slices(0, x.shape[0], batch_size)))
         examples = Read(Reader("x", x, net, params, None))
-        with closing(examples.portions(slice(0, len(examples)), batch_size)) as portions:
+        with closing(examples.portions(batch_size, chosen(None))) as portions:
             return outputs(net, params, (x for portion in portions for x, _, _ in portion))
 
 

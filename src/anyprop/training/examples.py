@@ -5,7 +5,7 @@ A portion is what is read at a time: some batches of a source, and all of them w
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -13,14 +13,16 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.distributed.communicator import Communicator
+from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.parameters import Parameters
-from anyprop.sources import Ahead, Source
+from anyprop.sources import Ahead, Source, Stream
 from anyprop.training._data_checks import check_data
 from anyprop.training.batches import slices
 from anyprop.training.ranks import ends
-from anyprop.training.reader import Reader
+from anyprop.training.reader import Reader, Taker
 
 Batch: TypeAlias = tuple[Array, Array, Array | None]
 """x, t and the weights of some rows, beside the parameters."""
@@ -32,22 +34,8 @@ _SIZE = 16 << 20
 class Examples(Protocol):
     """What is measured."""
 
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        ...
-
-    @property
-    def first(self) -> Batch:
-        """The first example."""
-        ...
-
-    @property
-    def ends(self) -> tuple[Any, ...]:
-        """Numbers that are the same for examples of which the first and the last are the same."""
-        ...
-
-    def portions(self, rows: slice, batch_size: int) -> Generator[Iterable[Batch]]:
-        """Return the batches of some rows, a portion at a time; the iterator has to be closed."""
+    def portions(self, batch_size: int, communicator: Communicator) -> Generator[Iterable[Batch]]:
+        """Return this rank's batches, a portion at a time; the iterator has to be closed."""
         ...
 
 
@@ -71,8 +59,9 @@ class Held:
         """Numbers that are the same for examples of which the first and the last are the same."""
         return ends(self.x), ends(self.t)
 
-    def portions(self, rows: slice, batch_size: int) -> Generator[Iterable[Batch]]:
-        """Return the batches of some rows in one portion."""
+    def portions(self, batch_size: int, communicator: Communicator) -> Generator[Iterable[Batch]]:
+        """Return this rank's batches in one portion."""
+        (rows,) = shares(len(self), communicator)
         cuts = slices(rows.start, rows.stop, batch_size)
         yield ((self.x[cut, ...], self.t[cut, ...], None) for cut in cuts)
 
@@ -89,15 +78,16 @@ class Read:
     @property
     def first(self) -> Batch:
         """The first example."""
-        return self._batch(self.reader.first, slice(0, 1))
+        return _moved(self.reader, self.reader.first, slice(0, 1))
 
     @property
     def ends(self) -> tuple[Any, ...]:
         """Numbers that are the same for examples of which the first and the last are the same."""
         return tuple(map(ends, self.reader.source.read([0, len(self) - 1])))
 
-    def portions(self, rows: slice, batch_size: int) -> Generator[Iterable[Batch]]:
-        """Return the batches of some rows, a portion at a time."""
+    def portions(self, batch_size: int, communicator: Communicator) -> Generator[Iterable[Batch]]:
+        """Return this rank's batches, a portion at a time."""
+        (rows,) = shares(len(self), communicator)
         cuts = slices(rows.start, rows.stop, batch_size)
         together = max(1, _SIZE // (batch_size * self.reader.row_bytes))
         parts = (cuts[i : i + together] for i in range(0, len(cuts), together))
@@ -105,7 +95,7 @@ class Read:
             for part, arrays in read:
                 start = part[0].start
                 inner = (slice(cut.start - start, cut.stop - start) for cut in part)
-                yield (self._batch(arrays, cut) for cut in inner)
+                yield (_moved(self.reader, arrays, cut) for cut in inner)
 
     def _read(self, part: list[slice]) -> tuple[list[slice], dict[str, Any]]:
         start, stop = part[0].start, part[-1].stop
@@ -117,15 +107,54 @@ class Read:
             )
             raise
 
-    def _batch(self, arrays: dict[str, Any], rows: slice) -> Batch:
-        x, t, weight = (
-            None if arrays[name] is None else self.reader.beside(name, arrays[name][rows])
-            for name in ("x", "t", "sample_weight")
-        )
-        return x, t, weight
+
+@dataclass(frozen=True)
+class Passing:
+    """Examples of the first pass of a stream, for one process; the arguments are those of `Taker`."""
+
+    name: str
+    stream: Stream
+    net: Layer
+    params: Parameters
+    loss: Loss
+
+    def portions(self, batch_size: int, communicator: Communicator) -> Generator[Iterable[Batch]]:
+        """Return the batches, those of the stream cut to at most so many rows."""
+        with closing(Ahead(self._read(), self.stream.ahead)) as read:
+            for taker, arrays in read:
+                cuts = slices(0, arrays["x"].shape[0], batch_size)
+                yield (_moved(taker, arrays, cut) for cut in cuts)
+
+    def _read(self) -> Iterator[tuple[Taker, dict[str, Any]]]:
+        taker = None
+        with closing(self.stream.read(0)) as batches:
+            for k, parts in enumerate(batches):
+                try:
+                    if taker is None:
+                        first = tuple(part[:1] for part in parts)
+                        taker = Taker(
+                            self.name, self.stream, first, self.net, self.params, self.loss
+                        )
+                    arrays = taker.taken(parts, range(parts[0].shape[0]))
+                except (TypeError, ValueError) as error:
+                    error.add_note(f"It was raised for batch {k} of {self.name}.")
+                    raise
+                yield taker, arrays
 
 
-def examples_of(name: str, data: Any, net: Layer, params: Parameters, loss: Loss) -> Examples:
+def _moved(taker: Taker, arrays: dict[str, Any], rows: slice) -> Batch:
+    x, t, weight = (
+        None if arrays[name] is None else taker.beside(name, arrays[name][rows])
+        for name in ("x", "t", "sample_weight")
+    )
+    return x, t, weight
+
+
+Stored: TypeAlias = Held | Read
+"""Examples of which the number is known, and the first."""
+
+
+def examples_of(name: str, data: Any, net: Layer, params: Parameters, loss: Loss) -> Stored:
     """Check what is to be measured, as far as that can be done before it is read.
 
     Parameters

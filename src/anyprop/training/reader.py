@@ -1,4 +1,4 @@
-"""A `Source` as a network and a loss need it: whatever it gives is checked, on the host."""
+"""Examples on the host as a network and a loss need them: checked, and moved beside the parameters."""
 
 from __future__ import annotations
 
@@ -12,52 +12,50 @@ from anyprop.backend import device_of, dtype_name, from_host, holds_exactly, nam
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss, check_loss
 from anyprop.parameters import Parameters
-from anyprop.sources import Source
+from anyprop.sources import Source, Stream
 
 _PROBE = np.random.default_rng(0)
 """For the random numbers of the first row; what they are does not matter."""
 
 
-class Reader:
-    """Reads examples that a network and a loss can work on.
+class Taker:
+    """Takes examples that a network and a loss can work on.
 
     Parameters
     ----------
     name : str
-        What messages call the source.
-    source : Source
-        The examples; the first is read here, and checked.
+        What messages call the data.
+    data : Source or Stream
+        Where the examples are from.
+    first : tuple of numpy.ndarray, shape (1, ...)
+        The first example: x, t and perhaps its weight. It is checked, and all others are like it.
     net : Layer
         The network.
     params : Parameters
         Its parameters.
     loss : Loss, optional
-        The loss; without one only x is read and looked at, and may hold any number.
-    augmenting : bool
-        Whether the source's `augment` is applied.
+        The loss; without one only x is taken and looked at, and may hold any number.
 
     Attributes
     ----------
-    name, source
+    name
         As given.
     first : dict of str to numpy.ndarray or None
-        The first example as `read` returns it.
+        The first example as `taken` returns it.
     """
+
+    _came = "there came"
 
     def __init__(
         self,
         name: str,
-        source: Source,
+        data: Source | Stream,
+        first: tuple[Any, ...],
         net: Layer,
         params: Parameters,
         loss: Loss | None,
-        *,
-        augmenting: bool = False,
     ) -> None:
-        if loss is not None:
-            check_loss(loss)
-        self.name, self.source, self._net, self._loss = name, source, net, loss
-        self._augment = source.augment if augmenting else None
+        self.name, self._data, self._net, self._loss = name, data, net, loss
         self._xp, self._device = params.xp, device_of(params.flat)
         self._dtype, self._dtype_name = params.flat.dtype, dtype_name(params.flat)
         backend = name_of(self._xp)
@@ -65,48 +63,48 @@ class Reader:
         self._widened = ("uint16", "uint32", "uint64") if backend == "torch" else ()
         # Fewer bytes are moved where x is cast on the device.
         self._cast_there = getattr(self._device, "type", "cpu") != "cpu" or backend == "cupy"
-        self.first = self._named(source.first)
         try:
-            if self._augment is not None:
-                self._apply(self.first, source.draw(_PROBE, 1))  # type: ignore[misc]
+            self.first = self._named(first)
             self._check_form()
             self._check(self.first, [0])
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one example, at least 1."""
         return max(1, sum(int(a.nbytes) for a in self.first.values() if a is not None))
 
-    def read(self, rows: Any, drawn: Any = None) -> dict[str, Any]:
-        """Read examples; raise whatever the source raises, or an error that names a row.
+    def taken(self, parts: tuple[Any, ...], rows: Any) -> dict[str, Any]:
+        """Return examples by the names under which a step takes them.
 
         Parameters
         ----------
-        rows : numpy.ndarray, shape (k,), int64
-            Row numbers in any order; one may come more than once.
-        drawn : numpy.ndarray, shape (k, ...), optional
-            What the source's `draw` drew for them.
+        parts : tuple of numpy.ndarray, shape (k, ...)
+            x, t and perhaps weights.
+        rows : sequence of int, shape (k,)
+            What messages call the rows.
 
         Returns
         -------
         dict of str to numpy.ndarray or None
-            x, t and sample_weight, by the names under which a step takes them.
+            x, t and sample_weight.
+
+        Raises
+        ------
+        TypeError, ValueError
+            They have another form than the first, or a number cannot be trained on.
         """
-        arrays = self._named(self.source.read(rows))
-        if self._augment is not None:
-            self._apply(arrays, drawn)
+        arrays = self._named(parts)
         for name, array in arrays.items():
             wanted = self.first[name]
+            if (array is None) != (wanted is None):
+                raise ValueError("some examples have weights and others have none.")
             if array is not None and (
-                array.shape != (rows.size, *wanted.shape[1:]) or array.dtype != wanted.dtype
+                array.shape != (len(rows), *wanted.shape[1:]) or array.dtype != wanted.dtype
             ):
                 raise ValueError(
-                    f"augment returned {name} of shape {array.shape} and {array.dtype} for {rows.size} "
+                    f"{self._came} {name} of shape {array.shape} and {array.dtype} for {len(rows)} "
                     f"rows, but of shape {wanted.shape} and {wanted.dtype} for the first."
                 )
         self._check(arrays, rows)
@@ -131,13 +129,6 @@ class Reader:
             t = t.astype("int64")
         return {"x": x, "t": t, "sample_weight": weight}
 
-    def _apply(self, arrays: dict[str, Any], drawn: Any) -> None:
-        given = self._augment(arrays["x"], arrays["t"], drawn)  # type: ignore[misc]
-        if not isinstance(given, tuple) or len(given) != 2:
-            raise TypeError("augment must return (x, t), as it was given them.")
-        for name, array in zip(("x", "t"), given, strict=True):
-            arrays[name] = np.asarray(array)
-
     @staticmethod
     def _is_cast(name: str, array: Any) -> bool:
         return name != "t" or array.dtype.kind == "f"
@@ -148,11 +139,12 @@ class Reader:
             if array is None or not self._is_cast(name, array):
                 continue
             found = array.dtype.name
-            if self.source.dtype != self._dtype_name and not holds_exactly(self._dtype_name, found):
+            if self._data.dtype != self._dtype_name and not holds_exactly(self._dtype_name, found):
                 called = "weight" if name == "sample_weight" else name
                 raise TypeError(
                     f"{called} is {found}, which {self._dtype_name} parameters cannot hold exactly; "
-                    f"round it while it is read: Source(..., dtype={self._dtype_name!r})."
+                    f"round it while it is read: {type(self._data).__name__}(..., "
+                    f"dtype={self._dtype_name!r})."
                 )
         x, d = self.first["x"], self._net.width_in
         if d is not None and x.shape[1:] != (d,):
@@ -193,6 +185,83 @@ class Reader:
         except (TypeError, ValueError) as error:
             return error
         return None
+
+
+class Reader(Taker):
+    """Reads examples of a source.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the source.
+    source : Source
+        The examples; the first is read here, and checked.
+    net : Layer
+        The network.
+    params : Parameters
+        Its parameters.
+    loss : Loss, optional
+        The loss; without one only x is read and looked at, and may hold any number.
+    augmenting : bool
+        Whether the source's `augment` is applied.
+
+    Attributes
+    ----------
+    source
+        As given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        net: Layer,
+        params: Parameters,
+        loss: Loss | None,
+        *,
+        augmenting: bool = False,
+    ) -> None:
+        if loss is not None:
+            check_loss(loss)
+        self.source = source
+        self._augment = source.augment if augmenting else None
+        first = source.first
+        if self._augment is not None:
+            self._came = "augment returned"
+            try:
+                first = self._augmented(first, source.draw(_PROBE, 1))  # type: ignore[misc]
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{name}: {error}") from error
+        super().__init__(name, source, first, net, params, loss)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, rows: Any, drawn: Any = None) -> dict[str, Any]:
+        """Read examples; raise whatever the source raises, or an error that names a row.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray, shape (k,), int64
+            Row numbers in any order; one may come more than once.
+        drawn : numpy.ndarray, shape (k, ...), optional
+            What the source's `draw` drew for them.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray or None
+            x, t and sample_weight, by the names under which a step takes them.
+        """
+        parts = self.source.read(rows)
+        if self._augment is not None:
+            parts = self._augmented(parts, drawn)
+        return self.taken(parts, rows)
+
+    def _augmented(self, parts: tuple[Any, ...], drawn: Any) -> tuple[Any, ...]:
+        given = self._augment(*parts[:2], drawn)  # type: ignore[misc]
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise TypeError("augment must return (x, t), as it was given them.")
+        return (*map(np.asarray, given), *parts[2:])
 
 
 def _check_finite(name: str, array: Any, rows: Any) -> None:
