@@ -58,6 +58,10 @@ def measured_on_ranks(data):
     on_ranks(2, lambda ranks: ap.evaluate(NET, PARAMS, data, loss=LOSS, communicator=ranks))
 
 
+def fit_of(data, **options):
+    return ap.fit(NET, PARAMS, data, loss=LOSS, optimizer=OPT, **options)
+
+
 def draw(rng, n):
     return rng.random(n)
 
@@ -82,6 +86,10 @@ ADVICE = {
     "give x.to_numpy()": (
         lambda: ap.Source((Labelled(), T)),
         lambda: ap.Source((Labelled().to_numpy(), T)),
+    ),
+    "give the weights as third value of the Source": (
+        lambda: fit_of(ap.Source((X, T)), sample_weight=np.ones(len(T), "float32")),
+        lambda: fit_of(ap.Source((X, T, np.ones(len(T), "float32")))),
     ),
     "give both": (
         lambda: ap.Source((X, T), draw=draw),

@@ -79,6 +79,7 @@ from anyprop.training.callbacks.csv_logger import CSVLogger as CSVLogger
 from anyprop.training.callbacks.early_stopping import EarlyStopping as EarlyStopping
 from anyprop.training.callbacks.json_logger import JSONLogger as JSONLogger
 from anyprop.training.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau as ReduceLROnPlateau
+from anyprop.training.data_error import DataError as DataError
 from anyprop.training.evaluate import (
     Evaluation as Evaluation,
     evaluate as evaluate,

@@ -106,6 +106,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "training.evaluate": "evaluate Evaluation predict",
         "training.batches": "batch_indices",
         "training.run": "TrainingDivergedError",
+        "training.data_error": "DataError",
         "training.resume": "ResumeError",
     },
     "history": {

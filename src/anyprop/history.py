@@ -28,6 +28,9 @@ class EpochRecord:
         Learning rate of the epoch's last update.
     seconds : float
         Wall time of the epoch, its validation included.
+    waited : float or None
+        Seconds of these in which the steps waited for a `Source` to be read; None for arrays. Where it
+        is a large part, the reader is what is slow, not the network.
     """
 
     epoch: int
@@ -37,6 +40,7 @@ class EpochRecord:
     validation_accuracy: float | None
     lr: float
     seconds: float
+    waited: float | None = None
 
 
 @dataclass

@@ -163,7 +163,7 @@ class FailingBar:
         self._fail("open")
         return self
 
-    def show(self, steps, loss):
+    def show(self, steps, loss, waiting):
         self._fail("show")
 
     def close(self):

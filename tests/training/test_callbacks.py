@@ -286,7 +286,8 @@ def test_csv_logger(problem, tmp_path):
     history = problem.fit(epochs=3, validation=problem.data, callbacks=[ap.CSVLogger(path)]).history
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [{k: float(v) for k, v in row.items()} for row in rows] == history.to_dict()["epochs"]
+    told = [{k: float(v) if v else None for k, v in row.items()} for row in rows]
+    assert told == history.to_dict()["epochs"]
 
 
 def test_csv_logger_leaves_cells_empty_where_nothing_was_measured(problem, tmp_path):

@@ -124,6 +124,30 @@ def test_a_second_time_ends_it_at_once(problem):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_second_time_carries_what_was_trained(problem, compile):
+    came = []
+
+    def lr(step):
+        if step == 7 and not came:
+            came.append(step)
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+        return problem.optimizer.lr
+
+    hasty = problem.with_(optimizer=replace(problem.optimizer, lr=lr))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        hasty.fit(compile=compile, epochs=9, report_every=1)
+    error = caught.value
+    steps = error.state.step
+    # In place, what the step left may be half of it, and the state before it is returned.
+    assert steps in (6, 7)
+    wanted = problem.fit(compile=compile, steps=steps, report_every=1)
+    assert error.history.losses[:steps] == wanted.history.losses
+    flat = problem.numpy(error.params.flat)
+    np.testing.assert_array_equal(flat, problem.numpy(wanted.params.flat))
+
+
 def test_handlers_come_back_and_are_asked():
     calls = []
     before = signal.signal(signal.SIGINT, lambda signum, frame: calls.append(signum))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.training import examples
+from anyprop.training import reader
 from ranks import on_ranks
 
 NET = ap.Sequential(ap.Affine(4, 6), ap.BatchNorm(6), ap.Tanh(), ap.Dropout(0.5), ap.Affine(6, 3))
@@ -27,7 +27,7 @@ def no_thread_is_left():
 @pytest.fixture(params=[1, 300, 1 << 24], ids=["a batch", "some batches", "all"])
 def portions(request, monkeypatch):
     """Bytes that are read at a time."""
-    monkeypatch.setattr(examples, "_SIZE", request.param)
+    monkeypatch.setattr(reader, "SIZE", request.param)
 
 
 def made(dtype="uint8", labels="int64"):
@@ -128,7 +128,7 @@ def test_floating_targets_are_cast_as_x_is(backend):
 
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_each_row_is_read_once_and_in_order(backend, monkeypatch, ahead):
-    monkeypatch.setattr(examples, "_SIZE", 7 * 2 * (4 + 8))
+    monkeypatch.setattr(reader, "SIZE", 7 * 2 * (4 + 8))
     data = Rows(*made())
     params = params_of(backend)
     ap.evaluate(NET, params, ap.Source(data, ahead=ahead), loss=LOSS, batch_size=7)
@@ -220,7 +220,7 @@ class Failing(Rows):
 def test_the_error_of_a_reader_is_raised_as_it_is_and_names_the_rows(
     backend, monkeypatch, ahead, call
 ):
-    monkeypatch.setattr(examples, "_SIZE", 1)
+    monkeypatch.setattr(reader, "SIZE", 1)
     source = ap.Source(Failing(17, *made()), ahead=ahead)
     options = {"loss": LOSS} if call == "evaluate" else {}
     with pytest.raises(OSError, match="Input/output error") as caught:

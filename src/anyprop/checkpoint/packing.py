@@ -34,7 +34,7 @@ from anyprop.parameters import Parameters, check_kind
 
 DTYPES = ("float16", "float32", "float64")  # of parameters, in the machine's byte order
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
-MAY_BE_NONE = ("validation_loss", "validation_accuracy")
+MAY_BE_NONE = ("validation_loss", "validation_accuracy", "waited")
 KIND = "$"  # marks what stands for arrays among plain values
 
 

@@ -14,7 +14,7 @@ from anyprop.layers.base import Layer
 from anyprop.parameters import Parameters
 from anyprop.training import evaluate
 from anyprop.training.batches import slices
-from anyprop.training.inputs import Inputs
+from anyprop.training.inputs import ArrayInputs
 
 AT_ONCE = 4096
 """Rows of one forward pass where nothing is trained; it bounds the memory."""
@@ -67,7 +67,7 @@ def outputs(net: Layer, params: Parameters, x: Any) -> Array:
     return evaluate.outputs(net, params, parts)
 
 
-class SparseInputs(Inputs):
+class SparseInputs(ArrayInputs):
     """Inputs of which x is a sparse matrix."""
 
     def take(self, array: Any, rows: Any, key: tuple[str, int, int]) -> Array:

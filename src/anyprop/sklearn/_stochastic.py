@@ -31,7 +31,7 @@ from anyprop.sklearn._rows import Data, Order, SparseInputs, dense
 from anyprop.step import Step
 from anyprop.training.evaluate import monitors
 from anyprop.training.examples import Held
-from anyprop.training.inputs import Inputs, wants_noise
+from anyprop.training.inputs import ArrayInputs, wants_noise
 from anyprop.training.loop import Loop
 from anyprop.training.pace import OneByOne
 from anyprop.training.ranks import Ranks
@@ -147,8 +147,8 @@ def train(
     return books.best, run.state
 
 
-def _inputs(net: Sequential, data: Data, random_state: np.random.RandomState) -> Inputs:
-    kind = SparseInputs if scipy.sparse.issparse(data.x) else Inputs
+def _inputs(net: Sequential, data: Data, random_state: np.random.RandomState) -> ArrayInputs:
+    kind = SparseInputs if scipy.sparse.issparse(data.x) else ArrayInputs
     # Nothing is drawn for noise that is not wanted, so that all else is as scikit-learn draws it.
     seed = random_state.randint(2**31) if wants_noise(net, data.x) else 0
     reuse = name_of(namespace(data.t)) == "numpy"  # from where a compiled step copies a batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,10 @@ def check_data(
 ) -> tuple[Array, Array]:
     """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(f"{name} must be a pair (x, t) of arrays, not {kind(data)}.")
+        once = "; it can be run through only once" if isinstance(data, Iterator) else ""
+        raise TypeError(
+            f"{name} must be a pair (x, t) of arrays or an anyprop.Source, not {kind(data)}{once}."
+        )
     check_loss(loss)
     x, t = data
     check_beside(params, x=x, t=t)

@@ -20,7 +20,7 @@ from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, check_optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.sources import Stream
+from anyprop.sources import Source, Stream
 from anyprop.training._argument_checks import (
     check_batches,
     check_callbacks,
@@ -30,12 +30,11 @@ from anyprop.training._argument_checks import (
     check_start,
     check_state,
 )
-from anyprop.training._data_checks import check_data
 from anyprop.training.batches import Batches, batch_indices, batches_of
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
-from anyprop.training.examples import examples_of
-from anyprop.training.ranks import Ranks, ends
+from anyprop.training.examples import Read, examples_of
+from anyprop.training.ranks import Ranks
 from anyprop.training.resume import settings_of_run
 
 
@@ -45,7 +44,7 @@ class Given:
 
     net: Layer
     params: Parameters
-    data: tuple[Array, Array]
+    data: Any  # (x, t) or a Source; Examples when it is checked
     loss: Loss
     optimizer: Optimizer
     epochs: int | None
@@ -71,7 +70,9 @@ class Given:
         check_params(net, params)
         check_optimizer(optimizer)
         callbacks = check_callbacks(self.callbacks)
-        data = check_data("data", self.data, net, params, loss, self.sample_weight)
+        data = examples_of(
+            "data", self.data, net, params, loss, sample_weight=self.sample_weight, augmenting=True
+        )
         validation = self.validation
         if isinstance(validation, Stream):
             raise TypeError("fit: validation must be (x, t) or a Source, not a Stream.")
@@ -100,7 +101,7 @@ class Given:
             **numbers,  # type: ignore[arg-type]
         )
         if several:  # what cannot be described is refused here, where the ranks agree
-            _ = checked.settings
+            _ = checked.settings, checked.ends
         return checked
 
     @cached_property
@@ -109,7 +110,7 @@ class Given:
 
         Only a file or other ranks ask for it, since it calls a learning rate that is a function.
         """
-        validation = self.validation
+        validation, source = self.validation, self.source
         return settings_of_run(
             self.net,
             self.loss,
@@ -118,17 +119,29 @@ class Given:
             self.callbacks,
             examples=self.rows,
             validation=None if validation is None else len(validation),
-            weighted=self.sample_weight is not None,
+            weighted=self.sample_weight is not None or self.data.first[2] is not None,
             batch_size=self.batch_size,
             accumulate=self.accumulate,
             seed=self.seed,
             own_batches=self.batches is not None,
+            block=source and source.block,
+            augmented=source is not None and source.augment is not None,
         )
 
     @property
     def rows(self) -> int:
         """Number of examples."""
-        return int(self.data[0].shape[0])
+        return len(self.data)
+
+    @property
+    def source(self) -> Source | None:
+        """The source of the examples, if they are not arrays beside the parameters."""
+        return self.data.reader.source if isinstance(self.data, Read) else None
+
+    @cached_property
+    def ends(self) -> Any:
+        """Numbers that are the same for data of which the first and the last example are the same."""
+        return self.data.ends
 
     @property
     def total(self) -> int | None:
@@ -141,7 +154,8 @@ class Given:
         """Draw the row indices of each batch of an epoch."""
         if self.batches is not None:
             return self.batches(self.rows, self.batch_size, epoch)
-        return batch_indices(self.rows, self.batch_size, seed=self.seed, epoch=epoch)
+        block = None if self.source is None else self.source.block
+        return batch_indices(self.rows, self.batch_size, seed=self.seed, epoch=epoch, block=block)
 
     def validate(self, params: Parameters, communicator: Communicator) -> Evaluation | None:
         """Measure parameters on the validation data; return None if there are none."""
@@ -159,6 +173,6 @@ def check_alike(given: Given, ranks: Ranks) -> None:
     place = {"backend": name_of(given.params.xp), "layout": given.params.layout}
     length = {name: getattr(given, name) for name in ("epochs", "steps", "report_every")}
     start = {"resume": given.resume is not None, "allow_changes": given.allow_changes}
-    rows = {"rows at the ends of data": tuple(map(ends, given.data))}
+    rows = {"rows at the ends of data": given.ends}
     others = {name: value for name, value in given.settings.items() if name != "callbacks"}
     ranks.check_same("fit", place | others | length | start | rows)

@@ -10,8 +10,10 @@ from anyprop.distributed.data_parallel import DataParallelStep, make_data_parall
 from anyprop.distributed.shards import shares
 from anyprop.step import Step, make_step
 from anyprop.training._given import Given
-from anyprop.training.inputs import Inputs
+from anyprop.training.examples import Read
+from anyprop.training.inputs import ArrayInputs, Inputs
 from anyprop.training.pace import ManyAtOnce, OneByOne
+from anyprop.training.portions import SourceInputs
 from anyprop.training.ranks import Ranks
 
 _MOST_AT_ONCE = 100
@@ -30,8 +32,10 @@ def steps_of(given: Given, ranks: Ranks) -> OneByOne | ManyAtOnce:
         return OneByOne(eager, inputs)
     one_by_one = OneByOne(compile_step(eager, torch_backend=given.torch_backend), inputs)
     most = min(given.report_every, _MOST_AT_ONCE)
-    # Noise is drawn on the host for each step, and would have to wait there for all the others.
-    loop = None if inputs.noisy else compiled_loop(eager, xp, most)
+    # Noise is drawn on the host for each step, and would have to wait there for all the others. A graph
+    # of CuPy reads from fixed addresses, which those of portions are not.
+    here = isinstance(inputs, ArrayInputs) or name_of(xp) != "cupy"
+    loop = compiled_loop(eager, xp, most) if here and not inputs.noisy else None
     return one_by_one if loop is None else ManyAtOnce(loop, most, inputs, instead=one_by_one)
 
 
@@ -47,13 +51,20 @@ def _inputs(given: Given, ranks: Ranks) -> Inputs:
     parts = None
     if ranks.several:
         parts = partial(shares, communicator=ranks.communicator, parts=given.accumulate)
-    return Inputs(
+    trusted = given.batches is None
+    if isinstance(given.data, Read):
+        size = ranks.communicator.size
+        return SourceInputs(
+            given.net, given.data.reader, seed=given.seed, trusted=trusted, parts=parts, ranks=size
+        )
+    return ArrayInputs(
         given.net,
-        *given.data,
+        given.data.x,
+        given.data.t,
         given.sample_weight,
         seed=given.seed,
         # NumPy gathers every batch into the same memory, which the compiled step copies from.
         reuse=works_in_place(given) and name_of(given.params.xp) == "numpy",
-        trusted=given.batches is None,
+        trusted=trusted,
         parts=parts,
     )

@@ -27,9 +27,6 @@ from anyprop.training.reader import Reader, Taker
 Batch: TypeAlias = tuple[Array, Array, Array | None]
 """x, t and the weights of some rows, beside the parameters."""
 
-_SIZE = 16 << 20
-"""Bytes of a portion, unless one batch is larger."""
-
 
 class Examples(Protocol):
     """What is measured."""
@@ -89,7 +86,7 @@ class Read:
         """Return this rank's batches, a portion at a time."""
         (rows,) = shares(len(self), communicator)
         cuts = slices(rows.start, rows.stop, batch_size)
-        together = max(1, _SIZE // (batch_size * self.reader.row_bytes))
+        together = self.reader.together(batch_size)
         parts = (cuts[i : i + together] for i in range(0, len(cuts), together))
         with closing(Ahead(map(self._read, parts), self.reader.source.ahead)) as read:
             for part, arrays in read:
@@ -154,8 +151,17 @@ Stored: TypeAlias = Held | Read
 """Examples of which the number is known, and the first."""
 
 
-def examples_of(name: str, data: Any, net: Layer, params: Parameters, loss: Loss) -> Stored:
-    """Check what is to be measured, as far as that can be done before it is read.
+def examples_of(
+    name: str,
+    data: Any,
+    net: Layer,
+    params: Parameters,
+    loss: Loss,
+    *,
+    sample_weight: Array | None = None,
+    augmenting: bool = False,
+) -> Stored:
+    """Check what is to be trained on or measured, as far as that can be done before it is read.
 
     Parameters
     ----------
@@ -169,7 +175,15 @@ def examples_of(name: str, data: Any, net: Layer, params: Parameters, loss: Loss
         Its parameters.
     loss : Loss
         The loss.
+    sample_weight : array, shape (N,), optional
+        Weights of the examples; those of a source are in it.
+    augmenting : bool
+        Whether a source's `augment` is applied.
     """
-    if isinstance(data, Source):
-        return Read(Reader(name, data, net, params, loss))
-    return Held(*check_data(name, data, net, params, loss))
+    if not isinstance(data, Source):
+        return Held(*check_data(name, data, net, params, loss, sample_weight))
+    if sample_weight is not None:
+        raise ValueError(
+            "fit: sample_weight goes with arrays; give the weights as third value of the Source."
+        )
+    return Read(Reader(name, data, net, params, loss, augmenting=augmenting))

@@ -75,7 +75,7 @@ def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitR
 def fit(
     net: Layer,
     params: Parameters,
-    data: tuple[Array, Array],
+    data: tuple[Array, Array] | Source,
     *,
     loss: Loss,
     optimizer: Optimizer,
@@ -105,10 +105,11 @@ def fit(
         The network.
     params : Parameters
         Starting values, from `net.init`; left as they are.
-    data : (x, t)
+    data : (x, t) or Source
         Examples x, shape (N, D), and targets t as the loss takes them. Both are beside the parameters
         and stay there; only row indices are moved. x has the dtype of the parameters, or one whose
-        numbers it holds exactly, such as uint8 or float16 for float32, of which each batch is cast.
+        numbers it holds exactly, such as uint8 or float16 for float32, of which each batch is cast. Or a
+        `Source`, of which a part at a time is read and moved.
     loss : Loss
         The loss to minimize.
     optimizer : Optimizer
@@ -122,7 +123,7 @@ def fit(
     validation : (x, t) or Source, optional
         Examples to measure on after every epoch, as by `evaluate`.
     sample_weight : array, shape (N,), optional
-        Weights of the training examples.
+        Weights of the training examples; those of a `Source` are in it.
     seed : int >= 0
         Seed of the order of the examples and the noise of dropout: both are functions of (seed, epoch),
         the same on every backend.
@@ -164,9 +165,11 @@ def fit(
     -------
     FitResult
         ``(params, state, history, interrupted)``. Ctrl-C ends the training after the present step (on
-        JAX, after those of a tenth of a second; on CuPy, after those that are launched already) and
-        returns what was trained, with ``interrupted=True``; a second one does not wait, and leaves `fit`
-        as KeyboardInterrupt.
+        JAX, after those of a tenth of a second; on CuPy, after those that are launched already), or when
+        what is being read of a `Source` has come, and returns what was trained, with
+        ``interrupted=True``. A second one does not wait for either. A read is given up, and what was
+        trained is returned all the same; a step (on several ranks whatever runs) is left as
+        KeyboardInterrupt, which carries `params`, `state` and `history` as other errors do.
 
     Warns
     -----
@@ -178,6 +181,10 @@ def fit(
     TrainingDivergedError
         The loss or a parameter became NaN or infinite. The error holds the step, the history, and
         the last good `params` and `state`.
+    DataError
+        A `Source` failed after the first step: it raised, changed its shape, or gave numbers that
+        cannot be trained on, of which the message names the row. The error holds the epoch, the batch,
+        the rows, and the last `params` and `state`. Before the first step it is what was raised.
     TypeError
         Before any work: arrays of different namespaces or devices, or x of a dtype that the
         parameters' does not hold, such as int32 or float64 for float32.

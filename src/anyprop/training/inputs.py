@@ -1,9 +1,10 @@
-"""The source of a run's batches: its data, and the noise of dropout."""
+"""The batches of a run: rows of its data, and the noise of dropout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,8 +21,82 @@ _PROBE = np.random.default_rng(0)
 """Asks a network whether it draws anything; what it draws does not matter."""
 
 
-class Inputs:
-    """The data of a run, from which it takes a batch at a time.
+Parts: TypeAlias = Callable[[int], Sequence[slice]]
+"""Number of rows in a batch -> the rows of each part of it, where a step takes parts."""
+
+
+class Inputs(ABC):
+    """What a run takes its batches from, in the order in which it does them.
+
+    Parameters
+    ----------
+    net : Layer
+        The network, which may need noise.
+    x : array, shape (N, ...)
+        Examples, or some of them.
+    seed : int
+        Seed of the noise: that of a batch is a function of (seed, epoch, its number).
+    parts : callable, optional
+        Returns the parts of a batch that the step is given, if it takes parts.
+
+    Attributes
+    ----------
+    noisy : bool
+        Whether a batch needs noise.
+    ended : bool
+        Whether the batch that was asked for last is the last one that a call of a loop can do
+        together with those before it.
+    waited : float or None
+        Seconds of the present epoch in which the run waited for data; None for data that are there.
+    """
+
+    ended = False
+    waited: float | None = None
+
+    def __init__(self, net: Layer, x: Any, *, seed: int, parts: Parts | None) -> None:
+        self._net, self._seed, self._parts = net, seed, parts
+        self._shape: Shape = tuple(x.shape[1:])
+        self.noisy = wants_noise(net, x)
+
+    def following(self, order: Iterable[Any], epoch: int) -> Iterable[Any]:
+        """Return the rows of each batch of an epoch, of which all from some place on will be ready."""
+        return order
+
+    @abstractmethod
+    def ready(self, rows: Any) -> Any:
+        """Return the batch of row indices; raise ValueError if they are not indices."""
+
+    def of(self, batch: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
+        """Return the k-th batch of an epoch: what a step takes after parameters and state."""
+        noise, size = None, batch.size
+        if self.noisy:
+            noise = self._net.noise(stream(self._seed, epoch, k), (size, *self._shape))
+        if self._parts is None:
+            return self._part(0, batch, None, noise, params)
+        cuts = enumerate(self._parts(size))
+        return {"parts": [self._part(i, batch, p, _of_rows(p, noise), params) for i, p in cuts]}
+
+    def _part(
+        self, i: int, batch: Any, cut: slice | None, noise: Any, params: Parameters
+    ) -> dict[str, Any]:
+        part = self._arrays(i, batch, cut, params)
+        part["noise"] = None if noise is None else noise_beside(params, noise)
+        return part
+
+    @abstractmethod
+    def _arrays(self, i: int, batch: Any, cut: slice | None, params: Parameters) -> dict[str, Any]:
+        """Return rows of the i-th part of a batch, `cut` of it, or of all of it."""
+
+    @abstractmethod
+    def many(self, batches: Sequence[Any]) -> tuple[Mapping[str, Any], Sequence[Any]]:
+        """Return arrays that hold all these batches, and the rows of each within the arrays."""
+
+    def close(self) -> None:  # noqa: B027
+        """End what prepares batches that no step will take."""
+
+
+class ArrayInputs(Inputs):
+    """The data of a run beside its parameters.
 
     Parameters
     ----------
@@ -32,20 +107,13 @@ class Inputs:
     sample_weight : array, shape (N,), optional
         Weights of the examples.
     seed : int
-        Seed of the noise: that of a batch is a function of (seed, epoch, its number).
+        Seed of the noise.
     reuse : bool
         Whether batches of one size share the same memory; NumPy only.
     trusted : bool
         Whether the row indices of batches are known to be right, so that none is checked.
     parts : callable, optional
-        Number of rows in a batch -> the parts of it that the step is given, if it takes parts.
-
-    Attributes
-    ----------
-    data : dict of str to array or None
-        The data by the names under which a step takes them, x not yet cast.
-    noisy : bool
-        Whether a batch needs noise.
+        Returns the parts of a batch that the step is given, if it takes parts.
     """
 
     def __init__(
@@ -58,44 +126,24 @@ class Inputs:
         seed: int,
         reuse: bool,
         trusted: bool,
-        parts: Callable[[int], Sequence[slice]] | None = None,
+        parts: Parts | None = None,
     ) -> None:
-        self.data = {"x": x, "t": t, "sample_weight": sample_weight}
-        self._net, self._seed, self._reuse, self._parts = net, seed, reuse, parts
-        self._trusted = trusted
+        super().__init__(net, x, seed=seed, parts=parts)
+        self._data = {"x": x, "t": t, "sample_weight": sample_weight}
+        self._reuse, self._trusted = reuse, trusted
         self._xp, self._device = namespace(t), device_of(t)
         # JAX has no wider whole numbers without its 64-bit mode, and would check whether each fits.
         narrow = name_of(self._xp) == "jax" and x.shape[0] < 1 << 31
         self._index = np.dtype("int32" if narrow else "int64")
-        self.noisy = wants_noise(net, x)
         self._buffers: dict[tuple[str, int, int], Array] = {}
 
-    def of(self, rows: Any, params: Parameters, epoch: int, k: int) -> dict[str, Any]:
-        """Return the k-th batch of an epoch: what a step takes after parameters and state."""
-        x, rows = self.data["x"], self.checked(rows)
-        noise = None
-        if self.noisy:
-            shape: Shape = (rows.shape[0], *x.shape[1:])
-            noise = self._net.noise(stream(self._seed, epoch, k), shape)
-        if self._parts is None:
-            return self._part(0, rows, noise, params)
-        cuts = enumerate(self._parts(len(rows)))
-        return {"parts": [self._part(i, rows[p], _of_rows(p, noise), params) for i, p in cuts]}
-
-    def checked(self, rows: Any) -> Any:
-        """Return the row indices of a batch in NumPy; raise ValueError if they are not indices."""
-        if self._trusted:
-            return rows.astype(self._index, copy=False)
-        rows, n = np.asarray(rows), self.data["x"].shape[0]
-        if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
-            raise ValueError(
-                "a batch must be a vector of row indices, not of shape "
-                f"{rows.shape} and {rows.dtype}."
-            )
-        # JAX would not complain, but invent the missing rows.
-        if rows.min() < 0 or rows.max() >= n:
-            raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
+    def ready(self, rows: Any) -> Any:
+        if not self._trusted:
+            rows = row_indices(rows, self._data["x"].shape[0])
         return rows.astype(self._index, copy=False)
+
+    def many(self, batches: Sequence[Any]) -> tuple[Mapping[str, Any], Sequence[Any]]:
+        return self._data, batches
 
     def take(self, array: Array, rows: Any, key: tuple[str, int, int]) -> Array:
         """Return rows of an array; results for the same key may share the same memory."""
@@ -119,17 +167,30 @@ class Inputs:
             buffer = self._buffers[key] = np.empty(shape, dtype)
         return buffer
 
-    def _part(self, i: int, rows: Any, noise: Any, params: Parameters) -> dict[str, Any]:
+    def _arrays(self, i: int, batch: Any, cut: slice | None, params: Parameters) -> dict[str, Any]:
+        rows = batch if cut is None else batch[cut]
         size = rows.size
         if not self._reuse:
             rows = from_host(rows, self._xp, device=self._device)
-        batch = {
+        part = {
             name: None if array is None else self.take(array, rows, (name, i, size))
-            for name, array in self.data.items()
+            for name, array in self._data.items()
         }
-        batch["x"] = self._cast(batch["x"], params.flat.dtype, i)
-        batch["noise"] = None if noise is None else noise_beside(params, noise)
-        return batch
+        part["x"] = self._cast(part["x"], params.flat.dtype, i)
+        return part
+
+
+def row_indices(rows: Any, n: int) -> Any:
+    """Return the row indices of a batch in NumPy; raise ValueError if they are not those of n rows."""
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"a batch must be a vector of row indices, not of shape {rows.shape} and {rows.dtype}."
+        )
+    # JAX would not complain, but invent the missing rows.
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(f"a batch has row indices outside 0..{n - 1}.")
+    return rows
 
 
 def wants_noise(net: Layer, x: Array) -> bool:

@@ -29,7 +29,7 @@ from anyprop._checks import kind
 from anyprop._signals import HeldSignals
 from anyprop.history import EpochRecord
 from anyprop.parameters import Parameters
-from anyprop.training._progress import Bar, NoBar
+from anyprop.training._progress import Bar, NoBar, close_quietly
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation
 from anyprop.training.pace import ManyAtOnce, OneByOne
@@ -89,7 +89,7 @@ class Loop:
         ):
             with self.ranks.agreeing():
                 self._bar = self.open_bar()
-                opened.callback(_quietly, self._bar.close)
+                opened.callback(close_quietly, self._bar)
                 opened.callback(self.run.close)
             interrupt = self._go()
             with self.ranks.agreeing():
@@ -130,13 +130,15 @@ class Loop:
         """Complete the present epoch, and record it."""
         run = self.run
         if not run.batch:
-            run.began = time.perf_counter()
+            run.began, run.waited = time.perf_counter(), None
         first = run.step - run.batch
-        sizes, whole = self._batches()
+        with contextlib.closing(self.steps.inputs):
+            sizes, whole = self._batches()
         self._report()
         if not whole:
             self._settle(ending=True)
         measures = self.validate(run.params)
+        losses = run.history.losses[first:]
         self._signals.hold()
         run.settled, run.batch = False, 0
         run.epoch += 1
@@ -144,11 +146,12 @@ class Loop:
             EpochRecord(
                 epoch=run.epoch,
                 step=run.step,
-                train_loss=_weighted_mean(run.history.losses[first:], sizes),
+                train_loss=math.fsum(map(operator.mul, losses, sizes)) / sum(sizes),
                 validation_loss=None if measures is None else measures.loss,
                 validation_accuracy=None if measures is None else measures.accuracy,
                 lr=run.lr,
                 seconds=time.perf_counter() - run.began,
+                waited=run.waited,
             )
         )
         self._call("on_epoch")
@@ -160,7 +163,8 @@ class Loop:
     def _batches(self) -> tuple[list[int], bool]:
         """Run the batches that are left; return the sizes of all, and whether the epoch is complete."""
         run, done, sizes, whole = self.run, self.run.batch, [], True
-        waiting: list[Any] = []
+        inputs, waiting = self.steps.inputs, list[Any]()
+        before = run.waited or 0.0  # it was interrupted, and is resumed
         for k, rows in enumerate(self._drawn()):
             if k >= done:
                 if waiting and np.size(rows) != np.size(waiting[0]):
@@ -168,8 +172,11 @@ class Loop:
                 if run.stopped or self._complete:
                     whole = False
                     break
-                waiting.append(rows)
-                if len(waiting) == self._room:
+                # Several ranks have agreed on it already.
+                waiting.append(rows if self.ranks.several else inputs.ready(rows))
+                if inputs.waited is not None:
+                    run.waited = before + inputs.waited
+                if len(waiting) == self._room or inputs.ended:
                     self._take(waiting)
             sizes.append(np.size(rows))
         if waiting:
@@ -196,22 +203,25 @@ class Loop:
                 f"batches gave {kind(batches)} for epoch {self.run.epoch}, expected the row indices "
                 "of each batch."
             )
-        return batches
+        return self.steps.inputs.following(batches, self.run.epoch)
 
     def _drawn_by_all(self) -> Iterator[Any]:
-        run = self.run
+        run, done = self.run, self.run.batch
         batches: Iterator[Any] | None = None
+        k = -1
 
         def draw() -> tuple[Any, bytes]:
-            nonlocal batches
+            nonlocal batches, k
             if batches is None:
                 batches = iter(self._given())
-            rows = next(batches, None)
+            rows, k = next(batches, None), k + 1
             if rows is None or run.stopped or self._complete:
                 return rows, str(rows is None).encode()
+            if k < done:
+                return rows, b""
             lr = run.optimizer.learning_rate(run.state)
             told = repr(lr).encode() if isinstance(lr, float) else b""
-            return rows, self.steps.inputs.checked(rows).tobytes() + told
+            return self.steps.inputs.ready(rows), np.asarray(rows).tobytes() + told
 
         while True:
             rows, came = self.ranks.alike(draw, self._signals.came)
@@ -249,12 +259,14 @@ class Loop:
         return self.run.step == self.last_step
 
     def _report(self) -> None:
-        self.ranks.read_losses(self.run)
-        losses = self.run.history.losses[self._reported :]
+        run = self.run
+        self.ranks.read_losses(run)
+        losses = run.history.losses[self._reported :]
         if losses:
-            self._reported = self.run.step
+            self._reported = run.step
             self._call(
-                "on_report", before=partial(self._bar.show, len(losses), sum(losses) / len(losses))
+                "on_report",
+                before=partial(self._bar.show, len(losses), sum(losses) / len(losses), run.waiting),
             )
 
     def _settle(self, *, ending: bool = False) -> None:
@@ -283,13 +295,3 @@ class Loop:
                 getattr(callback, event)(self.run)
 
         self.ranks.call(call, self.run)
-
-
-def _weighted_mean(values: list[float], weights: list[int]) -> float:
-    return math.fsum(map(operator.mul, values, weights)) / sum(weights)
-
-
-def _quietly(close: Callable[[], object]) -> None:
-    """Close something after an error, which is the one to be reported."""
-    with contextlib.suppress(Exception):
-        close()

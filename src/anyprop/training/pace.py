@@ -19,7 +19,7 @@ class OneByOne:
     step : callable
         What `make_step` returned, perhaps compiled.
     inputs : Inputs
-        The source of the batches.
+        Where the batches come from.
     """
 
     at_once = 1
@@ -28,10 +28,9 @@ class OneByOne:
         self._step, self.inputs = step, inputs
 
     def take(self, run: Run, batches: Sequence[Any]) -> None:
-        """Run a step with each batch of rows."""
-        for rows in batches:
-            batch = self.inputs.of(rows, run.params, run.epoch, run.batch)
-            run.advance(self._step, batch)
+        """Run a step with each batch."""
+        for batch in batches:
+            run.advance(self._step, self.inputs.of(batch, run.params, run.epoch, run.batch))
 
 
 class ManyAtOnce:
@@ -45,7 +44,7 @@ class ManyAtOnce:
     most : int >= 1
         Largest number of batches that `loop` takes.
     inputs : Inputs
-        The source of the batches.
+        Where the batches come from.
     instead : OneByOne
         Runs them if the loop cannot be compiled.
     """
@@ -61,14 +60,14 @@ class ManyAtOnce:
         self.at_once = 1
 
     def take(self, run: Run, batches: Sequence[Any]) -> None:
-        """Run a step with each batch of rows."""
+        """Run a step with each batch."""
         if self._fails:
             self._instead.take(run, batches)
             return
-        rows = [self.inputs.checked(batch) for batch in batches]
+        data, rows = self.inputs.many(batches)
         began = time.perf_counter()
         try:
-            run.advance_by(self._loop, self.inputs.data, rows)
+            run.advance_by(self._loop, data, rows)
         except TraceError:
             self._fails, self.at_once = True, 1
             self._instead.take(run, batches)

@@ -14,6 +14,9 @@ from anyprop.losses.base import Loss, check_loss
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
 
+SIZE = 16 << 20
+"""Bytes of a portion, unless one batch is larger."""
+
 _PROBE = np.random.default_rng(0)
 """For the random numbers of the first row; what they are does not matter."""
 
@@ -70,10 +73,10 @@ class Taker:
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one example, at least 1."""
-        return max(1, sum(int(a.nbytes) for a in self.first.values() if a is not None))
+    def together(self, rows: int) -> int:
+        """Return how many batches of so many rows make a portion, at least 1."""
+        row_bytes = sum(int(a.nbytes) for a in self.first.values() if a is not None)
+        return max(1, SIZE // max(1, rows * row_bytes))
 
     def taken(self, parts: tuple[Any, ...], rows: Any) -> dict[str, Any]:
         """Return examples by the names under which a step takes them.

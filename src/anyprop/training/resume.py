@@ -84,6 +84,7 @@ def save_run(path: str | PathLike[str], run: Run) -> None:
         "epoch": run.epoch,
         "batch": run.batch,
         "seconds": time.perf_counter() - run.began,
+        "waited": run.waited,
         "lr": run.lr,
         "stopped": run.stopped,
         "callbacks": {key: callback.get_state() for key, callback in _keyed(run.callbacks)},

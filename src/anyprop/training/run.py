@@ -90,6 +90,7 @@ class Run:
         self.history = History()
         self.step = self.epoch = self.batch = 0
         self.began = time.perf_counter()  # the present epoch
+        self.waited: float | None = None  # seconds of it, for data
         self.settled = False  # whether the run can be resumed from its present state
         self.amid_step = self.resumed = False
         self._last_lr: float | None = None
@@ -139,11 +140,17 @@ class Run:
         self.step = len(history.losses)
         self.epoch, self.batch = place["epoch"], place["batch"]
         self.began = time.perf_counter() - place["seconds"]
+        self.waited = place.get("waited")
         self._good = LastGood(self._good.newest, self.step)
         self._last_lr, self._stopped = place["lr"], place["stopped"]
         if forget_stop:
             self._stopped = False
         self.resumed = True
+
+    @property
+    def waiting(self) -> float:
+        """Share of the present epoch so far in which the steps waited for data."""
+        return (self.waited or 0.0) / max(time.perf_counter() - self.began, 1e-9)
 
     @property
     def lr(self) -> float:
@@ -234,11 +241,11 @@ class Run:
         """Attach to an error that ends the run inside what was trained until then."""
         try:
             yield
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             self._hand_over(error)
             raise
 
-    def _hand_over(self, error: Exception) -> None:
+    def _hand_over(self, error: BaseException) -> None:
         """Attach to an error what was trained until then, and say so in a note."""
         if getattr(error, "history", None) is self.history:  # this run diverged
             return

@@ -1,0 +1,275 @@
+"""The batches of a source: read some at a time, ahead of the steps, in the order of the run.
+
+    order         rows of batch k, k = 0, 1, ...     as for arrays: a function of (seed, epoch)
+    portion       as many batches of one size as 16 MiB hold, from the first that a step takes
+    cut           this rank's rows of each part of each batch
+    read          by `Source.read`, augmented and checked
+    -- here the thread of `Ahead` ends --
+    batch         its place in the portion
+
+The results depend neither on the size of the portions nor on the thread. The next portion is waited for
+only when a step wants its first batch, so that a run which ends before it does not wait; that is why a
+portion says which batch follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anyprop._checks import said
+from anyprop._typing import Array
+from anyprop.layers.base import Layer
+from anyprop.parameters import Parameters
+from anyprop.sources import Ahead
+from anyprop.training.batches import stream
+from anyprop.training.data_error import DataError
+from anyprop.training.inputs import Inputs, Parts, row_indices
+from anyprop.training.reader import Reader
+
+
+@dataclass
+class _Portion:
+    """Batches of one size that were read together.
+
+    Parameters
+    ----------
+    epoch, first : int
+        The epoch, and the number of the first batch in it.
+    batches : list of numpy.ndarray
+        The rows of each whole batch.
+    rows : numpy.ndarray
+        The rows that were read: of each batch, those of this rank.
+    edges : list of int
+        Where the parts of a batch begin among those that were read of it, and where they end.
+    """
+
+    epoch: int
+    first: int
+    batches: list[Any]
+    rows: Any
+    edges: list[int]
+    arrays: dict[str, Any] | None = None
+    failure: Exception | None = None
+    following: Any = None
+    """The rows of the batch after these; None if there is none, or what drawing it raised."""
+    moved: dict[str, Any] | None = None
+
+    def __str__(self) -> str:
+        last = self.first + len(self.batches) - 1
+        which = f"batches {self.first}..{last}" if last > self.first else f"batch {last}"
+        return f"{which} of epoch {self.epoch}"
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One batch of a portion, and its place there."""
+
+    rows: Any
+    portion: _Portion
+    place: int
+
+    @property
+    def size(self) -> int:
+        """Number of rows, on all ranks together."""
+        return int(self.rows.size)
+
+
+class SourceInputs(Inputs):
+    """The data of a run that are read from a source.
+
+    Parameters
+    ----------
+    net : Layer
+        The network, which may need noise.
+    reader : Reader
+        Reads the examples.
+    seed : int
+        Seed of the noise, and of what the source draws: those of a batch are functions of (seed, epoch,
+        its number).
+    trusted : bool
+        Whether the row indices of batches are known to be right, so that none is checked.
+    parts : callable, optional
+        Returns this rank's parts of a batch, if the step takes parts.
+    ranks : int >= 1
+        Number of ranks that read.
+    """
+
+    def __init__(
+        self,
+        net: Layer,
+        reader: Reader,
+        *,
+        seed: int,
+        trusted: bool,
+        parts: Parts | None = None,
+        ranks: int = 1,
+    ) -> None:
+        super().__init__(net, reader.first["x"], seed=seed, parts=parts)
+        self._reader, self._trusted, self._ranks = reader, trusted, ranks
+        self._ahead: Ahead[_Portion] | None = None
+        self._waited = 0.0  # for portions of the present epoch, before those of `_ahead`
+        self._portion: _Portion | None = None
+        self._taken = 0  # batches of the portion
+        self._from: tuple[int, int, Iterator[Any]] | None = None
+        self._begun = False  # whether a step was done
+        self._longest: dict[int, int] = {}  # number of batches, by their size
+
+    @property
+    def waited(self) -> float:  # type: ignore[override]
+        return self._waited + (0.0 if self._ahead is None else self._ahead.waited)
+
+    def following(self, order: Iterable[Any], epoch: int) -> Iterator[Any]:
+        self.close()
+        self._waited = 0.0
+        batches = iter(order)
+        for k, rows in enumerate(batches):
+            self._from = epoch, k, batches
+            yield rows
+            if self._portion is not None:  # reading began with this one, and goes on with the rest
+                break
+        else:
+            return
+        while True:
+            yield from self._portion.batches[1:]
+            rows = self._portion.following
+            if rows is None:
+                return
+            if isinstance(rows, BaseException):
+                raise rows
+            yield rows
+
+    def ready(self, rows: Any) -> _Batch:
+        """Return the batch of row indices, whose portion is waited for.
+
+        Raises
+        ------
+        DataError
+            The source failed, and steps were done before.
+        Exception
+            The source failed before the first step, in this way; or the rows are not row indices.
+        """
+        if self._ahead is None:
+            assert self._from is not None
+            portions = self._portions(self._checked(rows), *self._from)
+            self._ahead = Ahead(portions, self._reader.source.ahead)
+        if self._portion is None or self._taken == len(self._portion.batches):
+            self._portion, self._taken = next(self._ahead), 0
+            if self._portion.failure is not None:
+                raise self._failed(self._portion, self._portion.failure)
+        place, self._taken = self._taken, self._taken + 1
+        return _Batch(self._portion.batches[place], self._portion, place)
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]
+        portion = self._portion
+        return portion is not None and self._taken == len(portion.batches)
+
+    def many(self, batches: Sequence[_Batch]) -> tuple[Mapping[str, Any], Sequence[Any]]:
+        self._begun = True
+        portion = batches[0].portion
+        if portion.moved is None:
+            portion.moved = self._moved(portion)
+        n = portion.edges[-1]
+        starts = (batch.place * n for batch in batches)
+        return portion.moved, [np.arange(a, a + n, dtype="int32") for a in starts]
+
+    def close(self) -> None:
+        self._waited = self.waited
+        ahead, self._ahead, self._portion = self._ahead, None, None
+        if ahead is not None:
+            ahead.close()
+
+    def _arrays(
+        self, i: int, batch: _Batch, cut: slice | None, params: Parameters
+    ) -> dict[str, Any]:
+        self._begun = True
+        portion = batch.portion
+        start = batch.place * portion.edges[-1]
+        rows = slice(start + portion.edges[i], start + portion.edges[i + 1])
+        assert portion.arrays is not None
+        return {
+            name: None if array is None else self._reader.beside(name, array[rows])
+            for name, array in portion.arrays.items()
+        }
+
+    def _moved(self, portion: _Portion) -> dict[str, Array | None]:
+        """Move a portion to the device, as long as the longest of its kind: loops compile for shapes."""
+        size, count = portion.batches[0].size, len(portion.batches)
+        longest = self._longest[size] = max(count, self._longest.get(size, 0))
+
+        def move(name: str, array: Any) -> Array | None:
+            if array is None:
+                return None
+            if count < longest:
+                short, array = array, np.zeros((longest * size, *array.shape[1:]), array.dtype)
+                array[: short.shape[0]] = short
+            return self._reader.beside(name, array, small=name == "x")
+
+        assert portion.arrays is not None
+        return {name: move(name, array) for name, array in portion.arrays.items()}
+
+    def _checked(self, rows: Any) -> Any:
+        if self._trusted:
+            return rows
+        return row_indices(rows, len(self._reader)).astype("int64", copy=False)
+
+    def _portions(self, rows: Any, epoch: int, k: int, order: Iterator[Any]) -> Iterator[_Portion]:
+        """Read the batch k of an epoch, and those that follow in the order."""
+        while True:
+            batches, following = [rows], None
+            most = self._reader.together(-(-rows.size // self._ranks))
+            try:
+                for rows in order:
+                    rows = self._checked(rows)
+                    if len(batches) == most or rows.size != batches[0].size:
+                        following = rows
+                        break
+                    batches.append(rows)
+            except BaseException as error:  # it comes when these batches are done
+                following = error
+            portion = self._read(batches, epoch, k)
+            portion.following = following
+            yield portion
+            if following is None or isinstance(following, BaseException) or portion.failure:
+                return
+            rows, k = following, k + len(batches)
+
+    def _read(self, batches: list[Any], epoch: int, k: int) -> _Portion:
+        size, source = batches[0].size, self._reader.source
+        cuts = [slice(0, size)] if self._parts is None else self._parts(size)
+        edges = np.cumsum([0, *(cut.stop - cut.start for cut in cuts)]).tolist()
+
+        def joined(wholes: Iterable[Any]) -> Any:
+            return np.concatenate([whole[cut] for whole in wholes for cut in cuts])
+
+        portion = _Portion(epoch, k, batches, joined(batches), edges)
+        try:
+            drawn = None
+            if source.draw is not None:
+                drawn = joined(self._drawn(epoch, k + i, size) for i in range(len(batches)))
+            portion.arrays = self._reader.read(portion.rows, drawn)
+        except Exception as error:  # it comes when the batches before these are done
+            portion.failure = error
+        return portion
+
+    def _drawn(self, epoch: int, k: int, n: int) -> Any:
+        """Draw the random numbers of a whole batch; not from the generator of its noise."""
+        draw = self._reader.source.draw
+        assert draw is not None
+        drawn = np.asarray(draw(stream(self._seed, epoch, k, 1), n))
+        if drawn.shape[:1] != (n,):
+            raise ValueError(f"what draw returned has shape {drawn.shape} for a batch of {n} rows.")
+        return drawn
+
+    def _failed(self, portion: _Portion, failure: Exception) -> Exception:
+        if not self._begun:
+            failure.add_note(f"It was raised while {portion} were read.")
+            return failure
+        error = DataError(f"{portion}: {said(failure)}.")
+        error.epoch, error.batch, error.rows = portion.epoch, portion.first, portion.rows
+        error.__cause__ = failure
+        return error
