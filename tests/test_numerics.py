@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 
-from anyprop._numerics import all_finite
+from anyprop._numerics import all_finite, cast, largest, matmul, summed
+from anyprop.backend import reshaped
 
+X = np.random.default_rng(8).standard_normal((17, 5)) * 10.0
 CASES = {
     "zeros": ([0.0, 0.0], True),
     "nothing": ([], True),
@@ -21,3 +24,36 @@ CASES = {
 def test_all_finite_is_so_number_by_number(backend, name):
     numbers, wanted = CASES[name]
     assert all_finite(backend.asarray(np.asarray(numbers, dtype="float32"))) is wanted
+
+
+def _same(ours, theirs):
+    assert ours.dtype == theirs.dtype
+    assert ours.shape == theirs.shape
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_sums(dtype, axis, keepdims):
+    x = X.astype(dtype)
+    _same(summed(xp, x, axis, keepdims=keepdims), xp.sum(x, axis=axis, keepdims=keepdims))
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_sums_of_16_bits_are_taken_in_32(keepdims):
+    x = np.full((3000, 2), 1.0, dtype="float16")
+    total = summed(xp, x, 0, keepdims=keepdims)
+    assert total.dtype == x.dtype
+    assert total.tolist() == ([[3000.0, 3000.0]] if keepdims else [3000.0, 3000.0])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_others(dtype):
+    x = X.astype(dtype)
+    _same(largest(xp, x, 1), xp.max(x, axis=1, keepdims=True))
+    _same(matmul(xp, x, x.T), xp.matmul(x, x.T))
+    _same(cast(xp, x > 0.0, x.dtype), xp.astype(x > 0.0, x.dtype))
+    _same(reshaped(x, (-1,)), xp.reshape(x, (-1,)))
+    assert cast(xp, x, x.dtype) is x
+    assert np.shares_memory(reshaped(x, (5, 17)), x)

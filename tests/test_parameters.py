@@ -99,6 +99,23 @@ def test_an_unknown_name_says_what_there_is(backend):
         params[-1]
 
 
+def test_slots_say_that_they_lack_running_statistics(backend):
+    slot = ap.Adam().init(_init(backend)).slots["m"]
+    assert "1.gamma" in slot.named()
+    for _ in range(2):
+        with pytest.raises(AttributeError, match="no parameter 'mean'; this layer has gamma, beta"):
+            _ = slot[1].mean
+
+
+def test_a_view_is_made_once_and_none_in_advance(backend):
+    params = _init(backend)
+    if backend.name in ("jax", "torch"):
+        return
+    assert params[0].W is params[0].W
+    assert params["3.0.W"] is params[3][0].W
+    assert params[2] is params[2]
+
+
 def test_a_view_cannot_be_replaced(backend):
     params = _init(backend)
     with pytest.raises(AttributeError):

@@ -18,12 +18,15 @@ R = TypeVar("R")
 
 def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function of which PyTorch records nothing; without PyTorch it is called as it is."""
+    modules = sys.modules
 
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
-        torch = sys.modules.get("torch")
+        if "torch" not in modules:  # every layer asks in every step
+            return function(*args, **options)
+        torch = modules["torch"]
         # What is called inside such a function is left alone: the outermost does it for all.
-        if torch is None or _thread.within or not hasattr(torch, "no_grad"):
+        if _thread.within or not hasattr(torch, "no_grad"):
             return function(*args, **options)
         _thread.within = True
         try:

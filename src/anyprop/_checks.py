@@ -86,6 +86,8 @@ def check_rows(name: str, array: Array, width: int) -> None:
 
 def is_scalar_array(value: object) -> bool:
     """Return whether `value` is a 0-d array rather than a Python or NumPy scalar."""
+    if isinstance(value, (float, int)):  # as nearly always
+        return False
     return getattr(value, "shape", None) == () and not isinstance(value, np.generic)
 
 

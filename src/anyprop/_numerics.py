@@ -38,9 +38,17 @@ def is_floating(xp: Namespace, dtype: Any) -> bool:
     return bool(xp.isdtype(dtype, "real floating"))
 
 
+# NumPy's arrays go the short way below: what it leaves out are calls in Python, of array-api-compat and
+# of NumPy itself, which take longer than to compute with a small array.
+_add: Any = np.add.reduce
+_maximum: Any = np.maximum.reduce
+
+
 def cast(xp: Namespace, x: Array, dtype: Any) -> Array:
     """Return `x` in a dtype; `x` itself if it has it."""
-    return x if x.dtype == dtype else xp.astype(x, dtype)
+    if x.dtype == dtype:
+        return x
+    return x.astype(dtype) if type(x) is np.ndarray else xp.astype(x, dtype)
 
 
 def widened(xp: Namespace, x: Array) -> Array:
@@ -56,11 +64,26 @@ def all_finite(x: Array) -> bool:
         return bool(xp.isfinite(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
 
 
-def summed(xp: Namespace, x: Array, axis: int) -> Array:
+def summed(xp: Namespace, x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
     """Sum over an axis in the dtype of `x`, adding up in float32 if that is narrower."""
-    if not _is_narrow(xp, x.dtype):
-        return xp.sum(x, axis=axis)
-    return xp.astype(xp.sum(x, axis=axis, dtype=xp.float32), x.dtype)
+    if _is_narrow(xp, x.dtype):
+        wide = xp.sum(x, axis=axis, dtype=xp.float32, keepdims=keepdims)
+        return xp.astype(wide, x.dtype)
+    if type(x) is np.ndarray:
+        return _add(x, axis=axis, keepdims=keepdims)
+    return xp.sum(x, axis=axis, keepdims=keepdims)
+
+
+def largest(xp: Namespace, x: Array, axis: int) -> Array:
+    """Return the largest number along an axis, which is kept with size 1."""
+    if type(x) is np.ndarray:
+        return _maximum(x, axis=axis, keepdims=True)
+    return xp.max(x, axis=axis, keepdims=True)
+
+
+def matmul(xp: Namespace, x: Array, W: Array) -> Array:
+    """Compute the matrix product x W."""
+    return x @ W if type(x) is np.ndarray else xp.matmul(x, W)
 
 
 def or_one(xp: Namespace, total: Any) -> Any:

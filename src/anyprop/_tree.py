@@ -1,13 +1,13 @@
 """Trees of arrays: an array, a dict, tuple or NamedTuple of trees, or an object that says how.
 
-An object is a tree by three methods, `_tree_leaves() -> iterable`, `_tree_rebuild(leaves) ->
+An object is a tree by three methods, `_tree_leaves() -> list`, `_tree_rebuild(leaves) ->
 object` and `_tree_map_arrays(function) -> object`, and by a `layout`, which is equal for equal
 structures. `Parameters` has them and counts as one leaf, its flat vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from anyprop._typing import Array, Tree
@@ -16,7 +16,8 @@ from anyprop._typing import Array, Tree
 def leaves(tree: Tree) -> list[Array]:
     """List the arrays of a tree, in its own order."""
     if hasattr(tree, "_tree_leaves"):
-        return list(tree._tree_leaves())
+        held: list[Array] = tree._tree_leaves()
+        return held
     if isinstance(tree, dict):
         return [leaf for branch in tree.values() for leaf in leaves(branch)]
     if isinstance(tree, tuple):
@@ -24,7 +25,7 @@ def leaves(tree: Tree) -> list[Array]:
     return [tree]
 
 
-def rebuild(tree: Tree, new_leaves: list[Array], *, order: Tree = None) -> Tree:
+def rebuild(tree: Tree, new_leaves: Sequence[Array], *, order: Tree = None) -> Tree:
     """Return a tree of the structure of `tree` that holds `new_leaves`.
 
     These are in the order of the tree itself, or in that of `order`, which has its structure.
@@ -78,7 +79,7 @@ def leaves_like(tree: Tree, reference: Tree, *, names: tuple[str, str]) -> list[
         The structures or shapes differ; the message shows both.
     """
     if hasattr(reference, "_tree_leaves") and getattr(tree, "layout", None) is reference.layout:
-        return list(tree._tree_leaves())  # as nearly always: no need to walk
+        return leaves(tree)  # as nearly always: no need to walk
     try:
         return list(_matched(tree, reference))
     except _MismatchError:

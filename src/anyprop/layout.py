@@ -95,8 +95,11 @@ class Layout:
         }
 
     @cached_property
-    def children(self) -> dict[int | str, Place | tuple[Layout, slice, slice]]:
-        """What the first part of a name leads to: an array, or a layout and its two ranges."""
+    def children(self) -> dict[int | str, Place | tuple[Layout, slice, slice | None]]:
+        """What the first part of a name leads to: an array, or a layout and its two ranges.
+
+        The second range is None where it would be empty.
+        """
         children: dict[int | str, Any] = {}
         groups: dict[str, list[Entry]] = {}
         for entry in self.entries:
@@ -113,13 +116,13 @@ class Layout:
             prefix, counts = f"{head}.", self.layers.items()
             inner = {name[len(prefix) :]: n for name, n in counts if name.startswith(prefix)}
             layout = Layout.of(specs, inner)
-            ranges = [_range(group, trainable) for trainable in (True, False)]
-            children[head] = (layout, *ranges)
-            if head.isdecimal():  # a layer, which is asked for by its number
-                children[int(head)] = children[head]
+            key = int(head) if head.isdecimal() else head  # a layer is asked for by its number
+            children[key] = layout, _range(group, True) or slice(0, 0), _range(group, False)
+        for i in range(self.layers.get("", 0)):
+            children.setdefault(i, (Layout(()), slice(0, 0), None))  # without arrays
         return children
 
 
-def _range(entries: list[Entry], trainable: bool) -> slice:
+def _range(entries: list[Entry], trainable: bool) -> slice | None:
     chosen = [e for e in entries if e.trainable == trainable]
-    return slice(chosen[0].start, chosen[-1].stop) if chosen else slice(0, 0)
+    return slice(chosen[0].start, chosen[-1].stop) if chosen else None

@@ -18,8 +18,8 @@ from anyprop.backend import (
     device_of,
     dtype_name,
     from_host,
-    namespace,
     on_device_of,
+    reshaped,
 )
 from anyprop.layers.affine import Affine
 from anyprop.layers.base import Layer, check_layer, layout_of
@@ -291,6 +291,4 @@ def _running(net: Layer, params: Parameters, residuals: Any) -> Array | None:
             f"updated_running of {type(net).__name__} lacks {', '.join(missing)}; a layer made of "
             "others returns what theirs return, under the names that specs() has."
         )
-    arrays = [updated[name] for name in names]
-    xp = namespace(*arrays)
-    return concatenated([xp.reshape(array, (-1,)) for array in arrays])
+    return concatenated([reshaped(updated[name], (-1,)) for name in names])

@@ -11,14 +11,14 @@ second vector, `running`; networks without such layers have none.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from anyprop._checks import kind
 from anyprop._typing import Array, Namespace
-from anyprop.backend import concatenated, name_of, namespace
+from anyprop.backend import concatenated, name_of, namespace, reshaped
 from anyprop.layout import Entry, Layout, Place
 
 
@@ -57,21 +57,37 @@ class Parameters:
     def __getitem__(self, key: int | str) -> Any:
         """Get the parameters of layer `key`, or an array by its dotted name ``"0.W"``."""
         view = self._views.get(key)
-        if view is not None:
-            return view
-        child = self.layout.children.get(key)
-        view = self._other(key) if child is None else self._view(child)
-        if type(self.flat) is np.ndarray or name_of(namespace(self.flat)) not in _TRACING:
-            self._views[key] = view
-        return view
+        return self._made(key) if view is None else view
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        view = self._views.get(name)
+        if view is not None:
+            return view
         try:
-            return self[name]
+            return self._made(name)
         except KeyError as error:
             raise AttributeError(error.args[0]) from None
+
+    def _made(self, key: int | str) -> Any:
+        """Make a view, and keep it where that is safe."""
+        flat, running, children = self.flat, self.running, self.layout.children
+        if key not in children:
+            return self._other(key)
+        on_numpy = type(flat) is np.ndarray
+        views = self._views if on_numpy or name_of(namespace(flat)) not in _TRACING else {}
+        # On NumPy, where views cost little, all are made at once: a step asks for each.
+        for name in children if on_numpy else (key,):
+            child = children[name]
+            if not isinstance(child, Place):
+                layout, of_flat, of_running = child
+                kept = None if running is None or of_running is None else running[of_running]
+                views[name] = Parameters(layout, flat[of_flat], kept)
+            elif child.trainable or running is not None:
+                vector: Array = flat if child.trainable else running
+                views[name] = reshaped(vector[child.range], child.shape)
+        return views[key] if key in views else self._other(key)
 
     def _other(self, key: int | str) -> Any:
         """Get what is not named in the layout itself: an array further down, or no parameters."""
@@ -81,33 +97,26 @@ class Parameters:
         if rest:
             return self[head][rest]
         if head.isdigit():
+            if int(head) in self.layout.children:
+                return self[int(head)]
             count = self.layout.layers.get("")
             if count is not None and int(head) >= count:
                 raise IndexError(
                     f"there is no layer {head}; this network has {count}, counted from 0."
                 )
             return Parameters(_EMPTY, self.flat[:0])  # a layer that has no parameters
-        names = [name for name in self.layout.children if isinstance(name, str)]
-        have = ", ".join(names) or "no parameters"
+        heads = dict.fromkeys(e.name.partition(".")[0] for e in self._entries)
+        have = ", ".join(heads) or "no parameters"
         raise KeyError(f"there is no parameter {head!r}; this layer has {have}.")
 
-    def _view(self, child: Place | tuple[Layout, slice, slice]) -> Any:
-        if isinstance(child, Place):
-            vector: Array = self.flat if child.trainable else self.running
-            view = vector[child.range]
-            return view if len(child.shape) == 1 else self.xp.reshape(view, child.shape)
-        layout, flat, running = child
-        if self.running is None or running.start == running.stop:
-            return Parameters(layout, self.flat[flat])
-        return Parameters(layout, self.flat[flat], self.running[running])
+    @property
+    def _entries(self) -> list[Entry]:
+        """What is in the vectors: without running statistics, the slots of an optimizer lack them."""
+        return [e for e in self.layout.entries if e.trainable or self.running is not None]
 
     def named(self) -> dict[str, Array]:
         """List every array under its dotted name, running statistics included."""
-        return {
-            e.name: self[e.name]
-            for e in self.layout.entries
-            if e.trainable or self.running is not None
-        }
+        return {e.name: self[e.name] for e in self._entries}
 
     def replace(self, *, flat: Array | None = None, running: Array | None = None) -> Parameters:
         """Return parameters of the same layout with another vector.
@@ -153,16 +162,15 @@ class Parameters:
         # Without the views: copied on their own, they would no longer be views of the vector.
         return Parameters, (self.layout, self.flat, self.running)
 
-    def _tree_leaves(self) -> tuple[Array]:
-        return (self.flat,)
+    def _tree_leaves(self) -> list[Array]:
+        return [self.flat]
 
-    def _tree_rebuild(self, leaves: list[Array]) -> Parameters:
+    def _tree_rebuild(self, leaves: Sequence[Array]) -> Parameters:
         return Parameters(self.layout, leaves[0], self.running)
 
     def _tree_map_arrays(self, function: Callable[[Array], Array]) -> Parameters:
-        xp = self.xp
         mapped = [function(self[e.name]) for e in self.layout.entries if e.trainable]
-        return self.replace(flat=concatenated([xp.reshape(array, (-1,)) for array in mapped]))
+        return self.replace(flat=concatenated([reshaped(array, (-1,)) for array in mapped]))
 
 
 def check_kind(params: Any) -> None:

@@ -69,7 +69,7 @@ class Step:
             params, x, t, noise=noise, sample_weight=sample_weight
         )
         params, state = self.optimizer.update(params, grads, state, donate=self.donate)
-        return params.replace(running=running), state, value
+        return params if running is None else params.replace(running=running), state, value
 
     def compute(
         self,

@@ -26,6 +26,7 @@ from anyprop.backend.namespaces import (
     name_of as name_of,
     namespace as namespace,
     on_device_of as on_device_of,
+    reshaped as reshaped,
 )
 from anyprop.backend.transfer import (
     from_host as from_host,

@@ -16,7 +16,7 @@ import array_api_compat
 import numpy as np
 
 from anyprop._checks import kind
-from anyprop._typing import Array, Device, Namespace
+from anyprop._typing import Array, Device, Namespace, Shape
 
 # name -> (module that holds the namespace, package to look for, what to install)
 KNOWN = {
@@ -154,7 +154,7 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     namespace
         Where all of them belong.
     """
-    if {type(array) for _, array in named} == {np.ndarray}:  # these have but one place
+    if all(type(array) is np.ndarray for _, array in named):  # these have but one place
         return namespace(named[0][1])
     try:
         namespaces = [namespace(array) for _, array in named]
@@ -221,9 +221,20 @@ def on_device(xp: Namespace, device: Any) -> contextlib.AbstractContextManager[A
 
 def create(function: Callable[..., Array], *args: Any, like: Array, **kwargs: Any) -> Array:
     """Call a creation function such as `xp.zeros` so that its result is on the device of `like`."""
+    if type(like) is np.ndarray:
+        return function(*args, **kwargs)
     device = device_of(like)
     with on_device(namespace(like), device):
         return function(*args, device=device, **kwargs)
+
+
+def reshaped(array: Array, shape: Shape) -> Array:
+    """Return the same numbers in another shape; -1 stands for the length that is left."""
+    if len(shape) == len(array.shape) == 1:
+        return array
+    if type(array) is np.ndarray:  # whose function takes six times as long as its method
+        return array.reshape(shape)
+    return namespace(array).reshape(array, shape)
 
 
 def concatenated(vectors: Sequence[Array]) -> Array:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anyprop._checks import check_shape
+from anyprop._numerics import cast
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -43,4 +44,4 @@ class ReLU(Layer):
         check_shape("dy", dy, y.shape)
         xp = namespace(y, dy)
         # a product with 0 and 1 takes a twelfth of the time of where()
-        return dy * xp.astype(y > 0.0, dy.dtype), {}
+        return dy * cast(xp, y > 0.0, dy.dtype), {}

@@ -19,7 +19,7 @@ import numpy as np
 from anyprop._checks import check_shape
 from anyprop._text import table
 from anyprop._typing import Array, Grads, Residuals, Shape
-from anyprop.backend import concatenated, namespace
+from anyprop.backend import concatenated, reshaped
 from anyprop.layers.base import Layer, layout_of
 from anyprop.parameters import Parameters, check_kind
 
@@ -202,7 +202,7 @@ def flat_pieces(params: Parameters, grads: Grads) -> list[Array]:
                 raise ValueError(f"backward gave no gradient for the parameter {entry.name!r}.")
             g = grads[entry.name]
             check_shape(f"the gradient of {entry.name}", g, entry.shape)
-            pieces.append(g if len(entry.shape) == 1 else namespace(g).reshape(g, (-1,)))
+            pieces.append(reshaped(g, (-1,)))
     return pieces
 
 

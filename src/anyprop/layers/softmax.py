@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anyprop._checks import check_shape
-from anyprop._numerics import widened
+from anyprop._numerics import largest, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -42,7 +42,7 @@ class Softmax(Layer):
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         xp = namespace(x)
         wide = widened(xp, x)
-        exp_z = xp.exp(wide - xp.max(wide, axis=-1, keepdims=True))
+        exp_z = xp.exp(wide - largest(xp, wide, axis=-1))
         y = exp_z / xp.sum(exp_z, axis=-1, keepdims=True)
         y = xp.astype(y, x.dtype, copy=False)
         return y, y

@@ -25,7 +25,7 @@ import numpy as np
 
 from anyprop._autograd import unrecorded, unrecorded_methods
 from anyprop._checks import check_rows, check_shape, has, shown
-from anyprop._numerics import cast, or_one, product, widened
+from anyprop._numerics import cast, or_one, product, summed, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import check_array, namespace, to_host
 
@@ -201,7 +201,7 @@ def mean_over_rows(
         normalizer = weights
     if normalizer is None:
         scale: Any = 1.0 / max(rows.shape[0], 1)
-        value = xp.sum(rows) * scale
+        value = summed(xp, rows) * scale
     else:
         scale = _shares(xp, weights, normalizer)
         value = xp.sum(rows * scale if weights is None else product(xp, scale, rows))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyprop._checks import check_shape, fields, fraction, non_negative
-from anyprop._numerics import cast, is_integral, product, widened
+from anyprop._numerics import cast, is_integral, largest, product, summed, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import create, dtype_name, namespace, to_host
 from anyprop.losses.base import (
@@ -104,21 +104,21 @@ class SoftmaxCrossEntropy(Loss):
         if c is not None:
             target = target * c
 
-        z = wide - xp.max(wide, axis=1, keepdims=True)
+        z = wide - largest(xp, wide, axis=1)
         exp_z = xp.exp(z)
-        sum_exp = xp.sum(exp_z, axis=1, keepdims=True)
+        sum_exp = summed(xp, exp_z, axis=1, keepdims=True)
         log_p = z - xp.log(sum_exp)
         if chosen is None or c is not None or self.label_smoothing:
             terms = product(xp, target, log_p)
         else:  # T is 1 or 0, so nothing needs to be multiplied; a label out of range has T = NaN
             terms = xp.where(chosen, log_p, target)
-        rows = -xp.sum(terms, axis=1)
+        rows = -summed(xp, terms, axis=1)
         value, scale = mean_over_rows(xp, rows, weights, normalizer, dtype=y.dtype)
         return value, (exp_z / sum_exp, target, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
         p, target, scale, y = residuals
-        slope = p * namespace(p).sum(target, axis=1, keepdims=True) - target
+        slope = p * summed(namespace(p), target, axis=1, keepdims=True) - target
         return gradient_of_rows(slope, scale, dvalue, like=y)
 
     def total_weight(
@@ -217,7 +217,7 @@ def _distribution(xp: Namespace, t: Array, like: Array) -> tuple[Array, Array | 
     classes = create(xp.arange, k, like=like)
     labels = cast(xp, t, classes.dtype)[:, None]
     chosen = labels == classes
-    one_hot = xp.astype(chosen, like.dtype)
+    one_hot = cast(xp, chosen, like.dtype)
     return xp.where((labels >= 0) & (labels < k), one_hot, xp.nan), chosen
 
 

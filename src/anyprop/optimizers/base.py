@@ -39,19 +39,15 @@ from anyprop._autograd import unrecorded
 from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive, shown
 from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
-from anyprop.backend import (
-    dtype_name,
-    namespace,
-    on_device_of,
-)
+from anyprop.backend import dtype_name, namespace, on_device_of
 from anyprop.optimizers.clipping import clipped_to_norms, clipped_to_value
 from anyprop.optimizers.state import (
-    Leaves,
     OptimizerState,
     beside,
     check_beside,
     check_kept,
     initial_state,
+    leaves_of_slot,
     stored,
 )
 from anyprop.parameters import Parameters
@@ -184,7 +180,8 @@ class Optimizer(ShortRepr):
             after = self.apply(params, grads, state.slots, state.decay_mask, numbers)
             if donate:  # all results are there before the first is stored
                 after = stored(after, (params, state.slots))
-            return after[0], state._replace(step=state.step + 1, slots=after[1])
+            params, slots = after
+            return params, OptimizerState(state.step + 1, state.lr_scale, slots, state.decay_mask)
 
     @unrecorded
     def numbers(self, state: OptimizerState) -> Numbers:
@@ -234,34 +231,36 @@ class Optimizer(ShortRepr):
             Updated, of the structures given.
         """
         check_kept(self, slots, mask)
-        before = Leaves.of(params, slots)
-        ps = before.params
+        ps = _tree.leaves(params)
         if not ps:
             return params, slots
         gs = _tree.leaves_like(grads, params, names=("grads", "params"))
-        if self._clips:
+        if (self.clip_value, self.clip_norm, self.clip_global_norm) != (None, None, None):
             gs = _tree.leaves(self._clipped(_tree.rebuild(params, gs)))
         masks: list[Any] = [1.0] * len(ps)
         if mask is not None:
             masks = _tree.leaves_like(mask, params, names=("state.decay_mask", "params"))
         rule, (lr, scalars) = self.rule(namespace(*ps)), numbers
-        names = self.slots()
-        given = [before.slots.get(name, [0.0] * len(ps)) for name in names]
+        names, given = self.slots(), []
+        for name in names:
+            kept = name in slots
+            given.append(leaves_of_slot(name, slots, params) if kept else [0.0] * len(ps))
         results = []
         for p, g, m, *slot in zip(ps, gs, masks, *given, strict=True):
             if self.weight_decay and self.decoupled:
                 p = p * (1.0 - (beside(p, lr, "lr") * self.weight_decay) * m)
             elif self.weight_decay:
                 g = g + (self.weight_decay * m) * p
-            named = {name: beside(p, number, name) for name, number in scalars.items()}
+            named = {
+                name: number if type(number) is float else beside(p, number, name)
+                for name, number in scalars.items()
+            }
             results.append(rule(p, g, *slot, **named))
-        new_ps, *returned = map(list, zip(*results, strict=True))
-        new = dict(zip(names, returned, strict=True))
-        return Leaves(new_ps, {name: new[name] for name in slots}).rebuilt(params, slots)
-
-    @property
-    def _clips(self) -> bool:
-        return (self.clip_value, self.clip_norm, self.clip_global_norm) != (None, None, None)
+        new_ps, *new_slots = zip(*results, strict=True)
+        new = dict(zip(names, new_slots, strict=True))
+        return _tree.rebuild(params, new_ps), {
+            name: _tree.rebuild(slot, new[name], order=params) for name, slot in slots.items()
+        }
 
     @unrecorded
     def learning_rate(self, state: OptimizerState) -> Number:

@@ -82,16 +82,15 @@ def initial_state(optimizer: _Keeps, params: Tree) -> OptimizerState:
 
 def check_kept(optimizer: _Keeps, slots: dict[str, Tree], mask: Tree | None) -> None:
     """Raise ValueError unless slots and mask are those of an optimizer of these options."""
-    owner = type(optimizer).__name__
     keeps = [name for name, initial in optimizer.slots().items() if initial is not None]
-    if slots.keys() != set(keeps):
+    if list(slots) != keeps and slots.keys() != set(keeps):
         raise ValueError(
-            f"{owner} keeps {keeps or 'no slots'}, but the state has "
+            f"{type(optimizer).__name__} keeps {keeps or 'no slots'}, but the state has "
             f"{list(slots) or 'none'}; it comes from another optimizer or other options."
         )
     if (mask is None) == _masks(optimizer):
         raise ValueError(
-            f"{owner} was made with decay_biases={optimizer.decay_biases} and "
+            f"{type(optimizer).__name__} was made with decay_biases={optimizer.decay_biases} and "
             f"weight_decay={optimizer.weight_decay}, the state's optimizer was not; "
             "create the state with this optimizer's init."
         )
@@ -117,53 +116,22 @@ def _filled(p: Array, value: float) -> Array:
     return create(namespace(p).full, p.shape, value, like=p, dtype=p.dtype)
 
 
-class Leaves(NamedTuple):
-    """The arrays of parameters and slots, all in the order of the parameters.
-
-    Parameters
-    ----------
-    params : list of array
-        Those of the parameters.
-    slots : dict of str to list of array
-        Those of each slot.
-    """
-
-    params: list[Array]
-    slots: dict[str, list[Array]]
-
-    @classmethod
-    def of(cls, params: Tree, slots: dict[str, Tree]) -> Leaves:
-        """Return the leaves of trees, which must have one structure."""
-        return cls(
-            _tree.leaves(params),
-            {
-                name: _tree.leaves_like(slot, params, names=(f"state.slots[{name!r}]", "params"))
-                for name, slot in slots.items()
-            },
-        )
-
-    def rebuilt(self, params: Tree, slots: dict[str, Tree]) -> tuple[Tree, dict[str, Tree]]:
-        """Return trees of the structure of others."""
-        rebuilt = {
-            name: _tree.rebuild(slots[name], new, order=params) for name, new in self.slots.items()
-        }
-        return _tree.rebuild(params, self.params), rebuilt
-
-    @property
-    def all(self) -> list[Array]:
-        """All arrays."""
-        return [*self.params, *(array for of_slot in self.slots.values() for array in of_slot)]
+def leaves_of_slot(name: str, slots: dict[str, Tree], params: Tree) -> list[Array]:
+    """List the arrays of a slot in the order of the parameters, whose structure it must have."""
+    return _tree.leaves_like(slots[name], params, names=(f"state.slots[{name!r}]", "params"))
 
 
 def stored(
     results: tuple[Tree, dict[str, Tree]], buffers: tuple[Tree, dict[str, Tree]]
 ) -> tuple[Tree, dict[str, Tree]]:
     """Store new parameters and slots in donated ones, where these can be written to."""
-    news, olds = Leaves.of(*results), Leaves.of(*buffers)
-    arrays = iter(_stored(olds.all, news.all, several=len(news.params) > 1))
-    params = [next(arrays) for _ in news.params]
-    slots = {name: [next(arrays) for _ in of_slot] for name, of_slot in news.slots.items()}
-    return Leaves(params, slots).rebuilt(*results)
+    news = _tree.leaves(results)
+    olds = _tree.leaves_like(buffers, results, names=("donated", "updated"))
+    several = len(_tree.leaves(results[0])) > 1
+    stored_in: tuple[Tree, dict[str, Tree]] = _tree.rebuild(
+        results, _stored(olds, news, several=several)
+    )
+    return stored_in
 
 
 def _stored(buffers: list[Array], news: list[Array], *, several: bool) -> list[Array]:
@@ -205,7 +173,8 @@ def check_beside(params: Tree, grads: Tree, state: OptimizerState) -> None:
             if type(vector) is np.ndarray:  # as in nearly every step: no need to walk
                 return
     gs = _tree.leaves_like(grads, params, names=("grads", "params"))
-    ps, slots = Leaves.of(params, state.slots)
+    ps = _tree.leaves(params)
+    slots = {name: leaves_of_slot(name, state.slots, params) for name in state.slots}
     if ps and is_scalar_array(state.step):
         beside(ps[0], state.step, "state.step")
     for p, *others in zip(ps, gs, *slots.values(), strict=True):
