@@ -65,7 +65,7 @@ def batch_indices(
     Notes
     -----
     With `block` B, block k holds the rows kB, kB + 1, ..., of which there are B, or fewer in the last.
-    With rng the generator of (seed, epoch), the order of an epoch is
+    With rng the generator of (seed, epoch), the order of an epoch is::
 
         blocks = rng.permutation(the number of blocks)
         rows   = for each 16 of `blocks` in turn, the last time for those left:
