@@ -58,6 +58,15 @@ def measured_on_ranks(data):
     on_ranks(2, lambda ranks: ap.evaluate(NET, PARAMS, data, loss=LOSS, communicator=ranks))
 
 
+class Chunked:
+    """A data set of a file."""
+
+    shape, dtype, chunks = X.shape, X.dtype, (2, 2)
+
+    def __getitem__(self, rows):
+        return X[rows]
+
+
 def fit_of(data, **options):
     return ap.fit(NET, PARAMS, data, loss=LOSS, optimizer=OPT, **options)
 
@@ -86,6 +95,23 @@ ADVICE = {
     "give x.to_numpy()": (
         lambda: ap.Source((Labelled(), T)),
         lambda: ap.Source((Labelled().to_numpy(), T)),
+    ),
+    "wrap them": (lambda: fit_of((Chunked(), T)), lambda: fit_of(ap.Source((Chunked(), T)))),
+    "give Stream(lambda epoch": (
+        lambda: fit_of([(X, T), (X, T), (X, T)]),
+        lambda: fit_of(ap.Stream(lambda epoch: [(X, T), (X, T), (X, T)])),
+    ),
+    "give Stream(batches) with a function that makes another for each epoch": (
+        lambda: fit_of(iter([(X, T)])),
+        lambda: fit_of(ap.Stream(lambda epoch: iter([(X, T)]))),
+    ),
+    "leave out batch_size": (
+        lambda: fit_of(ap.Stream(lambda epoch: [(X, T)]), batch_size=4),
+        lambda: fit_of(ap.Stream(lambda epoch: [(X, T)])),
+    ),
+    "give the weights as third value of each batch": (
+        lambda: fit_of(ap.Stream(lambda epoch: [(X, T)]), sample_weight=np.ones(4, "float32")),
+        lambda: fit_of(ap.Stream(lambda epoch: [(X, T, np.ones(4, "float32"))])),
     ),
     "give the weights as third value of the Source": (
         lambda: fit_of(ap.Source((X, T)), sample_weight=np.ones(len(T), "float32")),

@@ -36,13 +36,22 @@ def check_data(
 ) -> tuple[Array, Array]:
     """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        once = "; it can be run through only once" if isinstance(data, Iterator) else ""
         raise TypeError(
-            f"{name} must be a pair (x, t) of arrays or an anyprop.Source, not {kind(data)}{once}."
+            f"{name} must be a pair (x, t) of arrays or an anyprop.Source, not {kind(data)}"
+            f"{_about_batches(data) if name == 'data' else ''}."
         )
     check_loss(loss)
     x, t = data
-    check_beside(params, x=x, t=t)
+    try:
+        check_beside(params, x=x, t=t)
+    except TypeError as error:
+        elsewhere = isinstance(x, np.ndarray) and not isinstance(params.flat, np.ndarray)
+        if not (elsewhere or hasattr(x, "chunks")):  # which data sets of h5py and zarr have
+            raise
+        said = str(error).rstrip(".")
+        raise TypeError(
+            f"{said}; or wrap them: Source((x, t)) stays on the host, and is moved a part at a time."
+        ) from None
     if name_of(params.xp) == "torch":
         # PyTorch cannot compare or index by these, and takes rows of them only on some devices.
         if dtype_name(t) in _HARDLY_SUPPORTED:
@@ -75,6 +84,18 @@ def check_data(
     if not float(to_host(total) if is_scalar_array(total) else total) > 0.0:
         raise without_weight(name)
     return x, t
+
+
+def _about_batches(data: Any) -> str:
+    """Say what to do with what may be batches."""
+    if isinstance(data, Iterator):
+        return (
+            ": it can be run through only once; give Stream(batches) with a function that makes "
+            "another for each epoch"
+        )
+    return (
+        "; if it has batches, give Stream(lambda epoch: data)" if hasattr(data, "__iter__") else ""
+    )
 
 
 def without_weight(name: str) -> ValueError:

@@ -15,7 +15,7 @@ from anyprop._typing import Array
 from anyprop.backend import name_of
 from anyprop.distributed.communicator import Communicator
 from anyprop.layers.base import Layer
-from anyprop.losses.base import Loss
+from anyprop.losses.base import Loss, check_loss
 from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, check_optimizer
 from anyprop.optimizers.state import OptimizerState
@@ -49,7 +49,7 @@ class Given:
     optimizer: Optimizer
     epochs: int | None
     steps: int | None
-    batch_size: int
+    batch_size: int | None  # a number when it is checked; of a stream it says nothing
     validation: Any  # (x, t), a Source or None; Stored or None when it is checked
     sample_weight: Array | None
     seed: int
@@ -70,17 +70,22 @@ class Given:
         check_params(net, params)
         check_optimizer(optimizer)
         callbacks = check_callbacks(self.callbacks)
-        data = examples_of(
-            "data", self.data, net, params, loss, sample_weight=self.sample_weight, augmenting=True
-        )
+        data: Any = self.data
+        if isinstance(data, Stream):
+            self._check_stream(several=several)
+        else:
+            data = examples_of(
+                "data", data, net, params, loss, sample_weight=self.sample_weight, augmenting=True
+            )
         validation = self.validation
         if isinstance(validation, Stream):
             raise TypeError("fit: validation must be (x, t) or a Source, not a Stream.")
         if validation is not None:
             validation = examples_of("validation", validation, net, params, loss)
         epochs, steps = check_length(self.epochs, self.steps)
+        size = 100 if self.batch_size is None else self.batch_size
         numbers = {
-            "batch_size": count("fit", "batch_size", self.batch_size),
+            "batch_size": count("fit", "batch_size", size),
             "accumulate": count("fit", "accumulate", self.accumulate),
             "seed": whole("seed", self.seed),
         }
@@ -104,6 +109,18 @@ class Given:
             _ = checked.settings, checked.ends
         return checked
 
+    def _check_stream(self, *, several: bool) -> None:
+        check_loss(self.loss)
+        for name in ("batch_size", "batches"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"fit: a Stream brings its own batches; leave out {name}.")
+        if self.sample_weight is not None:
+            raise ValueError(
+                "fit: sample_weight goes with arrays; give the weights as third value of each batch."
+            )
+        if several:
+            raise ValueError("fit: a Stream is for one process; give the ranks a Source.")
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What the run's numbers depend on, except for the numbers of its data.
@@ -119,8 +136,8 @@ class Given:
             self.callbacks,
             examples=self.rows,
             validation=None if validation is None else len(validation),
-            weighted=self.sample_weight is not None or self.data.first[2] is not None,
-            batch_size=self.batch_size,
+            weighted=self.rows is not None and self._weighted,
+            batch_size=None if self.rows is None else self.batch_size,
             accumulate=self.accumulate,
             seed=self.seed,
             own_batches=self.batches is not None,
@@ -129,9 +146,13 @@ class Given:
         )
 
     @property
-    def rows(self) -> int:
-        """Number of examples."""
-        return len(self.data)
+    def rows(self) -> int | None:
+        """Number of examples; None if only those of each batch are known, when it comes."""
+        return None if isinstance(self.data, Stream) else len(self.data)
+
+    @property
+    def _weighted(self) -> bool:
+        return self.sample_weight is not None or self.data.first[2] is not None
 
     @property
     def source(self) -> Source | None:
@@ -148,20 +169,29 @@ class Given:
         """Number of steps of the whole run; None if unknown."""
         if self.epochs is None:
             return self.steps
-        return None if self.batches else self.epochs * batches_of(self.rows, self.batch_size)
+        if self.batches is not None or self.rows is None:
+            return None
+        return self.epochs * batches_of(self.rows, self._size)
+
+    @property
+    def _size(self) -> int:
+        assert self.batch_size is not None
+        return self.batch_size
 
     def draw(self, epoch: int) -> Iterable[Any]:
         """Draw the row indices of each batch of an epoch."""
+        if self.rows is None:
+            return ()  # the stream has an order of its own
         if self.batches is not None:
-            return self.batches(self.rows, self.batch_size, epoch)
+            return self.batches(self.rows, self._size, epoch)
         block = None if self.source is None else self.source.block
-        return batch_indices(self.rows, self.batch_size, seed=self.seed, epoch=epoch, block=block)
+        return batch_indices(self.rows, self._size, seed=self.seed, epoch=epoch, block=block)
 
     def validate(self, params: Parameters, communicator: Communicator) -> Evaluation | None:
         """Measure parameters on the validation data; return None if there are none."""
         if self.validation is None:
             return None
-        size = max(self.batch_size, 1000)
+        size = max(self._size, 1000)
         with np.errstate(all="ignore"):
             return measured(self.net, params, self.validation, self.loss, size, communicator)
 

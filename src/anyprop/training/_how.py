@@ -8,13 +8,15 @@ from anyprop.backend import name_of
 from anyprop.compiled.compile import compile as compile_step, compiled_loop, donates
 from anyprop.distributed.data_parallel import DataParallelStep, make_data_parallel_step
 from anyprop.distributed.shards import shares
+from anyprop.sources import Stream
 from anyprop.step import Step, make_step
 from anyprop.training._given import Given
 from anyprop.training.examples import Read
-from anyprop.training.inputs import ArrayInputs, Inputs
+from anyprop.training.inputs import ArrayInputs
 from anyprop.training.pace import ManyAtOnce, OneByOne
 from anyprop.training.portions import SourceInputs
 from anyprop.training.ranks import Ranks
+from anyprop.training.streamed import StreamInputs
 
 _MOST_AT_ONCE = 100
 
@@ -31,6 +33,8 @@ def steps_of(given: Given, ranks: Ranks) -> OneByOne | ManyAtOnce:
     if not given.compile:
         return OneByOne(eager, inputs)
     one_by_one = OneByOne(compile_step(eager, torch_backend=given.torch_backend), inputs)
+    if isinstance(inputs, StreamInputs):
+        return one_by_one
     most = min(given.report_every, _MOST_AT_ONCE)
     # Noise is drawn on the host for each step, and would have to wait there for all the others. A graph
     # of CuPy reads from fixed addresses, which those of portions are not.
@@ -47,7 +51,9 @@ def _eager(given: Given, ranks: Ranks) -> Step | DataParallelStep:
     return make_step(net, loss, optimizer, accumulate=given.accumulate)
 
 
-def _inputs(given: Given, ranks: Ranks) -> Inputs:
+def _inputs(given: Given, ranks: Ranks) -> ArrayInputs | SourceInputs | StreamInputs:
+    if isinstance(given.data, Stream):
+        return StreamInputs(given.net, given.data, given.params, given.loss, seed=given.seed)
     parts = None
     if ranks.several:
         parts = partial(shares, communicator=ranks.communicator, parts=given.accumulate)

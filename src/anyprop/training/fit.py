@@ -19,7 +19,7 @@ from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
-from anyprop.sources import Source
+from anyprop.sources import Source, Stream
 from anyprop.training._given import Given, check_alike
 from anyprop.training._how import steps_of, works_in_place
 from anyprop.training._progress import progress_bar
@@ -75,13 +75,13 @@ def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitR
 def fit(
     net: Layer,
     params: Parameters,
-    data: tuple[Array, Array] | Source,
+    data: tuple[Array, Array] | Source | Stream,
     *,
     loss: Loss,
     optimizer: Optimizer,
     epochs: int | None = None,
     steps: int | None = None,
-    batch_size: int = 100,
+    batch_size: int | None = None,
     validation: tuple[Array, Array] | Source | None = None,
     sample_weight: Array | None = None,
     seed: int = 0,
@@ -105,11 +105,12 @@ def fit(
         The network.
     params : Parameters
         Starting values, from `net.init`; left as they are.
-    data : (x, t) or Source
+    data : (x, t), Source or Stream
         Examples x, shape (N, D), and targets t as the loss takes them. Both are beside the parameters
         and stay there; only row indices are moved. x has the dtype of the parameters, or one whose
         numbers it holds exactly, such as uint8 or float16 for float32, of which each batch is cast. Or a
-        `Source`, of which a part at a time is read and moved.
+        `Source`, of which a part at a time is read and moved; or, for one process, a `Stream`, whose
+        batches are taken as they come.
     loss : Loss
         The loss to minimize.
     optimizer : Optimizer
@@ -118,12 +119,12 @@ def fit(
         Passes through the data; 1 if `steps` is not given either.
     steps : int >= 1, optional
         Updates, instead of epochs.
-    batch_size : int >= 1
-        Rows in a batch; the last batch of an epoch may be smaller.
+    batch_size : int >= 1, optional
+        Rows in a batch, 100 by default; the last batch of an epoch may be smaller. A stream has its own.
     validation : (x, t) or Source, optional
         Examples to measure on after every epoch, as by `evaluate`.
     sample_weight : array, shape (N,), optional
-        Weights of the training examples; those of a `Source` are in it.
+        Weights of the training examples; those of a `Source` or `Stream` are in it.
     seed : int >= 0
         Seed of the order of the examples and the noise of dropout: both are functions of (seed, epoch),
         the same on every backend.
@@ -150,7 +151,8 @@ def fit(
         run goes on from there as if it had not ended: the same numbers bit for bit on the same
         backend, to rounding on another. `epochs` and `steps` count from its beginning. Settings are
         compared, a learning rate of your own by its values at some steps; of `batches` only whether
-        there are any, since calling it could change what it returns.
+        there are any, since calling it could change what it returns. Of a stream the batches of the
+        present epoch that were done are taken once more, and passed over.
     allow_changes : bool
         Whether the resumed run may have other settings than the one that wrote the checkpoint.
     callbacks : sequence of Callback
@@ -166,7 +168,7 @@ def fit(
     FitResult
         ``(params, state, history, interrupted)``. Ctrl-C ends the training after the present step (on
         JAX, after those of a tenth of a second; on CuPy, after those that are launched already), or when
-        what is being read of a `Source` has come, and returns what was trained, with
+        what is being read of a `Source` or `Stream` has come, and returns what was trained, with
         ``interrupted=True``. A second one does not wait for either. A read is given up, and what was
         trained is returned all the same; a step (on several ranks whatever runs) is left as
         KeyboardInterrupt, which carries `params`, `state` and `history` as other errors do.
@@ -182,9 +184,9 @@ def fit(
         The loss or a parameter became NaN or infinite. The error holds the step, the history, and
         the last good `params` and `state`.
     DataError
-        A `Source` failed after the first step: it raised, changed its shape, or gave numbers that
-        cannot be trained on, of which the message names the row. The error holds the epoch, the batch,
-        the rows, and the last `params` and `state`. Before the first step it is what was raised.
+        A `Source` or `Stream` failed after the first step: it raised, changed its shape, or gave numbers
+        that cannot be trained on, of which the message names the row. The error holds the epoch, the
+        batch, the rows, and the last `params` and `state`. Before the first step it is what was raised.
     TypeError
         Before any work: arrays of different namespaces or devices, or x of a dtype that the
         parameters' does not hold, such as int32 or float64 for float32.

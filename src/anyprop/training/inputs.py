@@ -32,8 +32,6 @@ class Inputs(ABC):
     ----------
     net : Layer
         The network, which may need noise.
-    x : array, shape (N, ...)
-        Examples, or some of them.
     seed : int
         Seed of the noise: that of a batch is a function of (seed, epoch, its number).
     parts : callable, optional
@@ -42,7 +40,7 @@ class Inputs(ABC):
     Attributes
     ----------
     noisy : bool
-        Whether a batch needs noise.
+        Whether a batch needs noise; known when there were some examples.
     ended : bool
         Whether the batch that was asked for last is the last one that a call of a loop can do
         together with those before it.
@@ -53,10 +51,13 @@ class Inputs(ABC):
     ended = False
     waited: float | None = None
 
-    def __init__(self, net: Layer, x: Any, *, seed: int, parts: Parts | None) -> None:
+    def __init__(self, net: Layer, *, seed: int, parts: Parts | None = None) -> None:
         self._net, self._seed, self._parts = net, seed, parts
+
+    def _like(self, x: Any) -> None:
+        """Learn from some examples what rows x has."""
         self._shape: Shape = tuple(x.shape[1:])
-        self.noisy = wants_noise(net, x)
+        self.noisy = wants_noise(self._net, x)
 
     def following(self, order: Iterable[Any], epoch: int) -> Iterable[Any]:
         """Return the rows of each batch of an epoch, of which all from some place on will be ready."""
@@ -86,10 +87,6 @@ class Inputs(ABC):
     @abstractmethod
     def _arrays(self, i: int, batch: Any, cut: slice | None, params: Parameters) -> dict[str, Any]:
         """Return rows of the i-th part of a batch, `cut` of it, or of all of it."""
-
-    @abstractmethod
-    def many(self, batches: Sequence[Any]) -> tuple[Mapping[str, Any], Sequence[Any]]:
-        """Return arrays that hold all these batches, and the rows of each within the arrays."""
 
     def close(self) -> None:  # noqa: B027
         """End what prepares batches that no step will take."""
@@ -128,7 +125,8 @@ class ArrayInputs(Inputs):
         trusted: bool,
         parts: Parts | None = None,
     ) -> None:
-        super().__init__(net, x, seed=seed, parts=parts)
+        super().__init__(net, seed=seed, parts=parts)
+        self._like(x)
         self._data = {"x": x, "t": t, "sample_weight": sample_weight}
         self._reuse, self._trusted = reuse, trusted
         self._xp, self._device = namespace(t), device_of(t)
@@ -143,6 +141,7 @@ class ArrayInputs(Inputs):
         return rows.astype(self._index, copy=False)
 
     def many(self, batches: Sequence[Any]) -> tuple[Mapping[str, Any], Sequence[Any]]:
+        """Return arrays that hold all these batches, and the rows of each within the arrays."""
         return self._data, batches
 
     def take(self, array: Array, rows: Any, key: tuple[str, int, int]) -> Array:

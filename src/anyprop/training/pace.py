@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anyprop.repeatable.stand_in import TraceError
-from anyprop.training.inputs import Inputs
+from anyprop.training.inputs import ArrayInputs, Inputs
+from anyprop.training.portions import SourceInputs
 from anyprop.training.run import Run
 
 
@@ -53,7 +54,11 @@ class ManyAtOnce:
     """Seconds."""
 
     def __init__(
-        self, loop: Callable[..., Any], most: int, inputs: Inputs, instead: OneByOne
+        self,
+        loop: Callable[..., Any],
+        most: int,
+        inputs: ArrayInputs | SourceInputs,
+        instead: OneByOne,
     ) -> None:
         self._loop, self._most, self.inputs, self._instead = loop, most, inputs, instead
         self._fails = False

@@ -20,13 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import said
 from anyprop._typing import Array
 from anyprop.layers.base import Layer
 from anyprop.parameters import Parameters
 from anyprop.sources import Ahead
 from anyprop.training.batches import stream
-from anyprop.training.data_error import DataError
+from anyprop.training.data_error import failed
 from anyprop.training.inputs import Inputs, Parts, row_indices
 from anyprop.training.reader import Reader
 
@@ -108,7 +107,8 @@ class SourceInputs(Inputs):
         parts: Parts | None = None,
         ranks: int = 1,
     ) -> None:
-        super().__init__(net, reader.first["x"], seed=seed, parts=parts)
+        super().__init__(net, seed=seed, parts=parts)
+        self._like(reader.first["x"])
         self._reader, self._trusted, self._ranks = reader, trusted, ranks
         self._ahead: Ahead[_Portion] | None = None
         self._waited = 0.0  # for portions of the present epoch, before those of `_ahead`
@@ -169,6 +169,7 @@ class SourceInputs(Inputs):
         return portion is not None and self._taken == len(portion.batches)
 
     def many(self, batches: Sequence[_Batch]) -> tuple[Mapping[str, Any], Sequence[Any]]:
+        """Return arrays that hold all these batches, and the rows of each within the arrays."""
         self._begun = True
         portion = batches[0].portion
         if portion.moved is None:
@@ -266,10 +267,5 @@ class SourceInputs(Inputs):
         return drawn
 
     def _failed(self, portion: _Portion, failure: Exception) -> Exception:
-        if not self._begun:
-            failure.add_note(f"It was raised while {portion} were read.")
-            return failure
-        error = DataError(f"{portion}: {said(failure)}.")
-        error.epoch, error.batch, error.rows = portion.epoch, portion.first, portion.rows
-        error.__cause__ = failure
-        return error
+        epoch, k, rows = portion.epoch, portion.first, portion.rows
+        return failed(str(portion), failure, epoch, k, rows, begun=self._begun)
