@@ -20,6 +20,7 @@ ORDER = [
     "valley_animation",
     "misclassified_digits",
     "first_layer_weights",
+    "file_larger_than_memory",
     "from_the_book",
 ]
 """The scripts on show, in this order; others in examples/ are left out."""
