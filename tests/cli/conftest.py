@@ -55,6 +55,21 @@ def images(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def mapped(tmp_path_factory, arrays):
+    """The examples of `images` in a folder of .npy files."""
+    folder = tmp_path_factory.mktemp("npy")
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+@pytest.fixture(params=["images", "mapped"])
+def data(request):
+    """The same examples, once held in memory and once read from mapped files while they are used."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run a command in an empty folder; return its exit code, its output and its complaints."""

@@ -114,7 +114,7 @@ ARRAYS = {
         lambda y: y * np.int64(10**6),
         lambda y: np.unique(y, return_inverse=True)[1],
     ),
-    "remove or replace it": (
+    "remove or replace such numbers": (
         "x_train",
         lambda x: np.where(np.arange(36).reshape(6, 6) == 3, np.nan, x),
         np.nan_to_num,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.cli import train
+from anyprop.cli._main import make_parser
+from ranks import on_ranks
 
 
 @pytest.fixture
@@ -85,6 +90,38 @@ def test_a_part_that_is_not_needed_is_not_read(run, forms, arrays):
     assert run("predict", "--data", "a.npz")[0] == 0
 
 
+def test_the_same_examples_are_held_out(run, images, mapped):
+    words = ("--early-stopping", "1", "--epochs", "30", "--lr", "0.01", "--hidden", "8")
+    found = []
+    for data, out in ((images, "held"), (mapped, "read")):
+        code, _, err = run("train", "--data", data, *words, "--out", out)
+        assert (code, err) == (0, "")
+        found.append(read(out)[:2])
+    (losses, final), (others, other) = found
+    assert losses == others
+    assert final["test_loss"] == other["test_loss"]
+    assert final["ended"] == "stopped early"
+
+
+def test_ranks_read_their_own_rows(mapped, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def rank(words):
+        args = vars(make_parser().parse_args(words))
+
+        def run(communicator):
+            with contextlib.ExitStack() as held:
+                return train._run(argparse.Namespace(**args), communicator, held)
+
+        return run
+
+    for data, out in ((images, "held"), (mapped, "read")):
+        words = ["train", "--data", str(data), "--steps", "25", "--dtype", "float64", "--out", out]
+        assert on_ranks(3, rank([*words, "--hidden", "8", "--batch-size", "20"])) == [0, 0, 0]
+    assert read("held")[0] == read("read")[0]
+    assert read("held")[1]["test_loss"] == read("read")[1]["test_loss"]
+
+
 def test_compare_takes_them(run, forms, images):
     tables = []
     for data in (images, "a.npz", "npy"):
@@ -118,3 +155,55 @@ def test_what_the_folder_of_idx_files_holds_besides_does_not_matter(run, images,
         (folder / file.name).write_bytes(file.read_bytes())
     np.save(folder / "cache.npy", arrays["x_test"])
     assert run("train", "--data", folder, "--steps", "2", "--hidden", "8")[0] == 0
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Three classes that only columns far from 0, and of different sizes, tell apart."""
+    rng = np.random.default_rng(3)
+    held = {}
+    for part, n in (("train", 300), ("test", 90)):
+        y = rng.integers(0, 3, n)
+        x = rng.normal(size=(n, 4)) + 4.0 * np.eye(4)[y]
+        held |= {f"x_{part}": x * [1e-3, 1.0, 1e3, 0.0] + [0.0, 500.0, -1e4, 7.0], f"y_{part}": y}
+    np.savez(tmp_path / "table.npz", **held)
+    (tmp_path / "table").mkdir()
+    for name, array in held.items():
+        np.save(tmp_path / "table" / f"{name}.npy", array)
+    return held["x_train"]
+
+
+def test_a_table_is_standardized_by_the_network(backend, run, table):
+    place = ["--backend", backend.name]
+    place += ["--device", backend.device_name] if backend.device_name else []
+    words = (
+        "--standardize",
+        "--dtype",
+        "float64",
+        "--steps",
+        "60",
+        "--hidden",
+        "8",
+        "--lr",
+        "0.02",
+    )
+    runs = []
+    for data in ("table.npz", "table"):
+        code, out, err = run("train", "--data", data, *words, *place, "--out", f"out-{data}")
+        assert (code, err) == (0, "")
+        assert out.startswith("4-8-3 network")
+        losses, final, model = read(f"out-{data}")
+        assert final["test_accuracy"] > 0.95
+        np.testing.assert_allclose(model.net.layers[0].scale[:3], 1 / table.std(axis=0)[:3])
+        assert run("predict", f"out-{data}", "--data", data, *place)[1].endswith(
+            f"accuracy {final['test_accuracy']:.4f}\n"
+        )
+        runs.append((losses, final["test_loss"], model.net))
+    assert runs[0] == runs[1]
+
+
+def test_compare_standardizes_too(run, table):
+    words = ("--data", "table", "--steps", "60", "--hidden", "8", "--standardize")
+    assert run("compare", "adam:0.02", *words)[0] == 0
+    runs = json.loads(Path("runs/compare/compare.json").read_text())["runs"]
+    assert runs["adam, lr 0.02"]["final"]["test_accuracy"] > 0.95

@@ -73,7 +73,7 @@ def test_models_and_images_that_do_not_fit(run, model, images):
         return err
 
     assert complaint(model) == (
-        f"anyprop: {model} takes rows of 36 numbers, but the images of mnist have 784 pixels.\n"
+        f"anyprop: {model} takes rows of 36 numbers, but mnist holds 10000 rows of 784.\n"
     )
     labels = images / "t10k-labels-idx1-ubyte"
     assert "expected one row or image for each example" in complaint(model, "--data", labels)

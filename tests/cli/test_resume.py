@@ -24,6 +24,7 @@ def history(folder):
     content["final"].pop("seconds")
     for record in content["epochs"]:
         record.pop("seconds")
+        record.pop("waited")
     return content
 
 
@@ -53,10 +54,8 @@ def end_at(monkeypatch):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_leaves_a_checkpoint_and_the_run_goes_on_from_it(
-    signum, code, run, images, end_at
-):
-    command = ["train", "--data", images, *OPTIONS, "--epochs", 6, "--checkpoint-every", 1000]
+def test_a_signal_leaves_a_checkpoint_and_the_run_goes_on_from_it(signum, code, run, data, end_at):
+    command = ["train", "--data", data, *OPTIONS, "--epochs", 6, "--checkpoint-every", 1000]
     assert run(*command, "--out", "whole")[0] == 0
     end_at(23, lambda: signal.raise_signal(signum))
     assert run(*command, "--out", "parts")[0] == code
@@ -70,8 +69,8 @@ def test_a_signal_leaves_a_checkpoint_and_the_run_goes_on_from_it(
     assert_same("parts", "whole")
 
 
-def test_sigterm_from_outside(images, tmp_path):
-    command = [sys.executable, "-m", "anyprop", "train", "--data", str(images), "--no-progress"]
+def test_sigterm_from_outside(data, tmp_path):
+    command = [sys.executable, "-m", "anyprop", "train", "--data", str(data), "--no-progress"]
     command += ["--steps", "1000000", "--checkpoint-every", "1000000"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE

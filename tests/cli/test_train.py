@@ -178,7 +178,7 @@ def test_a_run_that_diverges_leaves_the_last_good_model(run, images):
     assert np.isfinite(ap.load("runs/train/model.safetensors").params.flat).all()
 
 
-def test_ctrl_c_keeps_what_was_trained(images, tmp_path):
+def test_ctrl_c_keeps_what_was_trained(data, tmp_path):
     # A shell's background job ignores SIGINT and hands that on, so ask for it again.
     code = (
         "import signal, sys\n"
@@ -186,7 +186,7 @@ def test_ctrl_c_keeps_what_was_trained(images, tmp_path):
         "from anyprop.cli import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    options = ["--data", str(images), "--steps", "10000000", "--out", str(tmp_path / "out")]
+    options = ["--data", str(data), "--steps", "10000000", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, "-c", code, "train", *options],
         stdout=subprocess.PIPE,

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from anyprop.backend import dtype_name, namespace
 from anyprop.data.arrays import load_arrays, load_inputs
 from anyprop.data.npy import map_npy, read_npy
 
@@ -27,7 +26,6 @@ PIXELS = {
     "x_test": RNG.integers(0, 256, (3, 2, 3), "u1"),
     "y_test": np.array([1, 3, 0], "u1"),
 }
-PLACE = {"xp": None, "dtype": "float32", "device": None}
 
 
 def write(path, arrays):
@@ -52,8 +50,8 @@ def place(request, tmp_path):
     return tmp_path / request.param
 
 
-def both(path, **options):
-    return [load_arrays(path, part, **PLACE | options) for part in ("train", "test")]
+def both(path, dtype="float32"):
+    return [load_arrays(path, part, dtype)[:] for part in ("train", "test")]
 
 
 def npy(array, version=None):
@@ -119,12 +117,17 @@ def test_images_of_any_shape_become_rows(shape, order, place):
     assert np.array_equal(x, (PIXELS["x_train"].reshape(5, 6) / 255).astype("f4"))
 
 
-def test_arrays_of_any_backend(backend, tmp_path):
-    options = {"xp": backend.xp, "device": backend.device}
-    x, t = both(write(tmp_path / "a.npz", PIXELS), **options)[0]
-    assert namespace(x) is namespace(t) is backend.xp
-    assert dtype_name(x) == "float32"
-    assert backend.to_numpy(t).tolist() == [0, 2, 1, 2, 0]
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_in_any_choice_are_those_of_all(order, place):
+    given = {name: np.asarray(array, order=order) for name, array in PIXELS.items()}
+    rows = load_arrays(write(place, given), "train", "float32")
+    x, t = rows[:]
+    for some in (np.array([0, 3, 4]), slice(1, 3), np.array([], "i8")):
+        assert np.array_equal(rows[some][0], x[some])
+        assert np.array_equal(rows[some][1], t[some])
+    part = rows.part(slice(2, None))
+    assert (len(rows), rows.width, len(part), part.width) == (5, 6, 3, 6)
+    assert np.array_equal(part[np.array([1])][0], x[3:4])
 
 
 def test_other_arrays_and_files_beside_them_are_not_read(tmp_path):
@@ -138,7 +141,7 @@ def test_other_arrays_and_files_beside_them_are_not_read(tmp_path):
 def test_a_part_is_read_without_the_other(tmp_path):
     files = {k: npy(v) for k, v in PIXELS.items()} | {"x_train": b"damaged"}
     path = archive(tmp_path / "a.npz", **files)
-    assert load_arrays(path, "test", **PLACE)[0].shape == (3, 6)
+    assert len(load_arrays(path, "test", "float32")) == 3
 
 
 def test_a_file_of_a_folder_is_mapped_and_not_copied(tmp_path, peak):
@@ -175,7 +178,7 @@ def test_a_header_that_python_2_wrote(tmp_path):
 
 def test_inputs_alone(tmp_path):
     np.save(tmp_path / "a.npy", PIXELS["x_test"])
-    x = load_inputs(tmp_path / "a.npy", **PLACE)
+    x, _ = load_inputs(tmp_path / "a.npy", "float32")[:]
     assert np.array_equal(x, (PIXELS["x_test"].reshape(3, 6) / 255).astype("f4"))
 
 
@@ -195,14 +198,18 @@ MISFITS = {
     "nan": (
         "x_train",
         np.array([[0, 1]] * 3 + [[2, np.nan]] * 2),
-        "holds nan in row 3 and 1 further",
+        "holds nan in row 3, which is no finite",
     ),
     "inf": (
         "x_train",
         np.array([[0, 1]] * 4 + [[-np.inf, 2]]),
         "holds -inf in row 4, which is no fin",
     ),
-    "large": ("x_train", np.array([[0, 1e300]] * 5), "holds 1e+300 in row 0 and 4 further rows"),
+    "large": (
+        "x_train",
+        np.array([[0, 1e300]] * 5),
+        "holds 1e+300 in row 0, which is no finite float32; remov",
+    ),
     "objects": ("x_train", np.array([[1, None]] * 5), "holds Python objects, which are read by"),
     "float labels": ("y_train", np.arange(5.0), "expected class numbers of a whole dtype, (N,) or"),
     "bool labels": ("y_train", np.ones(5, "?"), "; convert them by astype('int64')"),
@@ -233,9 +240,9 @@ def test_arrays_that_are_no_examples_or_labels(misfit, place):
     write(place, {**PIXELS, name: array})
     called = place / f"{name}.npy" if place.suffix == "" else f"{name} of {place}"
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
-        load_arrays(place, "train", **PLACE)
+        load_arrays(place, "train", "float32")
     assert str(called) in str(caught.value)
-    assert load_arrays(place, "test", **PLACE)[0].shape == (3, 6)
+    assert len(load_arrays(place, "test", "float32")) == 3
 
 
 @pytest.mark.parametrize("missing", NAMES)
@@ -245,7 +252,7 @@ def test_a_missing_array(missing, place):
         with pytest.raises(
             FileNotFoundError, match=rf"holds x_.*, but no {missing}.*; expected x_"
         ):
-            load_arrays(place, part, **PLACE)
+            load_arrays(place, part, "float32")
 
 
 def test_arrays_of_other_names_are_listed(tmp_path):
@@ -363,19 +370,18 @@ def peak():
     tracemalloc.stop()
 
 
-def test_terabytes_declared_are_not_allocated(tmp_path, peak):
-    claim = npy_claiming((1 << 40, 6), bytes(100))
+@pytest.mark.parametrize("shape", [(1 << 40, 6), (1 << 31, 1)])
+def test_gigabytes_declared_are_not_allocated(shape, tmp_path, peak):
+    claim = npy_claiming(shape, bytes(100))
     path = archive(
         tmp_path / "a.npz", **{k: npy(v) for k, v in PIXELS.items()} | {"x_train": claim}
     )
     content = path.read_bytes()
     declared = struct.pack("<I", len(claim))
     assert content.count(declared) == 2  # in the file's own header and in the directory
-    for size in (len(claim), 1 << 31):
+    for size in (len(claim), len(claim) - 100 + (1 << 31)):  # the second agrees with a shape
         path.write_bytes(content.replace(declared, struct.pack("<I", size)))
-        with pytest.raises(
-            ValueError, match=r"but \d+ follow|bytes cannot hold the 2147483648 that"
-        ):
+        with pytest.raises(ValueError, match="a.npz"):
             both(path)
     assert peak() < 1 << 20
 

@@ -3,58 +3,144 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 from anyprop._foreign import HEAD, foreign
 from anyprop._typing import Array, Device, Namespace
+from anyprop.backend import from_host, to_host
 from anyprop.cli._parser import WrongCallError
 from anyprop.data import load_idx, load_mnist
-from anyprop.data.arrays import is_data_folder, load_arrays, load_inputs
+from anyprop.data.arrays import Rows, is_data_folder, load_arrays, load_inputs as load_rows
+from anyprop.sources import Source
 
-Examples = tuple[Array, Array]
-"""Images as rows, (N, D), and their labels, (N,)."""
+Examples: TypeAlias = tuple[Array, Array] | Source
+"""Images as rows, (N, D), and their labels, (N,): in memory, or read from mapped files."""
 
 _FOUR = "x_train, y_train, x_test and y_test"
 TAKES = f"an .npz file with {_FOUR}, or a folder with these as .npy files or with four IDX files"
 """What `--data` takes besides mnist."""
 
+ONE_FILE = "one .npy or IDX file of images"
+"""What that of `anyprop predict` takes besides."""
+
 _ARRAY, _ARCHIVE = "an array of NumPy", "an .npz archive of NumPy"
 _IDX_FILE = "an IDX file of data"
+_GZIP = "a gzip file"
 _IDX = "*-ubyte*"
 _PICTURES = ("a PNG picture", "a JPEG picture")
 
 
-def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> tuple[Examples, Examples]:
+class Data(NamedTuple):
+    """What `--data` names.
+
+    Parameters
+    ----------
+    train, test : (x, t) or Source
+        The two parts.
+    width : int
+        D, the length of a row.
+    classes : int
+        One more than the largest label.
+    """
+
+    train: Examples
+    test: Examples
+    width: int
+    classes: int
+
+
+class Inputs(NamedTuple):
+    """What is to be predicted.
+
+    Parameters
+    ----------
+    x : array or Source
+        N examples as rows, (N, D).
+    labels : numpy.ndarray of int64, (N,), or None
+        What they are, where that is known.
+    shape : (int, int)
+        N and D.
+    """
+
+    x: Array | Source
+    labels: Any
+    shape: tuple[int, int]
+
+
+def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> Data:
     """Load the examples for training and for testing that `--data` names."""
     path = Path(name)
-    if name == "mnist":
-        train, test = load_mnist(xp=xp, dtype=dtype, device=device)
-    elif _holds_arrays(path):
-        train, test = (
-            load_arrays(path, part, xp=xp, dtype=dtype, device=device) for part in ("train", "test")
+    if not _holds_arrays(path):
+        images = _load_images(name, xp, device, dtype)
+        classes = 1 + max(int(xp.max(t)) for _, t in images)
+        return _checked(name, Data(*images, images[0][0].shape[1], classes))
+    parts = [load_arrays(path, part, dtype) for part in ("train", "test")]
+    widths = [rows.width for rows in parts]
+    if widths[0] != widths[1]:
+        raise WrongCallError(
+            f"{name} has rows of {widths[0]} numbers in x_train, but of {widths[1]} in x_test; expected "
+            "as many in both"
         )
-        if train[0].shape[1] != test[0].shape[1]:
-            raise WrongCallError(
-                f"{name} has rows of {train[0].shape[1]} numbers in x_train, but of "
-                f"{test[0].shape[1]} in x_test; expected as many in both"
-            )
-    else:
-        train, test = load_idx(_idx_folder(name), xp=xp, dtype=dtype, device=device)
+    classes = 1 + max(int(rows.t.max()) for rows in parts)
+    train, test = (_examples(rows, path, xp, device) for rows in parts)
+    return _checked(name, Data(train, test, widths[0], classes))
+
+
+def _checked(name: str, data: Data) -> Data:
+    n = examples(data.train) + examples(data.test)
+    if data.classes > n:
+        raise WrongCallError(
+            f"the labels of {name} go up to {data.classes - 1}, beyond its {n} examples; number "
+            "the classes from 0 on"
+        )
+    return data
+
+
+def _examples(rows: Rows, path: Path, xp: Namespace, device: Device) -> Examples:
+    if path.is_dir():
+        return Source(rows)
+    x, t = rows[:]
+    return from_host(x, xp, device=device), from_host(t, xp, device=device)
+
+
+def _load_images(
+    name: str, xp: Namespace, device: Device, dtype: str
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    if name == "mnist":
+        return load_mnist(xp=xp, dtype=dtype, device=device)
+    train, test = load_idx(_idx_folder(name), xp=xp, dtype=dtype, device=device)
     return train, test
 
 
-def load_test_data(
-    name: str, xp: Namespace, device: Device, dtype: str
-) -> tuple[Array, Array | None]:
-    """Load the rows for testing that `--data` names, or those of one file, and their labels or None."""
+def load_inputs(name: str, xp: Namespace, device: Device, dtype: str) -> Inputs:
+    """Load the examples for testing that `--data` names, or those of one file."""
     path = Path(name)
     if _holds_arrays(path):
-        return load_arrays(path, "test", xp=xp, dtype=dtype, device=device)
+        rows = load_arrays(path, "test", dtype)
+        return Inputs(Source(rows), rows.t, (len(rows), rows.width))
     if not path.is_file():
-        return load_data(name, xp, device, dtype)[1]
+        x, t = _load_images(name, xp, device, dtype)[1]
+        return Inputs(x, to_host(t), x.shape)
     kind = _kind(path)
     if kind in _PICTURES:
         raise WrongCallError(f"{name} is {kind}; to have its digit read, write --image {name}")
-    return load_inputs(path, xp=xp, dtype=dtype, device=device), None
+    if kind not in (None, _ARRAY, _IDX_FILE, _GZIP):
+        raise WrongCallError(f"{name} is {kind}; --data takes mnist, {TAKES}, or {ONE_FILE}")
+    rows = load_rows(path, dtype)
+    return Inputs(Source(rows), None, (len(rows), rows.width))
+
+
+def examples(data: Examples) -> int:
+    """Return the number of examples."""
+    return len(data) if isinstance(data, Source) else data[0].shape[0]
+
+
+def split(data: Examples, n: int) -> tuple[Examples, Examples]:
+    """Return the first n examples, and the others."""
+    if isinstance(data, Source):
+        return Source(data.data.part(slice(n))), Source(data.data.part(slice(n, None)))
+    x, t = data
+    return (x[:n, ...], t[:n]), (x[n:, ...], t[n:])
 
 
 def _holds_arrays(path: Path) -> bool:

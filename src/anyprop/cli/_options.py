@@ -35,7 +35,8 @@ def add_data(parser: Parser) -> None:
         "--data",
         default="mnist",
         metavar="mnist|FOLDER|FILE",
-        help=f"the MNIST digits that come with anyprop (the default), {TAKES} named as MNIST's are",
+        help=f"the MNIST digits that come with anyprop (the default), {TAKES} named as MNIST's are; "
+        ".npy files may be larger than the memory",
     )
 
 
@@ -64,6 +65,12 @@ def add_network(parser: Parser) -> None:
         "--residual",
         action="store_true",
         help="add its input to every hidden layer that keeps the width",
+    )
+    group.add_argument(
+        "--standardize",
+        action="store_true",
+        help="begin with a layer that scales each column by its mean and standard deviation in the "
+        "training data: for tables, whose floats are taken as they are otherwise",
     )
     group.add_argument(
         "--dropout",

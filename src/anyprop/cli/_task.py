@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 from anyprop._checks import positive
 from anyprop._typing import Device, Namespace
 from anyprop.backend import device_of, dtype_name, get_device, get_namespace, name_of
-from anyprop.cli._data import Examples, load_data
+from anyprop.cli._data import Data, load_data
 from anyprop.cli._parser import WrongCallError, version
+from anyprop.layers.rescale import Rescale
 from anyprop.layers.sequential import Sequential
 from anyprop.network import MLP
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.registry import get_optimizer
+from anyprop.parameters import Parameters
 from anyprop.schedules.constant import Constant
 from anyprop.schedules.registry import schedule_by_name
+from anyprop.sources import Source
 from anyprop.training.batches import batches_of
 
 # For optimizers whose own default suits other problems than this one.
@@ -29,41 +32,36 @@ class Task(NamedTuple):
 
     xp: Namespace
     device: Device
-    train: Examples
-    test: Examples
+    data: Data
     net: Sequential
 
     def shape(self) -> str:
         """Describe the network by its widths."""
         shapes = [spec.shape for spec in self.net.specs().values()]
-        sizes = [self.train[0].shape[1], *(shape[1] for shape in shapes if len(shape) == 2)]
+        sizes = [self.data.width, *(shape[1] for shape in shapes if len(shape) == 2)]
         return f"{'-'.join(map(str, sizes))} network"
 
-    def describe(self) -> str:
+    def describe(self, params: Parameters) -> str:
         """Describe it in one line."""
-        x = self.train[0]
-        return f"{self.shape()}, {dtype_name(x)} on {name_of(self.xp)} ({device_of(x)})"
+        p = params.flat
+        return f"{self.shape()}, {dtype_name(p)} on {name_of(self.xp)} ({device_of(p)})"
 
 
 def make_task(args: argparse.Namespace) -> Task:
     """Load the data and build the network that fits them."""
     xp, device = get_place(args)
-    train, test = load_data(args.data, xp, device, args.dtype)
-    classes = 1 + max(int(xp.max(t)) for _, t in (train, test))
-    examples = train[0].shape[0] + test[0].shape[0]
-    if classes > examples:
-        raise WrongCallError(
-            f"the labels of {args.data} go up to {classes - 1}, beyond its {examples} examples; "
-            "number the classes from 0 on"
-        )
-    net = MLP(
-        [train[0].shape[1], *args.hidden, classes],
+    data = load_data(args.data, xp, device, args.dtype)
+    net: Sequential = MLP(
+        [data.width, *args.hidden, data.classes],
         args.activation,
         norm=args.norm,
         dropout=args.dropout,
         residual=args.residual,
     )
-    return Task(xp, device, train, test, net)
+    if args.standardize:
+        x = data.train if isinstance(data.train, Source) else data.train[0]
+        net = Sequential(Rescale.standardizing(x), *net.layers)
+    return Task(xp, device, data, net)
 
 
 def get_place(args: argparse.Namespace) -> tuple[Namespace, Device]:

@@ -108,5 +108,5 @@ def measure(
     """Evaluate what was trained on the test data, unless the failure may occur again."""
     if outcome.ended == FAILED:
         return Result(outcome, None, None)
-    test = evaluate(task.net, outcome.params, task.test, loss=loss, communicator=communicator)
+    test = evaluate(task.net, outcome.params, task.data.test, loss=loss, communicator=communicator)
     return Result(outcome, float(test.accuracy or 0.0), test.loss)

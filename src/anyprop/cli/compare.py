@@ -24,6 +24,7 @@ import numpy as np
 from anyprop._text import table
 from anyprop._typing import Array, Residuals
 from anyprop.backend import namespace
+from anyprop.cli._data import examples
 from anyprop.cli._files import make_folder, write_json
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training
 from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras, wrong_calls
@@ -123,7 +124,7 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
         if args.article and args.epochs:
             raise WrongCallError("--article draws with replacement and has no epochs; use --steps")
         task = make_task(args)
-        steps = total_steps(args, task.train[0].shape[0])
+        steps = total_steps(args, examples(task.data.train))
         optimizers = {}
         for name, lr in args.optimizers:
             if lr is None:
@@ -132,16 +133,16 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
             if label in optimizers:
                 raise WrongCallError(f"{label} is given twice")
             optimizers[label] = make_optimizer(args, name, lr, steps)
-        _start(args, task)
+        params, _ = _start(args, task)
         folder = make_folder(args.out, held)
 
-    print(f"{task.describe()}: {steps} steps with each optimizer", flush=True)
+    print(f"{task.describe(params)}: {steps} steps with each optimizer", flush=True)
     loss = ArticleLoss() if args.article else SoftmaxCrossEntropy()
     results: dict[str, Result] = {}
     for label, optimizer in optimizers.items():
         params, batches = _start(args, task)
         outcome = train(
-            args, task, params, task.train, optimizer, steps, loss=loss, batches=batches
+            args, task, params, task.data.train, optimizer, steps, loss=loss, batches=batches
         )
         results[label] = measure(task, outcome, loss)
         if outcome.ended in (INTERRUPTED, FAILED):

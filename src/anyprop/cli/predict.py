@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from anyprop._text import printable, table
-from anyprop._typing import Array, Device, Namespace
+from anyprop._typing import Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
-from anyprop.cli._data import TAKES, load_test_data
+from anyprop.cli._data import ONE_FILE, TAKES, Inputs, load_inputs
 from anyprop.cli._files import check_writable, write_text
 from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._options import add_place
@@ -41,7 +41,7 @@ def add_options(parser: Parser) -> None:
         "--data",
         default="mnist",
         metavar="mnist|FOLDER|FILE",
-        help=f"the test part of MNIST (the default) or of {TAKES}; or one .npy or IDX file of images",
+        help=f"the test part of MNIST (the default) or of {TAKES}; or {ONE_FILE}",
     )
     images.add_argument(
         "--image",
@@ -63,35 +63,36 @@ def run(args: argparse.Namespace) -> int:
         net, model = load_network(args.model, xp=xp, device=device)
         params = model.params
         dtype = dtype_name(params.flat)
-        if args.image is not None:
-            x, t = _load_pictures(args.image, xp, device, dtype), None
-            what = f"{args.image[0]} is prepared to have {x.shape[1]} pixels, as a digit of MNIST"
+        if args.image is None:
+            given = load_inputs(args.data, xp, device, dtype)
+            what = f"{args.data} holds {given.shape[0]} rows of {given.shape[1]}"
         else:
-            x, t = load_test_data(args.data, xp, device, dtype)
-            what = f"the images of {args.data} have {x.shape[1]} pixels"
-        if net.width_in not in (None, x.shape[1]):
+            given = _load_pictures(args.image, xp, device, dtype)
+            what = (
+                f"{args.image[0]} is prepared to have {given.shape[1]} pixels, as a digit of MNIST"
+            )
+        if net.width_in not in (None, given.shape[1]):
             raise WrongCallError(f"{args.model} takes rows of {net.width_in} numbers, but {what}")
         if args.out is not None:
             check_writable(Path(args.out))
-    p = to_host(Softmax().forward(params, predict(net, params, x))[0])
+    p = to_host(Softmax().forward(params, predict(net, params, given.x))[0])
     if not np.isfinite(p).all():  # of pixels that are all finite
         raise WrongCallError(
             f"{args.model} computes NaN for some of the images, so its parameters are of no use"
         )
-    labels = None if t is None else to_host(t)
     if args.out is not None:
         try:
-            write_text(Path(args.out), _table(p, labels, args.image))
+            write_text(Path(args.out), _table(p, given.labels, args.image))
         except OSError as error:
             raise WrongCallError(f"cannot write {args.out}: {error.strerror}") from None
-    print(_summary(p, labels) if args.image is None else printable(_guesses(p, args.image)))
+    print(_summary(p, given.labels) if args.image is None else printable(_guesses(p, args.image)))
     return 0
 
 
-def _load_pictures(names: list[str], xp: Namespace, device: Device, dtype: str) -> Array:
+def _load_pictures(names: list[str], xp: Namespace, device: Device, dtype: str) -> Inputs:
     """Load pictures of digits as rows of pixels in [0, 1]."""
     rows = np.concatenate([load_image(name, dtype=dtype) for name in names])
-    return from_host(rows, xp, device=device)
+    return Inputs(from_host(rows, xp, device=device), None, rows.shape)
 
 
 def _table(p: Any, labels: Any, names: list[str] | None) -> str:

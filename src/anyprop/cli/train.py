@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
-from anyprop.cli._data import Examples
+from anyprop.cli._data import Examples, examples, split
 from anyprop.cli._files import make_folder, write_json
 from anyprop.cli._model import CHECKPOINTS, DEFAULT, MODEL
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
@@ -172,12 +172,12 @@ def _prepare(
     require_extras("matplotlib", "tqdm")
     args.lr = default_lr(args.optimizer) if args.lr is None else args.lr
     task = make_task(args)
-    data, validation = task.train, None
+    data, validation = task.data.train, None
     callbacks: list[Callback] = []
     if args.early_stopping is not None:
         data, validation = _hold_out(data)
         callbacks.append(EarlyStopping(patience=args.early_stopping))
-    steps = total_steps(args, data[0].shape[0])
+    steps = total_steps(args, examples(data))
     optimizer = make_optimizer(args, args.optimizer, args.lr, steps, rho=args.rho)
     params = task.net.init(
         args.seed, xp=task.xp, dtype=args.dtype, device=task.device, weights=args.weights
@@ -187,7 +187,7 @@ def _prepare(
     if args.checkpoint_every is not None:
         callbacks.append(Checkpoints(folder / CHECKPOINTS, every=args.checkpoint_every))
     ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
-    announced = f"{task.describe()}, {args.optimizer}, lr {args.lr:g}: {steps} steps{ranks}"
+    announced = f"{task.describe(params)}, {args.optimizer}, lr {args.lr:g}: {steps} steps{ranks}"
     callbacks.append(_Announce(announced))
     return _Plan(task, params, data, validation, optimizer, steps, callbacks, folder, resume)
 
@@ -291,8 +291,8 @@ def _resume(args: argparse.Namespace) -> Path | None:
 
 
 def _hold_out(data: Examples) -> tuple[Examples, Examples]:
-    x, t = data
-    n = x.shape[0] // 10
-    if n == 0:
-        raise WrongCallError(f"--early-stopping needs at least 10 examples, not {x.shape[0]}")
-    return (x[:-n, ...], t[:-n]), (x[-n:, ...], t[-n:])
+    n = examples(data)
+    held = n // 10
+    if held == 0:
+        raise WrongCallError(f"--early-stopping needs at least 10 examples, not {n}")
+    return split(data, n - held)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +15,76 @@ from numpy.typing import NDArray
 
 from anyprop._foreign import HEAD, foreign
 from anyprop._text import printable
-from anyprop._typing import Array
-from anyprop.backend import from_host
-from anyprop.data._prepare import Examples, check_class_numbers, scaled
+from anyprop.data._prepare import check_class_numbers, scaled
 from anyprop.data.idx import read_idx
 from anyprop.data.npy import is_npy, map_npy, read_npy
 
+_ROWS_AT_ONCE = 2000
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
 _ALL = f"{', '.join(_NAMES[:-1])} and {_NAMES[-1]}"
-_MOST_EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
     *(OverflowError, UnicodeDecodeError, struct.error, OSError),
 )
 
 
-def load_arrays(path: Path, part: str, *, xp: Any, dtype: str, device: Any) -> Examples:
+@dataclass(frozen=True)
+class Rows:
+    """Examples as they are stored, of which those that are asked for are converted.
+
+    ``rows[indices]`` is (x, t) of the rows of a slice or a vector: x, (n, D), pixels of uint8 divided by
+    255 and floats as they are, and t, (n,) int64.
+
+    Parameters
+    ----------
+    x : numpy.ndarray of uint8 or floats, (N, ...)
+        A row or an image for each example, finite in `dtype`.
+    t : numpy.ndarray of whole numbers >= 0, (N,)
+        Class numbers.
+    dtype : {"float32", "float16", "float64"}
+        What x is converted to.
+    """
+
+    x: NDArray[Any]
+    t: NDArray[Any]
+    dtype: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        x = scaled(self.x[rows], self.dtype)
+        return x.reshape(len(x), self.width), self.t[rows].astype("i8")
+
+    @property
+    def width(self) -> int:
+        """D, the length of a row."""
+        return math.prod(self.x.shape[1:])
+
+    def part(self, rows: slice) -> Rows:
+        """Return some of the examples, not converted."""
+        return Rows(self.x[rows], self.t[rows], self.dtype)
+
+
+def load_arrays(path: Path, part: str, dtype: str) -> Rows:
     """Load one part of a data set of four arrays.
 
     Parameters
     ----------
     path : Path
         An .npz archive with the arrays x_train, y_train, x_test and y_test, as Keras publishes
-        MNIST, or a folder with x_train.npy and so on. The part's x is of uint8, pixels, or of floats,
-        with a row or an image for each example, and y holds class numbers of any whole dtype.
+        MNIST, or a folder with x_train.npy and so on, which are mapped into memory. The part's x is
+        of uint8, pixels, or of floats, with a row or an image for each example, and y holds class
+        numbers of any whole dtype, (N,) or (N, 1).
     part : {"train", "test"}
         The part.
-    xp : namespace or str or None
-        Namespace of the arrays; NumPy for None.
     dtype : {"float32", "float16", "float64"}
-        Type of x.
-    device : str or device or None
-        The namespace's default for None.
+        What x is converted to. Floats are read once, to see that they are finite in it.
 
     Returns
     -------
-    x, t : arrays
-        Rows, (N, D), pixels divided by 255 and floats as they are, and labels, (N,) int64.
+    Rows
+        The examples.
 
     Raises
     ------
@@ -59,20 +94,23 @@ def load_arrays(path: Path, part: str, *, xp: Any, dtype: str, device: Any) -> E
         It is not whole, one of the arrays holds something else, or they do not fit together.
     """
     (x_name, x), (y_name, y) = _read_part(path, part)
-    labels = _labels(y, y_name)
-    rows = _rows(x, x_name, dtype)
-    if len(rows) != len(labels):
+    _check_inputs(x, x_name)
+    t = _labels(y, y_name)
+    if len(x) != len(t):
         raise ValueError(
-            f"{x_name} holds {len(rows)} examples, but {y_name} holds {len(labels)} labels; "
+            f"{x_name} holds {len(x)} examples, but {y_name} holds {len(t)} labels; "
             "expected one label for each example."
         )
-    return from_host(rows, xp, device=device), from_host(labels, xp, device=device)
+    _check_finite(x, x_name, dtype)
+    return Rows(x, t, dtype)
 
 
-def load_inputs(path: Path, *, xp: Any, dtype: str, device: Any) -> Array:
-    """Load one IDX or .npy file of examples as rows, (N, D), converted as those of a data set."""
+def load_inputs(path: Path, dtype: str) -> Rows:
+    """Load one IDX or .npy file of examples, without labels: their class numbers are 0."""
     x = map_npy(path) if is_npy(path) else read_idx(path)
-    return from_host(_rows(x, str(path), dtype), xp, device=device)
+    _check_inputs(x, str(path))
+    _check_finite(x, str(path), dtype)
+    return Rows(x, np.broadcast_to(np.int64(0), len(x)), dtype)
 
 
 def is_data_folder(path: Path) -> bool:
@@ -80,7 +118,7 @@ def is_data_folder(path: Path) -> bool:
     return any((path / f"{name}.npy").is_file() for name in _NAMES)
 
 
-def _rows(x: NDArray[Any], name: str, dtype: str) -> NDArray[Any]:
+def _check_inputs(x: NDArray[Any], name: str) -> None:
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
             f"{name} holds {x.shape} {x.dtype}; expected one row or image for each example: (N, D), "
@@ -91,17 +129,20 @@ def _rows(x: NDArray[Any], name: str, dtype: str) -> NDArray[Any]:
             f"{name} holds {x.shape} {x.dtype}; save pixels as uint8, which are divided by 255, and "
             "other numbers as float32, which are taken as they are."
         )
-    rows = scaled(x, dtype).reshape(len(x), -1)
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if bad.size:
-        values = np.ravel(x[bad[0]])
-        value = values[~np.isfinite(rows[bad[0]])][0]
-        more = f" and {len(bad) - 1} further rows" if len(bad) > 1 else ""
-        raise ValueError(
-            f"{name} holds {value} in row {bad[0]}{more}, which is no finite {dtype}; remove or "
-            "replace it."
-        )
-    return rows
+
+
+def _check_finite(x: NDArray[Any], name: str, dtype: str) -> None:
+    if x.dtype.kind != "f":
+        return
+    for start in range(0, len(x), _ROWS_AT_ONCE):
+        some = x[start : start + _ROWS_AT_ONCE]
+        bad = np.argwhere(~np.isfinite(scaled(some, dtype)))
+        if bad.size:
+            value = some[tuple(bad[0])]
+            raise ValueError(
+                f"{name} holds {value} in row {start + bad[0][0]}, which is no finite {dtype}; remove "
+                "or replace such numbers."
+            )
 
 
 def _labels(y: NDArray[Any], name: str) -> NDArray[Any]:
@@ -120,7 +161,7 @@ def _labels(y: NDArray[Any], name: str) -> NDArray[Any]:
             f"(N, 1){instead}."
         )
     check_class_numbers(y, name)
-    return y.astype("i8")
+    return y
 
 
 def _read_part(path: Path, part: str) -> list[tuple[str, NDArray[Any]]]:
@@ -167,13 +208,7 @@ def _read_npz(path: Path, names: tuple[str, str]) -> list[tuple[str, NDArray[Any
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
     name = f"{member.filename.removesuffix('.npy')} of {path}"
-    expansion = _MOST_EXPANSION.get(member.compress_type)
-    if expansion is None:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise NotImplementedError(f"{member.filename} is compressed by another method than deflate")
-    if member.file_size > member.compress_size * expansion:
-        raise ValueError(
-            f"{name} is damaged: {member.compress_size} bytes cannot hold the {member.file_size} that "
-            "the archive declares; fetch the file again."
-        )
     with archive.open(member) as stream:
         return read_npy(stream, name, member.file_size)
