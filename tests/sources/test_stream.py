@@ -68,7 +68,8 @@ def test_the_iterator_is_closed_with_the_reading_of_it():
         finally:
             closed.append(epoch)
 
-    reading = ap.Stream(batches).read(3)
+    held = batches(3)  # or it would be closed when it is collected
+    reading = ap.Stream(lambda epoch: held).read(3)
     next(reading)
     assert not closed
     reading.close()

@@ -2,6 +2,8 @@
 
 import gc
 import re
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -155,8 +157,19 @@ def test_the_weights_of_a_source_weigh_its_losses(backend):
     found = ap.evaluate(NET, params, ap.Source((x, t, weight)), loss=LOSS, batch_size=7)
     np.testing.assert_allclose(found.loss, np.average(rows, weights=weight), rtol=1e-6)
     assert found.accuracy == (y.argmax(axis=1) == t).mean()
+    nothing = ap.Source((x, t, 0 * weight))
     with pytest.raises(ValueError, match="data: no example has a weight above 0"):
-        ap.evaluate(NET, params, ap.Source((x, t, 0 * weight)), loss=LOSS)
+        ap.evaluate(NET, params, nothing, loss=LOSS)
+    with pytest.raises(ValueError, match="validation: no example has a weight above 0"):
+        ap.fit(
+            NET,
+            params,
+            held(backend, x, t),
+            loss=LOSS,
+            optimizer=ap.SGD(),
+            validation=nothing,
+            compile=False,
+        )
 
 
 @pytest.mark.parametrize("size", [3, 7])
@@ -200,6 +213,47 @@ def test_ranks_with_other_data_are_refused(backend):
 
     with pytest.raises(ValueError, match="the ranks were given different rows at the ends of data"):
         on_ranks(2, measure)
+
+
+def test_a_source_that_cannot_be_read_at_all_says_so_before_work():
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        ap.evaluate(NET, params_of_numpy(), ap.Source(Failing(0, *made())), loss=LOSS)
+    assert caught.value.__notes__ == ["It was raised while the first row of data was read."]
+
+
+HANGING = """
+import os, signal, threading
+import numpy as np, anyprop as ap
+
+class Hanging:
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, rows):
+        if len(rows) > 1:
+            threading.Timer(0.2, interrupt).start()
+            threading.Event().wait()
+        return np.zeros((len(rows), 4), "float32"), np.zeros(len(rows), int)
+
+def interrupt():
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(0.3)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+net = ap.MLP([4, 3])
+try:
+    ap.evaluate(net, net.init(), ap.Source(Hanging()), loss=ap.SoftmaxCrossEntropy())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_two_ctrl_c_end_a_measurement_whose_reader_never_returns():
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "interrupted\n"
 
 
 class Failing(Rows):

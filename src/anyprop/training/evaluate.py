@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._checks import count
-from anyprop._numerics import cast, or_one, wide_dtype
+from anyprop._numerics import cast, wide_dtype
 from anyprop._typing import Array
 from anyprop._usage import usage
 from anyprop.backend import on_device_of, read
@@ -144,8 +144,8 @@ def measured(
         sums = _sums(net, params, examples, loss, batch_size, communicator)
     weighted, total, n, hits, known = communicator.all_reduce(sums).tolist()
     if not total > 0.0:  # which is known of arrays before
-        raise without_weight("data")
-    return Evaluation(weighted / or_one(params.xp, total), hits / n if known else None)
+        raise without_weight(examples.name)
+    return Evaluation(weighted / total, hits / n if known else None)
 
 
 def monitors(

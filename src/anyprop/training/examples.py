@@ -29,7 +29,16 @@ Batch: TypeAlias = tuple[Array, Array, Array | None]
 
 
 class Examples(Protocol):
-    """What is measured."""
+    """What is measured.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the data.
+    """
+
+    @property
+    def name(self) -> str: ...
 
     def portions(self, batch_size: int, communicator: Communicator) -> Generator[Iterable[Batch]]:
         """Return this rank's batches, a portion at a time; the iterator has to be closed."""
@@ -42,6 +51,7 @@ class Held:
 
     x: Array
     t: Array
+    name: str = "data"
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -71,6 +81,11 @@ class Read:
 
     def __len__(self) -> int:
         return len(self.reader)
+
+    @property
+    def name(self) -> str:
+        """What messages call the data."""
+        return self.reader.name
 
     @property
     def first(self) -> Batch:
@@ -181,7 +196,7 @@ def examples_of(
         Whether a source's `augment` is applied.
     """
     if not isinstance(data, Source):
-        return Held(*check_data(name, data, net, params, loss, sample_weight))
+        return Held(*check_data(name, data, net, params, loss, sample_weight), name)
     if sample_weight is not None:
         raise ValueError(
             "fit: sample_weight goes with arrays; give the weights as third value of the Source."

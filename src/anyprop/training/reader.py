@@ -228,7 +228,11 @@ class Reader(Taker):
             check_loss(loss)
         self.source = source
         self._augment = source.augment if augmenting else None
-        first = source.first
+        try:
+            first = source.first
+        except Exception as error:
+            error.add_note(f"It was raised while the first row of {name} was read.")
+            raise
         if self._augment is not None:
             self._came = "augment returned"
             try:
