@@ -21,6 +21,7 @@ from anyprop.compiled.on_cupy import GraphLoop
 from anyprop.layers.base import Layer
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.testing.loss_cases import K
+from anyprop.training import _how, reader
 from fake_cupy import put, put_params, put_state
 
 pytestmark = pytest.mark.needs("cc")
@@ -420,3 +421,23 @@ def test_x_that_no_kernel_reads_is_left_to_single_steps(device):
     there = {name: put(array) for name, array in data.items()}
     with pytest.raises(TraceError, match="kernels read no arrays of float16"):
         GraphLoop(step, 1)(put_params(params), put_state(state), there, _rows(rng, 20, (6,)))
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("batches", [1, 2, 100])
+def test_a_source_trains_as_arrays_do(batches, many, device, one_device, monkeypatch):
+    """A step at a time, or by a graph that finds each portion at an address of its own."""
+    if many:  # which fit does not do yet
+        monkeypatch.setattr(_how, "name_of", lambda xp: "a backend whose portions loops read")
+    rng = np.random.default_rng(0)
+    x, t = rng.integers(0, 255, (20, 4)).astype("uint8"), _labels(rng, 20)
+    monkeypatch.setattr(reader, "SIZE", batches * 5 * (4 + 8))
+    monkeypatch.setattr(transfer, "get_device", lambda xp, device: None)
+    ours, theirs = (
+        _fit(data, put_params(NET.init(8)), NET, epochs=3)
+        for data in (ap.Source((x, t)), (put(x), put(t)))
+    )
+    assert ours.history.losses == theirs.history.losses
+    for one, other in zip(_numbers(ours), _numbers(theirs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert device.log.count("begin capture") == 2  # one graph for each run, of all its portions

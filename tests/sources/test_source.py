@@ -104,6 +104,16 @@ def test_an_object_is_asked_for_increasing_distinct_rows():
     assert data.asked == [[0], [2, 7, 30], [1]]  # the first, which all others are compared with
 
 
+def test_what_comes_more_than_once_is_read_once_and_its_places_told():
+    x, t = arrays()
+    for data in ((x, t), Rows(x, t)):
+        rows = np.asarray([7, 3, 7, 39, 3])
+        (part, labels), distinct, places = ap.Source(data).read_once(rows)
+        np.testing.assert_array_equal(distinct, [3, 7, 39])
+        np.testing.assert_array_equal(part, x[distinct])
+        np.testing.assert_array_equal(labels[places], t[rows])
+
+
 def test_an_object_may_fill_the_same_memory_again():
     class Buffer(Rows):
         buffer = np.empty((4, 3), "float32")

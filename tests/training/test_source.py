@@ -248,7 +248,7 @@ def test_augmentation_and_noise_are_drawn_from_streams_of_their_own(examples):
         told["draw"].append(rng.random())
         return np.zeros(n)
 
-    source = ap.Source(examples.host, draw=drawn, augment=lambda x, t, drawn: (x, t))
+    source = ap.Source(examples.host, draw=drawn, augment=lambda x, t, drawn: (x, t), ahead=0)
     examples.fit(source, Noisy(4, 3), epochs=2)
     numbers = list(itertools.chain(*told.values()))
     assert len(told["draw"]) == 11

@@ -145,6 +145,26 @@ class Source:
             `rows` are not row numbers, or the data gave something else than examples like the first.
             Whatever else reading raises is not caught.
         """
+        parts, _, places = self.read_once(rows)
+        return tuple(np.take(part, places, axis=0) for part in parts)
+
+    def read_once(self, rows: Any) -> tuple[tuple[Array, ...], Any, Any]:
+        """Read some examples, each once where it comes more than once.
+
+        Parameters
+        ----------
+        rows : sequence of int, shape (k,)
+            As for `read`, which says what is raised.
+
+        Returns
+        -------
+        arrays : tuple of numpy.ndarray, shape (d, ...)
+            x, t and weight, in memory of their own, of different examples in the order of the data.
+        distinct : numpy.ndarray, shape (d,), int64
+            Their row numbers.
+        places : numpy.ndarray, shape (k,), int64
+            Where among them each of `rows` is.
+        """
         rows = np.asarray(rows)
         if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
             raise TypeError(
@@ -152,7 +172,8 @@ class Source:
             )
         first = self.first  # what all others are compared with, so it is read before them
         if not rows.size:
-            return tuple(part[:0] for part in first)
+            none = np.zeros(0, "int64")
+            return tuple(part[:0] for part in first), none, none
         distinct, places = np.unique(rows.astype("int64", copy=False), return_inverse=True)
         if distinct[0] < 0 or distinct[-1] >= self._n:
             raise ValueError(
@@ -160,8 +181,9 @@ class Source:
             )
         parts = self._parts(distinct)
         check_like(parts, first, f"rows {_shown(distinct)}", "row 0")
-        # Also where they are in order: what was read may be a buffer that is filled again.
-        return tuple(np.take(part, places, axis=0) for part in parts)
+        if self._arrays is None:  # what an object gives may be a buffer that it fills again
+            parts = tuple(np.array(part) for part in parts)
+        return parts, distinct, places
 
     @cached_property
     def first(self) -> tuple[Array, ...]:

@@ -36,8 +36,8 @@ def steps_of(given: Given, ranks: Ranks) -> OneByOne | ManyAtOnce:
     if isinstance(inputs, StreamInputs):
         return one_by_one
     most = min(given.report_every, _MOST_AT_ONCE)
-    # Noise is drawn on the host for each step, and would have to wait there for all the others. A graph
-    # of CuPy reads from fixed addresses, which those of portions are not.
+    # Noise is drawn on the host for each step, and would have to wait there for all the others. Graphs
+    # of CuPy could read portions where they lie, as stand-ins do; no GPU has shown it yet.
     here = isinstance(inputs, ArrayInputs) or name_of(xp) != "cupy"
     loop = compiled_loop(eager, xp, most) if here and not inputs.noisy else None
     return one_by_one if loop is None else ManyAtOnce(loop, most, inputs, instead=one_by_one)

@@ -112,7 +112,7 @@ class Read:
     def _read(self, part: list[slice]) -> tuple[list[slice], dict[str, Any]]:
         start, stop = part[0].start, part[-1].stop
         try:
-            return part, self.reader.read(np.arange(start, stop))
+            return part, self.reader.read(np.arange(start, stop))[0]
         except Exception as error:
             error.add_note(
                 f"It was raised while rows {start}..{stop - 1} of {self.reader.name} were read."

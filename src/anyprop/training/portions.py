@@ -52,6 +52,9 @@ class _Portion:
     rows: Any
     edges: list[int]
     arrays: dict[str, Any] | None = None
+    """What was read, each example once unless it is augmented."""
+    places: Any = None
+    """Where in the arrays each of the rows is."""
     failure: Exception | None = None
     following: Any = None
     """The rows of the batch after these; None if there is none, or what drawing it raised."""
@@ -116,7 +119,7 @@ class SourceInputs(Inputs):
         self._taken = 0  # batches of the portion
         self._from: tuple[int, int, Iterator[Any]] | None = None
         self._begun = False  # whether a step was done
-        self._longest: dict[int, int] = {}  # number of batches, by their size
+        self._longest: dict[int, int] = {}  # rows of a portion, by the size of its batches
 
     @property
     def waited(self) -> float:  # type: ignore[override]
@@ -176,7 +179,7 @@ class SourceInputs(Inputs):
             portion.moved = self._moved(portion)
         n = portion.edges[-1]
         starts = (batch.place * n for batch in batches)
-        return portion.moved, [np.arange(a, a + n, dtype="int32") for a in starts]
+        return portion.moved, [portion.places[a : a + n].astype("int32") for a in starts]
 
     def close(self) -> None:
         self._waited = self.waited
@@ -190,23 +193,25 @@ class SourceInputs(Inputs):
         self._begun = True
         portion = batch.portion
         start = batch.place * portion.edges[-1]
-        rows = slice(start + portion.edges[i], start + portion.edges[i + 1])
+        places = portion.places[start + portion.edges[i] : start + portion.edges[i + 1]]
         assert portion.arrays is not None
         return {
-            name: None if array is None else self._reader.beside(name, array[rows])
+            name: None
+            if array is None
+            else self._reader.beside(name, np.take(array, places, axis=0))
             for name, array in portion.arrays.items()
         }
 
     def _moved(self, portion: _Portion) -> dict[str, Array | None]:
         """Move a portion to the device, as long as the longest of its kind: loops compile for shapes."""
-        size, count = portion.batches[0].size, len(portion.batches)
-        longest = self._longest[size] = max(count, self._longest.get(size, 0))
+        size = portion.batches[0].size
+        longest = self._longest[size] = max(portion.rows.size, self._longest.get(size, 0))
 
         def move(name: str, array: Any) -> Array | None:
             if array is None:
                 return None
-            if count < longest:
-                short, array = array, np.zeros((longest * size, *array.shape[1:]), array.dtype)
+            if array.shape[0] < longest:
+                short, array = array, np.zeros((longest, *array.shape[1:]), array.dtype)
                 array[: short.shape[0]] = short
             return self._reader.beside(name, array, small=name == "x")
 
@@ -252,7 +257,7 @@ class SourceInputs(Inputs):
             drawn = None
             if source.draw is not None:
                 drawn = joined(self._drawn(epoch, k + i, size) for i in range(len(batches)))
-            portion.arrays = self._reader.read(portion.rows, drawn)
+            portion.arrays, portion.places = self._reader.read(portion.rows, drawn)
         except Exception as error:  # it comes when the batches before these are done
             portion.failure = error
         return portion

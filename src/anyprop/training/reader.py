@@ -244,7 +244,7 @@ class Reader(Taker):
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, rows: Any, drawn: Any = None) -> dict[str, Any]:
+    def read(self, rows: Any, drawn: Any = None) -> tuple[dict[str, Any], Any]:
         """Read examples; raise whatever the source raises, or an error that names a row.
 
         Parameters
@@ -256,13 +256,17 @@ class Reader(Taker):
 
         Returns
         -------
-        dict of str to numpy.ndarray or None
+        arrays : dict of str to numpy.ndarray or None, shape (d, ...)
             x, t and sample_weight, by the names under which a step takes them.
+        places : numpy.ndarray, shape (k,), int64
+            Where in the arrays each of the rows is.
         """
-        parts = self.source.read(rows)
-        if self._augment is not None:
-            parts = self._augmented(parts, drawn)
-        return self.taken(parts, rows)
+        parts, distinct, places = self.source.read_once(rows)
+        if self._augment is None:
+            return self.taken(parts, distinct), places
+        # An example is another one each time that it comes.
+        parts = tuple(np.take(part, places, axis=0) for part in parts)
+        return self.taken(self._augmented(parts, drawn), rows), np.arange(len(rows))
 
     def _augmented(self, parts: tuple[Any, ...], drawn: Any) -> tuple[Any, ...]:
         given = self._augment(*parts[:2], drawn)  # type: ignore[misc]
