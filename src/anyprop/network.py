@@ -18,6 +18,7 @@ from anyprop.backend import (
     device_of,
     dtype_name,
     from_host,
+    keep_freed_memory,
     on_device_of,
     reshaped,
 )
@@ -233,6 +234,7 @@ class _ValueAndGrad:
         check_batch(params, x, t)
         if type(dvalue) is not float and not is_scalar_array(dvalue):
             dvalue = real("value_and_grad", "dvalue", dvalue)
+        keep_freed_memory(params.flat)
         with on_device_of(params.flat):
             y, residuals = self.net.forward_train(params, x, noise)
             value, kept = self.loss.forward(y, t, sample_weight=sample_weight)

@@ -14,6 +14,7 @@ from anyprop.backend.dtypes import (
     check_floating as check_floating,
     holds_exactly as holds_exactly,
 )
+from anyprop.backend.freed import keep_freed_memory as keep_freed_memory
 from anyprop.backend.namespaces import (
     check_array as check_array,
     check_plain as check_plain,

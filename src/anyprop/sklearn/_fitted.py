@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -58,6 +59,13 @@ class FittedMLP(BaseEstimator):
         # A pickle holds each number once, and no compiled step.
         again = ("_parameters", "_shown", "_trainer", "_copies")
         return {k: v for k, v in state.items() if k not in again}
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        # Kept, as every fit asks twice, and each time the signature is taken apart.
+        names: list[str] = super()._get_param_names()
+        return names
 
     # Predicting.
 

@@ -76,6 +76,13 @@ def float_dtypes(X: Any, dtype: str | None) -> list[Any]:
 
 def validated(estimator: Any, X: Any, y: Any, dtype: str | None, *, reset: bool) -> tuple[Any, Any]:
     """Check X and y as scikit-learn does, X for a floating dtype, and `reset` what it remembers of X."""
+    if reset and _are_plain(X, y):
+        cast = _as_float(X, dtype or ("float32" if X.dtype == "float32" else "float64"))
+        # A vector is a column of numbers or labels, and scikit-learn looks no further either.
+        if cast is not None and (y.dtype.kind != "f" or all_finite(y)):
+            estimator.__dict__.pop("feature_names_in_", None)
+            estimator.n_features_in_ = X.shape[1]
+            return cast, y
     found: tuple[Any, Any] = validate_data(
         estimator,
         X,
@@ -104,15 +111,32 @@ def validated_rows(estimator: Any, X: Any, dtype: str) -> Any:
         and rows.shape[1] == getattr(estimator, "n_features_in_", None)
         and not hasattr(estimator, "feature_names_in_")
     )
-    if plain:
-        # All that is left to check; scikit-learn's function takes longer than many predictions.
-        with np.errstate(all="ignore"):
-            rows = rows.astype(dtype, copy=False)
-        if all_finite(rows.data if sparse else rows):
-            return rows
+    # All that is left to check; scikit-learn's function takes longer than many predictions.
+    if plain and (cast := _as_float(rows, dtype)) is not None:
+        return cast
     return validate_data(
         estimator, X, accept_sparse="csr", dtype=float_dtypes(X, dtype), reset=False
     )
+
+
+def _are_plain(X: Any, y: Any) -> bool:
+    """Return whether only the numbers of X and y can be wrong, and they may stay as they are."""
+    return (
+        type(X) is type(y) is np.ndarray
+        and X.ndim == 2
+        and y.ndim == 1
+        and X.shape[0] == y.shape[0] > 0
+        and X.shape[1] > 0
+        and X.dtype.kind in "biuf"
+        and y.dtype.kind in "biufU"
+    )
+
+
+def _as_float(rows: Any, dtype: str) -> Any:
+    """Return rows in a floating dtype; None if not all of their numbers are finite there."""
+    with np.errstate(all="ignore"):
+        rows = rows.astype(dtype, copy=False)
+    return rows if all_finite(rows.data if scipy.sparse.issparse(rows) else rows) else None
 
 
 def number_of_outputs(y: Any) -> int:

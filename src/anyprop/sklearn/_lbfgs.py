@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
 from anyprop.network import value_and_grad
 from anyprop.parameters import Parameters
-from anyprop.sklearn._objective import Objective
+from anyprop.sklearn._objective import Objective, pays
 from anyprop.sklearn._rows import Data
 
 
@@ -61,7 +62,7 @@ def minimize(
     def moved(vector: Any) -> Parameters:
         return params.replace(flat=from_host(vector, xp, dtype=dtype, device=device))
 
-    compute = _compiled(net, loss, params)
+    compute = _gradient(net, loss, params, data.t.shape[0])
 
     def value_and_gradient(vector: Any) -> tuple[float, Any]:
         with np.errstate(all="ignore"):
@@ -86,16 +87,23 @@ def minimize(
 def loss_of(net: Sequential, loss: Loss, alpha: float, params: Parameters, data: Data) -> float:
     """Compute the loss of all rows, with the L2 term."""
     with np.errstate(all="ignore"):
-        value, _ = Objective(net, loss, alpha, params).of_parts(params, data.parts())
+        value = Objective(net, loss, alpha, params).value_of_parts(params, data.parts())
     return float(to_host(value))
 
 
-def _compiled(net: Sequential, loss: Loss, like: Parameters) -> Callable[..., Any]:
-    """Return a compiled `value_and_grad`; what it returns is valid until the next call."""
+def _gradient(net: Sequential, loss: Loss, like: Parameters, rows: int) -> Callable[..., Any]:
+    """Return `value_and_grad`, compiled from the call on from which that pays.
+
+    What it returns is valid until the next call.
+    """
     gradient = value_and_grad(net, loss, running=True)
     compiled = compile_gradient(_OfBatch(gradient), like.xp)
+    calls = itertools.count(1)
 
     def compute(params: Parameters, x: Array, t: Array, *, sample_weight: Array | None) -> Any:
+        # How many there will be, nothing says: as often as planning takes as long, they were computed.
+        if not pays(next(calls), rows, like):
+            return gradient(params, x, t, sample_weight=sample_weight)
         return compiled(params, {"x": x, "t": t, "sample_weight": sample_weight})
 
     return compute

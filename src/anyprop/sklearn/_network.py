@@ -18,10 +18,11 @@ from anyprop._typing import Array, Namespace
 from anyprop.backend import from_host, namespace
 from anyprop.interchange.sklearn import OF_SKLEARN, in_order
 from anyprop.layers.affine import Affine
+from anyprop.layers.base import layout_of
 from anyprop.layers.sequential import Sequential
 from anyprop.layout import Layout
 from anyprop.network import MLP
-from anyprop.parameters import Parameters, map_vectors
+from anyprop.parameters import Parameters, filled, map_vectors
 
 
 def make_network(
@@ -64,7 +65,8 @@ def draw_parameters(
     """
     if initializer is not None:
         return net.init(rng, xp=xp, dtype=dtype, device=device, weights=initializer)
-    params = net.init(0, xp="numpy", dtype="float64", weights="zeros")
+    specs = net.specs()
+    params = filled(layout_of(net), lambda entry: specs[entry.name].initial or 0.0, "float64")
     factor = 2.0 if activation == "logistic" else 6.0
     for i, layer in enumerate(net.layers):
         if isinstance(layer, Affine):

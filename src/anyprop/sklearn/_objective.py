@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from anyprop._numerics import or_one
 from anyprop._typing import Array, Residuals
-from anyprop.backend import device_of, dtype_name, from_host, namespace
+from anyprop.backend import device_of, dtype_name, from_host, name_of, namespace
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.network import value_and_grad
@@ -67,6 +68,15 @@ class Scaled(Loss):
         return self.inner.correct(y, t)
 
 
+def pays(steps: int, rows: int, params: Parameters) -> bool:
+    """Return whether to compile what is computed for batches of `rows` so many times.
+
+    On NumPy to plan takes as long as several dozen steps of a small network, or as a few of a large one,
+    and changes no bit. Other backends gain from the first step, or have nothing to plan.
+    """
+    return name_of(params.xp) != "numpy" or steps > 64 or steps * rows * params.size > 2e8
+
+
 class Objective:
     """The loss of a batch with the L2 term, and its gradient: what a `Step` calls.
 
@@ -83,7 +93,7 @@ class Objective:
     """
 
     def __init__(self, net: Layer, loss: Loss, alpha: float, like: Parameters) -> None:
-        self.loss, self.alpha = loss, alpha
+        self.loss, self.alpha, self._net = loss, alpha, net
         self._of_data = value_and_grad(net, loss, running=True)
         self._vectors = [e for e in like.layout.entries if e.trainable and len(e.shape) < 2]
         self._decays = self._ones_for_weights(like)
@@ -137,7 +147,7 @@ class Objective:
         """
         flat = params.flat
         value: Any = 0.5 * self.alpha * self._squares(flat)
-        gradient = flat * (self._decays * self.alpha)
+        gradient = flat * self._shares
         total: Any = 0.0
         for x, t, w in parts:
             weight = self.loss.total_weight(t, w, dtype=flat.dtype)
@@ -145,6 +155,23 @@ class Objective:
             value, gradient = value + part * weight, gradient + grads.flat * weight
             total = total + weight
         return value / total, gradient / total
+
+    def value_of_parts(
+        self, params: Parameters, parts: Iterable[tuple[Array, Array, Array | None]]
+    ) -> Array:
+        """Compute the first result of `of_parts` alone."""
+        flat = params.flat
+        value: Any = 0.5 * self.alpha * self._squares(flat)
+        total: Any = 0.0
+        for x, t, w in parts:
+            weight = self.loss.total_weight(t, w, dtype=flat.dtype)
+            value = value + self.loss.forward(self._net(params, x), t, sample_weight=w)[0] * weight
+            total = total + weight
+        return value / total
+
+    @cached_property
+    def _shares(self) -> Array:
+        return self._decays * self.alpha
 
     def _squares(self, flat: Array) -> Array:
         """Sum the squares of all weights: in one pass over everything, less those of the vectors."""

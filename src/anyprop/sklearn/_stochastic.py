@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.sklearn._books import Books
 from anyprop.sklearn._diverged import diverged
-from anyprop.sklearn._objective import Objective
+from anyprop.sklearn._objective import Objective, pays
 from anyprop.sklearn._optimizer import LearningRate
 from anyprop.sklearn._rows import Data, Order, SparseInputs, dense
 from anyprop.step import Step
+from anyprop.training.batches import batches_of
 from anyprop.training.evaluate import monitors
 from anyprop.training.examples import Held
 from anyprop.training.inputs import ArrayInputs, wants_noise
@@ -60,7 +62,14 @@ class Trainer:
     ) -> None:
         self.key = (net, loss, opt, alpha)
         self.net, self.loss, self.opt = net, loss, opt
-        self.step = compile_step(Step(Objective(net, loss, alpha, like), opt))
+        self._step = Step(Objective(net, loss, alpha, like), opt)
+        self._compiled = compile_step(self._step)
+        self._steps = 0
+
+    def step_for(self, steps: int, rows: int, like: Parameters) -> Callable[..., Any]:
+        """Return the step to take so many more times, with batches of `rows`: compiled if that pays."""
+        self._steps += steps
+        return self._compiled if pays(self._steps, rows, like) else self._step
 
 
 def train(
@@ -116,13 +125,16 @@ def train(
         in_place=bool(given) and donates(params.xp),
         callbacks=(books, *given, LearningRate(est, opt)),
     )
+    epochs = 1 if incremental else est.max_iter
+    steps = epochs * batches_of(rows.shape[0], batch_size)
+    step = trainer.step_for(steps, batch_size, params)
     loop = Loop(
         run,
-        OneByOne(trainer.step, _inputs(net, data, est._random_state)),
+        OneByOne(step, _inputs(net, data, est._random_state)),
         draw=Order(rows, batch_size, est._random_state if est.shuffle else None),
         validate=books.validate,
         ranks=Ranks(SerialCommunicator()),
-        last_epoch=1 if incremental else est.max_iter,
+        last_epoch=epochs,
     )
     try:
         interrupt = loop.go()

@@ -286,10 +286,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _encoded(self, y: Any, place: Place) -> Array:
         y, labels = _column(host(y)), self._labels.binarizer
-        if labels.y_type_ != "multiclass":
+        if labels.y_type_ not in ("binary", "multiclass"):
             return from_host(labels.transform(y), place.xp, dtype=place.dtype, device=place.device)
-        indices = np.searchsorted(labels.classes_, y)
-        return from_host(indices, place.xp, dtype="int64", device=place.device)
+        indices, dtype = np.searchsorted(labels.classes_, y), "int64"
+        if labels.y_type_ == "binary":
+            indices, dtype = indices[:, None], place.dtype
+        return from_host(indices, place.xp, dtype=dtype, device=place.device)
 
     def _check_known(self, y: Any) -> None:
         self._check_classes(_column(host(y)), incremental=True)

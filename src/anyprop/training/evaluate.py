@@ -10,7 +10,6 @@ training: no dropout, and running statistics instead of a batch's own.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from anyprop._checks import count
 from anyprop._numerics import cast, wide_dtype
 from anyprop._typing import Array
 from anyprop._usage import usage
-from anyprop.backend import on_device_of, read
+from anyprop.backend import keep_freed_memory, on_device_of, read
 from anyprop.description import settings_of
 from anyprop.distributed.communicator import Communicator, agreeing
 from anyprop.distributed.serial import chosen
@@ -257,14 +256,6 @@ def outputs(net: Layer, params: Parameters, parts: Iterable[Array]) -> Array:
 
 def _forward(net: Layer, params: Parameters, x: Array) -> Array:
     """Compute y, keeping nothing for a backward pass; what only acts as a layer may lack a call."""
-    _keep_freed_memory()
+    keep_freed_memory(params.flat)
     x = cast(params.xp, x, params.flat.dtype)
     return net(params, x) if isinstance(net, Layer) else net.forward(params, x)[0]
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    # glibc returns what is freed to the system once that is twice the largest block that was ever
-    # freed; to get it back, page by page, takes longer than the arithmetic of a narrow network. Nothing
-    # is stored in this block, so it takes no memory itself.
-    np.empty(1 << 24, dtype="uint8")

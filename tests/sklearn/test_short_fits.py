@@ -1,0 +1,160 @@
+"""A short fit is not compiled, and that changes nothing but its time."""
+
+from __future__ import annotations
+
+import types
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.validation import validate_data
+
+import anyprop.sklearn
+from anyprop.backend import get_namespace
+from anyprop.sklearn import _lbfgs, _stochastic
+from anyprop.sklearn._given import Place, validated
+from anyprop.sklearn._objective import pays
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ALL_WAYS = {
+    "compiled": lambda *given: True,
+    "as it is": lambda *given: False,
+    "compiled later": pays,
+}
+
+
+def fitted(monkeypatch, way, fit):
+    """Return the arrays and the losses after a fit that is compiled in one of the ways."""
+    calls = []
+
+    def decide(steps, rows, params):
+        calls.append(way(steps, rows, params))
+        return calls[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_stochastic, "pays", decide)
+        patched.setattr(_lbfgs, "pays", decide)
+        model = fit()
+    return [*model._arrays(), model.loss_], calls
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs", "rmsprop"])
+def test_a_fit_is_the_same_to_the_bit_whether_it_is_compiled(task, monkeypatch, solver):
+    weights = task.weights()
+
+    def fit():
+        return task.ours(solver=solver, max_iter=80, tol=0.0).fit(task.X, task.y, weights)
+
+    wanted, calls = fitted(monkeypatch, ALL_WAYS["compiled"], fit)
+    assert all(calls)
+    for name in ("as it is", "compiled later"):
+        found, calls = fitted(monkeypatch, ALL_WAYS[name], fit)
+        assert all(map(np.array_equal, found, wanted))
+    assert solver != "lbfgs" or set(calls) == {False, True}  # from one of them to the other
+
+
+def test_partial_fit_goes_on_compiled_where_it_began_without(task, monkeypatch):
+    classes = np.unique(task.y) if task.y.ndim == 1 else np.arange(task.y.shape[1])
+    known = {"classes": classes} if task.kind == "MLPClassifier" else {}
+
+    def fit():
+        model = task.ours(dropout=0.25)
+        for _ in range(25):
+            model.partial_fit(task.X, task.y, **known)
+        return model
+
+    wanted, _ = fitted(monkeypatch, ALL_WAYS["compiled"], fit)
+    found, calls = fitted(monkeypatch, ALL_WAYS["compiled later"], fit)
+    assert set(calls) == {False, True}
+    assert all(map(np.array_equal, found, wanted))
+
+
+def test_many_steps_and_large_ones_are_compiled():
+    small, large = (types.SimpleNamespace(xp=get_namespace("numpy"), size=n) for n in (1000, 10**6))
+    assert not pays(64, 200, small)
+    assert pays(65, 200, small)
+    assert not pays(1, 200, large)
+    assert pays(2, 200, large)
+
+
+def test_other_backends_compile_from_the_first_step():
+    strict = types.SimpleNamespace(xp=get_namespace("array_api_strict"), size=10)
+    assert pays(1, 1, strict)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.asarray([3, 1, 1, 3]),
+        np.asarray(["no", "yes", "no", "yes"]),
+        np.asarray([True, False, True, True]),
+        np.asarray([0.0, -1.0, 0.0, -1.0], dtype="float32"),
+        np.asarray(["b", "a", "b", "b"], dtype=object),
+        np.asarray([7, 7, 7, 7]),
+    ],
+    ids=str,
+)
+def test_two_classes_are_encoded_as_scikit_learn_does(y):
+    model = anyprop.sklearn.MLPClassifier()
+    place = Place(get_namespace("numpy"), None, "float64")
+    model._learn_targets(y, place, incremental=False)
+    wanted = LabelBinarizer().fit(y).transform(y).astype("float64")
+    found = model._encoded(y, place)
+    assert found.dtype == wanted.dtype
+    assert np.array_equal(found, wanted)
+
+
+ROWS = np.arange(12.0).reshape(4, 3)
+NUMBERS = np.asarray([1.0, 2.0, 3.0, 1.0])
+PAIRS = {
+    "plain": (ROWS, NUMBERS),
+    "float32": (ROWS.astype("float32"), NUMBERS.astype("int8")),
+    "float16": (ROWS.astype("float16"), NUMBERS.astype("float16")),
+    "whole": (ROWS.astype("int64"), NUMBERS > 1.0),
+    "words": (ROWS, NUMBERS.astype(str)),
+    "objects": (ROWS, NUMBERS.astype(object)),
+    "object with None": (ROWS, np.asarray([None, 1, 2, 3], dtype=object)),
+    "complex y": (ROWS, NUMBERS * 1j),
+    "dates": (ROWS, NUMBERS.astype("datetime64[s]")),
+    "a NaN in y": (ROWS, NUMBERS * np.nan),
+    "a sum of y that overflows": (ROWS, np.full(4, 1e308)),
+    "an infinity in X": (ROWS + np.asarray([np.inf, 0.0, 0.0]), NUMBERS),
+    "fewer y": (ROWS, NUMBERS[:3]),
+    "a column": (ROWS, NUMBERS[:, None]),
+    "a scalar": (ROWS, np.asarray(1.0)),
+    "no rows": (ROWS[:0], NUMBERS[:0]),
+    "no columns": (ROWS[:, :0], NUMBERS),
+    "a vector": (NUMBERS, NUMBERS),
+    "lists": (ROWS.tolist(), NUMBERS.tolist()),
+    "no y": (ROWS, None),
+}
+
+
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", None])
+@pytest.mark.parametrize("name", PAIRS)
+def test_data_are_checked_as_scikit_learn_does(name, dtype, kind):
+    """The quick way for plain arrays takes and refuses what the long one does, and says the same."""
+    X, y = PAIRS[name]
+    dtypes = [np.dtype(name) for name in (("float64", "float32") if dtype is None else (dtype,))]
+
+    def outcome(check):
+        model = getattr(anyprop.sklearn, kind)()
+        model.feature_names_in_ = np.asarray(["a"], dtype=object)  # of a fit before
+        with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+            warnings.simplefilter("always")
+            try:
+                found = check(model)
+            except Exception as error:
+                return type(error), str(error), len(caught)
+        arrays = [(type(a), a.dtype, str(a.tolist())) for a in found]
+        remembered = {k: v for k, v in vars(model).items() if k.endswith("_in_")}
+        return arrays, remembered, len(caught)
+
+    def slowly(model):
+        options = {"multi_output": True, "y_numeric": model._numeric_targets, "dtype": dtypes}
+        return validate_data(model, X, y, accept_sparse="csr", reset=True, **options)
+
+    assert outcome(lambda model: validated(model, X, y, dtype, reset=True)) == outcome(slowly)
