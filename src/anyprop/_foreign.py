@@ -31,7 +31,10 @@ _TORCH = (
     "load it in PyTorch, write its state dictionary by safetensors.torch.save_file, and read that by "
     "anyprop.interchange.from_torch"
 )
-_ARRAYS = "read it by numpy.load, put the arrays into a network's parameters, and save those"
+_ARRAYS = (
+    "write `--data` before it if it holds examples; if it holds parameters, read it by numpy.load, put "
+    "the arrays into a network's parameters, and save those"
+)
 _KERAS = "load it in Keras, put its weights into a network's parameters, and save those"
 
 _BEGINNINGS = {

@@ -168,3 +168,6 @@ def test_advice_about_files_of_arrays_leads_somewhere(run, arrays, tmp_path):
         np.save(tmp_path / "npy" / f"{name}.npy", array)
     assert "name the folder with all four files instead" in run(*train, "npy/x_train.npy")[2]
     assert run(*train, "npy")[0] == 0
+    for file in ("a.npz", "npy/x_test.npy"):
+        assert "write `--data` before it if it holds examples" in run("predict", file)[2]
+        assert run("predict", "--data", file)[0] == 0

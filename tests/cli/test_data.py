@@ -122,6 +122,13 @@ def test_ranks_read_their_own_rows(mapped, images, tmp_path, monkeypatch):
     assert read("held")[1]["test_loss"] == read("read")[1]["test_loss"]
 
 
+def test_a_folder_is_read_while_it_trains_and_an_archive_before(run, forms):
+    for data, reads in (("a.npz", False), ("npy", True)):
+        assert run("train", "--data", data, "--epochs", "2", "--hidden", "8")[0] == 0
+        epochs = json.loads(Path("runs/train/history.json").read_text())["epochs"]
+        assert [epoch["waited"] is not None for epoch in epochs] == [reads, reads]
+
+
 def test_compare_takes_them(run, forms, images):
     tables = []
     for data in (images, "a.npz", "npy"):

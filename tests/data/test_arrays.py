@@ -245,6 +245,14 @@ def test_arrays_that_are_no_examples_or_labels(misfit, place):
     assert len(load_arrays(place, "test", "float32")) == 3
 
 
+def test_the_row_is_that_of_the_file(tmp_path):
+    x = np.zeros((5000, 2), "f4")
+    x[4321, 1] = np.inf
+    many = {**PIXELS, "x_train": x, "y_train": np.zeros(5000, "u1")}
+    with pytest.raises(ValueError, match="holds inf in row 4321, which is no finite float32"):
+        both(write(tmp_path / "a.npz", many))
+
+
 @pytest.mark.parametrize("missing", NAMES)
 def test_a_missing_array(missing, place):
     write(place, {name: array for name, array in PIXELS.items() if name != missing})
