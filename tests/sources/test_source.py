@@ -53,7 +53,20 @@ def memmap(x, folder):
     return np.load(folder / "x.npy", mmap_mode="r")
 
 
+class Points:
+    """An array in a file whose rows are asked for by increasing numbers, once each."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __getitem__(self, rows):
+        assert rows.dtype == "int64"
+        assert (np.diff(rows) > 0).all()
+        return self.array[rows]
+
+
 KINDS = {
+    "points": lambda x, folder: Points(x),
     "array": lambda x, folder: x,
     "memmap": memmap,
     "Fortran": lambda x, folder: np.asfortranarray(x),

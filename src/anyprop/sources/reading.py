@@ -72,6 +72,8 @@ def rows_of(name: str, array: Any, rows: Any) -> Any:
     numpy.ndarray, shape (k, ...)
         In memory of its own.
     """
+    if isinstance(array, np.ndarray):  # in memory, or mapped
+        return np.take(array, rows, axis=0)
     together = _rows_together(array)
     if together is None:
         return on_host(name, array[rows])

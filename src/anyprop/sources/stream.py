@@ -38,6 +38,11 @@ class Stream:
     TypeError
         `batches` is not a function of one argument.
 
+    Notes
+    -----
+    For one process, as a `data` of `fit`, without `batch_size`, and of `evaluate`, which takes the
+    batches of epoch 0.
+
     Examples
     --------
     >>> import numpy as np, anyprop as ap
