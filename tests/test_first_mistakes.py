@@ -12,6 +12,7 @@ NET, LOSS, OPT = ap.MLP([2, 3, 2]), ap.SoftmaxCrossEntropy(), ap.RMSProp(0.01)
 X = np.asarray([[1.0, 2.0], [3.0, 4.0], [0.5, -1.0], [2.0, 0.0]], "float32")
 T = np.asarray([0, 1, 1, 0])
 PARAMS = NET.init()
+STEP = ap.make_step(NET, LOSS, OPT)
 HOW = {"loss": LOSS, "optimizer": OPT}
 FIT = "write fit(net, params, (x, t), loss=..., optimizer=...)"
 MEASURE = "write evaluate(net, params, (x, t), loss=...)"
@@ -86,6 +87,14 @@ MISTAKES = {
     ),
     "x before params": (lambda: NET(X, PARAMS), "params must be what net.init() returns"),
     "loss before net": (lambda: ap.value_and_grad(LOSS, NET), "net must be a layer or network"),
+    "no params, called": (
+        lambda: NET(X),
+        "net: missing a required argument: 'x'; write net(params, x).",
+    ),
+    "no state": (
+        lambda: STEP(PARAMS, X, T),
+        "step: missing a required argument: 't'; write step(params, state, x, t).",
+    ),
     "params to gradcheck": (lambda: ap.gradcheck(NET, PARAMS, X), "write gradcheck(layer, x, "),
     "layers in a list": (
         lambda: ap.Sequential([ap.ReLU()]),

@@ -148,6 +148,17 @@ def test_replace_and_copy(backend):
     assert float(params.running[0]) == 0.0
 
 
+def test_a_vector_of_another_shape_does_not_replace_one(backend):
+    params = _init(backend)
+    short = params.running[:2]
+    with pytest.raises(ValueError, match=r"running has shape \(2,\), expected \(6,\)"):
+        params.replace(running=short)
+    with pytest.raises(ValueError, match=r"running has shape \(2,\), expected \(6,\)"):
+        ap.Parameters(params.layout, params.flat).replace(running=short)
+    with pytest.raises(ValueError, match=r"flat has shape \(2,\), expected \(41,\)"):
+        params.replace(flat=short)
+
+
 def test_copies_and_pickles_keep_views_views(backend):
     params = _init(backend)
     _ = params[0].W, params[3][0].b

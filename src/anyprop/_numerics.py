@@ -64,25 +64,26 @@ def all_finite(x: Array) -> bool:
         return bool(xp.isfinite(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
 
 
-def summed(xp: Namespace, x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
+def summed(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
     """Sum over an axis in the dtype of `x`, adding up in float32 if that is narrower."""
-    if _is_narrow(xp, x.dtype):
-        wide = xp.sum(x, axis=axis, dtype=xp.float32, keepdims=keepdims)
-        return xp.astype(wide, x.dtype)
-    if type(x) is np.ndarray:
+    if type(x) is np.ndarray and x.dtype.itemsize >= 4:
         return _add(x, axis=axis, keepdims=keepdims)
-    return xp.sum(x, axis=axis, keepdims=keepdims)
+    xp = namespace(x)
+    if not _is_narrow(xp, x.dtype):
+        return xp.sum(x, axis=axis, keepdims=keepdims)
+    return xp.astype(xp.sum(x, axis=axis, dtype=xp.float32, keepdims=keepdims), x.dtype)
 
 
-def largest(xp: Namespace, x: Array, axis: int) -> Array:
+def largest(x: Array, axis: int) -> Array:
     """Return the largest number along an axis, which is kept with size 1."""
     if type(x) is np.ndarray:
         return _maximum(x, axis=axis, keepdims=True)
-    return xp.max(x, axis=axis, keepdims=True)
+    return namespace(x).max(x, axis=axis, keepdims=True)
 
 
-def matmul(xp: Namespace, x: Array, W: Array) -> Array:
+def matmul(x: Array, W: Array) -> Array:
     """Compute the matrix product x W."""
+    xp = namespace(x, W)
     return x @ W if type(x) is np.ndarray else xp.matmul(x, W)
 
 

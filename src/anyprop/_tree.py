@@ -79,7 +79,8 @@ def leaves_like(tree: Tree, reference: Tree, *, names: tuple[str, str]) -> list[
         The structures or shapes differ; the message shows both.
     """
     if hasattr(reference, "_tree_leaves") and getattr(tree, "layout", None) is reference.layout:
-        return leaves(tree)  # as nearly always: no need to walk
+        same: list[Array] = tree._tree_leaves()  # as nearly always: no need to walk
+        return same
     try:
         return list(_matched(tree, reference))
     except _MismatchError:

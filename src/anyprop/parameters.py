@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import kind
+from anyprop._checks import check_shape, kind
 from anyprop._typing import Array, Namespace
-from anyprop.backend import concatenated, name_of, namespace, reshaped
+from anyprop.backend import check_array, concatenated, name_of, namespace, reshaped
 from anyprop.layout import Entry, Layout, Place
 
 
@@ -132,7 +132,22 @@ class Parameters:
         -------
         params : Parameters
             New parameters; these stay as they are.
+
+        Raises
+        ------
+        ValueError
+            The shape of a vector is not that of the layout.
+        TypeError
+            A vector is not an array.
         """
+        if flat is not None:
+            check_array("flat", flat)
+            check_shape("flat", flat, self.flat.shape)
+        if running is not None:
+            check_array("running", running)
+            old = self.running
+            size = self.layout.size(trainable=False) if old is None else old.shape[0]
+            check_shape("running", running, (size,))
         return Parameters(
             self.layout,
             self.flat if flat is None else flat,

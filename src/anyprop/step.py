@@ -54,6 +54,7 @@ class Step:
     optimizer: Optimizer
     donate: bool = False
 
+    @usage("step(params, state, x, t)")
     @unrecorded
     def __call__(
         self,

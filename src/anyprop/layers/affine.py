@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from anyprop._checks import check_rows, check_shape, count, fields, flag
 from anyprop._numerics import matmul, summed
 from anyprop._typing import Array, Grads, Residuals, Shape
-from anyprop.backend import namespace
-from anyprop.layers.base import Layer, namespace_of
+from anyprop.layers.base import Layer, own
 from anyprop.layout import Spec
 from anyprop.parameters import Parameters
 
@@ -68,20 +67,18 @@ class Affine(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace_of(x, params, "W")
-        y = matmul(xp, x, params.W)
+        y = matmul(x, own(params, "W"))
         if self.bias:
             y += params.b  # in place where arrays can be: the product is an array of its own
         return y, x
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         grads = self.backward_params(params, residuals, dy)
-        return matmul(namespace(dy), dy, params.W.T), grads
+        return matmul(dy, params.W.T), grads
 
     def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:
         x = residuals
         check_shape("dy", dy, (x.shape[0], self.m))
-        xp = namespace(x, dy)
         # First: one loop can make dy and its sum.
-        db = {"b": summed(xp, dy, axis=0)} if self.bias else {}
-        return {"W": matmul(xp, x.T, dy)} | db
+        db = {"b": summed(dy, axis=0)} if self.bias else {}
+        return {"W": matmul(x.T, dy)} | db

@@ -39,7 +39,8 @@ import numpy as np
 from anyprop._autograd import unrecorded_methods
 from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
-from anyprop.backend import check_floating, from_host, namespace
+from anyprop._usage import usage
+from anyprop.backend import check_floating, from_host
 from anyprop.initializers import get_initializer
 from anyprop.layout import Entry, Layout, Spec
 from anyprop.parameters import Parameters, check_kind, filled, map_vectors
@@ -64,6 +65,7 @@ class Layer:
             cls.__call__ = Layer.__call__  # type: ignore[method-assign]
         unrecorded_methods(cls, _UNRECORDED)
 
+    @usage("net(params, x)")
     def __call__(self, params: Parameters, x: Array) -> Array:
         """Compute y from x, as after training."""
         return self.forward(params, x)[0]
@@ -194,14 +196,13 @@ class Layer:
         return map_vectors(drawn, partial(from_host, xp=xp, dtype=dtype, device=device))
 
 
-def namespace_of(x: Array, params: Parameters, name: str) -> Namespace:
-    """Return the namespace of x and of one of the layer's own arrays; TypeError if there are none."""
+def own(params: Parameters, name: str) -> Array:
+    """Return one of the layer's own arrays; TypeError if `params` are no parameters."""
     try:
-        array = getattr(params, name)
+        return getattr(params, name)
     except AttributeError:
         check_kind(params)
         raise
-    return namespace(x, array)
 
 
 def leaves(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:

@@ -27,7 +27,7 @@ from anyprop._checks import check_rows, check_shape, count, fields, fraction, po
 from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer, namespace_of
+from anyprop.layers.base import Layer, own
 from anyprop.layout import Spec
 from anyprop.parameters import Parameters
 
@@ -94,7 +94,7 @@ class BatchNorm(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace_of(x, params, "gamma")
+        xp = namespace(x, own(params, "gamma"))
         y, residuals = self._standardized(
             params, widened(xp, x) - params.mean, widened(xp, params.var), None
         )
@@ -102,7 +102,7 @@ class BatchNorm(Layer):
 
     def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace_of(x, params, "gamma")
+        xp = namespace(x, own(params, "gamma"))
         wide = widened(xp, x)
         (mu,), n = self._batch_means(wide)
         centred = wide - mu

@@ -20,7 +20,7 @@ from anyprop._checks import check_rows, check_shape, count, fields, positive
 from anyprop._numerics import widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer, namespace_of
+from anyprop.layers.base import Layer, own
 from anyprop.layout import Spec
 from anyprop.parameters import Parameters
 
@@ -64,7 +64,7 @@ class LayerNorm(Layer):
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
-        xp = namespace_of(x, params, "gamma")
+        xp = namespace(x, own(params, "gamma"))
         wide = widened(xp, x)
         centred = wide - xp.mean(wide, axis=1, keepdims=True)
         scaled = centred * self.d**-0.5

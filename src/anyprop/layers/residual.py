@@ -16,6 +16,7 @@ import numpy as np
 
 from anyprop._checks import check_shape
 from anyprop._typing import Array, Grads, Residuals, Shape
+from anyprop._usage import usage
 from anyprop.layers.base import Layer
 from anyprop.parameters import Parameters
 
@@ -73,6 +74,7 @@ class Residual(Layer):
     def width_in(self) -> int | None:
         return self.block.width_in
 
+    @usage("net(params, x)")
     def __call__(self, params: Parameters, x: Array) -> Array:
         return self._added(x, (self.block(params, x), None))[0]
 

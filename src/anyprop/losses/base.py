@@ -201,7 +201,7 @@ def mean_over_rows(
         normalizer = weights
     if normalizer is None:
         scale: Any = 1.0 / max(rows.shape[0], 1)
-        value = summed(xp, rows) * scale
+        value = summed(rows) * scale
     else:
         scale = _shares(xp, weights, normalizer)
         value = xp.sum(rows * scale if weights is None else product(xp, scale, rows))

@@ -104,21 +104,21 @@ class SoftmaxCrossEntropy(Loss):
         if c is not None:
             target = target * c
 
-        z = wide - largest(xp, wide, axis=1)
+        z = wide - largest(wide, axis=1)
         exp_z = xp.exp(z)
-        sum_exp = summed(xp, exp_z, axis=1, keepdims=True)
+        sum_exp = summed(exp_z, axis=1, keepdims=True)
         log_p = z - xp.log(sum_exp)
         if chosen is None or c is not None or self.label_smoothing:
             terms = product(xp, target, log_p)
         else:  # T is 1 or 0, so nothing needs to be multiplied; a label out of range has T = NaN
             terms = xp.where(chosen, log_p, target)
-        rows = -summed(xp, terms, axis=1)
+        rows = -summed(terms, axis=1)
         value, scale = mean_over_rows(xp, rows, weights, normalizer, dtype=y.dtype)
         return value, (exp_z / sum_exp, target, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
         p, target, scale, y = residuals
-        slope = p * summed(namespace(p), target, axis=1, keepdims=True) - target
+        slope = p * summed(target, axis=1, keepdims=True) - target
         return gradient_of_rows(slope, scale, dvalue, like=y)
 
     def total_weight(

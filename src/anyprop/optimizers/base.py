@@ -241,12 +241,11 @@ class Optimizer(ShortRepr):
         if mask is not None:
             masks = _tree.leaves_like(mask, params, names=("state.decay_mask", "params"))
         rule, (lr, scalars) = self.rule(namespace(*ps)), numbers
-        names, given = self.slots(), []
-        for name in names:
-            kept = name in slots
-            given.append(leaves_of_slot(name, slots, params) if kept else [0.0] * len(ps))
-        results = []
-        for p, g, m, *slot in zip(ps, gs, masks, *given, strict=True):
+        columns = {
+            name: leaves_of_slot(name, slots, params) if name in slots else [0.0] * len(ps)
+            for name in self.slots()
+        }
+        for i, (p, g, m, *slot) in enumerate(zip(ps, gs, masks, *columns.values(), strict=True)):
             if self.weight_decay and self.decoupled:
                 p = p * (1.0 - (beside(p, lr, "lr") * self.weight_decay) * m)
             elif self.weight_decay:
@@ -255,11 +254,11 @@ class Optimizer(ShortRepr):
                 name: number if type(number) is float else beside(p, number, name)
                 for name, number in scalars.items()
             }
-            results.append(rule(p, g, *slot, **named))
-        new_ps, *new_slots = zip(*results, strict=True)
-        new = dict(zip(names, new_slots, strict=True))
-        return _tree.rebuild(params, new_ps), {
-            name: _tree.rebuild(slot, new[name], order=params) for name, slot in slots.items()
+            ps[i], *new = rule(p, g, *slot, **named)
+            for column, array in zip(columns.values(), new, strict=True):
+                column[i] = array
+        return _tree.rebuild(params, ps), {
+            name: _tree.rebuild(slot, columns[name], order=params) for name, slot in slots.items()
         }
 
     @unrecorded
