@@ -75,15 +75,15 @@ def form(request, monkeypatch):
     loops = []
     if request.param == "fused":
         monkeypatch.setattr("anyprop.compiled.numba_dialect.SMALLEST", 1)
-        monkeypatch.setattr("anyprop.compiled.on_numpy.get_kernel", _noted(loops))
+        monkeypatch.setattr("anyprop.compiled.numpy_plan.get_kernel", _noted(loops))
     yield request.param
     assert bool(loops) == (request.param == "fused")
 
 
 def _noted(loops):
-    def get(source, examples):
+    def get(source):
         loops.append(source)
-        return get_kernel(source, examples)
+        return get_kernel(source)
 
     return get
 
@@ -380,9 +380,9 @@ def test_each_thread_has_its_own_plans():
 def test_small_networks_get_loops_when_they_have_done_many_steps(numba, monkeypatch):
     loops = []
     monkeypatch.setattr("anyprop.compiled.on_numpy.PATIENCE", 3)
-    monkeypatch.setattr("anyprop.compiled.on_numpy.get_kernel", _noted(loops))
+    monkeypatch.setattr("anyprop.compiled.numpy_plan.get_kernel", _noted(loops))
     if not numba:
-        monkeypatch.setattr("anyprop.compiled.numba_dialect._installed", lambda: False)
+        monkeypatch.setattr("anyprop.compiled.numba_dialect.is_installed", lambda: False)
     opt = ap.RMSProp(momentum=0.9, weight_decay=0.1, decay_biases=False)
     step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), opt)
     compiled, ours, theirs = ap.compile(step), (params.copy(), state.copy()), (params, state)
@@ -402,7 +402,9 @@ def _broken(source):
     raise ImportError("numba is broken")
 
 
-@pytest.mark.parametrize(("name", "without"), [("_installed", lambda: False), ("_kernel", _broken)])
+@pytest.mark.parametrize(
+    ("name", "without"), [("is_installed", lambda: False), ("_kernel", _broken)]
+)
 def test_where_numba_cannot_be_used_the_results_are_the_same(name, without, monkeypatch):
     monkeypatch.setattr("anyprop.compiled.numba_dialect.SMALLEST", 1)
     monkeypatch.setattr(f"anyprop.compiled.numba_dialect.{name}", without)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 import anyprop as ap
 from anyprop.compiled import namespace as xp, numba_dialect
-from anyprop.compiled.on_numpy import make_plan
+from anyprop.compiled.numpy_plan import make_plan
 from anyprop.compiled.trace import Recording
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
@@ -249,18 +251,41 @@ def _program(seed):
     return function
 
 
+_FORM = ctypes.CFUNCTYPE(
+    None,
+    ctypes.POINTER(ctypes.c_size_t),
+    ctypes.POINTER(ctypes.c_ssize_t),
+    ctypes.POINTER(ctypes.c_double),
+    ctypes.c_void_p,
+)
+
+
+class _Interpreted:
+    """A loop that Python runs, to be called by its address."""
+
+    def __init__(self, kernel):
+        self._function = _FORM(kernel)
+        self.address = ctypes.cast(self._function, ctypes.c_void_p).value
+
+
+def _array_at(address, shape, dtype):
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer((ctypes.c_byte * size).from_address(address), dtype).reshape(shape)
+
+
 @pytest.mark.parametrize("shape", [(4, 3), (3, 3), (1, 9), (5, 10), (10, 10), (2, 2)], ids=str)
 def test_random_programs(shape, rng, monkeypatch):
     """The loops are run by Python: compiling so many would take minutes."""
     loops_made = []
 
-    def interpreted(source, examples):
+    def interpreted(source):
         scope = {}
         exec(source, scope)
+        scope["carray"] = _array_at
         loops_made.append(source)
-        return scope["kernel"]
+        return _Interpreted(scope["kernel"])
 
-    monkeypatch.setattr("anyprop.compiled.on_numpy.get_kernel", interpreted)
+    monkeypatch.setattr("anyprop.compiled.numpy_plan.get_kernel", interpreted)
     n, k = shape
     numpy_xp = ap.get_namespace("numpy")
     for seed in range(100):
@@ -321,12 +346,20 @@ def test_exp_is_left_to_numpy(rng):
 PROGRAM = """
 import numpy as np
 from anyprop.compiled.numba_dialect import get_kernel
-source = "def kernel(n, a):\\n for i in range(n):\\n  a[i] = 2 * a[i]\\n"
-kernel = get_kernel(source, [3, np.ones(3)])
+from anyprop.compiled.operation import kernel_operation
+source = [
+    "from numba import carray, float64",
+    "def kernel(pointers, sizes, numbers, data):",
+    " a = carray(pointers[0], (sizes[0],), float64)",
+    " for i in range(sizes[0]):",
+    "  a[i] = 2 * a[i]",
+]
+kernel = get_kernel(chr(10).join(source))
 a = np.ones(3)
-kernel(3, a)
+call = kernel_operation(kernel, [a], [3], []).bound
+call.function(*call.arguments)
 assert a.tolist() == [2.0, 2.0, 2.0]
-print(sum(kernel.stats.cache_hits.values()))
+print(kernel.cache_hits)
 """
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import anyprop as ap
 from anyprop.compiled import namespace as xp
-from anyprop.compiled.on_numpy import make_plan
+from anyprop.compiled.numpy_plan import make_plan
 from anyprop.compiled.trace import Recording
 from rules import Remembering
 

@@ -23,13 +23,19 @@ def numbers(result):
     ]
 
 
-@pytest.mark.needs("jax")
+@pytest.fixture(params=["numpy", pytest.param("jax", marks=pytest.mark.needs("jax"))])
+def looping(request, monkeypatch):
+    """A problem on a backend that does many steps in a call."""
+    monkeypatch.setattr("anyprop.compiled.numpy_loop.PATIENCE", 0)
+    return make_problem(CASES[request.param][0])
+
+
 @pytest.mark.parametrize("net", [ap.MLP([4, 6, 3]), ap.MLP([4, 6, 3], norm="batch")])
 @pytest.mark.parametrize("options", [{"epochs": 3}, {"steps": 13}], ids=["epochs", "steps"])
-def test_however_a_run_is_divided_its_numbers_are_the_same(net, options, monkeypatch):
+def test_however_a_run_is_divided_its_numbers_are_the_same(net, options, looping, monkeypatch):
     monkeypatch.setattr(ManyAtOnce, "moment", 60.0)
     rates = [0.03 / (1 + k) for k in range(20)]
-    problem = make_problem(*CASES["jax"]).with_(
+    problem = looping.with_(
         net=net, optimizer=ap.Adam(lr=lambda k: rates[k], weight_decay=0.1, decay_biases=False)
     )
     one_by_one, *others = (
@@ -40,9 +46,8 @@ def test_however_a_run_is_divided_its_numbers_are_the_same(net, options, monkeyp
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.needs("jax")
-def test_weights_of_examples_and_parts_of_batches_go_into_the_loop():
-    problem = make_problem(*CASES["jax"])
+def test_weights_of_examples_and_parts_of_batches_go_into_the_loop(looping):
+    problem = looping
     weights = problem.backend.asarray(np.linspace(0.5, 2.0, 30))
     options = {"sample_weight": weights, "accumulate": 2, "epochs": 2}
     ours, theirs = (problem.fit(compile=compile, **options) for compile in (True, False))

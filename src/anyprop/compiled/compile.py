@@ -2,7 +2,7 @@
 
 NumPy     the first call is recorded; later ones repeat it into the same buffers (`on_numpy.py`), with
           elementwise calls and sums that follow each other in one loop if numba is installed
-          (`kernels.py`)
+          (`kernels.py`); in `fit`, with numba, many steps in a call (`numpy_loop.py`)
 JAX       `jax.jit`, with the buffers of parameters and state donated (`on_jax.py`)
 CuPy      a CUDA graph if cuBLASLt is installed, in `fit` one that takes its batches by itself; else each
           operation as it comes, with the optimizer's update in one kernel (`on_cupy.py`)
@@ -27,6 +27,8 @@ from anyprop._typing import Array, Namespace
 from anyprop._usage import usage
 from anyprop.backend import name_of, namespace, on_device_of
 from anyprop.compiled import cuda_products
+from anyprop.compiled.numba_dialect import is_installed
+from anyprop.compiled.numpy_loop import PlannedLoop
 from anyprop.compiled.on_cupy import FusedUpdateStep, GraphLoop, graph_step
 from anyprop.compiled.on_jax import (
     JittedLoop,
@@ -135,7 +137,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
 
 def compiled_loop(
     step: Step | DataParallelStep, xp: Namespace, most: int
-) -> JittedLoop | GraphLoop | None:
+) -> PlannedLoop | JittedLoop | GraphLoop | None:
     """Return the compiled form of many steps in a row, where a backend has a loop of its own.
 
     Parameters
@@ -149,9 +151,9 @@ def compiled_loop(
 
     Returns
     -------
-    JittedLoop, GraphLoop or None
-        On JAX, and on CuPy with cuBLASLt, for a step of one process that `compile` does not run as it
-        is from the first.
+    PlannedLoop, JittedLoop, GraphLoop or None
+        On NumPy with numba, on JAX, and on CuPy with cuBLASLt, for a step of one process that
+        `compile` does not run as it is from the first.
     """
     # On several ranks each step waits for a message, which is sent between two of them.
     if not isinstance(step, Step) or _has_its_own_update(step.optimizer):
@@ -159,6 +161,8 @@ def compiled_loop(
     backend = name_of(xp)
     if backend == "cupy" and cuda_products.is_available():
         return GraphLoop(step, most)
+    if backend == "numpy" and is_installed():
+        return PlannedLoop(step, most)
     return JittedLoop(step, most) if backend == "jax" else None
 
 

@@ -25,9 +25,9 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,7 +66,8 @@ SMALLEST = 16384
 # maximum of longer ones is faster.
 _LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
 # Index of the numbers of each kind of value.
-_AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]", NUMBER: ""}
+_AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]"}
+_SHAPES = {CELL: "(n0, n1)", ROW: "(n0,)", COLUMN: "(n1,)", ONE: "(1,)"}
 
 
 class NoKernelError(RuntimeError):
@@ -101,8 +102,12 @@ def fused(
     calls: list[Call], kept: Iterable[Value], wholes: Mapping[Value, Value], *, small_too: bool
 ) -> list[Call | Kernel]:
     """Group calls, if there is one of many numbers among them or `small_too`."""
-    large = (call.output.size >= SMALLEST for call in calls if _can_be_written(call))
-    return grouped(calls, kept, NUMBA, wholes) if small_too or any(large) else [*calls]
+    return grouped(calls, kept, NUMBA, wholes) if small_too or are_large(calls) else [*calls]
+
+
+def are_large(calls: Iterable[Call]) -> bool:
+    """Return whether there is one of many numbers among calls that a loop can do."""
+    return any(call.output.size >= SMALLEST for call in calls if _can_be_written(call))
 
 
 def _can_be_written(call: Call) -> bool:
@@ -135,28 +140,38 @@ def _reduces_rows(call: Call, kinds: Mapping[Value, str]) -> bool:
     return call.function in REDUCTIONS and kinds[call.output] == ROW
 
 
-def written(kernel: Kernel, places: Mapping[Value, Any]) -> tuple[str, list[Any]]:
-    """Write a kernel as a loop; its inputs and outputs are in the shapes of `shape_in`.
+class Written(NamedTuple):
+    """A kernel as a loop, and what it is called with."""
 
-    Returns
-    -------
-    source : str
-        A Python module with a function `kernel`.
-    arguments : list
-        What to call it with: sizes, and arrays, numbers and whatever else is in `places`.
-    """
+    source: str
+    """A Python module with a function `kernel`, of pointers, sizes and numbers."""
+    arrays: list[Any]
+    """What the pointers point to."""
+    sizes: list[int]
+    """Sizes, and other whole numbers."""
+    numbers: list[Any]
+    """Floats, or where they are found."""
+
+
+def written(kernel: Kernel, places: Mapping[Value, Any]) -> Written:
+    """Write a kernel as a loop; its inputs and outputs are in the shapes of `shape_in`."""
     loop = _Loop(kernel, places)
     body = loop.lines()
-    sizes = [f"n{axis}" for axis in range(len(loop.shape))]
     values = [v for call in kernel.calls for v in (*call.inputs, call.output) if not v.is_number]
     floating = next((v.dtype for v in values if v.dtype.kind == "f"), np.float64.__name__)
     lines = [
+        "import numpy",
+        "from numba import carray",
         "from numpy import sqrt",
         f"from numpy import {floating} as T",
-        f"def kernel({', '.join([*sizes, *(f'a{i}' for i in range(len(loop.arguments)))])}):",
-        *_indented(body),
+        "def kernel(pointers, sizes, numbers, data):",
+        *(f" n{axis} = sizes[{axis}]" for axis in range(len(loop.shape))),
+        *(f" m{k} = sizes[{len(loop.shape) + k}]" for k in range(len(loop.integers))),
+        *(f" c{k} = numbers[{k}]" for k in range(len(loop.numbers))),
+        *_indented([*loop.views, *body]),
     ]
-    return "\n".join(lines) + "\n", [*loop.shape, *loop.arguments]
+    sizes = [*loop.shape, *loop.integers]
+    return Written("\n".join(lines) + "\n", loop.arrays, sizes, loop.numbers)
 
 
 def _walked(kernel: Kernel) -> tuple[tuple[int, ...], Mapping[Value, str]]:
@@ -182,28 +197,52 @@ class _Loop:
     def __init__(self, kernel: Kernel, places: Mapping[Value, Any]) -> None:
         self.calls, self.inputs, self.outputs = kernel.calls, kernel.inputs, kernel.outputs
         self.shape, self.kinds = _walked(kernel)
-        self.arguments: list[Any] = []
+        self.arrays: list[Any] = []
+        # The lines that make arrays of the pointers.
+        self.views: list[str] = []
+        # Of what is the same only once: two names for one memory would keep vector instructions away.
         self._known: dict[Any, str] = {}
+        self.integers: list[int] = []
+        self.numbers: list[Any] = []
         # For each result the walk in which it is computed, or before which if it belongs to a row.
         self.walks: dict[Value, int] = {}
         for call in self.calls:
             latest = max(self.walks.get(value, 0) for value in call.inputs)
             self.walks[call.output] = latest + _reduces_rows(call, self.kinds)
         self.names = {value: f"v{k}" for k, value in enumerate([*self.inputs, *self.walks])}
-        self.spots = {v: self._argument(x) + _AT[self.kinds[v]] for v, x in places.items()}
+        self.spots = {v: self._spot_of(v, x, self.kinds[v]) for v, x in places.items()}
         for value in self.walks:
             if value not in self.spots and self._is_read_later(value):
                 # A name holds one cell at a time, so the next walk reads the row from here.
                 scratch = np.empty(self.shape[1], value.dtype)
-                self.spots[value] = self._argument(scratch) + _AT[COLUMN]
+                self.spots[value] = self._spot_of(value, scratch, COLUMN)
 
-    def _argument(self, place: Any) -> str:
-        """Name an argument, each memory once: two names for one would keep vector instructions away."""
+    def _spot_of(self, value: Value, place: Any, kind: str) -> str:
+        if kind == NUMBER:
+            return self._number(place)
         is_array = isinstance(place, np.ndarray)
-        key = (place.ctypes.data, place.shape, place.dtype) if is_array else (type(place), place)
+        key = (place.ctypes.data, place.shape, place.dtype) if is_array else place
+        name = self._known.get(key)
+        if name is None:
+            k = len(self.arrays)
+            name = self._known[key] = f"a{k}"
+            self.arrays.append(place)
+            dtype = f"numpy.{value.dtype.type.__name__.rstrip('_')}"
+            self.views.append(f"{name} = carray(pointers[{k}], {_SHAPES[kind]}, {dtype})")
+        return name + _AT[kind]
+
+    def _number(self, number: Any) -> str:
+        key = (float, number)
         if key not in self._known:
-            self._known[key] = f"a{len(self.arguments)}"
-            self.arguments.append(place)
+            self._known[key] = f"c{len(self.numbers)}"
+            self.numbers.append(number)
+        return self._known[key]
+
+    def _integer(self, number: int) -> str:
+        key = (int, number)
+        if key not in self._known:
+            self._known[key] = f"m{len(self.integers)}"
+            self.integers.append(number)
         return self._known[key]
 
     def _is_read_later(self, value: Value) -> bool:
@@ -268,9 +307,9 @@ class _Loop:
         if isinstance(x, Value):
             return self.names[x]
         if any(not value.is_number and value.dtype.kind == "i" for value in call.inputs):
-            return self._argument(int(x))
+            return self._integer(int(x))
         # Constants are arguments, so that loops that differ in these alone are compiled once.
-        return f"T({float(x)})" if x in (0.0, 1.0, -1.0) else f"T({self._argument(float(x))})"
+        return f"T({float(x)})" if x in (0.0, 1.0, -1.0) else f"T({self._number(float(x))})"
 
     def _sum(self, name: str, x: Value) -> list[str]:
         """Write a row's sum as NumPy takes it: of eight numbers and more by eight partial sums."""
@@ -300,24 +339,22 @@ def _indented(lines: list[str]) -> list[str]:
     return [f" {line}" for line in lines]
 
 
-def get_kernel(source: str, examples: Sequence[Any]) -> Callable[..., None]:
-    """Compile a loop that `written` wrote, for arguments of the types of `examples`.
+def get_kernel(source: str) -> Any:
+    """Compile a loop that `written` wrote; its `address` is that of a function of C.
 
     It raises NoKernelError where numba is not installed, or does not work.
     """
-    if not _installed():
+    if not is_installed():
         raise NoKernelError("numba is not installed")
     try:
-        kernel: Callable[..., None] = _kernel(source)
-        # Now and not in the first run, while the caller can still plan without loops.
-        kernel.compile(tuple(map(importlib.import_module("numba").typeof, examples)))  # type: ignore[attr-defined]
+        return _kernel(source)
     except Exception as error:  # a broken installation can raise anything
         raise NoKernelError(str(error)) from error
-    return kernel
 
 
 @functools.cache
-def _installed() -> bool:
+def is_installed() -> bool:
+    """Return whether there is a numba."""
     return importlib.util.find_spec("numba") is not None
 
 
@@ -330,8 +367,13 @@ def _kernel(source: str) -> Any:
     path = _source_file(name, source)
     scope: dict[str, Any] = {"__name__": __name__}
     exec(compile(source, str(path or f"<{name}>"), "exec"), scope)
-    # nogil: ranks and estimators in threads compute at once; error_model: x / 0 is NumPy's, unchecked
-    return numba.njit(cache=path is not None, nogil=True, error_model="numpy")(scope[name])
+    types = importlib.import_module("numba.types")
+    pointers = map(types.CPointer, (types.voidptr, types.intp, types.float64))
+    # That of `operation.py`.
+    signature = types.void(*pointers, types.voidptr)
+    # error_model: x / 0 is NumPy's, unchecked
+    make = numba.cfunc(signature, cache=path is not None, error_model="numpy")
+    return make(scope[name])
 
 
 def _source_file(name: str, source: str) -> Path | None:

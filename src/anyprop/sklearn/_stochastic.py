@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from anyprop.backend import name_of, namespace
-from anyprop.compiled.compile import compile as compile_step, donates
+from anyprop.compiled.compile import compile as compile_step, compiled_loop, donates
 from anyprop.distributed.serial import SerialCommunicator
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
@@ -35,7 +34,7 @@ from anyprop.training.evaluate import monitors
 from anyprop.training.examples import Held
 from anyprop.training.inputs import ArrayInputs, wants_noise
 from anyprop.training.loop import Loop
-from anyprop.training.pace import OneByOne
+from anyprop.training.pace import MOST_AT_ONCE, ManyAtOnce, OneByOne
 from anyprop.training.ranks import Ranks
 from anyprop.training.run import Run, TrainingDivergedError
 
@@ -64,12 +63,22 @@ class Trainer:
         self.net, self.loss, self.opt = net, loss, opt
         self._step = Step(Objective(net, loss, alpha, like), opt)
         self._compiled = compile_step(self._step)
+        # A loop of JAX takes a second to compile, which few fits are long enough for.
+        numpy = name_of(like.xp) == "numpy"
+        self._loop = compiled_loop(self._step, like.xp, MOST_AT_ONCE) if numpy else None
         self._steps = 0
 
-    def step_for(self, steps: int, rows: int, like: Parameters) -> Callable[..., Any]:
-        """Return the step to take so many more times, with batches of `rows`: compiled if that pays."""
-        self._steps += steps
-        return self._compiled if pays(self._steps, rows, like) else self._step
+    def steps(
+        self, count: int, rows: int, like: Parameters, inputs: ArrayInputs
+    ) -> OneByOne | ManyAtOnce:
+        """Return how so many more steps are done, with batches of `rows`: compiled if that pays."""
+        self._steps += count
+        if not pays(self._steps, rows, like):
+            return OneByOne(self._step, inputs)
+        one_by_one = OneByOne(self._compiled, inputs)
+        if self._loop is None or inputs.noisy or isinstance(inputs, SparseInputs):
+            return one_by_one
+        return ManyAtOnce(self._loop, MOST_AT_ONCE, inputs, instead=one_by_one)
 
 
 def train(
@@ -127,10 +136,9 @@ def train(
     )
     epochs = 1 if incremental else est.max_iter
     steps = epochs * batches_of(rows.shape[0], batch_size)
-    step = trainer.step_for(steps, batch_size, params)
     loop = Loop(
         run,
-        OneByOne(step, _inputs(net, data, est._random_state)),
+        trainer.steps(steps, batch_size, params, _inputs(net, data, est._random_state)),
         draw=Order(rows, batch_size, est._random_state if est.shuffle else None),
         validate=books.validate,
         ranks=Ranks(SerialCommunicator()),

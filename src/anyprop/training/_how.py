@@ -13,12 +13,10 @@ from anyprop.step import Step, make_step
 from anyprop.training._given import Given
 from anyprop.training.examples import Read
 from anyprop.training.inputs import ArrayInputs
-from anyprop.training.pace import ManyAtOnce, OneByOne
+from anyprop.training.pace import MOST_AT_ONCE, ManyAtOnce, OneByOne
 from anyprop.training.portions import SourceInputs
 from anyprop.training.ranks import Ranks
 from anyprop.training.streamed import StreamInputs
-
-_MOST_AT_ONCE = 100
 
 
 def works_in_place(given: Given) -> bool:
@@ -35,7 +33,7 @@ def steps_of(given: Given, ranks: Ranks) -> OneByOne | ManyAtOnce:
     one_by_one = OneByOne(compile_step(eager, torch_backend=given.torch_backend), inputs)
     if isinstance(inputs, StreamInputs):
         return one_by_one
-    most = min(given.report_every, _MOST_AT_ONCE)
+    most = min(given.report_every, MOST_AT_ONCE)
     # Noise is drawn on the host for each step, and would have to wait there for all the others. Graphs
     # of CuPy could read portions where they lie, as stand-ins do; no GPU has shown it yet.
     here = isinstance(inputs, ArrayInputs) or name_of(xp) != "cupy"

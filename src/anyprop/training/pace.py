@@ -11,6 +11,9 @@ from anyprop.training.inputs import ArrayInputs, Inputs
 from anyprop.training.portions import SourceInputs
 from anyprop.training.run import Run
 
+MOST_AT_ONCE = 100
+"""Steps in a call."""
+
 
 class OneByOne:
     """Takes one batch in a call.
@@ -40,8 +43,8 @@ class ManyAtOnce:
     Parameters
     ----------
     loop : callable
-        ``(params, state, data, batches) -> (params, state, values)``; a `JittedLoop` or `GraphLoop`. The
-        values are a list of floats, or an array of shape (K,).
+        ``(params, state, data, batches) -> (params, state, values)``; a `PlannedLoop`, `JittedLoop` or
+        `GraphLoop`. The values are a list of floats, or an array of shape (K,).
     most : int >= 1
         Largest number of batches that `loop` takes.
     inputs : Inputs

@@ -1,0 +1,175 @@
+"""A step on NumPy, repeated by compiled code that takes the batches itself.
+
+Every call of its plan becomes one of compiled code by address (`operation.py`), and one function that
+numba compiles, the same for all networks, goes through their list for each batch. The results are
+those of the step, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from anyprop.compiled.kernels import CELL, NUMBER, REDUCTIONS, Kernel
+from anyprop.compiled.namespace import join
+from anyprop.compiled.numba_dialect import NUMBA, SCALAR_FORMS, get_kernel
+from anyprop.compiled.numpy_plan import Calls
+from anyprop.compiled.on_numpy import RecordedStep
+from anyprop.compiled.operation import (
+    MOVE,
+    NoOperationError,
+    Operation,
+    copy,
+    kernel_operation,
+    operations,
+)
+from anyprop.compiled.program import Local
+from anyprop.compiled.trace import OUT, Call, Value
+
+# What goes through the list. All it is told are addresses and sizes:
+#   operations   of each: the address of its code, and four arguments
+#   puts         of each number of a step: where its values for all steps are, and where it is put
+#   gathers      of each array of data: where it is, bytes from row to row, where its batch is put,
+#                bytes in a row
+#   rows         of each step: the rows of its batch
+_LOOP = """
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+from numpy import intp
+
+@intrinsic
+def call(typing, function, a, b, c, d):
+ def code(context, builder, signature, words):
+  kind = ir.FunctionType(ir.VoidType(), [word.type for word in words[1:]])
+  builder.call(builder.inttoptr(words[0], kind.as_pointer()), words[1:])
+  return context.get_dummy_value()
+ return types.void(*[types.intp] * 5), code
+
+def kernel(pointers, sizes, numbers, data):
+ steps, n_operations, n_puts, n_gathers, n_rows = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+ move, values, value, nbytes = sizes[5], sizes[6], sizes[7], sizes[8]
+ operations = carray(pointers[0], (n_operations, 5), intp)
+ puts = carray(pointers[1], (n_puts, 2), intp)
+ gathers = carray(pointers[2], (n_gathers, 4), intp)
+ rows = carray(pointers[3], (steps, n_rows), intp)
+ for k in range(steps):
+  for i in range(n_puts):
+   call(move, puts[i, 1], puts[i, 0] + 8 * k, 8, 0)
+  for i in range(n_gathers):
+   source, step, place, n = gathers[i, 0], gathers[i, 1], gathers[i, 2], gathers[i, 3]
+   for j in range(n_rows):
+    call(move, place + n * j, source + step * rows[k, j], n, 0)
+  for i in range(n_operations):
+   call(operations[i, 0], operations[i, 1], operations[i, 2], operations[i, 3], operations[i, 4])
+  call(move, values + nbytes * k, value, nbytes, 0)
+"""
+
+
+class ManySteps:
+    """A step, repeated by compiled code that takes the batches itself.
+
+    Parameters
+    ----------
+    recorded : RecordedStep
+        What to repeat.
+    batch : sequence of numpy.ndarray
+        Where it reads its batch.
+    most : int >= 1
+        Largest number of steps in a call.
+    """
+
+    def __init__(self, recorded: RecordedStep, batch: Sequence[Any], most: int) -> None:
+        calls = _Operations([number.value for number in recorded.numbers])
+        results = [output.value for output in recorded.outputs]
+        targets = [None if target is None else target.value for target in recorded.targets]
+        plan = calls.plan(recorded.recording.calls, results, targets, fuse=True, small_too=True)
+        # All that is left for Python is to compute numbers from numbers, for all steps in advance.
+        self._of_numbers = plan.calls
+        self._numbers = np.empty((len(recorded.numbers) + len(plan.calls), most))
+        self._rows = np.empty((most, len(batch[0])), np.intp)
+        value = plan.outputs[0]
+        self._values = np.empty(most, value.dtype)
+
+        cells = [cell for operation in calls.operations for cell in operation.cells]
+        puts = [(_address(self._numbers[cell.local.number]), cell.address) for cell in cells]
+        self._gathers = np.array([(0, 0, _address(b), b.nbytes // len(b)) for b in batch], np.intp)
+        words = np.array([operation.words for operation in calls.operations], np.intp)
+        tables = [words, np.array(puts, np.intp), self._gathers, self._rows]
+        sizes = [0, len(words), len(puts), len(batch), len(batch[0])]
+        sizes += [MOVE, _address(self._values), _address(value), value.nbytes]
+        self._sizes = np.array(sizes, np.intp)
+        kept = [calls, value]
+        self._run = kernel_operation(get_kernel(_LOOP), tables, self._sizes, [], kept).bound
+
+    def run(
+        self, arrays: Sequence[Any], batches: Sequence[Any], numbers: Sequence[list[float]]
+    ) -> list[float]:
+        """Run a step with each batch of rows, and return the losses."""
+        steps = self._sizes[0] = len(batches)
+        for known in numbers if self._of_numbers else ():
+            for function, given, *_ in self._of_numbers:
+                of = (known[x.number] if isinstance(x, Local) else x for x in given)
+                known.append(function(*of))
+        self._numbers[:, :steps] = np.transpose(numbers)
+        np.stack(batches, out=self._rows[:steps])
+        self._gathers[:, 0] = [*map(_address, arrays)]
+        self._gathers[:, 1] = [array.strides[0] for array in arrays]
+        self._run.function(*self._run.arguments)
+        values: list[float] = self._values[:steps].tolist()
+        return values
+
+
+def _address(array: Any) -> int:
+    return int(array.ctypes.data)
+
+
+class _Operations(Calls):
+    """Calls of NumPy as calls by address."""
+
+    def __init__(self, arguments: list[Value]) -> None:
+        super().__init__(arguments)
+        self.operations: list[Operation] = []
+
+    def operate(self, operation: Operation) -> None:
+        """Append what is called by address."""
+        self.operations.append(operation)
+
+    def copy(self, value: Value, place: Any) -> None:
+        """Append a copy."""
+        self.operate(copy(self.place(value), place))
+
+    def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
+        """Append what a call does, or a loop; what NumPy's own loops cannot do becomes one, too."""
+        if isinstance(unit, Kernel) or unit.function is join or isinstance(places[0], Local):
+            super().bind(unit, places)
+            return
+        kernel = _kernel_of(unit)
+        given = [
+            self.place(x) if isinstance(x, Value) else x for x in unit.arguments if x is not OUT
+        ]
+        # Of rows and columns many would follow each other.
+        if kernel and (unit.function in REDUCTIONS or any(isinstance(x, Local) for x in given)):
+            super().bind(kernel, places)
+            return
+        try:
+            found = [*operations(unit.function, given, places[0])]
+        except NoOperationError:
+            if kernel is None:
+                raise
+            super().bind(kernel, places)
+        else:
+            self.operations += found
+
+
+def _kernel_of(call: Call) -> Kernel | None:
+    """Return the loop of one call; None if there is none."""
+    kinds, out = NUMBA.kinds([call]), call.output
+    if kinds is None and call.function in SCALAR_FORMS and out.dtype.kind in "fb":
+        # Or number by number through arrays of any dtypes and dimensions.
+        values = [value for value in (*call.inputs, out) if not value.is_number]
+        if all(v.shape == out.shape and v.stand_in().flags.c_contiguous for v in values):
+            kinds = dict.fromkeys(values, CELL) | {v: NUMBER for v in call.inputs if v.is_number}
+    return None if kinds is None else Kernel([call], [out], kinds)

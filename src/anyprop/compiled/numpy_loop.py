@@ -1,0 +1,161 @@
+"""Many steps on NumPy in one call: by compiled code where that pays, and one by one until then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from anyprop._numerics import cast
+from anyprop._typing import Array
+from anyprop.compiled.many_steps import ManySteps
+from anyprop.compiled.numba_dialect import NoKernelError, are_large
+from anyprop.compiled.numpy_plan import Plan, make_plan
+from anyprop.compiled.on_numpy import PATIENCE, RecordedStep
+from anyprop.compiled.operation import NoOperationError
+from anyprop.compiled.program import listed
+from anyprop.optimizers.base import Numbers
+from anyprop.optimizers.state import OptimizerState
+from anyprop.parameters import Parameters
+from anyprop.repeatable.stand_in import TraceError
+from anyprop.step import Step
+
+
+class PlannedLoop:
+    """Many steps on NumPy's arrays in a call; one by one until it pays to compile them.
+
+    Parameters
+    ----------
+    step : Step
+        What to repeat.
+    most : int >= 1
+        Largest number of steps in a call.
+    """
+
+    def __init__(self, step: Step, most: int) -> None:
+        self._step, self._most = step, most
+        self._of: dict[Any, _Steps] = {}
+
+    def __call__(
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        data: Mapping[str, Array | None],
+        batches: Sequence[Any],
+    ) -> tuple[Parameters, OptimizerState, list[float]]:
+        """Run a step with each batch.
+
+        Parameters
+        ----------
+        params, state
+            Donated.
+        data : mapping
+            What a step takes by name, with the rows of all batches; those of x are cast.
+        batches : sequence of numpy.ndarray, shape (N,), int
+            The rows of each batch.
+
+        Returns
+        -------
+        params, state, values
+            The loss of each batch in place of the value of one.
+        """
+        size, optimizer = len(batches[0]), self._step.optimizer
+        # Once for each step: a schedule may count how often it is asked.
+        numbers = [
+            optimizer.numbers(state._replace(step=state.step + k)) for k in range(len(batches))
+        ]
+        arrays = {name: array for name, array in data.items() if array is not None}
+        if not all(array[:1].flags.c_contiguous for array in arrays.values()):
+            raise TraceError("the numbers of a row of its data lie apart")
+        kinds = [(name, array.shape[1:], array.dtype) for name, array in arrays.items()]
+        key = (size, params.layout, params.flat.dtype, *kinds)
+        steps = self._of.get(key)
+        if steps is None:
+            steps = self._of[key] = _Steps(
+                *(self._step, self._most, params, state, numbers[0], data, size)
+            )
+        return steps.run(params, state, [*map(listed, numbers)], data, batches)
+
+
+class _Steps:
+    """The steps with batches of one size."""
+
+    def __init__(
+        self,
+        step: Step,
+        most: int,
+        params: Parameters,
+        state: OptimizerState,
+        numbers: Numbers,
+        data: Mapping[str, Array | None],
+        size: int,
+    ) -> None:
+        if any(hasattr(number, "dtype") for number in listed(numbers)):
+            raise TraceError("its numbers lie in arrays")
+        self._most = most
+        # Every batch is put into the same arrays.
+        self._batch = {
+            name: np.zeros((size, *array.shape[1:]), array.dtype)
+            for name, array in data.items()
+            if array is not None
+        }
+        batch = step.batch(**{name: self._batch.get(name) for name in data})
+
+        def compute(params: Any, slots: Any, mask: Any, numbers: Any, batch: Any) -> Any:
+            x = cast(params.xp, batch["x"], params.flat.dtype)
+            return step.compute(params, slots, mask, numbers, batch | {"x": x})
+
+        self._recorded = RecordedStep(step, params, state, numbers, batch, compute)
+        self._one: Plan | None = None
+        self._many: ManySteps | None = None
+        self._steps_left = 0.0 if are_large(self._recorded.recording.calls) else PATIENCE
+
+    def run(
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        numbers: list[list[float]],
+        data: Mapping[str, Array | None],
+        batches: Sequence[Any],
+    ) -> tuple[Parameters, OptimizerState, list[float]]:
+        """Run a step with each batch."""
+        places = self._recorded.places
+        places.fill(params, state)
+        arrays = [data[name] for name in self._batch]
+        if self._steps_left <= 0:
+            self._compile()
+        run = self._one_by_one if self._many is None else self._many.run
+        values = run(arrays, batches, numbers)
+        after = places.after(state)._replace(step=state.step + len(batches))
+        return places.params, after, values
+
+    def _compile(self) -> None:
+        """Compile many steps at once, or, where that is impossible, one in loops."""
+        self._steps_left = math.inf
+        try:
+            self._many = ManySteps(self._recorded, [*self._batch.values()], self._most)
+        except (NoKernelError, NoOperationError):
+            self._one = self._plan(small_too=True)
+
+    def _plan(self, *, small_too: bool) -> Plan:
+        recorded = self._recorded
+        return make_plan(
+            *(recorded.recording, recorded.outputs, recorded.targets, recorded.numbers),
+            small_too=small_too,
+        )
+
+    def _one_by_one(
+        self, arrays: Sequence[Any], batches: Sequence[Any], numbers: Sequence[Sequence[float]]
+    ) -> list[float]:
+        self._one = self._one or self._plan(small_too=False)
+        self._steps_left -= len(batches)
+        values = []
+        for rows, of_step in zip(batches, numbers, strict=True):
+            for array, batch in zip(arrays, self._batch.values(), strict=True):
+                # The rows are within the array, and NumPy would take a copy in any other mode.
+                np.take(array, rows, axis=0, out=batch, mode="clip")
+            self._one.run(*of_step)
+            values.append(float(self._one.outputs[0]))
+        return values

@@ -1,0 +1,178 @@
+"""The plan of a recording on NumPy: its calls, each bound to its own arrays, as one Python function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anyprop.compiled.kernels import Kernel
+from anyprop.compiled.memory import Binding
+from anyprop.compiled.namespace import join
+from anyprop.compiled.numba_dialect import (
+    NUMBA,
+    NoKernelError,
+    fused,
+    get_kernel,
+    shape_in,
+    written,
+)
+from anyprop.compiled.operation import Operation, kernel_operation
+from anyprop.compiled.program import Bound, Local, unrolled
+from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
+
+# Bytes that are copied in less time than it takes to find out where an array lies.
+_SMALL = 16_384
+
+
+class Plan(NamedTuple):
+    """Repeats a recording."""
+
+    run: Callable[..., None]
+    """Repeats it, given the arguments of this run, on what the other arrays hold now."""
+    calls: list[Bound]
+    """What `run` does."""
+    outputs: list[Any]
+    """Results that the caller reads; the same arrays after every run."""
+    nbytes: int
+    """Memory of its buffers; arrays that were given do not count."""
+    complete: bool
+    """Whether everything that can be fused has been; False if the arrays are too small for that."""
+
+
+def make_plan(
+    recording: Recording,
+    outputs: Sequence[Traced],
+    targets: Sequence[Traced | None] = (),
+    arguments: Sequence[Traced | TracedNumber] = (),
+    *,
+    small_too: bool = False,
+) -> Plan:
+    """Bind the calls of a recording to arrays, in loops even if all are small with `small_too`.
+
+    For each output, from the first, `targets` says in which given array it should end up, if in any.
+    `arguments` is what `run` takes; every other given array is read where it was in the recording.
+    """
+    results = [output.value for output in outputs]
+    wanted = [None if t is None else t.value for t in targets]
+    given = [argument.value for argument in arguments]
+    # A broken numba is detected when a loop is compiled, in the middle of the plan, which is then
+    # repeated.
+    try:
+        return Calls(given).plan(recording.calls, results, wanted, fuse=True, small_too=small_too)
+    except NoKernelError:
+        return Calls(given).plan(recording.calls, results, wanted, fuse=False)
+
+
+class Calls(Binding):
+    """Calls on arrays of NumPy, each one bound to its own."""
+
+    def __init__(self, arguments: list[Value]) -> None:
+        super().__init__(NUMBA, {})
+        # Places are found once, in the recorded run, so each Local has an example from it.
+        self._examples: list[Any] = []  # what each Local holds in the recorded run
+        self.bound: list[Bound] = []
+        self._nbytes, self._count = 0, len(arguments)
+        for value in arguments:
+            self._places[value] = self._new_local(value.data)
+
+    def plan(
+        self,
+        calls: list[Call],
+        results: list[Value],
+        targets: list[Value | None],
+        *,
+        fuse: bool,
+        small_too: bool = False,
+    ) -> Plan:
+        """Find a place for every value, and bind the calls to the places."""
+        for call in calls:
+            if call.output.is_number:
+                self._places[call.output] = self._new_local(call.output.data)
+        # Before calls are grouped, as a join between them would split a loop.
+        calls = self.place_joined(calls)
+        units: list[Call | Kernel] = [*calls]
+        if fuse:
+            units = fused(calls, results, self.wholes, small_too=small_too)
+        outputs = self.bind_all(units, results, targets)
+        has_loops = any(isinstance(unit, Kernel) for unit in units)
+        run = unrolled(self.bound, self._count)
+        complete = has_loops or small_too or not fuse
+        return Plan(run, self.bound, outputs, self._nbytes, complete)
+
+    def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
+        """Append the call of NumPy, or of a loop."""
+        if isinstance(unit, Kernel):
+            of_all = dict.fromkeys([*unit.inputs, *unit.outputs])
+            shaped = {
+                value: self._shaped(self.place(value), shape_in(unit, value)) for value in of_all
+            }
+            source, *works_on = written(unit, shaped)
+            self.operate(kernel_operation(get_kernel(source), *works_on))
+            return
+        if unit.function is join:
+            self.copy_pieces(unit)
+            return
+        (out,) = places
+        if isinstance(out, Local):
+            given = tuple(self.place(x) if isinstance(x, Value) else x for x in unit.arguments)
+            self.bound.append(Bound(unit.function, given, result=out))
+            return
+        arguments = [
+            out if x is OUT else self.place(x) if isinstance(x, Value) else x
+            for x in unit.arguments
+        ]
+        # As a keyword, where a function has it last: some refuse it as a positional argument.
+        last = arguments.pop() if unit.arguments[-1] is OUT else None
+        self.bound.append(Bound(unit.function, tuple(arguments), last))
+
+    def operate(self, operation: Operation) -> None:
+        """Append what is called by address."""
+        self.bound += [*(cell.bound for cell in operation.cells), operation.bound]
+
+    def copy(self, value: Value, place: Any) -> None:
+        """Append a copy."""
+        self.bound.append(Bound(np.copyto, (place, self.place(value))))
+
+    def constant(self, value: Value) -> Any:
+        """Return the array of the recorded run, whatever it will hold later."""
+        return value.data
+
+    def view(self, value: Value, place: Any) -> Any:
+        """Return a view; of what differs from run to run, one that each run makes."""
+        assert value.view is not None
+        return self._each_time(value.view, place) if isinstance(place, Local) else value.view(place)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return a new array, and count it."""
+        buffer = np.empty(shape, dtype)
+        self._nbytes += buffer.nbytes
+        return buffer
+
+    def _shaped(self, place: Any, shape: tuple[int, ...] | None) -> Any:
+        """Return a contiguous array in another shape, or a number as it is."""
+        if shape is None:
+            return place
+        if not isinstance(place, Local):
+            return place.reshape(shape)
+        example = self._examples[place.number]
+        if example.nbytes > _SMALL:
+            return self._each_time(partial(_contiguous, shape), place)
+        buffer = self.empty(example.shape, example.dtype)
+        self.bound.append(Bound(np.copyto, (buffer, place)))
+        return buffer.reshape(shape)
+
+    def _each_time(self, function: Callable[[Any], Any], argument: Local) -> Local:
+        result = self._new_local(function(self._examples[argument.number]))
+        self.bound.append(Bound(function, (argument,), result=result))
+        return result
+
+    def _new_local(self, example: Any) -> Local:
+        self._examples.append(example)
+        return Local(len(self._examples) - 1)
+
+
+def _contiguous(shape: tuple[int, ...], array: Any) -> Any:
+    return np.ascontiguousarray(array).reshape(shape)
