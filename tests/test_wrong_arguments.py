@@ -11,6 +11,7 @@ import pytest
 import anyprop as ap
 from anyprop import book, initializers, interchange, schedules
 from anyprop._names import members
+from anyprop._usage import usage
 from anyprop.layers.registry import LAYERS
 from anyprop.losses.registry import LOSSES
 from anyprop.optimizers.registry import OPTIMIZERS
@@ -354,3 +355,20 @@ def test_a_layer_of_ones_own_may_set_its_arrays_itself(backend):
     if not backend.readonly:
         book.SGD(1.0).update(params, {"W": layer.dW})
         assert backend.to_numpy(layer.W).tolist() == [[1.0], [0.0]]
+
+
+def test_an_error_within_a_call_that_fits_is_left_as_it_is():
+    @usage("twice(function)")
+    def twice(function):
+        return function() * 2
+
+    raised = TypeError("of the function itself")
+
+    def fails():
+        raise raised
+
+    with pytest.raises(TypeError) as caught:
+        twice(fails)
+    assert caught.value is raised
+    with pytest.raises(TypeError, match=r"twice: .*write twice\(function\)"):
+        twice()

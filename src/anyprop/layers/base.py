@@ -60,10 +60,10 @@ class Layer:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        unrecorded_methods(cls, _UNRECORDED)
         if "forward" in vars(cls) and "__call__" not in vars(cls):
             # That of a container would not know of a forward that a class derived from it defines.
             cls.__call__ = Layer.__call__  # type: ignore[method-assign]
-        unrecorded_methods(cls, _UNRECORDED)
 
     @usage("net(params, x)")
     def __call__(self, params: Parameters, x: Array) -> Array:

@@ -110,7 +110,8 @@ def check_beside(params: Parameters, **arrays: Array) -> None:
     """Raise unless arrays, x and others, are beside the parameters, which can hold x exactly."""
     check_kind(params)
     check_same_place([("params", params.flat), *arrays.items()])
-    if not holds_exactly(dtype_name(params.flat), dtype_name(arrays["x"])):
+    x, flat = arrays["x"], params.flat
+    if x.dtype != flat.dtype and not holds_exactly(dtype_name(flat), dtype_name(x)):
         raise wrong_dtype(params, arrays["x"])
 
 
