@@ -27,10 +27,11 @@ class Problem:
     def params(self, seed=8, dtype="float64"):
         return self.net.init(seed=seed, xp=self.backend.xp, dtype=dtype, device=self.backend.device)
 
-    def fit(self, params=None, **options):
+    def fit(self, params=None, data=None, **options):
         params = self.params() if params is None else params
+        data = self.data if data is None else data
         given = {"loss": self.loss, "optimizer": self.optimizer, "batch_size": 7, "seed": 3}
-        return ap.fit(self.net, params, self.data, **{**given, **options})
+        return ap.fit(self.net, params, data, **{**given, **options})
 
     def with_(self, **changes):
         return replace(self, **changes)

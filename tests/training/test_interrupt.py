@@ -1,11 +1,12 @@
 """Ctrl-C, whenever it comes, leaves whole parameters and the history that belongs to them."""
 
+import gc
 import itertools
 import os
 import signal
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import anyprop as ap
 import anyprop.training
 from anyprop._signals import HeldSignals
 from anyprop.compiled.numba_dialect import is_installed
+from anyprop.training import reader
 from backend_cases import CASES
 
 from .conftest import make_problem
@@ -222,6 +224,38 @@ class _Interrupter:
             return problem.fit(**options, callbacks=[Arm()])
         finally:
             sys.settrace(before)
+
+
+@dataclass(frozen=True)
+class FromSource:
+    """A problem whose data are read."""
+
+    problem: object
+    ahead: int
+
+    def fit(self, **options):
+        source = ap.Source(self.problem.data, ahead=self.ahead)
+        return self.problem.fit(self.problem.params(), data=source, **options)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_at_lines_of_a_run_that_reads(ahead, monkeypatch):
+    """At every seventh line, for there are many."""
+    monkeypatch.setattr(reader, "SIZE", 400)  # two batches of eleven rows
+    problem = make_problem(CASES["numpy"][0])
+    reading, options = FromSource(problem, ahead), {"report_every": 2, "batch_size": 11}
+    whole = _Interrupter(None)
+    whole.fit(reading, epochs=2, **options)
+    lengths = set()
+    for n in range(1 + ahead, whole.lines + 1, 7):
+        result = _Interrupter(n).fit(reading, epochs=2, **options)
+        assert_like_a_shorter_run(problem, result, **options)
+        lengths.add(len(result.history.losses))
+    assert lengths == set(range(7))
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "anyprop-ahead":
+            thread.join(20)
 
 
 def test_at_every_single_line():

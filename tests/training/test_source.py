@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.compiled.on_jax import JittedLoop
 from anyprop.training import reader
+from backend_cases import CASES
+from jax_process import printed
 
 from .conftest import make_problem
 
@@ -296,6 +299,67 @@ def test_a_resumed_run_is_of_the_same_kind(examples, tmp_path):
     # Where the data lie changes nothing, so one may take the place of the other.
     for data in (ap.Source(examples.host, ahead=0), examples.problem.data):
         examples.assert_same(examples.fit(data, steps=9, resume=folder), whole)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_settings_of_numpy_hold_while_reading(examples, ahead):
+    def dividing(x, t, drawn):
+        return np.divide(1.0, np.zeros(x.shape), dtype="float64"), t
+
+    source = ap.Source(examples.host, ahead=ahead, draw=draw, augment=dividing)
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        examples.fit(source)
+
+
+@pytest.mark.needs("jax")
+def test_the_64_bit_mode_of_the_caller_holds():
+    """Also where it is chosen for a part of a program, and not for the thread that reads."""
+    program = """
+import jax, numpy as np, anyprop as ap
+from anyprop.compiled.on_jax import JittedLoop
+from anyprop.training import reader
+reader.SIZE = 1
+rng = np.random.default_rng(0)
+x, t = rng.integers(0, 9, (20, 4)).astype("uint8"), rng.integers(0, 3, 20) + 2**40 * 0
+seen = set()
+class Loss(ap.SoftmaxCrossEntropy):
+    def forward(self, y, t, **options):
+        seen.add((str(y.dtype), str(t.dtype)))
+        return super().forward(y, t, **options)
+def fit(data, dtype):
+    net = ap.MLP([4, 3, 3])
+    options = {"loss": Loss(), "optimizer": ap.SGD(), "batch_size": 6, "epochs": 2}
+    return ap.fit(net, net.init(xp="jax", dtype=dtype), data, **options).history.losses
+def compare(dtype):
+    there = ap.from_host(x, "jax", dtype=dtype), ap.from_host(t, "jax")
+    print(all(fit(ap.Source((x, t), ahead=a), dtype) == fit(there, dtype) for a in (0, 1)), seen)
+    seen.clear()
+compare("float32")
+with jax.enable_x64(not jax.config.jax_enable_x64):
+    compare("float64" if jax.config.jax_enable_x64 else "float32")
+"""
+    narrow, wide = "{('float32', 'int32')}", "{('float64', 'int64')}"
+    assert printed(program, bits64=False) == [f"True {narrow}", f"True {wide}"]
+
+
+@pytest.mark.needs("jax")
+def test_a_loop_is_compiled_once_for_all_full_batches(monkeypatch):
+    """Also for those that are the last of an epoch, and fewer than are read together elsewhere."""
+    monkeypatch.setattr(reader, "SIZE", 3 * 7 * 5)
+    examples = Examples(next(case for case in CASES["jax"]))
+    shapes, call = set(), JittedLoop.__call__
+
+    def noting(self, params, state, data, batches):
+        shapes.add((data["x"].shape, str(data["x"].dtype), data["t"].shape, batches[0].shape))
+        return call(self, params, state, data, batches)
+
+    monkeypatch.setattr(JittedLoop, "__call__", noting)
+    ours = examples.fit(ap.Source(examples.host), epochs=3)
+    assert shapes == {
+        ((21, 4), "uint8", (21,), (7,)),  # of 28 rows, the last 7 of which are filled up
+        ((2, 4), "uint8", (2,), (2,)),
+    }
+    examples.assert_same(ours, examples.fit(examples.problem.data, epochs=3))
 
 
 class Slow(Rows):
