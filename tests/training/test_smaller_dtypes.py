@@ -7,7 +7,7 @@ import pytest
 
 import anyprop as ap
 from anyprop.backend import dtype_name
-from anyprop.training.inputs import Inputs
+from anyprop.training.inputs import ArrayInputs
 from anyprop.training.pace import ManyAtOnce
 from arrays import assert_same_parameters
 from ranks import on_ranks
@@ -161,6 +161,20 @@ def test_numbers_in_another_byte_order_are_the_same(dtype):
     assert fits[0].history.losses == fits[1].history.losses
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float16", ">u2", ">i2", ">f4"])
+def test_steps_that_are_compiled_together_cast_alike(dtype):
+    """As those of large arrays are, from the first on."""
+    rng = np.random.default_rng(0)
+    x, t = (rng.random((400, 300)) * 100).astype(dtype), rng.integers(0, 10, 400)
+    net = ap.Sequential(ap.Rescale(1 / 255), *ap.MLP([300, 200, 200, 10]).layers)
+    narrow, cast = (
+        ap.fit(net, net.init(8), (data, t), loss=LOSS, optimizer=ap.RMSProp(lr=1e-3), epochs=3)
+        for data in (x, x.astype("float32"))
+    )
+    assert narrow.history.losses == cast.history.losses
+    assert_same_parameters(narrow.params, cast.params)
+
+
 def test_a_file_in_memory_is_read_a_batch_at_a_time(tmp_path):
     np.save(tmp_path / "x.npy", whole("uint8"))
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -172,7 +186,7 @@ def test_a_file_in_memory_is_read_a_batch_at_a_time(tmp_path):
 
 
 def test_on_numpy_batches_of_one_size_are_cast_into_the_same_memory():
-    inputs = Inputs(NET, whole("uint8"), T, None, seed=0, reuse=True, trusted=True)
+    inputs = ArrayInputs(NET, whole("uint8"), T, None, seed=0, reuse=True, trusted=True)
     params = NET.init(8)
     first, second, short = (
         inputs.of(rows, params, 0, 0)["x"]

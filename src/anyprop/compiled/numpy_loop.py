@@ -69,6 +69,10 @@ class PlannedLoop:
         arrays = {name: array for name, array in data.items() if array is not None}
         if not all(array[:1].flags.c_contiguous for array in arrays.values()):
             raise TraceError("the numbers of a row of its data lie apart")
+        if not all(array.dtype.isnative for array in arrays.values()):
+            raise TraceError(
+                "its data are in another byte order, which compiled code does not read"
+            )
         kinds = [(name, array.shape[1:], array.dtype) for name, array in arrays.items()]
         key = (size, params.layout, params.flat.dtype, *kinds)
         steps = self._of.get(key)
