@@ -90,6 +90,7 @@ CONTESTANTS = {
         _ours("numpy", _CPU),
         _ours("numpy", _CPU, compiled=True),
         _ours("numpy", _CPU, compiled=True, extra="numba"),
+        _our_loop("numpy", _CPU, ("numba",)),
         _ours("cupy", _CUDA),
         _ours("cupy", _CUDA, compiled=True),
         _our_loop("cupy", _CUDA, ("cupy",)),

@@ -24,7 +24,7 @@ from benchmarks.workloads import (
 HERE = {
     "numpy": [
         *("anyprop-numpy", "anyprop-numpy-compiled", "anyprop-numpy-compiled-numba"),
-        *("numpy-book", "sklearn", "floor-products"),
+        *("anyprop-numpy-loop", "numpy-book", "sklearn", "floor-products"),
     ],
     "torch": ["anyprop-torch", "torch", "torch-loader"],
     "jax": ["anyprop-jax", "anyprop-jax-compiled", "anyprop-jax-loop", "jax-jit", "jax-scan"],
