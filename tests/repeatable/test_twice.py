@@ -16,7 +16,7 @@ import anyprop as ap
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
-from anyprop.repeatable.ours import is_ours
+from anyprop.repeatable.ours import is_constant, is_ours
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
@@ -516,7 +516,10 @@ def test_nothing_changes_when_a_step_cannot_be_recorded(backend):
 def test_a_layer_or_loss_of_ours_hides_nothing(case):
     net = case.layer if hasattr(case, "layer") else ap.MLP([4, K])
     loss = case.loss if hasattr(case, "loss") else ap.SoftmaxCrossEntropy()
-    assert is_ours(ap.make_step(net, loss, ap.SGD()))
+    step = ap.make_step(net, loss, ap.SGD())
+    net.init()  # after which it knows its layout
+    assert is_ours(step)
+    assert is_constant(step)
 
 
 @pytest.mark.parametrize("opt", OPTIMIZER_CASES.values(), ids=OPTIMIZER_CASES)

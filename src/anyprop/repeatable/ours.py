@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from anyprop.layers.base import Layer
+from anyprop.layout import Layout
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.repeatable.same import parts_of
@@ -24,6 +25,7 @@ ATOMS: tuple[type, ...] = (
     np.generic,
     np.dtype,
     CodeType,
+    Layout,  # which a layer keeps, once it has been asked for it
 )
 """Of these nothing can change."""
 _HOLDERS = (partial, MethodType, CellType, tuple, list, dict)
@@ -61,7 +63,7 @@ def is_constant(step: Step) -> bool:
 
 def _is_constant(value: object) -> bool:
     """Return whether something, and what is equal to it, always computes the same."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, float, str, Layout)):
         return True
     if isinstance(value, tuple):
         return all(map(_is_constant, value))
