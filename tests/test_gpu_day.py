@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -164,3 +166,17 @@ def test_the_first_step_says_why_there_is_no_gpu(tmp_path):
     _, steps = _report(tmp_path)
     assert bool(steps[first.name]["passed"]) == (code == 0)
     assert "Backend(name='cupy'" in steps[first.name]["result"]
+
+
+def test_what_compares_pinned_copies_runs():
+    """On NumPy, where there are none, with fewer examples."""
+    code = gpu_day.PINNED.replace("100_000", "1_000")
+    assert code != gpu_day.PINNED
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, "numpy:cpu"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bit for bit: True True True") == 2

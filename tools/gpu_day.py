@@ -76,6 +76,38 @@ print(cupy)
 sys.exit(not cupy.available)
 """
 
+PINNED = """
+import sys
+import numpy as np
+import anyprop as ap
+rng = np.random.default_rng(0)
+x = rng.integers(0, 256, (100_000, 784)).astype("uint8")  # five portions
+t = x[:, 0].astype("int64") % 10
+net = ap.Sequential(ap.Rescale(1 / 255), *ap.MLP([784, 300, 10]).layers)
+loss, opt = ap.SoftmaxCrossEntropy(), ap.RMSProp(lr=1e-3)
+for name in sys.argv[1:]:
+    name, _, device = name.partition(":")
+    params = net.init(seed=8, xp=name, device=device or None)
+    place = {"xp": params.xp, "device": device or None}
+    there = ap.from_host(x, **place), ap.from_host(t, **place)
+    for compiled in (False, True):
+        found = []
+        for ahead in (None, 0, 1, 3):
+            data = there
+            if ahead is not None:
+                data = ap.Source((x, t), pinned=True, ahead=ahead)
+            result = ap.fit(
+                net, params, data, loss=loss, optimizer=opt, epochs=3, compile=compiled
+            )
+            measured = ap.evaluate(net, result.params, data, loss=loss)
+            outputs = ap.predict(net, result.params, data if ahead is not None else there[0])
+            numbers = map(ap.to_host, (result.params.flat, outputs))
+            found.append((result.history.losses, measured, *(a.tobytes() for a in numbers)))
+        same = [other == found[0] for other in found[1:]]
+        print(name, "compiled" if compiled else "eager", "as in memory, bit for bit:", *same)
+        assert all(same)
+"""
+
 STEPS = [
     Step(
         "availability",
@@ -106,6 +138,18 @@ STEPS = [
         "Every layer, loss and optimizer, training, data and files do on CuPy what they do on NumPy.",
         pytest("tests", "--ignore=tests/compiled", "--ignore=tests/distributed"),
         3600,
+    ),
+    Step(
+        "pinned",
+        "Portions that are copied while CuPy computes give the numbers of arrays in memory.",
+        ("-c", PINNED, "cupy"),
+        900,
+    ),
+    Step(
+        "pinned-torch",
+        "Portions that are copied while PyTorch computes give the numbers of arrays in memory.",
+        ("-c", PINNED, "torch:cuda"),
+        900,
     ),
     Step(
         "check",

@@ -14,13 +14,26 @@ from cupy_wheel.signatures import find, signature_of
 
 pytestmark = pytest.mark.needs("cupy_wheel")
 # What the tests read of a stand-in, and the library never does.
-OF_THE_TESTS = {"calls", "ended", "hosts", "ins", "launches", "log", "made", "outs", "raw", "uid"}
+OF_THE_TESTS = {
+    "calls",
+    "does",
+    "ended",
+    "hosts",
+    "ins",
+    "launches",
+    "log",
+    "made",
+    "outs",
+    "raw",
+    "uid",
+}
 # What is more than a container of names.
 CLASSES = {
     fake_cupy.Array: "cupy.ndarray",
     fake_cupy.FakeRank: "cupy.cuda.nccl.NcclCommunicator",
     fake_cupy.Kernel: "cupy.ElementwiseKernel",
     fake_cupy.Device: "cupy.cuda.Device",
+    fake_cupy.Event: "cupy.cuda.Event",
     fake_cupy.Stream: "cupy.cuda.Stream",
     fake_cupy.Graph: "cupy.cuda.Graph",
 }

@@ -29,6 +29,10 @@ from anyprop.backend.namespaces import (
     on_device_of as on_device_of,
     reshaped as reshaped,
 )
+from anyprop.backend.pinned import (
+    Moved as Moved,
+    Pinned as Pinned,
+)
 from anyprop.backend.transfer import (
     from_host as from_host,
     read as read,

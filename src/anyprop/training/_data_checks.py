@@ -146,3 +146,15 @@ def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> Non
         raise ValueError(
             "sample_weight holds no weight above 0, so there is nothing to learn from."
         )
+
+
+def check_rows_finite(name: str, array: Any, rows: Any) -> None:
+    """Raise ValueError if a number on the host is not finite; `rows` are its rows' names."""
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum()):  # one pass without a temporary
+            return
+    bad = np.argwhere(~np.isfinite(array))
+    if bad.size:
+        row, *inner = bad[0].tolist()
+        where = ", ".join(map(str, [rows[row], *inner]))
+        raise ValueError(f"{name}[{where}] is {array[tuple(bad[0])]}; remove or replace it.")

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.backend import Moved, Pinned
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
@@ -103,11 +104,29 @@ class Read:
         cuts = slices(rows.start, rows.stop, batch_size)
         together = self.reader.together(batch_size)
         parts = (cuts[i : i + together] for i in range(0, len(cuts), together))
+        pinned = self.reader.pinned()
+        if pinned is not None:
+            yield from self._overlapping(pinned, parts)
+            return
         with closing(Ahead(map(self._read, parts), self.reader.source.ahead)) as read:
             for part, arrays in read:
-                start = part[0].start
-                inner = (slice(cut.start - start, cut.stop - start) for cut in part)
-                yield (_moved(self.reader, arrays, cut) for cut in inner)
+                yield (_moved(self.reader, arrays, cut) for cut in _inner(part))
+
+    def _overlapping(
+        self, pinned: Pinned, parts: Iterable[list[slice]]
+    ) -> Generator[Iterable[Batch]]:
+        """Return the batches of portions that are copied to the device while it computes."""
+
+        def put(part: list[slice]) -> tuple[list[slice], Moved]:
+            arrays = self._read(part)[1]
+            return part, pinned.put(arrays, np.arange(arrays["x"].shape[0]))
+
+        with closing(pinned), closing(Ahead(map(put, parts), self.reader.source.ahead)) as read:
+            for part, moved in read:
+                moved.hold()
+                copied = (self.reader.copied(moved.arrays, cut) for cut in _inner(part))
+                yield ((arrays["x"], arrays["t"], arrays["sample_weight"]) for arrays in copied)
+                moved.free()
 
     def _read(self, part: list[slice]) -> tuple[list[slice], dict[str, Any]]:
         start, stop = part[0].start, part[-1].stop
@@ -152,6 +171,12 @@ class Passing:
                     error.add_note(f"It was raised for batch {k} of {self.name}.")
                     raise
                 yield taker, arrays
+
+
+def _inner(part: list[slice]) -> Iterator[slice]:
+    """Return where the batches of a portion are within it."""
+    start = part[0].start
+    return (slice(cut.start - start, cut.stop - start) for cut in part)
 
 
 def _moved(taker: Taker, arrays: dict[str, Any], rows: slice) -> Batch:

@@ -15,12 +15,14 @@ portion says which batch follows it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from anyprop._typing import Array
+from anyprop.backend import Moved, Pinned
 from anyprop.layers.base import Layer
 from anyprop.parameters import Parameters
 from anyprop.sources import Ahead
@@ -58,6 +60,8 @@ class _Portion:
     failure: Exception | None = None
     following: Any = None
     """The rows of the batch after these; None if there is none, or what drawing it raised."""
+    there: Moved | None = None
+    """The rows on their way to the device, in order, if they are copied while it computes."""
     moved: dict[str, Any] | None = None
 
     def __str__(self) -> str:
@@ -114,6 +118,7 @@ class SourceInputs(Inputs):
         self._like(reader.first["x"])
         self._reader, self._trusted, self._ranks = reader, trusted, ranks
         self._ahead: Ahead[_Portion] | None = None
+        self._pinned: Pinned | None = None
         self._waited = 0.0  # for portions of the present epoch, before those of `_ahead`
         self._portion: _Portion | None = None
         self._taken = 0  # batches of the portion
@@ -157,12 +162,17 @@ class SourceInputs(Inputs):
         """
         if self._ahead is None:
             assert self._from is not None
-            portions = self._portions(self._checked(rows), *self._from)
+            self._pinned = self._reader.pinned()
+            portions = self._portions(self._pinned, self._checked(rows), *self._from)
             self._ahead = Ahead(portions, self._reader.source.ahead)
         if self._portion is None or self._taken == len(self._portion.batches):
+            if self._portion is not None and self._portion.there is not None:
+                self._portion.there.free()
             self._portion, self._taken = next(self._ahead), 0
             if self._portion.failure is not None:
                 raise self._failed(self._portion, self._portion.failure)
+            if self._portion.there is not None:
+                self._portion.there.hold()
         place, self._taken = self._taken, self._taken + 1
         return _Batch(self._portion.batches[place], self._portion, place)
 
@@ -184,8 +194,10 @@ class SourceInputs(Inputs):
     def close(self) -> None:
         self._waited = self.waited
         ahead, self._ahead, self._portion = self._ahead, None, None
-        if ahead is not None:
-            ahead.close()
+        pinned, self._pinned = self._pinned, None
+        with nullcontext() if pinned is None else closing(pinned):
+            if ahead is not None:
+                ahead.close()
 
     def _arrays(
         self, i: int, batch: _Batch, cut: slice | None, params: Parameters
@@ -193,7 +205,10 @@ class SourceInputs(Inputs):
         self._begun = True
         portion = batch.portion
         start = batch.place * portion.edges[-1]
-        places = portion.places[start + portion.edges[i] : start + portion.edges[i + 1]]
+        rows = slice(start + portion.edges[i], start + portion.edges[i + 1])
+        if portion.there is not None:
+            return self._reader.copied(portion.there.arrays, rows)
+        places = portion.places[rows]
         assert portion.arrays is not None
         return {
             name: None
@@ -204,6 +219,9 @@ class SourceInputs(Inputs):
 
     def _moved(self, portion: _Portion) -> dict[str, Array | None]:
         """Move a portion to the device, as long as the longest of its kind: loops compile for shapes."""
+        if portion.there is not None:  # by graphs, which go by addresses
+            others = dict(portion.there.arrays)
+            return {"x": others.pop("x"), **self._reader.copied(others)}
         size = portion.batches[0].size
         longest = self._longest[size] = max(portion.rows.size, self._longest.get(size, 0))
 
@@ -223,7 +241,9 @@ class SourceInputs(Inputs):
             return rows
         return row_indices(rows, len(self._reader)).astype("int64", copy=False)
 
-    def _portions(self, rows: Any, epoch: int, k: int, order: Iterator[Any]) -> Iterator[_Portion]:
+    def _portions(
+        self, pinned: Pinned | None, rows: Any, epoch: int, k: int, order: Iterator[Any]
+    ) -> Iterator[_Portion]:
         """Read the batch k of an epoch, and those that follow in the order."""
         while True:
             batches, following = [rows], None
@@ -237,14 +257,14 @@ class SourceInputs(Inputs):
                     batches.append(rows)
             except BaseException as error:  # it comes when these batches are done
                 following = error
-            portion = self._read(batches, epoch, k)
+            portion = self._read(pinned, batches, epoch, k)
             portion.following = following
             yield portion
             if following is None or isinstance(following, BaseException) or portion.failure:
                 return
             rows, k = following, k + len(batches)
 
-    def _read(self, batches: list[Any], epoch: int, k: int) -> _Portion:
+    def _read(self, pinned: Pinned | None, batches: list[Any], epoch: int, k: int) -> _Portion:
         size, source = batches[0].size, self._reader.source
         cuts = [slice(0, size)] if self._parts is None else self._parts(size)
         edges = np.cumsum([0, *(cut.stop - cut.start for cut in cuts)]).tolist()
@@ -258,6 +278,9 @@ class SourceInputs(Inputs):
             if source.draw is not None:
                 drawn = joined(self._drawn(epoch, k + i, size) for i in range(len(batches)))
             portion.arrays, portion.places = self._reader.read(portion.rows, drawn)
+            if pinned is not None:
+                portion.there = pinned.put(portion.arrays, portion.places)
+                portion.places = np.arange(len(portion.places))
         except Exception as error:  # it comes when the batches before these are done
             portion.failure = error
         return portion

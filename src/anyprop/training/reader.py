@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from anyprop._numerics import cast
 from anyprop._typing import Array
-from anyprop.backend import device_of, dtype_name, from_host, holds_exactly, name_of
+from anyprop.backend import Pinned, device_of, dtype_name, from_host, holds_exactly, name_of
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss, check_loss
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
+from anyprop.training._data_checks import check_rows_finite
 
 SIZE = 16 << 20
 """Bytes of a portion, unless one batch is larger."""
@@ -122,6 +124,19 @@ class Taker:
             return cast(self._xp, moved, self._dtype)
         return from_host(array, self._xp, dtype=self._dtype_name, device=self._device)
 
+    def copied(
+        self, arrays: Mapping[str, Array | None], rows: slice = slice(None)
+    ) -> dict[str, Array | None]:
+        """Copy rows that are where the parameters are, as `beside` would return them."""
+
+        def copy(name: str, array: Array | None) -> Array | None:
+            if array is None:
+                return None
+            dtype = self._dtype if self._is_cast(name, self.first[name]) else array.dtype
+            return self._xp.astype(array[rows, ...], dtype)  # which copies in any case
+
+        return {name: copy(name, array) for name, array in arrays.items()}
+
     def _named(self, parts: tuple[Any, ...]) -> dict[str, Any]:
         x, t, weight = (*parts, None)[:3]
         if self._loss is None:
@@ -163,7 +178,7 @@ class Taker:
             return
         for name, array in arrays.items():
             if array is not None and array.dtype.kind == "f":
-                _check_finite("weight" if name == "sample_weight" else name, array, rows)
+                check_rows_finite("weight" if name == "sample_weight" else name, array, rows)
         weight = arrays["sample_weight"]
         if weight is not None and (weight < 0).any():
             i = int(np.argmax(weight < 0))
@@ -268,19 +283,15 @@ class Reader(Taker):
         parts = tuple(np.take(part, places, axis=0) for part in parts)
         return self.taken(self._augmented(parts, drawn), rows), np.arange(len(rows))
 
+    def pinned(self) -> Pinned | None:
+        """Return what copies portions to the device while it computes, if the source asks for it."""
+        if not self.source.pinned:
+            return None
+        # A portion is made when that one is done with which came so many before it; see `Ahead`.
+        return Pinned.to(self._xp, self._device, self.source.ahead + 1)
+
     def _augmented(self, parts: tuple[Any, ...], drawn: Any) -> tuple[Any, ...]:
         given = self._augment(*parts[:2], drawn)  # type: ignore[misc]
         if not isinstance(given, tuple) or len(given) != 2:
             raise TypeError("augment must return (x, t), as it was given them.")
         return (*map(np.asarray, given), *parts[2:])
-
-
-def _check_finite(name: str, array: Any, rows: Any) -> None:
-    with np.errstate(all="ignore"):
-        if np.isfinite(array.sum()):  # one pass without a temporary
-            return
-    bad = np.argwhere(~np.isfinite(array))
-    if bad.size:
-        row, *inner = bad[0].tolist()
-        where = ", ".join(map(str, [rows[row], *inner]))
-        raise ValueError(f"{name}[{where}] is {array[tuple(bad[0])]}; remove or replace it.")

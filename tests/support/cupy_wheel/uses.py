@@ -19,17 +19,25 @@ PARAMETERS = {
     "stream": "cupy.cuda.Stream",
     "array": "cupy.ndarray",
     "bias": "cupy.ndarray",
+    "event": "cupy.cuda.Event",
     "matrix": "cupy.ndarray",
     "out": "cupy.ndarray",
     "sums": "cupy.ndarray",
 }
-ROOMS = ("compiled/cuda_products.py", "compiled/cuda_graph.py", "distributed/nccl.py")
+ROOMS = (
+    "backend/pinned.py",
+    "compiled/cuda_products.py",
+    "compiled/cuda_graph.py",
+    "distributed/nccl.py",
+)
 # What a call returns. Calls without an entry are not followed.
 RETURNS = {
     "cupy.cuda.Device": "cupy.cuda.Device",
+    "cupy.cuda.Event": "cupy.cuda.Event",
     "cupy.cuda.MemoryPool": "cupy.cuda.MemoryPool",
     "cupy.cuda.Stream": "cupy.cuda.Stream",
     "cupy.cuda.Stream.end_capture": "cupy.cuda.Graph",
+    "cupy.cuda.Stream.record": "cupy.cuda.Event",
     "cupy.cuda.get_current_stream": "cupy.cuda.Stream",
     "cupy.cuda.nccl.NcclCommunicator": "cupy.cuda.nccl.NcclCommunicator",
     "cupy.ascontiguousarray": "cupy.ndarray",

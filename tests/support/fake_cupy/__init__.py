@@ -23,13 +23,14 @@ from fake_cupy.cublaslt import CublasLt
 from fake_cupy.device import (
     Array,
     Device,
+    Event,
     Gpu,
     Graph,
     MemoryPool,
     Stream,
     empty,
+    empty_pinned,
     made,
-    note,
     of_device,
     put,
     put_params,
@@ -45,6 +46,7 @@ __all__ = [
     "CublasLt",
     "Device",
     "ElementwiseKernel",
+    "Event",
     "FakeNccl",
     "FakeRank",
     "Graph",
@@ -77,15 +79,14 @@ def installed(*, products: bool = True, arrays_on: int = 0, gpus: int = 4) -> It
         MemoryPool=MemoryPool,
         compiler=types.SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
         using_allocator=using_allocator,
-        get_current_stream=lambda: types.SimpleNamespace(
-            ptr=77, synchronize=lambda: note("synchronize")
-        ),
+        get_current_stream=lambda: gpu.computing,
+        Event=Event,
         runtime=types.SimpleNamespace(getDeviceCount=lambda: gpus),
         Device=Device,
     )
     cupy.ascontiguousarray = lambda a: a
     cupyx = types.ModuleType("cupyx")
-    cupyx.empty_pinned = lambda shape, dtype=float, order="C": np.empty(shape, dtype, order)
+    cupyx.empty_pinned = empty_pinned
     modules: dict[str, Any] = {"cupy": cupy, "cupyx": cupyx, "cupy.cuda.nccl": FakeNccl()}
 
     def library() -> CublasLt:

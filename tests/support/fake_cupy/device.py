@@ -1,13 +1,16 @@
 """Arrays, streams and graphs of a GPU, on the host: what is done is written down, and done.
 
-While a stream is capturing nothing is done, and a graph does it when launched.
+While a stream is capturing nothing is done, and a graph does it when launched. What is copied in a
+stream is done as late as its events allow, so that what does not wait for it does without.
 """
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ class Gpu:
     def __init__(self) -> None:
         self.log: list[Any] = []
         self.capturing: list[Any] | None = None
+        self.captures_in: int | None = None  # a thread
         self.made: list[Any] = []  # kernels
         self.products: Any = None  # the stand-in for cuBLASLt
         self.stream, self.allocator = "the user's", "the user's"
@@ -29,10 +33,7 @@ class Gpu:
         self.refuse: Exception | None = None  # what the next launch in a capture raises
         self.arrays_on = self.current = 0  # the GPU of the arrays, and the one that computes
         self.before: list[int] = []
-
-
-state = types.SimpleNamespace(gpu=Gpu())
-"""The present GPU; each `installed` replaces it."""
+        self.computing: Any = ComputingStream()
 
 
 def note(what: str) -> None:
@@ -86,7 +87,12 @@ class Array(np.ndarray):
     def set(self, arr: np.ndarray, stream: Any = None) -> None:
         note("set")
         assert (arr.dtype, arr.shape) == (self.dtype, self.shape)
-        np.copyto(self.view(np.ndarray), arr)
+        copy = partial(np.copyto, self.view(np.ndarray), arr)
+        if stream is None:
+            copy()
+            return
+        assert isinstance(arr, Pinned), "a copy from other memory would be waited for"
+        stream.does(copy)
 
     def _read(self, *args: Any) -> Any:
         raise AssertionError("a number is read to the host")
@@ -138,12 +144,67 @@ def put_state(state: Any) -> Any:
     return state._replace(slots=slots, decay_mask=mask)
 
 
+class Pinned(np.ndarray):
+    """Memory of the host from which a GPU copies by itself."""
+
+
+def empty_pinned(shape: Any, dtype: Any = float, order: str = "C") -> Pinned:
+    memory = np.empty(shape, dtype, order).view(Pinned)
+    memory.view(np.ndarray).fill(np.nan if memory.dtype.kind == "f" else 1)
+    return memory
+
+
+_one_at_a_time = threading.RLock()
+
+
+class _Line:
+    """What was asked of a stream."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[], object]] = []
+        self.done = 0
+
+    def do(self, until: int) -> None:
+        with _one_at_a_time:
+            while self.done < until:
+                self.done += 1
+                self.asked[self.done - 1]()
+
+
+class Event:
+    """An event; one that was never recorded has come."""
+
+    def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
+        self._after = _Line(), 0
+
+    def synchronize(self) -> None:
+        note("wait")
+        line, count = self._after
+        line.do(count)
+
+
 class Stream:
     """A stream; one capture at a time."""
 
     def __init__(self, *, non_blocking: bool) -> None:
         assert non_blocking
         self.ptr = id(self)
+        self._line = _Line()
+
+    def does(self, what: Callable[[], object]) -> None:
+        """Do something after all that was asked for before, and as late as may be."""
+        with _one_at_a_time:
+            self._line.asked.append(what)
+
+    def record(self, event: Event | None = None) -> Event:
+        event = Event() if event is None else event
+        event._after = self._line, len(self._line.asked)
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        note("wait in stream")
+        line, count = event._after
+        self.does(lambda: line.do(count))
 
     def __enter__(self) -> Stream:
         self._before, state.gpu.stream = state.gpu.stream, self
@@ -155,17 +216,30 @@ class Stream:
     def synchronize(self) -> None:
         assert state.gpu.capturing is None
         note("synchronize")
+        self._line.do(len(self._line.asked))
 
     def begin_capture(self) -> None:
         assert state.gpu.stream is self
         assert isinstance(state.gpu.allocator, MemoryPool), "what a graph uses is its own"
         note("begin capture")
-        state.gpu.capturing = []
+        state.gpu.captures_in, state.gpu.capturing = threading.get_ident(), []
 
     def end_capture(self) -> Any:
         calls, state.gpu.capturing = state.gpu.capturing, None
         note("end capture")
         return Graph(calls)
+
+
+class ComputingStream(Stream):
+    """The user's stream, which does at once what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(non_blocking=True)
+        self.ptr = 77
+
+    def does(self, what: Callable[[], object]) -> None:
+        super().does(what)
+        self._line.do(len(self._line.asked))
 
 
 class Graph:
@@ -195,7 +269,8 @@ def using_allocator(allocator: Any) -> Iterator[None]:
 
 
 def empty(shape: Any, dtype: Any) -> Array:
-    assert state.gpu.capturing is None
+    # Another thread may: CuPy captures in the relaxed mode.
+    assert state.gpu.capturing is None or state.gpu.captures_in != threading.get_ident()
     note("allocate")
     return allocated(shape, dtype)
 
@@ -225,3 +300,7 @@ def of_device(name: str) -> Any:
         return result.view(Array) if type(result) is np.ndarray else result
 
     return function
+
+
+state = types.SimpleNamespace(gpu=Gpu())
+"""The present GPU; each `installed` replaces it."""
