@@ -204,7 +204,8 @@ def test_on_jax_many_steps_read_the_narrow_numbers_themselves(monkeypatch):
     seen, take = [], ManyAtOnce.take
 
     def spy(self, run, batches):
-        seen.append((str(self.inputs.data["x"].dtype), len(batches)))
+        data, rows = self.inputs.many(batches)
+        seen.append((str(data["x"].dtype), len(rows)))
         take(self, run, batches)
 
     monkeypatch.setattr(ManyAtOnce, "take", spy)
