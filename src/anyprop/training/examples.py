@@ -162,9 +162,8 @@ class Passing:
             for k, parts in enumerate(batches):
                 try:
                     if taker is None:
-                        first = tuple(part[:1] for part in parts)
                         taker = Taker(
-                            self.name, self.stream, first, self.net, self.params, self.loss
+                            self.name, self.stream, parts, self.net, self.params, self.loss
                         )
                     arrays = taker.taken(parts, range(parts[0].shape[0]))
                 except (TypeError, ValueError) as error:

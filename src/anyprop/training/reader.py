@@ -32,8 +32,8 @@ class Taker:
         What messages call the data.
     data : Source or Stream
         Where the examples are from.
-    first : tuple of numpy.ndarray, shape (1, ...)
-        The first example: x, t and perhaps its weight. It is checked, and all others are like it.
+    first : tuple of numpy.ndarray, shape (k, ...)
+        The first examples: x, t and perhaps weights. One is checked, and all others are like it.
     net : Layer
         The network.
     params : Parameters
@@ -69,7 +69,7 @@ class Taker:
         # Fewer bytes are moved where x is cast on the device.
         self._cast_there = getattr(self._device, "type", "cpu") != "cpu" or backend == "cupy"
         try:
-            self.first = self._named(first)
+            self.first = self._named(tuple(part[:1] for part in first))
             self._check_form()
             self._check(self.first, [0])
         except (TypeError, ValueError) as error:

@@ -113,9 +113,8 @@ class StreamInputs(Inputs):
             with closing(self._stream.read(epoch)) as batches:
                 for parts in batches:
                     if taker is None:
-                        first = tuple(part[:1] for part in parts)
                         taker = Taker(
-                            "data", self._stream, first, self._net, self._params, self._loss
+                            "data", self._stream, parts, self._net, self._params, self._loss
                         )
                     yield _Batch(taker, taker.taken(parts, range(len(parts[0]))))
         except Exception as error:  # it comes when the batches before are done
