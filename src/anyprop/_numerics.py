@@ -83,8 +83,9 @@ def largest(x: Array, axis: int) -> Array:
 
 def matmul(x: Array, W: Array) -> Array:
     """Compute the matrix product x W."""
-    xp = namespace(x, W)
-    return x @ W if type(x) is np.ndarray else xp.matmul(x, W)
+    if type(x) is type(W) is np.ndarray:
+        return x @ W
+    return namespace(x, W).matmul(x, W)
 
 
 def or_one(xp: Namespace, total: Any) -> Any:

@@ -86,7 +86,8 @@ class Parameters:
                 views[name] = Parameters(layout, flat[of_flat], kept)
             elif child.trainable or running is not None:
                 vector: Array = flat if child.trainable else running
-                views[name] = reshaped(vector[child.range], child.shape)
+                array = vector[child.range]
+                views[name] = array if len(child.shape) == 1 else reshaped(array, child.shape)
         return views[key] if key in views else self._other(key)
 
     def _other(self, key: int | str) -> Any:

@@ -14,7 +14,10 @@ from anyprop.backend.dtypes import (
     check_floating as check_floating,
     holds_exactly as holds_exactly,
 )
-from anyprop.backend.freed import keep_freed_memory as keep_freed_memory
+from anyprop.backend.freed import (
+    computes_on_host as computes_on_host,
+    keep_freed_memory as keep_freed_memory,
+)
 from anyprop.backend.namespaces import (
     check_array as check_array,
     check_plain as check_plain,

@@ -154,7 +154,7 @@ def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     namespace
         Where all of them belong.
     """
-    if all(type(array) is np.ndarray for _, array in named):  # these have but one place
+    if {type(array) for _, array in named} == {np.ndarray}:  # these have but one place
         return namespace(named[0][1])
     try:
         namespaces = [namespace(array) for _, array in named]

@@ -69,12 +69,14 @@ class Affine(Layer):
         check_rows("x", x, self.d)
         y = matmul(x, own(params, "W"))
         if self.bias:
-            y += params.b  # in place where arrays can be: the product is an array of its own
+            y += own(
+                params, "b"
+            )  # in place where arrays can be: the product is an array of its own
         return y, x
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         grads = self.backward_params(params, residuals, dy)
-        return matmul(dy, params.W.T), grads
+        return matmul(dy, own(params, "W").T), grads
 
     def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:
         x = residuals

@@ -30,8 +30,8 @@ The order of the second is: clip the gradient, add weight decay, apply the rule.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from anyprop import _tree
@@ -39,8 +39,9 @@ from anyprop._autograd import unrecorded
 from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive, shown
 from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
-from anyprop.backend import dtype_name, namespace, on_device_of
+from anyprop.backend import dtype_name, namespace
 from anyprop.optimizers.clipping import clipped_to_norms, clipped_to_value
+from anyprop.optimizers.pieces import in_pieces, is_long
 from anyprop.optimizers.state import (
     OptimizerState,
     beside,
@@ -48,9 +49,9 @@ from anyprop.optimizers.state import (
     check_kept,
     initial_state,
     leaves_of_slot,
+    on_device_of_first,
     stored,
 )
-from anyprop.parameters import Parameters
 
 Numbers = tuple[Number, dict[str, Number]]
 """What depends on the step alone: the learning rate, and the scalars of the rule by name."""
@@ -136,7 +137,7 @@ class Optimizer(ShortRepr):
         ValueError
             `eps` is too small for the dtype: float16 rounds 1e-8 to 0.
         """
-        with _on_device_of(params):
+        with on_device_of_first(params):
             return initial_state(self, params)
 
     @unrecorded
@@ -174,12 +175,19 @@ class Optimizer(ShortRepr):
             Namespaces, devices or dtypes differ.
         """
         donate = flag("update", "donate", donate)
-        with _on_device_of(params):
+        with on_device_of_first(params):
             numbers = self.numbers(state)
             check_beside(params, grads, state)
-            after = self.apply(params, grads, state.slots, state.decay_mask, numbers)
-            if donate:  # all results are there before the first is stored
-                after = stored(after, (params, state.slots))
+            whole = (
+                self.clip_norm or self.clip_global_norm or type(self).apply is not Optimizer.apply
+            )
+            if is_long(params) and not whole:
+                apply, given = partial(self.apply, numbers=numbers), (state.slots, state.decay_mask)
+                after = in_pieces(apply, params, grads, *given, donate=donate)
+            else:
+                after = self.apply(params, grads, state.slots, state.decay_mask, numbers)
+                if donate:  # all results are there before the first is stored
+                    after = stored(after, (params, state.slots))
             params, slots = after
             return params, OptimizerState(state.step + 1, state.lr_scale, slots, state.decay_mask)
 
@@ -289,10 +297,3 @@ def _check_lr_array(owner: str, lr: Array) -> None:
     # Its value stays unread: it may be traced, or be written to later.
     if not namespace(lr).isdtype(lr.dtype, "real floating"):
         raise TypeError(f"{owner}: lr must be of a floating dtype, not {dtype_name(lr)}.")
-
-
-def _on_device_of(params: Tree) -> AbstractContextManager[Any]:
-    """Return a context in which everything is computed on the device of the first array of a tree."""
-    if isinstance(params, Parameters):
-        return on_device_of(params.flat)
-    return on_device_of(next(iter(_tree.leaves(params)), None))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from anyprop.backend import (
     check_same_place,
     create,
     dtype_name,
+    keep_freed_memory,
     memory_range,
     namespace,
+    on_device_of,
 )
 from anyprop.parameters import Parameters
 
@@ -62,11 +65,19 @@ class _Keeps(Protocol):
     def slots(self) -> dict[str, float | None]: ...
 
 
+def on_device_of_first(params: Tree) -> AbstractContextManager[Any]:
+    """Return a context in which everything is computed on the device of the first array of a tree."""
+    if isinstance(params, Parameters):
+        return on_device_of(params.flat)
+    return on_device_of(next(iter(_tree.leaves(params)), None))
+
+
 def initial_state(optimizer: _Keeps, params: Tree) -> OptimizerState:
     """Return the state from which the first update starts."""
     for leaf in _tree.leaves(params):
         check_array("params", leaf)
         _check_dtype(optimizer, leaf)
+        keep_freed_memory(leaf)
     if isinstance(params, Parameters):  # its running statistics are not ours
         params = Parameters(params.layout, params.flat)
     slots = {
