@@ -6,7 +6,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 
-from anyprop._numerics import all_finite, cast, largest, matmul, summed
+from anyprop._numerics import all_finite, cast, counted, largest, matmul, summed
 from anyprop.backend import reshaped
 
 X = np.random.default_rng(8).standard_normal((17, 5)) * 10.0
@@ -57,3 +57,4 @@ def test_others(dtype):
     _same(reshaped(x, (-1,)), xp.reshape(x, (-1,)))
     assert cast(xp, x, x.dtype) is x
     assert np.shares_memory(reshaped(x, (5, 17)), x)
+    _same(counted(x, 4), xp.arange(4))

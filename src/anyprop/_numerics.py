@@ -10,7 +10,7 @@ import numpy as np
 
 from anyprop._checks import is_scalar_array
 from anyprop._typing import Array, Namespace, Number
-from anyprop.backend import namespace
+from anyprop.backend import create, namespace
 
 
 def wide_dtype(xp: Namespace, dtype: Any) -> Any:
@@ -42,6 +42,13 @@ def is_floating(xp: Namespace, dtype: Any) -> bool:
 # of NumPy itself, which take longer than to compute with a small array.
 _add: Any = np.add.reduce
 _maximum: Any = np.maximum.reduce
+
+
+def counted(like: Array, stop: int) -> Array:
+    """Return the whole numbers 0, 1, ..., stop - 1, beside `like`."""
+    if type(like) is np.ndarray:
+        return np.arange(stop)
+    return create(namespace(like).arange, stop, like=like)
 
 
 def cast(xp: Namespace, x: Array, dtype: Any) -> Array:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyprop._checks import check_shape, fields, fraction, non_negative
-from anyprop._numerics import cast, is_integral, largest, product, summed, widened
+from anyprop._numerics import cast, counted, is_integral, largest, product, summed, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import create, dtype_name, namespace, to_host
 from anyprop.losses.base import (
@@ -214,7 +214,7 @@ def _distribution(xp: Namespace, t: Array, like: Array) -> tuple[Array, Array | 
     if t.ndim != 1:
         return xp.astype(t, like.dtype, copy=False), None
     k = like.shape[1]
-    classes = create(xp.arange, k, like=like)
+    classes = counted(like, k)
     labels = cast(xp, t, classes.dtype)[:, None]
     chosen = labels == classes
     one_hot = cast(xp, chosen, like.dtype)

@@ -45,10 +45,10 @@ from anyprop.optimizers.pieces import in_pieces, is_long
 from anyprop.optimizers.state import (
     OptimizerState,
     beside,
+    by_leaf,
     check_beside,
     check_kept,
     initial_state,
-    leaves_of_slot,
     on_device_of_first,
     stored,
 )
@@ -238,36 +238,29 @@ class Optimizer(ShortRepr):
         params, slots
             Updated, of the structures given.
         """
-        check_kept(self, slots, mask)
+        names = check_kept(self, slots, mask)
         ps = _tree.leaves(params)
         if not ps:
             return params, slots
-        gs = _tree.leaves_like(grads, params, names=("grads", "params"))
         if (self.clip_value, self.clip_norm, self.clip_global_norm) != (None, None, None):
-            gs = _tree.leaves(self._clipped(_tree.rebuild(params, gs)))
-        masks: list[Any] = [1.0] * len(ps)
-        if mask is not None:
-            masks = _tree.leaves_like(mask, params, names=("state.decay_mask", "params"))
-        rule, (lr, scalars) = self.rule(namespace(*ps)), numbers
-        columns = {
-            name: leaves_of_slot(name, slots, params) if name in slots else [0.0] * len(ps)
-            for name in self.slots()
-        }
-        for i, (p, g, m, *slot) in enumerate(zip(ps, gs, masks, *columns.values(), strict=True)):
-            if self.weight_decay and self.decoupled:
-                p = p * (1.0 - (beside(p, lr, "lr") * self.weight_decay) * m)
-            elif self.weight_decay:
-                g = g + (self.weight_decay * m) * p
-            named = {
-                name: number if type(number) is float else beside(p, number, name)
-                for name, number in scalars.items()
-            }
-            ps[i], *new = rule(p, g, *slot, **named)
-            for column, array in zip(columns.values(), new, strict=True):
-                column[i] = array
-        return _tree.rebuild(params, ps), {
-            name: _tree.rebuild(slot, columns[name], order=params) for name, slot in slots.items()
-        }
+            gs = _tree.leaves_like(grads, params, names=("grads", "params"))
+            grads = self._clipped(_tree.rebuild(params, gs))
+        of_leaf = partial(self._updated, self.rule(namespace(*ps)), numbers)
+        return by_leaf(of_leaf, params, grads, slots, mask, names)
+
+    def _updated(
+        self, rule: Rule, numbers: Numbers, p: Array, g: Array, m: Array | float, slot: list[Any]
+    ) -> tuple[Any, ...]:
+        """Update one array: decay, then the rule."""
+        lr, scalars = numbers
+        if self.weight_decay and self.decoupled:
+            p = p * (1.0 - (beside(p, lr, "lr") * self.weight_decay) * m)
+        elif self.weight_decay:
+            g = g + (self.weight_decay * m) * p
+        for name, number in scalars.items():
+            if type(number) is not float:
+                scalars = scalars | {name: beside(p, number, name)}
+        return rule(p, g, *slot, **scalars)
 
     @unrecorded
     def learning_rate(self, state: OptimizerState) -> Number:

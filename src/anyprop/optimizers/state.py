@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -91,9 +92,12 @@ def initial_state(optimizer: _Keeps, params: Tree) -> OptimizerState:
     return OptimizerState(0, 1.0, slots, mask)
 
 
-def check_kept(optimizer: _Keeps, slots: dict[str, Tree], mask: Tree | None) -> None:
-    """Raise ValueError unless slots and mask are those of an optimizer of these options."""
-    keeps = [name for name, initial in optimizer.slots().items() if initial is not None]
+def check_kept(
+    optimizer: _Keeps, slots: dict[str, Tree], mask: Tree | None
+) -> dict[str, float | None]:
+    """Return an optimizer's slots; raise ValueError unless slots and mask are those of its options."""
+    initial = optimizer.slots()
+    keeps = [name for name, value in initial.items() if value is not None]
     if list(slots) != keeps and slots.keys() != set(keeps):
         raise ValueError(
             f"{type(optimizer).__name__} keeps {keeps or 'no slots'}, but the state has "
@@ -105,6 +109,7 @@ def check_kept(optimizer: _Keeps, slots: dict[str, Tree], mask: Tree | None) -> 
             f"weight_decay={optimizer.weight_decay}, the state's optimizer was not; "
             "create the state with this optimizer's init."
         )
+    return initial
 
 
 def _masks(optimizer: _Keeps) -> bool:
@@ -130,6 +135,68 @@ def _filled(p: Array, value: float) -> Array:
 def leaves_of_slot(name: str, slots: dict[str, Tree], params: Tree) -> list[Array]:
     """List the arrays of a slot in the order of the parameters, whose structure it must have."""
     return _tree.leaves_like(slots[name], params, names=(f"state.slots[{name!r}]", "params"))
+
+
+def by_leaf(
+    update: Callable[[Array, Array, Array | float, list[Any]], tuple[Any, ...]],
+    params: Tree,
+    grads: Tree,
+    slots: dict[str, Tree],
+    mask: Tree | None,
+    names: Iterable[str],
+) -> tuple[Tree, dict[str, Tree]]:
+    """Update a tree leaf by leaf.
+
+    Parameters
+    ----------
+    update : callable
+        ``(p, g, m, slots) -> (p, *slots)`` for a leaf; where there is no mask, m is 1.0, and a slot that
+        is left out is 0.0.
+    params, grads, slots, mask
+        As `Optimizer.apply` takes them.
+    names : iterable of str
+        All slots of the rule, in its order.
+
+    Returns
+    -------
+    params, slots
+        Updated, of the structures given.
+    """
+    if mask is None and _share_layout(params, grads, slots):  # as nearly always: nothing to walk
+        kept = [slots[name].flat if name in slots else 0.0 for name in names]
+        p, *new = update(params.flat, grads.flat, 1.0, kept)
+        of_slots = dict(zip(names, new, strict=True))
+        return Parameters(params.layout, p, params.running), {
+            name: Parameters(slot.layout, of_slots[name], slot.running)
+            for name, slot in slots.items()
+        }
+    ps = _tree.leaves(params)
+    gs = _tree.leaves_like(grads, params, names=("grads", "params"))
+    masks: list[Any] = [1.0] * len(ps)
+    if mask is not None:
+        masks = _tree.leaves_like(mask, params, names=("state.decay_mask", "params"))
+    columns = {
+        name: leaves_of_slot(name, slots, params) if name in slots else [0.0] * len(ps)
+        for name in names
+    }
+    for i, (p, g, m, *slot) in enumerate(zip(ps, gs, masks, *columns.values(), strict=True)):
+        ps[i], *new = update(p, g, m, slot)
+        for column, array in zip(columns.values(), new, strict=True):
+            column[i] = array
+    return _tree.rebuild(params, ps), {
+        name: _tree.rebuild(slot, columns[name], order=params) for name, slot in slots.items()
+    }
+
+
+def _share_layout(params: Tree, grads: Tree, slots: dict[str, Tree]) -> bool:
+    """Return whether all are `Parameters` of one layout, so that each is a vector of the same places."""
+    if type(params) is not Parameters:
+        return False
+    layout = params.layout
+    for other in (grads, *slots.values()):
+        if type(other) is not Parameters or other.layout is not layout:
+            return False
+    return True
 
 
 def stored(
@@ -173,16 +240,13 @@ def _written(buffer: Array, new: Array) -> Array:
 
 def check_beside(params: Tree, grads: Tree, state: OptimizerState) -> None:
     """Raise unless what an update is given has one structure, and is in one place and dtype."""
-    if type(params) is Parameters and not is_scalar_array(state.step):
-        vector, layout = params.flat, params.layout
-        for other in (grads, *state.slots.values()):
-            if type(other) is not Parameters or other.layout is not layout:
-                break
+    if not is_scalar_array(state.step) and _share_layout(params, grads, state.slots):
+        vector = params.flat
+        for other in (params, grads, *state.slots.values()):
             if type(other.flat) is not np.ndarray or other.flat.dtype != vector.dtype:
                 break
-        else:
-            if type(vector) is np.ndarray:  # as in nearly every step: no need to walk
-                return
+        else:  # as in nearly every step: no need to walk
+            return
     gs = _tree.leaves_like(grads, params, names=("grads", "params"))
     ps = _tree.leaves(params)
     slots = {name: leaves_of_slot(name, state.slots, params) for name in state.slots}
