@@ -60,7 +60,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # What is installed with the library, and may be imported by any of it.
 OUTSIDE = {"array_api_compat", "numpy"}
 # A package that is an extra as a whole imports its library; nothing else imports the package.
-EXTRAS = {"sklearn": {"scipy", "sklearn"}}
+EXTRAS = {"sklearn": {"scipy", "sklearn", "threadpoolctl"}}
 LATE = {"PIL", "matplotlib", "mpi4py", "numba", "onnx", "tqdm", "cupy", "jax", "torch"}
 LATE |= {"safetensors", "scipy", "sklearn"}
 

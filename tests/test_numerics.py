@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anyprop._numerics import all_finite, cast, counted, largest, matmul, summed
-from anyprop.backend import reshaped
+from anyprop.backend import reshaped, to_host
 
 X = np.random.default_rng(8).standard_normal((17, 5)) * 10.0
 CASES = {
@@ -46,6 +46,22 @@ def test_sums_of_16_bits_are_taken_in_32(keepdims):
     total = summed(x, 0, keepdims=keepdims)
     assert total.dtype == x.dtype
     assert total.tolist() == ([[3000.0, 3000.0]] if keepdims else [3000.0, 3000.0])
+
+
+@pytest.mark.parametrize(
+    "shapes", [((3, 1), (1, 4)), ((1, 1), (1, 1)), ((0, 1), (1, 4)), ((3, 1), (1,))], ids=str
+)
+def test_a_column_times_a_row_is_their_product(backend, shapes):
+    x, W = (np.resize([0.1, -2.0, 0.0, 3.7], shape).astype("float32") for shape in shapes)
+    found = matmul(backend.asarray(x), backend.asarray(W))
+    assert found.shape == (x @ W).shape
+    np.testing.assert_array_equal(to_host(found), x @ W)
+
+
+@pytest.mark.parametrize("shapes", [((2, 1), (2, 4)), ((3, 2), (1, 4))], ids=str)
+def test_what_has_no_product_is_not_stretched(backend, shapes):
+    with pytest.raises((ValueError, TypeError, RuntimeError)):
+        matmul(*(backend.asarray(np.ones(shape, "float32")) for shape in shapes))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -90,9 +90,11 @@ def largest(x: Array, axis: int) -> Array:
 
 def matmul(x: Array, W: Array) -> Array:
     """Compute the matrix product x W."""
-    if type(x) is type(W) is np.ndarray:
-        return x @ W
-    return namespace(x, W).matmul(x, W)
+    xp = None if type(x) is type(W) is np.ndarray else namespace(x, W)
+    if x.shape[1:] == (1,) == W.shape[:-1]:
+        # A column times a row: NumPy has no BLAS for it, and a compiled step joins it to what follows.
+        return x * W
+    return x @ W if xp is None else xp.matmul(x, W)
 
 
 def or_one(xp: Namespace, total: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop._numerics import matmul
 from anyprop.compiled import namespace as xp, numba_dialect
 from anyprop.compiled.numpy_plan import make_plan
 from anyprop.compiled.trace import Recording
@@ -303,6 +304,17 @@ def test_random_programs(shape, rng, monkeypatch):
             plan.run()
     walks = [source.count("for j in range(n1):\n") for source in loops_made]
     assert max(walks) > (n > 1)  # so that programs with several walks were among them
+
+
+def test_a_column_times_a_row_is_part_of_the_loop_that_reads_it(rng):
+    def gradient(dy, W, y):
+        return [matmul(dy, W.T) * xp.astype(y > 0.0, y.dtype)]
+
+    given = [rng.standard_normal(shape) for shape in ((20, 1), (9, 1), (20, 9))]
+    plan, _ = planned(gradient, *given)
+    assert len(plan.calls) == 1
+    dy, W, y = given
+    np.testing.assert_array_equal(plan.outputs[0], (dy @ W.T) * (y > 0.0))
 
 
 def test_numbers_and_arrays_of_each_run():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import validate_data
+from threadpoolctl import ThreadpoolController
 
 import anyprop.sklearn
 from anyprop.backend import get_namespace
@@ -104,6 +105,45 @@ def test_two_classes_are_encoded_as_scikit_learn_does(y):
     found = model._encoded(y, place)
     assert found.dtype == wanted.dtype
     assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("rows", "alone"), [(20, False), (2000, True)])
+def test_scipy_takes_one_thread_where_numpy_takes_several(rows, alone, monkeypatch):
+    def threads():
+        loaded = ThreadpoolController().info()
+        return {lib["num_threads"] for lib in loaded if "scipy.libs" in lib["filepath"]}
+
+    def look(function, *args, **options):
+        seen.append(threads())
+        return inner(function, *args, **options)
+
+    seen, inner = [], _lbfgs.scipy.optimize.minimize
+    monkeypatch.setattr(_lbfgs.scipy.optimize, "minimize", look)
+    X = np.random.default_rng(0).standard_normal((rows, 4))
+    model = anyprop.sklearn.MLPClassifier(50, solver="lbfgs", max_iter=2)
+    with _lbfgs._blas_of_scipy().limit(limits=2):
+        before = threads()
+        model.fit(X, X[:, 0] > 0.0)
+        assert threads() == before
+    assert seen == [{1} if before and alone else before]
+
+
+@pytest.mark.parametrize(
+    ("path", "own"),
+    [
+        ("lib/python3.13/site-packages/scipy.libs/libscipy_openblas-6c.so", True),
+        ("lib/python3.13/site-packages/scipy/.dylibs/libscipy_openblas.dylib", True),
+        ("lib/python3.13/site-packages/numpy.libs/libscipy_openblas64_-32.so", False),
+        ("scipy/env/lib/libopenblas.so.0", False),
+    ],
+)
+def test_a_blas_that_numpy_shares_keeps_its_threads(path, own, monkeypatch):
+    loaded = types.SimpleNamespace(
+        lib_controllers=[types.SimpleNamespace(filepath=path)],
+        select=lambda filepath: filepath,
+    )
+    monkeypatch.setattr(_lbfgs, "ThreadpoolController", lambda: loaded)
+    assert _lbfgs._blas_of_scipy.__wrapped__() == ([path] if own else [])
 
 
 ROWS = np.arange(12.0).reshape(4, 3)

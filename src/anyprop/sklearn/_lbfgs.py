@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.optimize
 from sklearn.utils.optimize import _check_optimize_result
+from threadpoolctl import ThreadpoolController
 
 from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, from_host, to_host
@@ -69,19 +73,43 @@ def minimize(
             value, gradient = objective.of_parts(moved(vector), data.parts(), compute)
         return float(to_host(value)), to_host(gradient).astype(np.float64)
 
-    found = scipy.optimize.minimize(
-        value_and_gradient,
-        to_host(params.flat).astype(np.float64),
-        method="L-BFGS-B",
-        jac=True,
-        options={
-            "maxfun": estimator.max_fun,
-            "maxiter": estimator.max_iter,
-            "gtol": estimator.tol,
-        },
-    )
+    with _one_thread_for_scipy(data.t.shape[0] * params.size):
+        found = scipy.optimize.minimize(
+            value_and_gradient,
+            to_host(params.flat).astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            options={
+                "maxfun": estimator.max_fun,
+                "maxiter": estimator.max_iter,
+                "gtol": estimator.tol,
+            },
+        )
     estimator.n_iter_ = _check_optimize_result("lbfgs", found, estimator.max_iter)
     return moved(found.x)
+
+
+def _one_thread_for_scipy(work: int) -> AbstractContextManager[Any]:
+    """Return a context in which SciPy computes on one core, for products of so many multiplications.
+
+    L-BFGS itself has next to nothing to compute, but SciPy's wheels have a BLAS of their own: its
+    threads and those of NumPy's would wait for the same cores, for milliseconds at each change.
+    """
+    # With fewer, NumPy's products take no threads, and to look for the libraries takes a while.
+    return _blas_of_scipy().limit(limits=1) if work > 1 << 18 else nullcontext()
+
+
+@functools.cache
+def _blas_of_scipy() -> ThreadpoolController:
+    """Return what sets the threads of SciPy's BLAS, if that is one of its own."""
+    loaded = ThreadpoolController()
+    folders = {lib.filepath: Path(lib.filepath).parent for lib in loaded.lib_controllers}
+    own = [
+        path
+        for path, folder in folders.items()
+        if folder.name == "scipy.libs" or folder.parts[-2:] == ("scipy", ".dylibs")
+    ]
+    return loaded.select(filepath=own)
 
 
 def loss_of(net: Sequential, loss: Loss, alpha: float, params: Parameters, data: Data) -> float:
