@@ -21,7 +21,7 @@ SOURCE = Path(anyprop.__file__).parent
 ORDER = [
     ["_typing", "_names"],
     ["_checks", "_text", "_autograd", "_repr", "_signals", "_usage"],
-    ["_files", "_foreign", "_locks"],
+    ["_files", "_foreign", "_helpers", "_locks"],
     ["backend", "_tree"],
     ["xp", "_numerics", "_moments"],
     ["layout"],

@@ -11,7 +11,7 @@ import anyprop as ap
 from anyprop.compiled import many_steps, numpy_loop
 from anyprop.compiled.compile import compiled_loop
 from anyprop.compiled.numba_dialect import NoKernelError
-from anyprop.compiled.operation import NoOperationError, operations
+from anyprop.compiled.operation import NoOperationError, address_of, operations
 from anyprop.layers.base import Layer
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.testing.layer_cases import LAYER_CASES
@@ -319,3 +319,11 @@ def test_functions_are_numpys_to_the_bit(dtype, rng):
 def test_what_has_no_address_is_refused(function, given):
     with np.errstate(all="ignore"), pytest.raises(NoOperationError):
         list(operations(function, given, np.empty(np.shape(given[0]))))
+
+
+@pytest.mark.parametrize(
+    "make", [np.zeros, lambda n: np.zeros(n)[2:], lambda n: np.zeros((n, n)).T]
+)
+def test_addresses_are_those_that_numpy_gives(make):
+    array = make(5)
+    assert address_of(array) == array.ctypes.data

@@ -21,6 +21,8 @@ from anyprop.compiled.operation import (
     MOVE,
     NoOperationError,
     Operation,
+    SharedOperation,
+    address_of,
     copy,
     kernel_operation,
     operations,
@@ -94,12 +96,14 @@ class ManySteps:
         self._values = np.empty(most, value.dtype)
 
         cells = [cell for operation in calls.operations for cell in operation.cells]
-        puts = [(_address(self._numbers[cell.local.number]), cell.address) for cell in cells]
-        self._gathers = np.array([(0, 0, _address(b), b.nbytes // len(b)) for b in batch], np.intp)
+        puts = [(address_of(self._numbers[cell.local.number]), cell.address) for cell in cells]
+        self._gathers = np.array(
+            [(0, 0, address_of(b), b.nbytes // len(b)) for b in batch], np.intp
+        )
         words = np.array([operation.words for operation in calls.operations], np.intp)
         tables = [words, np.array(puts, np.intp), self._gathers, self._rows]
         sizes = [0, len(words), len(puts), len(batch), len(batch[0])]
-        sizes += [MOVE, _address(self._values), _address(value), value.nbytes]
+        sizes += [MOVE, address_of(self._values), address_of(value), value.nbytes]
         self._sizes = np.array(sizes, np.intp)
         kept = [calls, value]
         self._run = kernel_operation(get_kernel(_LOOP), tables, self._sizes, [], kept).bound
@@ -115,26 +119,25 @@ class ManySteps:
                 known.append(function(*of))
         self._numbers[:, :steps] = np.transpose(numbers)
         np.stack(batches, out=self._rows[:steps])
-        self._gathers[:, 0] = [*map(_address, arrays)]
+        self._gathers[:, 0] = [*map(address_of, arrays)]
         self._gathers[:, 1] = [array.strides[0] for array in arrays]
         self._run.function(*self._run.arguments)
         values: list[float] = self._values[:steps].tolist()
         return values
 
 
-def _address(array: Any) -> int:
-    return int(array.ctypes.data)
-
-
 class _Operations(Calls):
     """Calls of NumPy as calls by address."""
+
+    shares = False
 
     def __init__(self, arguments: list[Value]) -> None:
         super().__init__(arguments)
         self.operations: list[Operation] = []
 
-    def operate(self, operation: Operation) -> None:
+    def operate(self, operation: Operation | SharedOperation) -> None:
         """Append what is called by address."""
+        assert isinstance(operation, Operation)
         self.operations.append(operation)
 
     def copy(self, value: Value, place: Any) -> None:

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anyprop._helpers import cores
 from anyprop.compiled.kernels import (
     CELL,
     COLUMN,
@@ -62,12 +63,82 @@ SCALAR_FORMS: dict[Any, str] = FORMS | {
 }
 # If no array has at least this many elements, compiling loops pays off only in a long run.
 SMALLEST = 16384
+# With so many numbers for each core a loop is shared: sooner, waking a helper takes what it saves.
+SHARE = 2**19
+# Numbers that are taken at a time, and bytes between two counters.
+PIECE, APART = 2**14, 256
 # The longest rows that are reduced in a loop. NumPy sums longer ones by halves, and its own
 # maximum of longer ones is faster.
 _LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
 # Index of the numbers of each kind of value.
 _AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]"}
 _SHAPES = {CELL: "(n0, n1)", ROW: "(n0,)", COLUMN: "(n1,)", ONE: "(1,)"}
+
+# A shared loop. Each core has a part of the vector, whose pieces it takes in their order, so that what
+# is in its own cache stays there; then it takes what is left of the other parts. It is told which part
+# is its own (the first is that of who begins), how many there are, and addresses: of the counters of
+# the pieces that are taken of each part, far apart as cores that write into one line of the cache wait
+# for each other; of a counter of the pieces that are done; of one of the helpers that look for pieces;
+# and of the function of the system that lets other threads go first. A helper goes on looking for a
+# moment when all is done, as waking it takes about as long as half a million numbers.
+_SHARED = f"""
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numpy import intp
+
+@intrinsic
+def add(typing, place, number):
+ def code(context, builder, signature, words):
+  place = builder.inttoptr(words[0], words[1].type.as_pointer())
+  return builder.atomic_rmw("add", place, words[1], "seq_cst")
+ return types.intp(types.intp, types.intp), code
+
+@intrinsic
+def put(typing, place, number):
+ def code(context, builder, signature, words):
+  place = builder.inttoptr(words[0], words[1].type.as_pointer())
+  return builder.atomic_rmw("xchg", place, words[1], "seq_cst")
+ return types.intp(types.intp, types.intp), code
+
+@intrinsic
+def call(typing, function):
+ def code(context, builder, signature, words):
+  kind = ir.FunctionType(ir.VoidType(), [])
+  builder.call(builder.inttoptr(words[0], kind.as_pointer()), [])
+  return context.get_dummy_value()
+ return types.void(types.intp), code
+
+def kernel(pointers, sizes, numbers, data):
+ words = carray(data, (6,), intp)
+ own, parts, taken, done, looking, pause = words[0], words[1], words[2], words[3], words[4], words[5]
+ pieces = (sizes[0] + {PIECE} - 1) // {PIECE}
+ if own == 0:
+  put(done, 0)
+  for k in range(parts):
+   put(taken + {APART} * k, 0)
+ else:
+  add(looking, 1)
+ part, looks = own, 0
+ while looks < 100:
+  first = pieces * part // parts
+  piece = first + add(taken + {APART} * part, 1)
+  if piece < pieces * (part + 1) // parts:
+   start = {PIECE} * piece
+   n0 = min(start + {PIECE}, sizes[0])
+ PIECE
+   add(done, 1)
+   part, looks = own, 0
+   continue
+  part = (part + 1) % parts
+  if part == own:
+   if own == 0 and add(done, 0) >= pieces:
+    break
+   looks += 1
+   call(pause)
+ if own:
+  add(looking, -1)
+"""
 
 
 class NoKernelError(RuntimeError):
@@ -153,25 +224,44 @@ class Written(NamedTuple):
     """Floats, or where they are found."""
 
 
-def written(kernel: Kernel, places: Mapping[Value, Any]) -> Written:
-    """Write a kernel as a loop; its inputs and outputs are in the shapes of `shape_in`."""
-    loop = _Loop(kernel, places)
+def written(kernel: Kernel, places: Mapping[Value, Any], *, shared: bool = False) -> Written:
+    """Write a kernel as a loop; its inputs and outputs are in the shapes of `shape_in`.
+
+    One that is `shared` goes through a vector piece by piece, each for who takes it.
+    """
+    loop = _Loop(kernel, places, "[start:]" if shared else "")
     body = loop.lines()
     values = [v for call in kernel.calls for v in (*call.inputs, call.output) if not v.is_number]
     floating = next((v.dtype for v in values if v.dtype.kind == "f"), np.float64.__name__)
+    given = [
+        *(f"m{k} = sizes[{len(loop.shape) + k}]" for k in range(len(loop.integers))),
+        *(f"c{k} = numbers[{k}]" for k in range(len(loop.numbers))),
+        *loop.views,
+    ]
     lines = [
         "import numpy",
         "from numba import carray",
         "from numpy import sqrt",
         f"from numpy import {floating} as T",
-        "def kernel(pointers, sizes, numbers, data):",
-        *(f" n{axis} = sizes[{axis}]" for axis in range(len(loop.shape))),
-        *(f" m{k} = sizes[{len(loop.shape) + k}]" for k in range(len(loop.integers))),
-        *(f" c{k} = numbers[{k}]" for k in range(len(loop.numbers))),
-        *_indented([*loop.views, *body]),
     ]
-    sizes = [*loop.shape, *loop.integers]
-    return Written("\n".join(lines) + "\n", loop.arrays, sizes, loop.numbers)
+    if shared:
+        before, after = _SHARED.split(" PIECE\n")
+        # All that differs from run to run is read when a piece is taken: a helper may be late.
+        piece = "\n".join(_indented(_indented(_indented([*given, "n0 -= start", *body]))))
+        source = "\n".join(lines) + f"{before}{piece}\n{after}"
+    else:
+        lines += ["def kernel(pointers, sizes, numbers, data):"]
+        lines += [f" n{axis} = sizes[{axis}]" for axis in range(len(loop.shape))]
+        source = "\n".join([*lines, *_indented([*given, *body])]) + "\n"
+    return Written(source, loop.arrays, [*loop.shape, *loop.integers], loop.numbers)
+
+
+def helpers_for(kernel: Kernel) -> int:
+    """Return how many cores besides one it pays to share a loop with; 0 if it cannot be shared."""
+    shape, _ = _walked(kernel)
+    if len(shape) > 1 or any(call.function in REDUCTIONS for call in kernel.calls):
+        return 0
+    return min(cores() - 1, shape[0] // SHARE)
 
 
 def _walked(kernel: Kernel) -> tuple[tuple[int, ...], Mapping[Value, str]]:
@@ -194,7 +284,8 @@ def shape_in(kernel: Kernel, value: Value) -> tuple[int, ...] | None:
 class _Loop:
     """The lines of a loop, and the names in them."""
 
-    def __init__(self, kernel: Kernel, places: Mapping[Value, Any]) -> None:
+    def __init__(self, kernel: Kernel, places: Mapping[Value, Any], piece: str) -> None:
+        self._piece = piece
         self.calls, self.inputs, self.outputs = kernel.calls, kernel.inputs, kernel.outputs
         self.shape, self.kinds = _walked(kernel)
         self.arrays: list[Any] = []
@@ -228,7 +319,8 @@ class _Loop:
             name = self._known[key] = f"a{k}"
             self.arrays.append(place)
             dtype = f"numpy.{value.dtype.type.__name__.rstrip('_')}"
-            self.views.append(f"{name} = carray(pointers[{k}], {_SHAPES[kind]}, {dtype})")
+            piece = self._piece if kind == ROW else ""
+            self.views.append(f"{name} = carray(pointers[{k}], {_SHAPES[kind]}, {dtype}){piece}")
         return name + _AT[kind]
 
     def _number(self, number: Any) -> str:

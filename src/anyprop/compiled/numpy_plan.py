@@ -16,10 +16,11 @@ from anyprop.compiled.numba_dialect import (
     NoKernelError,
     fused,
     get_kernel,
+    helpers_for,
     shape_in,
     written,
 )
-from anyprop.compiled.operation import Operation, kernel_operation
+from anyprop.compiled.operation import Operation, SharedOperation, kernel_operation
 from anyprop.compiled.program import Bound, Local, unrolled
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
 
@@ -69,6 +70,9 @@ def make_plan(
 class Calls(Binding):
     """Calls on arrays of NumPy, each one bound to its own."""
 
+    shares = True
+    """Whether cores that are idle may help with long loops."""
+
     def __init__(self, arguments: list[Value]) -> None:
         super().__init__(NUMBA, {})
         # Places are found once, in the recorded run, so each Local has an example from it.
@@ -93,6 +97,8 @@ class Calls(Binding):
                 self._places[call.output] = self._new_local(call.output.data)
         # Before calls are grouped, as a join between them would split a loop.
         calls = self.place_joined(calls)
+        # After a product, the threads of the BLAS keep the other cores busy for a while.
+        self._share = self.shares and all(call.function is not np.matmul for call in calls)
         units: list[Call | Kernel] = [*calls]
         if fuse:
             units = fused(calls, results, self.wholes, small_too=small_too)
@@ -109,8 +115,11 @@ class Calls(Binding):
             shaped = {
                 value: self._shaped(self.place(value), shape_in(unit, value)) for value in of_all
             }
-            source, *works_on = written(unit, shaped)
-            self.operate(kernel_operation(get_kernel(source), *works_on))
+            helpers = helpers_for(unit) if self._share else 0
+            source, *works_on = written(unit, shaped, shared=helpers > 0)
+            arrays, sizes, numbers = works_on
+            loop = (get_kernel(source), arrays, sizes, numbers)
+            self.operate(SharedOperation(*loop, helpers) if helpers else kernel_operation(*loop))
             return
         if unit.function is join:
             self.copy_pieces(unit)
@@ -128,7 +137,7 @@ class Calls(Binding):
         last = arguments.pop() if unit.arguments[-1] is OUT else None
         self.bound.append(Bound(unit.function, tuple(arguments), last))
 
-    def operate(self, operation: Operation) -> None:
+    def operate(self, operation: Operation | SharedOperation) -> None:
         """Append what is called by address."""
         self.bound += [*(cell.bound for cell in operation.cells), operation.bound]
 

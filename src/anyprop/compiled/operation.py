@@ -9,16 +9,30 @@ products are those of its BLAS.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from anyprop._helpers import ask, pause
+from anyprop.compiled.numba_dialect import APART, PIECE
 from anyprop.compiled.program import Bound, Local
 
 _FORM = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
 # A function of the C library: to, from, how many bytes.
 MOVE = int(ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0)
+
+
+# By NumPy's C API the first field of an array is the address of its numbers. To ask NumPy for it takes
+# as long as the work on thousands of them.
+_word_at, _HEAD = ctypes.c_size_t.from_address, object.__basicsize__
+
+
+def address_of(array: Any) -> int:
+    """Return the address of an array's first number."""
+    return int(_word_at(id(array) + _HEAD).value)
 
 
 class NoOperationError(RuntimeError):
@@ -35,18 +49,19 @@ class Cell(NamedTuple):
     @property
     def address(self) -> int:
         """Where that is."""
-        return int(self.table.ctypes.data) + self.k * int(self.table.itemsize)
-
-    def point_to(self, array: Any) -> None:
-        """Put the address of an array there."""
-        self.table[self.k] = array.ctypes.data
+        return address_of(self.table) + self.k * int(self.table.itemsize)
 
     @property
     def bound(self) -> Bound:
         """The call that puts it there."""
+        words, k = memoryview(self.table), self.k
+
+        def point_to(array: Any) -> None:
+            words[k] = _word_at(id(array) + _HEAD).value
+
         if self.table.dtype == np.uintp:
-            return Bound(self.point_to, (self.local,))
-        return Bound(self.table.__setitem__, (self.k, self.local))
+            return Bound(point_to, (self.local,))
+        return Bound(self.table.__setitem__, (k, self.local))
 
 
 class Operation:
@@ -74,8 +89,61 @@ class Operation:
         return Bound(function, tuple(self.words[1:]))
 
 
+class SharedOperation:
+    """A loop that helpers take part in, one of those that `written` shares; call it.
+
+    Parameters
+    ----------
+    kernel, arrays, sizes, numbers
+        As `kernel_operation` takes them.
+    helpers : int >= 1
+        How many are asked.
+    """
+
+    def __init__(
+        self,
+        kernel: Any,
+        arrays: Sequence[Any],
+        sizes: Sequence[int],
+        numbers: Sequence[Any],
+        helpers: int,
+    ) -> None:
+        parts, self._pieces = helpers + 1, -(-sizes[0] // PIECE)
+        counters = np.zeros((parts + 2, APART // np.dtype(np.intp).itemsize), np.intp)
+        # A helper that comes before the first run finds all taken.
+        counters[:parts, 0] = self._pieces
+        addresses = [int(row.ctypes.data) for row in (counters[0], *counters[parts:])]
+        words = np.array([[own, parts, *addresses, pause()] for own in range(parts)], np.intp)
+        begins, *helps = [int(row.ctypes.data) for row in words]
+        own = kernel_operation(kernel, arrays, sizes, numbers, (counters, words), begins)
+        self._run, self.cells = own.bound, own.cells
+        function: Any = _FORM(own.words[0])
+        function.operation = own
+        self._helps = [partial(function, *own.words[1:4], words) for words in helps]
+        self._done, self._looking = counters[parts, :1], counters[parts + 1, :1]
+
+    @property
+    def bound(self) -> Bound:
+        """Its call."""
+        return Bound(self, ())
+
+    def __call__(self) -> None:
+        """Run it; what each run gives has been put into the cells before."""
+        if self._looking.item() < len(self._helps):
+            ask(self._helps)
+        self._run.function(*self._run.arguments)
+        # A helper that has lost its core has yet to finish its piece.
+        while self._done.item() < self._pieces:
+            time.sleep(1e-5)
+
+
 def kernel_operation(
-    kernel: Any, arrays: Sequence[Any], sizes: Any, numbers: Sequence[Any], kept: Any = None
+    kernel: Any,
+    arrays: Sequence[Any],
+    sizes: Any,
+    numbers: Sequence[Any],
+    kept: Any = None,
+    data: int = 0,
 ) -> Operation:
     """Return a loop of numba's on contiguous arrays and floats, of which each run gives the Locals."""
     pointers = np.array([0 if _varies(x) else x.ctypes.data for x in arrays], np.uintp)
@@ -86,7 +154,8 @@ def kernel_operation(
         for k, x in enumerate(given)
         if _varies(x)
     ]
-    return _operation(kernel.address, pointers, sizes, floats, 0, (kernel, arrays, kept), cells)
+    kept = (kernel, arrays, kept)
+    return _operation(kernel.address, pointers, sizes, floats, data, kept, cells)
 
 
 def _varies(x: Any) -> bool:

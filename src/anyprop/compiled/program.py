@@ -108,20 +108,20 @@ def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
     if isinstance(tree, dict):
         # Its names too, as the arrays alone do not say which of them they are.
         kinds += tree
-        for branch in tree.values():
-            if branch is None:  # without a call, as this is done in every step
-                kinds.append(None)
-            else:
-                _take_apart(branch, leaves, kinds)
+        branches: Any = tree.values()
     elif isinstance(tree, (tuple, list)):
         kinds.append(len(tree))
-        for branch in tree:
-            _take_apart(branch, leaves, kinds)
-    elif tree is None:
-        kinds.append(None)
+        branches = tree
     else:
-        kinds += (type(tree), tree.shape, tree.dtype)
-        leaves.append(tree)
+        branches = (tree,)
+    for branch in branches:
+        if branch is None:
+            kinds.append(None)
+        elif isinstance(branch, (dict, tuple, list)):
+            _take_apart(branch, leaves, kinds)
+        else:  # without a call, as this is done in every step
+            kinds += (type(branch), branch.shape, branch.dtype)
+            leaves.append(branch)
 
 
 def _check_arrays(name: str, tree: Tree) -> None:
