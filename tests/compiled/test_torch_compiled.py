@@ -81,7 +81,7 @@ def test_equal_to_the_step_in_one_graph_for_each_shape(network, optimizer, graph
     net, opt = NETWORKS[network], OPTIMIZERS[optimizer]
     step = ap.make_step(net, LOSS, opt)
     compiled = ap.compile(step, torch_backend="eager")
-    ours = theirs = (*_start(net, opt), None)
+    ours, theirs = _start(net, opt), _start(net, opt)
     for i in range(20):
         batch = _batch(net, ours[0], rng, n=4 if i % 5 == 4 else 6)
         ours, theirs = compiled(*ours[:2], **batch), step(*theirs[:2], **batch)
@@ -95,12 +95,42 @@ def test_inductor(graphs, rng):
     net, opt = NETWORKS["dropout and batch norm"], OPTIMIZERS["cosine"]
     step = ap.make_step(net, LOSS, opt)
     compiled = ap.compile(step, torch_backend="inductor")
-    ours = theirs = (*_start(net, opt), None)
+    ours, theirs = _start(net, opt), _start(net, opt)
     for _ in range(3):
         batch = _batch(net, ours[0], rng)
         ours, theirs = compiled(*ours[:2], **batch), step(*theirs[:2], **batch)
         _assert_equal(ours, theirs, 1e-5)
     assert graphs() == 1
+
+
+@dataclass(frozen=True)
+class Remembering(ap.SGD):
+    """SGD that keeps the last two parameters, so that results are what was in each other's places."""
+
+    def slots(self):
+        return {"last": 0.0, "before": 0.0}
+
+    def rule(self, xp):
+        return lambda p, g, last, before, lr: (p - lr * g, p, last)
+
+
+@needs_torch
+def test_parameters_and_state_stay_where_they_are(rng):
+    net, opt = NETWORKS["dropout and batch norm"], Remembering()
+    step = ap.make_step(net, LOSS, opt)
+    compiled = ap.compile(step, torch_backend="eager")
+    ours, theirs = _start(net, opt), _start(net, opt)
+
+    def places(params, state, *_):
+        tensors = [params.flat, params.running, *(slot.flat for slot in state.slots.values())]
+        return [tensor.data_ptr() for tensor in tensors]
+
+    before = places(*ours)
+    for _ in range(3):
+        batch = _batch(net, ours[0], rng)
+        ours, theirs = compiled(*ours[:2], **batch), step(*theirs[:2], **batch)
+        _assert_equal(ours, theirs)
+    assert places(*ours) == before
 
 
 @needs_torch
@@ -110,7 +140,7 @@ def test_a_learning_rate_in_a_tensor_is_read_at_each_step(graphs, rng):
     net, lr = NETWORKS["plain"], torch.tensor(0.1, dtype=torch.float64)
     step = ap.make_step(net, LOSS, ap.Momentum(lr))
     compiled = ap.compile(step, torch_backend="eager")
-    ours = theirs = (*_start(net, ap.Momentum(lr)), None)
+    ours, theirs = _start(net, ap.Momentum(lr)), _start(net, ap.Momentum(lr))
     for _ in range(4):
         lr.mul_(0.5)
         batch = _batch(net, ours[0], rng)
@@ -127,7 +157,8 @@ def test_weights_of_rows_and_float64(rng):
     params, state = _start(net, opt, "float64")
     batch = _batch(net, params, rng)
     batch["sample_weight"] = ap.from_host(rng.random(6), params.xp)
-    _assert_equal(compiled(params, state, **batch), step(params, state, **batch), 1e-12)
+    expected = step(params, state, **batch)
+    _assert_equal(compiled(params, state, **batch), expected, 1e-12)
 
 
 @needs_torch
@@ -200,8 +231,10 @@ def test_fit(graphs, rng):
             **how,
         )
 
+    given = params.copy()
     ours, theirs = fitted(torch_backend="eager"), fitted(compile=False)
     assert graphs() == 2
+    np.testing.assert_array_equal(params.flat, given.flat)
     np.testing.assert_allclose(ours.history.losses, theirs.history.losses, rtol=1e-6)
     np.testing.assert_allclose(ours.params.flat, theirs.params.flat, rtol=1e-6, atol=1e-7)
 

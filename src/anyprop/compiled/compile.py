@@ -166,7 +166,7 @@ def compiled_loop(
     return JittedLoop(step, most) if backend == "jax" else None
 
 
-def donates(xp: Namespace) -> bool:
+def donates(xp: Namespace, torch_backend: str | None = None) -> bool:
     """Return whether a compiled step of a backend overwrites the parameters and the state it is
     given.
 
@@ -174,12 +174,14 @@ def donates(xp: Namespace) -> bool:
     ----------
     xp : namespace
         The namespace of the parameters.
+    torch_backend : str, optional
+        As `compile` takes it.
 
     Returns
     -------
     bool
     """
-    return name_of(xp) in _KINDS
+    return torch_backend is not None or name_of(xp) in _KINDS
 
 
 def compile_gradient(function: Gradient, xp: Namespace) -> Gradient:

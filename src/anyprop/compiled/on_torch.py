@@ -2,7 +2,8 @@
 
 The first call with tensors of new shapes traces the step into a graph of PyTorch's own operations. The
 learning rate and the other numbers of a step are computed on the host and passed in a tensor, so
-none of them becomes a constant of the graph, and any function can be a schedule.
+none of them becomes a constant of the graph, and any function can be a schedule. Parameters and state
+are donated: the graph ends by storing them where they were, which needs no memory of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from anyprop._autograd import detached
 from anyprop._checks import unknown
 from anyprop._typing import Array, Namespace, Tree
 from anyprop.backend import name_of
@@ -64,9 +66,9 @@ class TorchCompiledStep:
         with self._torch.no_grad():
             if graph is None:
                 graph = self._graphs[key] = self._compiled(trees, given)
-            results = iter(graph(*given))
-        params, slots = rebuilt((params, state.slots), results)
-        value = next(results)
+            value = graph(*given)
+        # In the same memory, without gradients of PyTorch's own.
+        params, slots = rebuilt((params, state.slots), map(detached, given))
         return params, state._replace(step=state.step + 1, slots=slots), value
 
     def _tensors(self, flat: Array, numbers: Numbers) -> Numbers:
@@ -80,13 +82,22 @@ class TorchCompiledStep:
     def _compiled(self, trees: Tree, given: list[Array]) -> Callable[..., Any]:
         make_fx = importlib.import_module("torch.fx.experimental.proxy_tensor").make_fx
 
-        def of_tensors(*tensors: Array) -> list[Array]:
-            return leaves_of(self._step.compute(*rebuilt(trees, iter(tensors))))
+        count = len(leaves_of(trees[:2]))
+
+        def of_tensors(*tensors: Array) -> Array:
+            *results, value = leaves_of(self._step.compute(*rebuilt(trees, iter(tensors))))
+            # Copies, which the compiler leaves out where it can: one result may be what was in the
+            # place of another.
+            value, *results = [result.clone() for result in (value, *results)]
+            for tensor, result in zip(tensors[:count], results, strict=True):
+                tensor.copy_(result)
+            return value
 
         def record(time: int) -> Any:
             # Tracing computes, so it draws what the graph draws for itself in each step.
             with self._torch.random.fork_rng(devices=[]):
-                return make_fx(of_tensors)(*given)
+                donated = [tensor.clone() for tensor in given[:count]]
+                return make_fx(of_tensors)(*donated, *given[count:])
 
         try:
             traced = twice(record, self._step, difference)

@@ -21,7 +21,7 @@ from anyprop.training.streamed import StreamInputs
 
 def works_in_place(given: Given) -> bool:
     """Return whether steps overwrite the parameters and the state that they are given."""
-    return given.compile and donates(given.params.xp)
+    return given.compile and donates(given.params.xp, given.torch_backend)
 
 
 def steps_of(given: Given, ranks: Ranks) -> OneByOne | ManyAtOnce:
