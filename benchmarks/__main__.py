@@ -28,7 +28,7 @@ from benchmarks.conduct import conduct
 from benchmarks.contestants.registry import CONTESTANTS
 from benchmarks.machine import describe
 from benchmarks.outcomes import FAILED, Outcome, Results
-from benchmarks.tables import absent, cells, document
+from benchmarks.tables import absent, cells, document, is_busy
 from benchmarks.workloads import WORKLOADS
 
 T = TypeVar("T")
@@ -76,8 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=_told(_workload),
         metavar="WORKLOAD",
-        help=f"{', '.join(WORKLOADS)} (default: all, but on the CPU without "
-        f"{' and '.join(w.name for w in WORKLOADS.values() if 'cpu' not in w.devices)})",
+        help=f"{', '.join(WORKLOADS)} (default: all, but without those that grow, and on the CPU "
+        f"without {' and '.join(w.name for w in WORKLOADS.values() if w.devices == ('cuda',))})",
     )
     parser.add_argument(
         "--only",
@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser, held: ExitSt
         parser.error(str(error))
     results = Results(describe(_words(args), args.device), [])
     machine = results.about["machine"]
-    if (machine["load_before"] or 0.0) > machine["cores"] / 2:
+    if is_busy(machine):
         load = f"its load is {machine['load_before']:.1f} on {machine['cores']} cores"
         print(f"this machine is busy ({load}): do not trust these times")
     threads: dict[str, int] = results.about.setdefault("threads", {})

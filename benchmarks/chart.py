@@ -12,7 +12,7 @@ from benchmarks.tables import ranked, seconds
 
 _OURS, _OTHER, _TEXT, _FLOOR = "#0072B2", "#C9CED6", "#24292F", "#D55E00"
 _BAR, _FRAME = 0.29, 0.8  # heights in inches: of a bar with its gap, and of what surrounds a panel
-_LINE = 0.9  # height of the floor's line of text, in bars
+_LINE = 0.9  # height of a floor's line of text, in bars
 _SIZE = 10.5  # of text, in points
 _LONGEST = 2.5  # medians of all contestants; a longer bar would press the others to nothing
 
@@ -47,24 +47,32 @@ def chart(results: Results, names: Sequence[str] | None = None, *, columns: int 
     columns = min(columns, len(outcomes))
     rows = [outcomes[i : i + columns] for i in range(0, len(outcomes), columns)]
     counts = [max(len(_bars(outcome)) for outcome in row) for row in rows]
-    heights = [_FRAME + _BAR * count for count in counts]
+    floors = [max(len(_floors(outcome)) for outcome in row) for row in rows]
+    heights = [
+        _FRAME + _BAR * (count + _LINE * lines) for count, lines in zip(counts, floors, strict=True)
+    ]
     figure = figures.Figure(
         figsize=(6.3 * columns, sum(heights)), layout="constrained", facecolor="white"
     )
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.05)
     panels = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
     for i, outcome in enumerate(outcomes):
-        panel, count = panels[i // columns, i % columns], counts[i // columns]
+        row = i // columns
+        panel, count = panels[row, i % columns], counts[row]
         title = {"fontsize": _SIZE + 1, "fontweight": "bold", "color": _TEXT}
         panel.suptitle(outcome.title, x=0.02, ha="left", **title)
         axes = panel.subplots()
         _draw(axes, outcome)
-        axes.set_ylim(count - 0.5 + _LINE, -0.5)
+        axes.set_ylim(count - 0.5 + _LINE * floors[row], -0.5)
     return figure
 
 
 def _bars(outcome: Outcome) -> list[Any]:
     return [entry for entry in ranked(outcome) if entry.side != FLOOR]
+
+
+def _floors(outcome: Outcome) -> list[Any]:
+    return [entry for entry in ranked(outcome) if entry.side == FLOOR]
 
 
 def _draw(axes: Any, outcome: Outcome) -> None:
@@ -94,9 +102,8 @@ def _draw(axes: Any, outcome: Outcome) -> None:
     axes.set_yticks(range(len(entries)), [entry.label for entry in entries], fontsize=_SIZE)
     for label, entry in zip(axes.get_yticklabels(), entries, strict=True):
         label.set_color(_OURS if entry.side == OURS else _TEXT)
-    for entry in ranked(outcome):
-        if entry.side == FLOOR and entry.timing is not None:
-            _draw_floor(axes, entry.timing.median, entry.label, len(entries) - 0.5)
+    for i, entry in enumerate(reversed(_floors(outcome))):
+        _draw_floor(axes, entry.timing.median, entry.label, len(entries) - 0.5 + _LINE * i)
     axes.set_xlim(0, 1.2 * largest)
     axes.spines[:].set_visible(False)
     axes.vlines(0, -0.5, len(entries) - 0.5, color=_TEXT, linewidth=1.2)

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def describe(argv: Sequence[str], device: str) -> dict[str, Any]:
             "memory_gib": _memory(),
             "gpu": _gpu() if device == "cuda" else None,
             "system": f"{platform.system()} {platform.machine()}",
-            "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "load_before": _load(),
         },
         "versions": {"python": platform.python_version(), **_versions()},
         "blas": f"{blas['name']} {blas['version']}",
@@ -82,6 +83,24 @@ def _processor() -> str:
         text = ""
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return model.group(1).strip() if model else platform.processor() or platform.machine()
+
+
+def _load() -> float | None:
+    """Return how many cores are busy, or, where that is not told, the load of the last minute."""
+    try:
+        before = _ticks()
+        time.sleep(0.5)
+        spent = [now - then for then, now in zip(before, _ticks(), strict=True)]
+    except OSError:
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    idle = spent[3] + spent[4]  # the second is waiting for a disk
+    return (os.cpu_count() or 1) * (1.0 - idle / max(sum(spent), 1))
+
+
+def _ticks() -> list[int]:
+    """Return the time that all cores together have spent on each kind of work."""
+    first, _, _ = Path("/proc/stat").read_text(encoding="utf-8").partition("\n")
+    return [int(word) for word in first.split()[1:9]]  # what follows is part of the first ones
 
 
 def _memory() -> float | None:

@@ -41,6 +41,8 @@ class Runner:
         ``wait(carry)`` returns when everything that was begun is done.
     chunk : int >= 1
         Steps in one call of `step`.
+    settling : int >= 0
+        Steps after which it works as it does in a long run.
     """
 
     def __init__(
@@ -52,14 +54,16 @@ class Runner:
         read: Callable[[Any, Any], Sequence[float]],
         wait: Callable[[Any], object] = lambda carry: None,
         chunk: int = 1,
+        settling: int = 0,
     ) -> None:
         self._start, self._step, self._inputs = start, step, inputs
         self._read, self._wait = read, wait
-        self.chunk = chunk
+        self.chunk, self.settling = chunk, settling
         self.reset()
 
     def reset(self) -> None:
         """Go back to the start."""
+        self._carry = None  # so that no two are in memory
         self._carry = self._start()
         self._wait(self._carry)
         self._next: Iterator[tuple[Any, ...]] = cycle(self._inputs)

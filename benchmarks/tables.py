@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.contestants.registry import OURS
 from benchmarks.outcomes import Entry, Outcome, Results
 
-_UNITS = ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (float("inf"), 1.0, "s"))
+_UNITS = ((1e-6, 1e9, "ns"), (1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (float("inf"), 1.0, "s"))
 
 
 def seconds(value: float) -> str:
@@ -20,7 +20,7 @@ def seconds(value: float) -> str:
     ('12.3 us', '34.5 ms', '4.60 s', '12.0 s')
     """
     factor, unit = _unit(value)
-    return f"{_digits(value * factor)} {unit}"
+    return f"{digits(value * factor)} {unit}"
 
 
 def cells(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
@@ -95,10 +95,16 @@ def provenance(results: Results) -> str:
     about, machine = results.about, results.about["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
+    warning = " The machine was busy: do not trust these times." if is_busy(machine) else ""
     return (
         f"Measured on {about['date']} on {where}, by `{about['command']}`: {versions}, "
-        f"{about['blas']}."
+        f"{about['blas']}.{warning}"
     )
+
+
+def is_busy(machine: Mapping[str, Any]) -> bool:
+    """Return whether other programs had more than half of the cores."""
+    return bool((machine["load_before"] or 0.0) > machine["cores"] / 2)
 
 
 def document(results: Results) -> str:
@@ -127,18 +133,23 @@ def _row(entry: Entry, baseline: float) -> list[str]:
     return [
         entry.label,
         seconds(median),
-        f"{_digits(q1 * factor)} to {_digits(q3 * factor)} {unit}",
-        f"{median / baseline:.2f}",
+        f"{digits(q1 * factor)} to {digits(q3 * factor)} {unit}",
+        _ratio(median / baseline),
         "" if entry.first_call is None else seconds(entry.first_call),
         memory,
     ]
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
 
 
 def _unit(value: float) -> tuple[float, str]:
     return next((factor, unit) for below, factor, unit in _UNITS if value < below)
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """Write a number of at least 1 in three digits, and a smaller one with two decimals."""
     return f"{value:.{max(2 - len(str(int(value))) + 1, 0)}f}"
 
 

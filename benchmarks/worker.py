@@ -21,6 +21,8 @@ from benchmarks.contestants.registry import CONTESTANTS
 from benchmarks.runner import FailedError, NotRunError, Runner
 from benchmarks.workloads import WORKLOADS, Problem
 
+LONG = 1.0  # seconds of a turn that is long enough to be measured from asleep
+
 
 class Worker:
     """A contestant in a process of its own, ready for its turns.
@@ -132,6 +134,8 @@ def _told(error: Exception) -> str:
 class _Session:
     """What a worker's process does."""
 
+    _took = 0.0  # the last turn, in seconds
+
     def prepare(self, name: str, workload: str, folder: str, device: str) -> dict[str, Any]:
         contestant = CONTESTANTS[name]
         for package in contestant.without:
@@ -142,6 +146,7 @@ class _Session:
         self._runner.run(self._runner.chunk)
         first_call = time.perf_counter() - began
         values = self._runner.check(problem.workload.checked)
+        self._runner.run(-(-self._runner.settling // self._runner.chunk) * self._runner.chunk)
         return {
             "first_call": first_call,
             "values": values,
@@ -150,13 +155,17 @@ class _Session:
         }
 
     def turn(self, steps: int) -> float:
-        return timed_turn(self._runner, steps, time.perf_counter)
+        warm_up = self._took < LONG
+        self._took = timed_turn(self._runner, steps, time.perf_counter, warm_up=warm_up)
+        return self._took
 
     def peak_memory(self) -> int | None:
         return _peak_memory()
 
 
-def timed_turn(runner: Runner, steps: int, clock: Callable[[], float]) -> float:
+def timed_turn(
+    runner: Runner, steps: int, clock: Callable[[], float], *, warm_up: bool = True
+) -> float:
     """Measure a turn.
 
     Parameters
@@ -167,15 +176,18 @@ def timed_turn(runner: Runner, steps: int, clock: Callable[[], float]) -> float:
         Number of steps, a multiple of the runner's chunk.
     clock : callable
         Returns seconds.
+    warm_up : bool
+        Do as many steps before, so that threads, caches and memory are awake, and the threads of whoever
+        was measured before are asleep: some spin for tens of milliseconds.
 
     Returns
     -------
     float
-        Seconds. As many steps are done before, so that threads, caches and memory are awake, and the
-        threads of whoever was measured before are asleep: some spin for tens of milliseconds.
+        Seconds.
     """
-    runner.reset()
-    runner.run(steps)
+    if warm_up:
+        runner.reset()
+        runner.run(steps)
     runner.reset()
     began = clock()
     runner.run(steps)

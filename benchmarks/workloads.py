@@ -6,7 +6,7 @@ A workload makes its arrays once, and every contestant gets them from one file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +72,16 @@ class Workload:
     chunk: int = 1
     epochs: int = 1
     devices: tuple[str, ...] = ("cpu", "cuda")
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations in the matrix products of a training step.
+
+        Each layer has three: forward, for the gradient of its weights and for that of its input, which
+        the first layer does without.
+        """
+        first, *others = (2 * self.batch_size * d * m for d, m in pairwise(self.sizes))
+        return 2 * first + 3 * sum(others)
 
 
 class Problem(NamedTuple):
@@ -174,6 +184,28 @@ def _mnist_and_test(workload: Workload) -> dict[str, Any]:
 
 _ARTICLE = (784, 200, 200, 10)
 
+
+def _grown(name: str, width: int, batch_size: int) -> Workload:
+    """Return a step that is one of a row of growing ones: as many steps in a call as take a moment."""
+    workload = Workload(
+        name=name,
+        title=f"A step of 64-{width}-{width}-10, batch {batch_size}",
+        kind=STEP,
+        make=_noise,
+        tolerance=1e-4,
+        lr=0.016 / width,  # a wider layer adds up more of the changes
+        sizes=(64, width, width, 10),
+        batch_size=batch_size,
+        devices=(),
+    )
+    chunk = min(max(10**9 // workload.operations, 2), 100)
+    return replace(workload, batches=chunk, chunk=chunk, checked=min(chunk, 20))
+
+
+WIDTHS = {f"width-{width}": (width, 128) for width in (16, 64, 256, 1024, 4096)}
+BATCHES = {f"batch-{size}": (256, size) for size in (8, 64, 512, 4096)}
+"""Width of the hidden layers, and size of the batch, of networks that grow in one of the two."""
+
 WORKLOADS = {
     workload.name: workload
     for workload in (
@@ -228,6 +260,7 @@ WORKLOADS = {
             chunk=2,
             devices=("cuda",),
         ),
+        *(_grown(name, *shape) for name, shape in (WIDTHS | BATCHES).items()),
         *(
             Workload(
                 name=f"update-{short}",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +13,8 @@ import numpy as np
 
 from benchmarks.runner import NotRunError, Runner
 from benchmarks.workloads import Problem
+
+LARGE = 2048  # rows and columns of a product at which a processor reaches its rate
 
 
 def products(problem: Problem, device: str) -> Runner:
@@ -25,8 +30,58 @@ def products(problem: Problem, device: str) -> Runner:
             call(a, b, out=out)
         return None, None
 
-    wait: Any = _synchronize if device == "cuda" else lambda carry: None
-    return Runner(lambda: None, one, [()], read=lambda carry, out: [], wait=wait)
+    return Runner(lambda: None, one, [()], read=lambda carry, out: [], wait=_wait(device))
+
+
+def rate(problem: Problem, device: str) -> Runner:
+    """Compute large products with as many floating-point operations as training steps have.
+
+    They are computed by the library that is fastest at them, of those that are installed.
+    """
+    steps, times, inner = _large(problem)
+    product = min(_large_products(inner, device), key=_seconds)
+
+    def one(carry: None) -> tuple[None, None]:
+        for _ in range(times):
+            product()
+        return None, None
+
+    return Runner(lambda: None, one, [()], read=lambda carry, out: [], chunk=steps)
+
+
+def _large(problem: Problem) -> tuple[int, int, int]:
+    """Return of how many steps how many products have the operations, and their inner dimension."""
+    of_step, of_product = problem.workload.operations, 2 * LARGE**3
+    steps = max(round(of_product / of_step), 1)
+    times = max(round(steps * of_step / of_product), 1)
+    return steps, times, round(steps * of_step / (2 * LARGE**2 * times))
+
+
+def _large_products(inner: int, device: str) -> Iterator[Callable[[], object]]:
+    """Yield functions that compute a large product and wait for it, one for each library."""
+    matmul, make = _empty(device)
+    a, b, out = make(LARGE, inner), make(inner, LARGE), make(LARGE, LARGE)
+    wait = _wait(device)
+    yield lambda: (matmul(a, b, out=out), wait(None))
+    if device == "cpu" and importlib.util.find_spec("torch"):
+        torch = importlib.import_module("torch")
+        tensors = [torch.from_numpy(array) for array in (a, b, out)]
+        yield lambda: torch.matmul(tensors[0], tensors[1], out=tensors[2])
+    if device == "cpu" and importlib.util.find_spec("jax"):
+        jax = importlib.import_module("jax")
+        jitted, arrays = jax.jit(jax.numpy.matmul), [jax.numpy.asarray(array) for array in (a, b)]
+        yield lambda: jitted(*arrays).block_until_ready()
+
+
+def _seconds(product: Callable[[], object]) -> float:
+    """Measure the second call and the third."""
+    product()
+    taken = []
+    for _ in range(2):
+        began = time.perf_counter()
+        product()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
 
 
 def _products(problem: Problem, matmul: Any, make: Any) -> list[tuple[Any, Any, Any, Any]]:
@@ -54,8 +109,11 @@ def _empty(device: str) -> tuple[Any, Any]:
     return np.matmul, lambda n, m: np.full((n, m), 1e-3, dtype=np.float32)
 
 
-def _synchronize(carry: None) -> None:
-    importlib.import_module("torch").cuda.synchronize()
+def _wait(device: str) -> Any:
+    if device == "cuda":
+        torch = importlib.import_module("torch")
+        return lambda carry: torch.cuda.synchronize()
+    return lambda carry: None
 
 
 def streams(problem: Problem, device: str) -> Runner:

@@ -21,6 +21,8 @@ from anyprop.backend import (
     to_host,
 )
 from anyprop.compiled.compile import compile, compiled_loop
+from anyprop.compiled.numba_dialect import SMALLEST
+from anyprop.compiled.on_numpy import PATIENCE
 from anyprop.layout import Layout, Spec
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.network import MLP
@@ -66,6 +68,7 @@ def step(
         [(place(x), place(t)) for x, t in problem.batches],
         read=lambda carry, value: [float(to_host(value))],
         wait=_wait(backend, device),
+        settling=_settling(problem, backend) if compiled else 0,
     )
 
 
@@ -99,6 +102,7 @@ def steps(problem: Problem, device: str, *, backend: str) -> Runner:
         read=lambda carry, values: read(values),
         wait=_wait(backend, device),
         chunk=workload.chunk,
+        settling=_settling(problem, backend),
     )
 
 
@@ -129,6 +133,7 @@ def update(problem: Problem, device: str, *, backend: str, compiled: bool | str 
         [(g if compiled else Parameters(layout, g),)],
         read=lambda carry, out: sampled(to_host(carry[0].flat)),
         wait=_wait(backend, device),
+        settling=_settling(problem, backend) if compiled else 0,
     )
 
 
@@ -215,6 +220,14 @@ def training(
         read=missing,
         wait=_wait(backend, device),
     )
+
+
+def _settling(problem: Problem, backend: str) -> int:
+    """Return after how many compiled steps a small network has got its loops on NumPy."""
+    sizes, rows = problem.workload.sizes, problem.workload.batch_size
+    vector = problem.arrays["flat" if rows else "p"]
+    largest = max(vector.size, rows * max(sizes))
+    return PATIENCE + 1 if backend == "numpy" and largest < SMALLEST else 0
 
 
 def _torch_backend(compiled: bool | str) -> str | None:

@@ -161,6 +161,12 @@ CONTESTANTS = {
             side=FLOOR,
         ),
         Contestant(
+            "floor-rate",
+            "floor: the machine's own rate",
+            {STEP: floors.rate},
+            side=FLOOR,
+        ),
+        Contestant(
             "floor-streams",
             "floor: one pass over the five streams",
             {UPDATE: floors.streams},

@@ -44,7 +44,7 @@ def results():
         "date": "2026-01-31",
         "command": "python -m benchmarks article",
         "device": "cpu",
-        "machine": {"processor": "a processor", "cores": 2, "gpu": None},
+        "machine": {"processor": "a processor", "cores": 2, "gpu": None, "load_before": 0.1},
         "versions": {"python": "3.11.7", "numpy": "2.4.6"},
         "blas": "openblas 0.3",
     }

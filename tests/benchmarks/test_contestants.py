@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import numpy as np
 import pytest
 
 from benchmarks.conduct import conduct
+from benchmarks.contestants import floors
 from benchmarks.contestants.registry import CONTESTANTS
 from benchmarks.reference import difference, reference
 from benchmarks.runner import NotRunError
@@ -24,7 +26,7 @@ from benchmarks.workloads import (
 HERE = {
     "numpy": [
         *("anyprop-numpy", "anyprop-numpy-compiled", "anyprop-numpy-compiled-numba"),
-        *("anyprop-numpy-loop", "numpy-book", "sklearn", "floor-products"),
+        *("anyprop-numpy-loop", "numpy-book", "sklearn", "floor-products", "floor-rate"),
     ],
     "torch": ["anyprop-torch", "torch", "torch-loader"],
     "jax": ["anyprop-jax", "anyprop-jax-compiled", "anyprop-jax-loop", "jax-jit", "jax-scan"],
@@ -115,13 +117,68 @@ def test_the_floor_of_the_update_is_one_addition_for_each_vector():
 
 
 def test_the_floor_of_a_step_has_all_products_but_that_of_the_data():
-    from benchmarks.contestants.floors import _products
-
-    calls = _products(problem("article", batches=1), np.matmul, lambda n, m: np.ones((n, m)))
+    calls = floors._products(problem("article", batches=1), np.matmul, lambda n, m: np.ones((n, m)))
     flops = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for _, a, b, _ in calls)
     assert flops == 2 * 100 * (2 * (784 * 200 + 200 * 200 + 200 * 10) + 200 * 200 + 200 * 10)
     for function, a, b, out in calls:
         assert function(a, b).shape == out.shape
+
+
+@pytest.mark.parametrize("name", [w.name for w in WORKLOADS.values() if w.kind == STEP])
+def test_the_floor_of_the_rate_has_the_operations_of_the_products(name):
+    given = Problem(WORKLOADS[name], {})
+    calls = floors._products(given, np.matmul, lambda n, m: np.broadcast_to(np.float32(), (n, m)))
+    of_step = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for _, a, b, _ in calls)
+    steps, times, inner = floors._large(given)
+    assert times * 2 * floors.LARGE * inner * floors.LARGE == pytest.approx(
+        steps * of_step, rel=1e-3
+    )
+    assert floors.LARGE / 2 < inner < 2 * floors.LARGE
+
+
+def test_the_rate_is_that_of_the_fastest_library(monkeypatch):
+    done, seconds = [], {"slow": 2.0, "fast": 1.0, "slower": 3.0}
+    products = [lambda name=name: done.append(name) for name in seconds]
+    monkeypatch.setattr(floors, "_large_products", lambda inner, device: products)
+    taken = dict(zip(products, seconds.values(), strict=True))
+    monkeypatch.setattr(floors, "_seconds", taken.__getitem__)
+    floors.rate(problem("tiny"), "cpu").run(floors._large(problem("tiny"))[0])
+    assert done == ["fast"]
+
+
+@pytest.mark.parametrize(
+    "library",
+    ["numpy", *(pytest.param(name, marks=pytest.mark.needs(name)) for name in ("torch", "jax"))],
+)
+def test_each_library_computes_the_large_product(library, monkeypatch):
+    find, others = importlib.util.find_spec, {"torch", "jax"} - {library}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in others else find(name)
+    )
+    monkeypatch.setattr(floors, "LARGE", 16)
+    *_, last = floors._large_products(8, "cpu")
+    result = last()
+    if library == "numpy":
+        result, _ = result
+    assert result.shape == (16, 16)
+    assert float(result[1, 2]) == pytest.approx(8e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "workload", "settling"),
+    [
+        ("anyprop-numpy-loop", "tiny", 20_001),
+        ("anyprop-numpy-compiled", "tiny", 20_001),
+        ("anyprop-numpy-compiled", "update-10k", 20_001),
+        ("anyprop-numpy-loop", "article", 0),
+        ("anyprop-numpy-compiled", "update-1m", 0),
+        ("anyprop-numpy", "tiny", 0),
+    ],
+)
+def test_small_networks_are_measured_as_they_are_in_a_long_run(name, workload, settling):
+    given = problem(workload)
+    runner = CONTESTANTS[name].makers[given.workload.kind](given, "cpu")
+    assert runner.settling == settling
 
 
 def test_a_mistake_is_noticed(problems):

@@ -34,6 +34,25 @@ def test_without_a_driver_there_is_none(driver):
     assert machine.describe(["tiny"], "cuda")["machine"]["gpu"] is None
 
 
+def test_the_load_is_that_of_now(monkeypatch):
+    user, disk, idle = 100, 7, 1000
+    counts = [(user, disk, idle), (user + 30, disk + 10, idle + 60)]
+
+    class Stat:
+        def __init__(self, path):
+            self.path = path
+
+        def read_text(self, **_):
+            if self.path != "/proc/stat":
+                raise FileNotFoundError(self.path)
+            user, disk, idle = counts.pop(0)
+            return f"cpu  {user} 0 0 {idle} {disk} 0 0 0 {user} 0\ncpu0 0 0\n"
+
+    monkeypatch.setattr(machine, "Path", Stat)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert machine.describe(["tiny"], "cpu")["machine"]["load_before"] == pytest.approx(1.2)
+
+
 def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "Path", lambda path: tmp_path / "absent")
     monkeypatch.delattr(os, "sysconf")

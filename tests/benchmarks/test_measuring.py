@@ -115,6 +115,8 @@ def test_a_turn_is_warmed_up_outside_its_time():
     runner, done = make_runner(clock)
     assert timed_turn(runner, 20, clock) == 20.0
     assert len(done) == 40
+    assert timed_turn(runner, 20, clock, warm_up=False) == 20.0
+    assert len(done) == 60
 
 
 def test_a_turn_ends_when_all_is_computed():

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.chart import chart
 from benchmarks.machine import describe
-from benchmarks.outcomes import Outcome, Results
+from benchmarks.outcomes import Entry, Outcome, Results
 from benchmarks.tables import absent, cells, document, markdown, seconds
 
 
@@ -70,9 +70,21 @@ def test_a_document_says_where_it_comes_from(results):
     assert "## The article's step" in text
 
 
+def test_a_document_says_that_the_machine_was_busy(results):
+    assert "busy" not in document(results)
+    results.about["machine"]["load_before"] = 1.5
+    assert "The machine was busy: do not trust these times." in document(results)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(9.996e-4, "1000 us"), (1.5e-7, "0.15 us"), (0.0999, "99.9 ms"), (123.4, "123 s")],
+    [
+        (9.996e-4, "1000 us"),
+        (1.5e-7, "150 ns"),
+        (9.04e-9, "9.04 ns"),
+        (0.0999, "99.9 ms"),
+        (123.4, "123 s"),
+    ],
 )
 def test_times_have_three_digits(value, text):
     assert seconds(value) == text
@@ -90,6 +102,21 @@ def test_a_chart_has_a_bar_for_each_contestant_and_a_line_for_the_floor(results)
     ]
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["1.25 ms", "2.50 ms", "3.00 ms", "the matrix products alone: 1.00 ms"]
+
+
+def test_floors_stand_below_each_other_the_nearest_first(results):
+    entries = dict(results["article"].entries)
+    timing = entries["floor-products"].timing
+    entries["floor-rate"] = Entry("floor: its rate", "floor", timing._replace(median=2e-6))
+    outcome = results["article"]._replace(entries=entries)
+    (axes,) = chart(Results({}, [outcome])).axes
+    *_, first, second = axes.texts
+    assert (first.get_text(), second.get_text()) == (
+        "the matrix products alone: 1.00 ms",
+        "its rate: 2.00 µs",
+    )
+    assert first.xy[1] < second.xy[1] < axes.get_ylim()[0]
+    assert cells(outcome)[1][0][3] == "0.002"  # of 1.25 ms
 
 
 def test_a_bar_that_would_hide_the_others_is_cut_and_says_so(results):

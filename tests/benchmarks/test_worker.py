@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.runner import FailedError, NotRunError
-from benchmarks.worker import Worker
+from benchmarks.worker import Worker, _Session
 from benchmarks.workloads import WORKLOADS, Problem
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,10 @@ def test_it_answers_line_for_line_until_nobody_asks(folder):
     code = (
         "from benchmarks import worker\n"
         "turn = worker.timed_turn\n"
-        "worker.timed_turn = lambda *args: (print('what a library says'), turn(*args))[1]\n"
+        "def told(*given, **how):\n"
+        "    print('what a library says')\n"
+        "    return turn(*given, **how)\n"
+        "worker.timed_turn = told\n"
         "worker.serve()"
     )
     done = subprocess.run(
@@ -111,6 +114,30 @@ def test_numba_compiles_the_step_of_who_may_use_it(numba, tmp_path):
         assert bool(list(caches.rglob("*.nbi"))) == numba
     finally:
         worker.close()
+
+
+def test_who_settles_has_done_these_steps_before_the_first_turn(start):
+    worker = start("anyprop-numpy-loop")
+    assert list(Path(worker._caches.name).rglob("*.nbi"))
+
+
+def test_a_long_turn_is_not_done_twice(monkeypatch):
+    warmed = []
+
+    def turn(runner, steps, clock, *, warm_up):
+        warmed.append(warm_up)
+        return float(steps)
+
+    monkeypatch.setattr("benchmarks.worker.timed_turn", turn)
+    session = _Session()
+    session._runner = None
+    assert [session.turn(0.5), session.turn(2), session.turn(0.5), session.turn(0.5)] == [
+        0.5,
+        2,
+        0.5,
+        0.5,
+    ]
+    assert warmed == [True, True, False, True]
 
 
 def test_it_tells_what_a_library_raised(start, tmp_path):
