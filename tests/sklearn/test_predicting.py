@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 import scipy.special
@@ -49,6 +50,28 @@ AS_THEY_COME = {
     "CSR of whole numbers": scipy.sparse.csr_array(ROWS.astype("int64")),
     "CSR with a NaN": scipy.sparse.csr_array(np.full((1, 3), np.nan)),
     "CSC": scipy.sparse.csc_array(ROWS),
+    "frame": pandas.DataFrame(ROWS, columns=["a", "b", "c"]),
+    "frame of float32": pandas.DataFrame(ROWS, columns=["a", "b", "c"], dtype="float32"),
+    "frame of whole numbers": pandas.DataFrame({"a": [1, 2], "b": [3, 4], "c": [5, 6]}),
+    "frame of booleans": pandas.DataFrame({"a": [True], "b": [False], "c": [True]}),
+    "frame of several dtypes": pandas.DataFrame({"a": [1, 2], "b": [0.5, 4], "c": [True, False]}),
+    "frame of words": pandas.DataFrame({"a": ["x"], "b": ["y"], "c": ["z"]}),
+    "frame with a NaN": pandas.DataFrame({"a": [1.0], "b": [np.nan], "c": [2.0]}),
+    "frame with a missing number": pandas.DataFrame(
+        {name: pandas.array([1, None], dtype="Int64") for name in "abc"}
+    ),
+    "frame of pandas' own numbers": pandas.DataFrame(
+        ROWS, columns=["a", "b", "c"], dtype="Float64"
+    ),
+    "frame of sparse columns": pandas.DataFrame(ROWS, columns=["a", "b", "c"]).astype(
+        pandas.SparseDtype("float64", 0.0)
+    ),
+    "frame with other names": pandas.DataFrame(ROWS, columns=["a", "b", "d"]),
+    "frame in another order": pandas.DataFrame(ROWS, columns=["a", "c", "b"]),
+    "frame without names": pandas.DataFrame(ROWS),
+    "frame with names of several kinds": pandas.DataFrame(ROWS, columns=["a", "b", 3]),
+    "too narrow a frame": pandas.DataFrame(ROWS[:, :2], columns=["a", "b"]),
+    "frame without rows": pandas.DataFrame(ROWS[:0], columns=["a", "b", "c"]),
 }
 
 
@@ -56,7 +79,9 @@ AS_THEY_COME = {
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", AS_THEY_COME)
 def test_rows_to_predict_are_checked_as_scikit_learn_does(name, dtype, names):
-    """The quick way for arrays, lists and sparse matrices takes and refuses what the long one does."""
+    """The quick way for arrays, lists, frames and sparse matrices takes and refuses what the long
+    one does.
+    """
     model = anyprop.sklearn.MLPRegressor()
     model.n_features_in_ = 3
     if names:

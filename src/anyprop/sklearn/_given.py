@@ -14,7 +14,12 @@ import array_api_compat
 import numpy as np
 import scipy.sparse
 from sklearn import get_config
-from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_sample_weight,
+    column_or_1d,
+    validate_data,
+)
 
 from anyprop._numerics import all_finite
 from anyprop._typing import Array, Namespace
@@ -27,6 +32,7 @@ from anyprop.backend import (
     namespace,
     to_host,
 )
+from anyprop.sklearn._rows import without_names
 
 
 class Place(NamedTuple):
@@ -98,7 +104,7 @@ def validated(estimator: Any, X: Any, y: Any, dtype: str | None, *, reset: bool)
 
 def validated_rows(estimator: Any, X: Any, dtype: str) -> Any:
     """Check X of a fitted estimator as scikit-learn does, for a floating dtype."""
-    rows = X
+    named = (rows := without_names(X)) is not X or hasattr(estimator, "feature_names_in_")
     if type(X) is list:
         with contextlib.suppress(Exception):  # of which scikit-learn's function tells the reason
             rows = np.asarray(X)
@@ -109,10 +115,11 @@ def validated_rows(estimator: Any, X: Any, dtype: str) -> Any:
         and rows.dtype.kind in "biuf"
         and rows.shape[0] > 0
         and rows.shape[1] == getattr(estimator, "n_features_in_", None)
-        and not hasattr(estimator, "feature_names_in_")
     )
     # All that is left to check; scikit-learn's function takes longer than many predictions.
     if plain and (cast := _as_float(rows, dtype)) is not None:
+        if named:
+            _check_feature_names(estimator, X, reset=False)
         return cast
     return validate_data(
         estimator, X, accept_sparse="csr", dtype=float_dtypes(X, dtype), reset=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -52,6 +53,16 @@ class Data(NamedTuple):
                 self.t[rows, ...],
                 None if self.weight is None else self.weight[rows],
             )
+
+
+def without_names(x: Any) -> Any:
+    """Return the numbers of a pandas DataFrame if they have one dtype, and anything else as it is."""
+    if type(x) is not getattr(sys.modules.get("pandas"), "DataFrame", None):
+        return x
+    dtypes = [*set(x.dtypes)]
+    # pandas has dtypes of its own for what may be missing, and scikit-learn converts truth values.
+    plain = len(dtypes) == 1 and isinstance(dtypes[0], np.dtype) and dtypes[0].kind in "iuf"
+    return x.to_numpy() if plain else x
 
 
 def dense(x: Any) -> Array:
