@@ -232,6 +232,18 @@ def test_vectors_are_joined_in_their_order(backend, rng):
     assert concatenated(vectors[:1]) is vectors[0]
 
 
+@pytest.mark.needs("jax")
+def test_jax_joins_vectors_at_once_where_nothing_is_traced(monkeypatch, rng):
+    import jax
+
+    hosts = [rng.standard_normal(size).astype("float32") for size in (3, 1, 5)]
+    vectors = [ap.from_host(host, "jax") for host in hosts]
+    traced = jax.jit(lambda vectors: concatenated(vectors))(vectors)
+    np.testing.assert_array_equal(ap.to_host(traced), np.concatenate(hosts))
+    monkeypatch.setattr("jax.numpy.zeros", None)  # with which it begins while it is traced
+    np.testing.assert_array_equal(ap.to_host(concatenated(vectors)), np.concatenate(hosts))
+
+
 def test_to_namespace_moves_between_libraries(backend):
     x = backend.asarray([[1.0, 2.0]], dtype="float32")
     moved = ap.to_namespace(x, "numpy", dtype="float64")

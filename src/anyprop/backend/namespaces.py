@@ -253,11 +253,11 @@ def concatenated(vectors: Sequence[Array]) -> Array:
     xp = namespace(*vectors)
     if len(vectors) == 1:
         return vectors[0]
-    if name_of(xp) != "jax":
+    if name_of(xp) != "jax" or not isinstance(vectors[0], sys.modules["jax"].core.Tracer):
         return xp.concat(list(vectors))
-    # XLA splits a concatenation among threads by having each of them run through all pieces with
-    # masked loads. Where the masked loads point outside of mapped memory, a CPU needs ten times as
-    # long.
+    # Compiled with other operations, XLA splits a concatenation among threads by having each of them run
+    # through all pieces with masked loads. Where the masked loads point outside of mapped memory, a CPU
+    # needs ten times as long.
     joined, start = xp.zeros(sum(v.shape[0] for v in vectors), dtype=vectors[0].dtype), 0
     for vector in vectors:
         joined = joined.at[start : start + vector.shape[0]].set(vector)
