@@ -206,6 +206,50 @@ def test_small_networks_are_compiled_when_they_have_done_many_steps(monkeypatch)
     assert len(compiled) == 2  # of the seven steps the last three
 
 
+@pytest.mark.parametrize(
+    ("sizes", "loss", "soon"),
+    [
+        ([4, 7, K], LOSS, True),
+        ([4, 9, K], LOSS, False),  # sums of longer rows are other loops
+        ([4, K, K], LOSS, False),  # and so are those of layers that are alike
+        ([4, 5, 6, K], LOSS, False),
+        ([4, 5, K], ap.SoftmaxCrossEntropy(label_smoothing=0.1), False),
+    ],
+    ids=str,
+)
+def test_loops_that_are_there_are_used_soon(sizes, loss, soon, monkeypatch):
+    monkeypatch.setattr(numpy_loop, "_left", {})
+    monkeypatch.setattr(numpy_loop, "SOON", 2)
+    monkeypatch.setattr(numpy_loop, "PATIENCE", 0)
+    data, rows = _data(NET)
+    _assert_equal(ap.make_step(NET, LOSS, ap.Adam()), NET.init(8), data, [rows[0]], most=2)
+
+    monkeypatch.setattr(numpy_loop, "PATIENCE", 1000)
+    compiled, inner = [], many_steps.ManySteps.run
+    monkeypatch.setattr(
+        many_steps.ManySteps, "run", lambda self, *args: compiled.append(args) or inner(self, *args)
+    )
+    net = ap.MLP(sizes)
+    data, rows = _data(net)
+    _assert_equal(ap.make_step(net, loss, ap.Adam()), net.init(8), data, [rows[0]] * 6, most=2)
+    assert bool(compiled) is soon
+
+
+def test_the_steps_of_several_runs_count(monkeypatch):
+    monkeypatch.setattr(numpy_loop, "_left", {})
+    monkeypatch.setattr(numpy_loop, "SOON", 1)
+    monkeypatch.setattr(numpy_loop, "PATIENCE", 5)
+    compiled, inner = [], many_steps.ManySteps.run
+    monkeypatch.setattr(
+        many_steps.ManySteps, "run", lambda self, *args: compiled.append(args) or inner(self, *args)
+    )
+    data, rows = _data(NET)
+    step = ap.make_step(NET, LOSS, ap.Adam())
+    for wanted in (0, 1, 3):  # all but the first five steps, and the first one of the last run
+        _assert_equal(step, NET.init(8), data, [rows[0]] * 3, most=1)
+        assert len(compiled) == wanted
+
+
 def test_large_networks_are_compiled_from_the_first_step(monkeypatch):
     monkeypatch.setattr("anyprop.compiled.numba_dialect.SMALLEST", 1)
     monkeypatch.setattr(numpy_loop, "make_plan", None)

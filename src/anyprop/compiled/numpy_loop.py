@@ -16,11 +16,18 @@ from anyprop.compiled.numpy_plan import Plan, make_plan
 from anyprop.compiled.on_numpy import PATIENCE, RecordedStep
 from anyprop.compiled.operation import NoOperationError
 from anyprop.compiled.program import listed
+from anyprop.compiled.trace import Call, Value
 from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
+
+# Where this process has the loops already, nothing is compiled; by then steps have taken about as long
+# as their plan.
+SOON = 50
+# How many more steps alike, by `_structure`, this process does one by one, in one run or in several.
+_left: dict[int, float] = {}
 
 
 class PlannedLoop:
@@ -114,7 +121,10 @@ class _Steps:
         self._recorded = RecordedStep(step, params, state, numbers, batch, compute)
         self._one: Plan | None = None
         self._many: ManySteps | None = None
-        self._steps_left = 0.0 if are_large(self._recorded.recording.calls) else PATIENCE
+        calls = self._recorded.recording.calls
+        self._structure = _structure(calls)
+        left = min(PATIENCE, _left.get(self._structure, PATIENCE))
+        self._steps_left = 0.0 if are_large(calls) else max(left, min(PATIENCE, SOON))
 
     def run(
         self,
@@ -142,6 +152,9 @@ class _Steps:
             self._many = ManySteps(self._recorded, [*self._batch.values()], self._most)
         except (NoKernelError, NoOperationError):
             self._one = self._plan(small_too=True)
+            _left[self._structure] = PATIENCE
+        else:
+            _left[self._structure] = 0.0
 
     def _plan(self, *, small_too: bool) -> Plan:
         recorded = self._recorded
@@ -155,6 +168,7 @@ class _Steps:
     ) -> list[float]:
         self._one = self._one or self._plan(small_too=False)
         self._steps_left -= len(batches)
+        _left[self._structure] = _left.get(self._structure, PATIENCE) - len(batches)
         values = []
         for rows, of_step in zip(batches, numbers, strict=True):
             for array, batch in zip(arrays, self._batch.values(), strict=True):
@@ -163,3 +177,20 @@ class _Steps:
             self._one.run(*of_step)
             values.append(float(self._one.outputs[0]))
         return values
+
+
+def _structure(calls: Sequence[Call]) -> int:
+    """Return a number for calls whose loops are the same: of all but how large the arrays are."""
+    sizes: dict[int, Any] = {}
+
+    def size(n: int) -> Any:
+        # Arrays of one shape may share a loop, and how a row is summed depends on how long it is.
+        return sizes.setdefault(n, (len(sizes), n == 1, n < 8, n <= 32, n <= 128))
+
+    def part(x: Any) -> Any:
+        if isinstance(x, Value):
+            return None if x.is_number else (x.dtype, *map(size, x.shape))
+        # Other constants are arguments of a loop.
+        return x if x in (0.0, 1.0, -1.0) else type(x)
+
+    return hash(tuple((c.function, part(c.output), *map(part, c.arguments)) for c in calls))
