@@ -29,7 +29,7 @@ from anyprop.layers.dropout import Dropout
 from anyprop.layers.layer_norm import LayerNorm
 from anyprop.layers.registry import get_activation
 from anyprop.layers.residual import Residual
-from anyprop.layers.sequential import Sequential, flat_pieces, joined
+from anyprop.layers.sequential import Sequential, flat_pieces
 from anyprop.losses.base import Loss, check_loss
 from anyprop.parameters import Parameters, check_kind
 
@@ -209,11 +209,11 @@ def value_and_grad(net: Layer, loss: Loss, *, running: bool = False) -> Callable
             "value_and_grad: net keeps running statistics, as BatchNorm does; give running=True, take "
             "(value, grads, running) from each call, and go on with params.replace(running=running)."
         )
-    return _ValueAndGrad(net, loss, running)
+    return ValueAndGrad(net, loss, running)
 
 
 @dataclass(frozen=True)
-class _ValueAndGrad:
+class ValueAndGrad:
     """The function that `value_and_grad` returns; two of the same network and loss are equal."""
 
     net: Layer
@@ -241,7 +241,7 @@ class _ValueAndGrad:
             dy = self.loss.backward(kept, dvalue)
             grads = self.net.backward_params(params, residuals, dy)
             if not isinstance(grads, Parameters):
-                grads = joined(params, flat_pieces(params, grads))
+                grads = params._joined(flat_pieces(params, grads))
             if not self.running:
                 return value, grads
             return value, grads, _running(self.net, params, residuals)

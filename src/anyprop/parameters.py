@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Parameters:
             if not isinstance(child, Place):
                 layout, of_flat, of_running = child
                 kept = None if running is None or of_running is None else running[of_running]
-                views[name] = Parameters(layout, flat[of_flat], kept)
+                views[name] = type(self)(layout, flat[of_flat], kept)
             elif child.trainable or running is not None:
                 vector: Array = flat if child.trainable else running
                 array = vector[child.range]
@@ -178,6 +179,11 @@ class Parameters:
         # Without the views: copied on their own, they would no longer be views of the vector.
         return Parameters, (self.layout, self.flat, self.running)
 
+    def _joined(self, pieces: Sequence[Array]) -> Parameters:
+        """Join vectors into the one of gradients of these parameters."""
+        # Without pieces both vectors are empty.
+        return Parameters(self.layout, concatenated(pieces) if pieces else self.flat)
+
     def _tree_leaves(self) -> list[Array]:
         return [self.flat]
 
@@ -187,6 +193,19 @@ class Parameters:
     def _tree_map_arrays(self, function: Callable[[Array], Array]) -> Parameters:
         mapped = [function(self[e.name]) for e in self.layout.entries if e.trainable]
         return self.replace(flat=concatenated([reshaped(array, (-1,)) for array in mapped]))
+
+
+class Parted(Parameters):
+    """Parameters in a function that XLA compiles and that reads gradients piece by piece alone.
+
+    XLA removes a concatenation whose pieces are sliced out of it again, but not what `concatenated`
+    does on JAX.
+    """
+
+    __slots__ = ()
+
+    def _joined(self, pieces: Sequence[Array]) -> Parameters:
+        return Parted(self.layout, self.xp.concat(pieces)) if pieces else super()._joined(pieces)
 
 
 def check_kind(params: Any) -> None:
@@ -227,8 +246,9 @@ def _register_with_jax() -> None:
     if register is None:
         return
     _registered = True
-    register(
-        Parameters,
-        lambda p: ((p.flat, p.running), p.layout),
-        lambda layout, vectors: Parameters(layout, *vectors),
-    )
+    for kind_of in (Parameters, Parted):
+        register(kind_of, lambda p: ((p.flat, p.running), p.layout), partial(_unflattened, kind_of))
+
+
+def _unflattened(kind_of: type[Parameters], layout: Layout, vectors: Sequence[Any]) -> Parameters:
+    return kind_of(layout, *vectors)

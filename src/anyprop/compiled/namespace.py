@@ -7,6 +7,7 @@ missing here cannot be repeated into a buffer, or nothing in the library needs i
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from anyprop.compiled.trace import (
     record,
     view,
 )
+from anyprop.optimizers.base import Optimizer
 from anyprop.repeatable.stand_in import TraceError
 
 _xp = get_namespace("numpy")
@@ -166,3 +168,25 @@ def full(shape: Any, value: float, *, dtype: Any = None, device: Any = None) -> 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Traced:
     """Return a constant array of zeros."""
     return full(shape, 0, dtype=dtype)
+
+
+def is_elementwise(optimizer: Any) -> bool:
+    """Return whether to update vectors in pieces is to update them.
+
+    It is where the optimizer has a rule alone of its own, in whose recording each number depends on
+    those at its own place.
+    """
+    methods = [getattr(type(optimizer), name, None) for name in ("apply", "clip_norms")]
+    if methods != [Optimizer.apply, Optimizer.clip_norms]:
+        return False
+    # Without numbers: an array of the rule's own does not fit, as it would not fit the pieces.
+    vector = Recording.given(np.empty(0, np.float32))
+    slots = [0.0 if initial is None else vector for initial in optimizer.slots().values()]
+    try:
+        with np.errstate(all="ignore"), Recording() as recording:
+            rule = optimizer.rule(sys.modules[__name__])
+            rule(vector, vector, *slots, **optimizer.scalars(1, 1.0))
+    except Exception:  # a rule of someone's own, which may use functions of JAX
+        return False
+    # `choose` is not marked, for it writes its output before it has read its last input.
+    return all(call.elementwise or call.function is choose for call in recording.calls)

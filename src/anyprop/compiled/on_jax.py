@@ -18,15 +18,17 @@ import numpy as np
 
 from anyprop._numerics import cast
 from anyprop._typing import Array
+from anyprop.backend import concatenated
+from anyprop.compiled.namespace import is_elementwise
 from anyprop.compiled.program import listed
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.layout import Layout
+from anyprop.network import ValueAndGrad
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
-from anyprop.parameters import Parameters
-from anyprop.repeatable.jaxprs import traced_twice
+from anyprop.parameters import Parameters, Parted
+from anyprop.repeatable.jaxprs import jitted
 from anyprop.repeatable.ours import is_constant
-from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
 
@@ -40,7 +42,7 @@ class JittedStep:
     """
 
     def __init__(self, step: Step) -> None:
-        self._step, self._errors = step, _errors()
+        self._step = step
         self._of: dict[_Held, Callable[..., Any]] = {}
 
     def __call__(
@@ -51,12 +53,7 @@ class JittedStep:
         if compute is None:
             compute = self._of[held] = _jitted(_one, self._step, held)
         numbers = _packed(self._step.optimizer.numbers(state), params)
-        try:
-            vectors, value = compute(
-                held.apart(params, state.slots), state.decay_mask, numbers, batch
-            )
-        except self._errors as error:
-            raise _refused(error) from error
+        vectors, value = compute(held.apart(params, state.slots), state.decay_mask, numbers, batch)
         return *held.rebuilt(vectors, state, 1), value
 
 
@@ -76,9 +73,8 @@ class JittedParallelStep:
         def finished(time: int, params: Any, slots: Any, mask: Any, numbers: Any, sums: Any) -> Any:
             return step.finished(params, slots, mask, _unpacked(numbers, step.optimizer), *sums)
 
-        jit = importlib.import_module("jax").jit
-        self._finished = _refusing(jit(traced_twice(finished, step), donate_argnums=(0, 1)))
-        self._step = replace(step, local=_refusing(jit(traced_twice(local, step))))
+        self._finished = jitted(finished, step, donate=(0, 1))
+        self._step = replace(step, local=jitted(local, step))
 
     def __call__(
         self, params: Parameters, state: OptimizerState, batch: Sequence[Mapping[str, Any]]
@@ -96,7 +92,7 @@ def jitted_gradient(function: Callable[[Parameters, Any], Any]) -> Callable[[Par
     def once(time: int, params: Parameters, batch: Any) -> Any:
         return function(params, batch)
 
-    return _refusing(importlib.import_module("jax").jit(traced_twice(once, function)))
+    return jitted(once, function)
 
 
 class JittedLoop:
@@ -151,7 +147,7 @@ class JittedLoop:
             return column
 
         rows, table = filled(batches, batches[0].dtype), filled(numbers, params.flat.dtype)
-        compute = _refusing(_jitted(_many, self._step, held))
+        compute = _jitted(_many, self._step, held)
         vectors, values = compute(
             held.apart(params, state.slots), state.decay_mask, done, table, rows, data
         )
@@ -172,16 +168,22 @@ class _Held(NamedTuple):
     def apart(self, params: Parameters, slots: Mapping[str, Parameters]) -> tuple[Array, ...]:
         """Split parameters and slots into vectors."""
         running = (params.running,) if self.has_running else ()
-        return params.flat, *running, *[slots[name].flat for name in self.slots]
+        return params.flat, *[slots[name].flat for name in self.slots], *running
 
     def together(self, vectors: Sequence[Array]) -> tuple[Parameters, dict[str, Parameters]]:
         """Rebuild parameters and slots from vectors."""
-        first = 2 if self.has_running else 1
-        slots = zip(self.slots, vectors[first:], strict=True)
-        return (
-            Parameters(self.layout, vectors[0], vectors[1] if self.has_running else None),
-            {name: Parameters(self.layout, vector) for name, vector in slots},
-        )
+        flat, *rest = vectors
+        slots = {name: Parameters(self.layout, rest.pop(0)) for name in self.slots}
+        return Parameters(self.layout, flat, *rest), slots
+
+    def in_pieces(self, vectors: Sequence[Array]) -> tuple[Any, ...]:
+        """Split each vector of `apart`, but the running statistics, into those of its arrays."""
+        n = 1 + len(self.slots)
+        return *map(self.pieces, vectors[:n]), *vectors[n:]
+
+    def pieces(self, vector: Array) -> tuple[Array, ...]:
+        """Split a vector into those of its arrays."""
+        return tuple(vector[e.start : e.stop] for e in self.layout.entries if e.trainable)
 
     def rebuilt(
         self, vectors: Sequence[Array], state: OptimizerState, steps: int
@@ -200,10 +202,7 @@ def _jitted(kind: Kind, step: Step, held: _Held) -> Callable[..., Any]:
 
 
 def _jit(kind: Kind, step: Step, held: _Held) -> Callable[..., Any]:
-    jitted: Callable[..., Any] = importlib.import_module("jax").jit(
-        traced_twice(kind(step, held), step), donate_argnums=0
-    )
-    return jitted
+    return jitted(kind(step, held), step, donate=(0,))
 
 
 _jit_once = lru_cache(maxsize=16)(_jit)
@@ -239,10 +238,30 @@ def _one(step: Step, held: _Held) -> Callable[..., Any]:
     return compute
 
 
+def _one_in_pieces(step: Step, held: _Held) -> Callable[..., Any]:
+    """Return the function that does a step on vectors in pieces."""
+    concatenate = importlib.import_module("jax").numpy.concatenate
+
+    def compute(
+        time: int, vectors: tuple[Any, ...], mask: Any, numbers: Any, batch: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Array]:
+        ps, *rest = vectors
+        slots = {name: rest.pop(0) for name in held.slots}
+        params = Parted(held.layout, concatenate(ps), *rest)
+        value, grads, running = step.gradient(params, **batch)
+        gs, numbers = held.pieces(grads.flat), _unpacked(numbers, step.optimizer)
+        ps, slots = step.optimizer.apply(ps, gs, slots, mask, numbers)
+        return (ps, *slots.values(), *(rest if running is None else [running])), value
+
+    return compute
+
+
 def _many(step: Step, held: _Held) -> Callable[..., Any]:
     """Return the function that does the first `done` of many steps."""
     jax = importlib.import_module("jax")
-    one = _one(step, held)
+    several = sum(entry.trainable for entry in held.layout.entries) > 1
+    # Another gradient may read the vector as a whole, where a concatenation in XLA is slow.
+    several = several and isinstance(step.gradient, ValueAndGrad)
 
     def compute(
         time: int,
@@ -253,6 +272,14 @@ def _many(step: Step, held: _Held) -> Callable[..., Any]:
         rows: Any,
         data: Mapping[str, Any],
     ) -> tuple[tuple[Array, ...], Array]:
+        dtype = vectors[0].dtype
+        # A slice of a vector is a copy to XLA, which goes on in each step; so here are none. The rule is
+        # asked while `traced_twice` watches what it changes.
+        apart = several and is_elementwise(step.optimizer)
+        one = (_one_in_pieces if apart else _one)(step, held)
+        if apart:
+            mask = None if mask is None else held.pieces(mask.flat)
+
         def body(i: Any, carry: Any) -> Any:
             vectors, values = carry
             # Rows are checked on the host; JAX would check them again.
@@ -260,41 +287,14 @@ def _many(step: Step, held: _Held) -> Callable[..., Any]:
                 name: None if array is None else array.at[rows[i]].get(mode="promise_in_bounds")
                 for name, array in data.items()
             }
-            batch["x"] = cast(jax.numpy, batch["x"], vectors[0].dtype)
+            batch["x"] = cast(jax.numpy, batch["x"], dtype)
             vectors, value = one(time, vectors, mask, table[i], batch)
             return vectors, values.at[i].set(value)
 
-        before = vectors, jax.numpy.zeros(rows.shape[:1], vectors[0].dtype)
-        done_all: tuple[tuple[Array, ...], Array] = jax.lax.fori_loop(0, done, body, before)
-        return done_all
+        before: Any = held.in_pieces(vectors) if apart else vectors
+        after, values = jax.lax.fori_loop(
+            0, done, body, (before, jax.numpy.zeros(rows.shape[:1], dtype))
+        )
+        return tuple(concatenated(v) if isinstance(v, tuple) else v for v in after), values
 
     return compute
-
-
-def _refusing(jitted: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn errors of tracing where it needs the numbers of an array into `TraceError`."""
-    errors = _errors()
-
-    def call(*args: Any, **options: Any) -> Any:
-        try:
-            return jitted(*args, **options)
-        except errors as error:
-            raise _refused(error) from error
-
-    return call
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    errors = importlib.import_module("jax").errors
-    return (
-        errors.ConcretizationTypeError,
-        errors.NonConcreteBooleanIndexError,
-        errors.TracerArrayConversionError,
-        errors.TracerIntegerConversionError,
-        errors.UnexpectedTracerError,
-    )
-
-
-def _refused(error: Exception) -> TraceError:
-    what = str(error).partition("\n")[0].rstrip(".")
-    return TraceError(f"JAX cannot trace it ({what})")

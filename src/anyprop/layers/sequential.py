@@ -20,7 +20,7 @@ from anyprop._checks import check_shape
 from anyprop._text import table
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop._usage import usage
-from anyprop.backend import concatenated, reshaped
+from anyprop.backend import reshaped
 from anyprop.layers.base import Layer, layout_of
 from anyprop.parameters import Parameters, check_kind
 
@@ -144,17 +144,17 @@ class Sequential(Layer):
     ) -> tuple[Array, Parameters]:
         pieces: list[Array] = []
         dx = self._backward(params, residuals, dy, down_to=0, pieces=pieces)
-        return dx, joined(params, pieces)
+        return dx, params._joined(pieces)
 
     def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Parameters:
         first = self._first_trainable
         if first is None:
-            return joined(params, [])
+            return params._joined([])
         pieces: list[Array] = []
         dy = self._backward(params, residuals, dy, down_to=first + 1, pieces=pieces)
         view = params[first]
         grads = self.layers[first].backward_params(view, residuals[first], dy)
-        return joined(params, flat_pieces(view, grads) + pieces)
+        return params._joined(flat_pieces(view, grads) + pieces)
 
     def _backward(
         self, params: Parameters, residuals: Residuals, dy: Array, down_to: int, pieces: list[Array]
@@ -207,13 +207,6 @@ def flat_pieces(params: Parameters, grads: Grads) -> list[Array]:
                 check_shape(f"the gradient of {entry.name}", g, entry.shape)
             pieces.append(reshaped(g, (-1,)))
     return pieces
-
-
-def joined(params: Parameters, pieces: list[Array]) -> Parameters:
-    """Join gradient vectors into one, under the names of `params`."""
-    if not pieces:
-        return Parameters(params.layout, params.flat)  # which is empty, too
-    return Parameters(params.layout, concatenated(pieces))
 
 
 def _rows(

@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from anyprop.repeatable.same import same, shown
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.repeatable.twice import twice
+
+
+def jitted(
+    function: Callable[..., Any], step: object, *, donate: Sequence[int] = ()
+) -> Callable[..., Any]:
+    """Compile a function of arrays with `jax.jit`.
+
+    Parameters
+    ----------
+    function : callable
+        Computes arrays from arrays, which follow the number of the recording, 0 or 1.
+    step : callable
+        The step, which `twice` searches.
+    donate : sequence of int
+        Which arguments are donated.
+
+    Returns
+    -------
+    callable
+        Does what `function` does. It raises TraceError where tracing needs the numbers of an array, or
+        where what is traced depends on when that is done.
+    """
+    jax = importlib.import_module("jax")
+    compiled = jax.jit(traced_twice(function, step), donate_argnums=donate)
+    errors = (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.NonConcreteBooleanIndexError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+        jax.errors.UnexpectedTracerError,
+    )
+
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return compiled(*args, **options)
+        except errors as error:
+            what = str(error).partition("\n")[0].rstrip(".")
+            raise TraceError(f"JAX cannot trace it ({what})") from error
+
+    return call
 
 
 def traced_twice(function: Callable[..., Any], step: object) -> Callable[..., Any]:
