@@ -69,9 +69,8 @@ class Affine(Layer):
         check_rows("x", x, self.d)
         y = matmul(x, own(params, "W"))
         if self.bias:
-            y += own(
-                params, "b"
-            )  # in place where arrays can be: the product is an array of its own
+            # In place where arrays can be: the product is an array of its own.
+            y += own(params, "b")
         return y, x
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
