@@ -15,7 +15,7 @@ from benchmarks.workloads import BATCHES, WIDTHS
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ("long_run", "streams")
-PROVISIONAL = ("growth",)  # to be measured again on an idle machine
+PROVISIONAL = ()
 PATHS = sorted((ROOT / "benchmarks" / "results").glob("*/results.json"))
 
 
