@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.compiled.compile import compile_gradient
 from anyprop.compiled.numba_dialect import get_kernel
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
@@ -490,3 +491,38 @@ def test_pytorch_records_no_gradients_of_its_own():
     params, state, value = ap.compile(step)(params, state, **batch())
     assert not params.flat.requires_grad
     assert not value.requires_grad
+
+
+def test_a_gradient_that_cannot_be_recorded_is_computed_uncompiled():
+    net = ap.MLP([3, 2])
+    params = net.init(seed=1)
+
+    def gradient(params, batch):
+        # A number that the recording does not have.
+        return params.flat * float(params.flat[0]) + batch["x"][0, 0]
+
+    compiled = compile_gradient(gradient, params.xp)
+    batch = {"x": np.ones((2, 3), "float32")}
+    with pytest.warns(RuntimeWarning, match=r"^the gradient is computed uncompiled: .+\.$"):
+        first = compiled(params, batch)
+    for found in (first, compiled(params, batch)):  # with one warning
+        np.testing.assert_array_equal(found, gradient(params, batch))
+
+
+def test_a_compiled_gradient_is_the_gradient(backend):
+    net, loss = ap.MLP([3, 4, 2], activation="tanh"), ap.SoftmaxCrossEntropy()
+    params = net.init(seed=1, xp=backend.xp, dtype="float64", device=backend.device)
+    value_and_grad = ap.value_and_grad(net, loss)
+
+    def gradient(params, batch):
+        value, grads = value_and_grad(params, **batch)
+        return value, grads.flat
+
+    compiled, rng = compile_gradient(gradient, params.xp), np.random.default_rng(2)
+    for n in (5, 5, 3):
+        x = backend.asarray(rng.standard_normal((n, 3)))
+        batch = {"x": x, "t": backend.asarray(rng.integers(0, 2, n))}
+        for found, wanted in zip(compiled(params, batch), gradient(params, batch), strict=True):
+            np.testing.assert_allclose(
+                backend.to_numpy(found), backend.to_numpy(wanted), rtol=1e-12, atol=1e-15
+            )

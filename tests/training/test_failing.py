@@ -42,6 +42,21 @@ def test_a_callbacks_error_carries_what_was_trained(problem, compile, error):
     assert error.history.losses == wanted.history.losses
 
 
+@pytest.mark.parametrize("compile", [True, False])
+def test_an_error_does_not_carry_what_diverged_before_losses_were_read(problem, compile):
+    class Stopping(ap.Callback):
+        def on_settled(self, run, *, ending):
+            if run.step == 4:
+                raise LookupError("own")
+
+    bold = problem.with_(optimizer=ap.SGD(lr=1e308))
+    with pytest.raises(ap.TrainingDivergedError):
+        bold.fit(steps=4, compile=compile)
+    with pytest.raises(LookupError, match="own") as caught:
+        bold.fit(steps=8, compile=compile, callbacks=[Stopping()])
+    assert np.isfinite(problem.numpy(caught.value.params.flat)).all()
+
+
 def test_the_error_of_own_batches_carries_the_last_step(problem):
     def batches(n, batch_size, epoch):
         yield from ap.batch_indices(n, batch_size, seed=3, epoch=epoch)
