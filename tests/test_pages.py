@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -76,3 +77,25 @@ def test_readme_and_start_pages_have_no_other_kind_of_block():
         kinds = re.findall(r"^`{3,}(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert kinds
         assert set(kinds) <= {"sh", "python", "{run}", "{doctest}", "{table}", "{toctree}"}, page
+
+
+INCLUDED = re.compile(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)", re.MULTILINE)
+PATTERN = re.compile(r"^:(start-at|start-after|end-at|end-before): (\".*\")$", re.MULTILINE)
+
+
+def test_pages_include_code_by_lines_that_it_has():
+    """As the site's build finds them, which takes minutes."""
+    missing, count = [], 0
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for path, options in INCLUDED.findall(page.read_text(encoding="utf-8")):
+            lines = (page.parent / path).read_text(encoding="utf-8").splitlines()
+            for option, quoted in PATTERN.findall(options):
+                wanted, at = ast.literal_eval(quoted), option in ("start-at", "end-at")
+                found = [i for i, line in enumerate(lines) if wanted in line]
+                count += 1
+                if not found:
+                    missing.append(f"{page.relative_to(ROOT)}: {path} has no line {wanted!r}")
+                elif option.startswith("start"):
+                    lines = lines[found[0] + (not at) :]
+    assert count > 50
+    assert not missing
