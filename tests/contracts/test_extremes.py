@@ -17,6 +17,7 @@ from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
 from anyprop.testing.loss_cases import LOSS_CASES, K, LossCase
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
 from anyprop.testing.place import Place
+from arrays import assert_beside
 
 NUMPY = Place("numpy")
 DIGITS = {"float16": 2e-2, "float32": 1e-4}
@@ -41,14 +42,15 @@ def _narrow(backend) -> list[str]:
 
 
 def _layer(case: LayerCase, backend, x, dtype: str) -> list[np.ndarray]:
-    """y and dx of a training step, in float64."""
+    """y and dx of a training step, which keep the dtype, in float64."""
     params = case.params(backend, dtype)
     noise = case.layer.noise(np.random.default_rng(1), x.shape)
-    y, residuals = case.layer.forward_train(
-        params, backend.asarray(x, dtype), noise_beside(params, noise)
-    )
+    x = backend.asarray(x, dtype)
+    y, residuals = case.layer.forward_train(params, x, noise_beside(params, noise))
     dy = np.random.default_rng(2).standard_normal(tuple(y.shape))
     dx, _ = case.layer.backward(params, residuals, backend.asarray(dy, dtype))
+    assert_beside(y, x)
+    assert_beside(dx, x)
     return [backend.to_numpy(a).astype("float64") for a in (y, dx)]
 
 
@@ -92,12 +94,13 @@ def test_a_layer_of_the_smallest_numbers(case, backend):
 
 
 def _loss(case: LossCase, backend, y, t, weights, dtype: str) -> list[np.ndarray]:
-    value, residuals = case.loss.forward(
-        backend.asarray(y, dtype),
-        backend.asarray(t),
-        sample_weight=None if weights is None else backend.asarray(weights, dtype),
-    )
+    """The value and dy, which keep the dtype, in float64."""
+    y = backend.asarray(y, dtype)
+    weights = None if weights is None else backend.asarray(weights, dtype)
+    value, residuals = case.loss.forward(y, backend.asarray(t), sample_weight=weights)
     dy = case.loss.backward(residuals)
+    assert_beside(value, y)
+    assert_beside(dy, y)
     return [backend.to_numpy(a).astype("float64") for a in (value, dy)]
 
 
