@@ -218,6 +218,18 @@ def test_dtypes_are_never_mixed(backend, make):
         opt.init(backend.asarray([1, 2], "int64"))
 
 
+def test_vectors_of_a_network_must_be_of_one_dtype(backend):
+    """Where layouts are the same no tree is walked; dtypes are compared all the same."""
+    opt = ap.Momentum()
+    params = ap.MLP([2, 3]).init(seed=1, xp=backend.xp, dtype="float32", device=backend.device)
+    wide = params.replace(flat=backend.xp.astype(params.flat, backend.xp.float64))
+    state = opt.init(params)
+    with pytest.raises(TypeError, match="params are float32, but grads float64; cast"):
+        opt.update(params, wide, state)
+    with pytest.raises(TypeError, match="params are float32, but .* float64; cast"):
+        opt.update(params, params, state._replace(slots=dict.fromkeys(state.slots, wide)))
+
+
 @one_of_each
 def test_a_tree_may_hold_several_dtypes(backend, make):
     for lr in (0.1, backend.asarray(0.1, "float64")):
