@@ -230,6 +230,20 @@ def test_vectors_of_a_network_must_be_of_one_dtype(backend):
         opt.update(params, params, state._replace(slots=dict.fromkeys(state.slots, wide)))
 
 
+def test_vectors_of_another_network_are_refused(backend):
+    """Also if they are as long."""
+    opt = ap.Momentum()
+    params, other = (
+        ap.MLP(sizes).init(seed=1, xp=backend.xp, device=backend.device)
+        for sizes in ([2, 3], [8, 1])
+    )
+    assert params.size == other.size
+    with pytest.raises(ValueError, match="grads and params differ in structure"):
+        opt.update(params, other, opt.init(params))
+    with pytest.raises(ValueError, match=r"state.slots\['v'\] and params differ in structure"):
+        opt.update(params, params, opt.init(other))
+
+
 @one_of_each
 def test_a_tree_may_hold_several_dtypes(backend, make):
     for lr in (0.1, backend.asarray(0.1, "float64")):

@@ -167,8 +167,7 @@ def by_leaf(
         p, *new = update(params.flat, grads.flat, 1.0, kept)
         of_slots = dict(zip(names, new, strict=True))
         return Parameters(params.layout, p, params.running), {
-            name: Parameters(slot.layout, of_slots[name], slot.running)
-            for name, slot in slots.items()
+            name: Parameters(slot.layout, of_slots[name]) for name, slot in slots.items()
         }
     ps = _tree.leaves(params)
     gs = _tree.leaves_like(grads, params, names=("grads", "params"))
