@@ -87,19 +87,16 @@ from numba import types
 from numba.extending import intrinsic
 from numpy import intp
 
-@intrinsic
-def add(typing, place, number):
- def code(context, builder, signature, words):
-  place = builder.inttoptr(words[0], words[1].type.as_pointer())
-  return builder.atomic_rmw("add", place, words[1], "seq_cst")
- return types.intp(types.intp, types.intp), code
+def atomic(operation):
+ @intrinsic
+ def on(typing, place, number):
+  def code(context, builder, signature, words):
+   place = builder.inttoptr(words[0], words[1].type.as_pointer())
+   return builder.atomic_rmw(operation, place, words[1], "seq_cst")
+  return types.intp(types.intp, types.intp), code
+ return on
 
-@intrinsic
-def put(typing, place, number):
- def code(context, builder, signature, words):
-  place = builder.inttoptr(words[0], words[1].type.as_pointer())
-  return builder.atomic_rmw("xchg", place, words[1], "seq_cst")
- return types.intp(types.intp, types.intp), code
+add, put = atomic("add"), atomic("xchg")
 
 @intrinsic
 def call(typing, function):

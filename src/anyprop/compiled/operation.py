@@ -112,9 +112,9 @@ class SharedOperation:
         counters = np.zeros((parts + 2, APART // np.dtype(np.intp).itemsize), np.intp)
         # A helper that comes before the first run finds all taken.
         counters[:parts, 0] = self._pieces
-        addresses = [int(row.ctypes.data) for row in (counters[0], *counters[parts:])]
+        addresses = [address_of(row) for row in (counters[0], *counters[parts:])]
         words = np.array([[own, parts, *addresses, pause()] for own in range(parts)], np.intp)
-        begins, *helps = [int(row.ctypes.data) for row in words]
+        begins, *helps = [address_of(row) for row in words]
         own = kernel_operation(kernel, arrays, sizes, numbers, (counters, words), begins)
         self._run, self.cells = own.bound, own.cells
         function: Any = _FORM(own.words[0])
@@ -146,7 +146,7 @@ def kernel_operation(
     data: int = 0,
 ) -> Operation:
     """Return a loop of numba's on contiguous arrays and floats, of which each run gives the Locals."""
-    pointers = np.array([0 if _varies(x) else x.ctypes.data for x in arrays], np.uintp)
+    pointers = np.array([0 if _varies(x) else address_of(x) for x in arrays], np.uintp)
     floats = np.array([0.0 if _varies(x) else x for x in numbers], np.float64)
     cells = [
         Cell(table, k, x)
@@ -172,7 +172,7 @@ def _operation(
     cells: Sequence[Cell] = (),
 ) -> Operation:
     tables = (pointers, np.asarray(sizes, np.intp), last)
-    words = (address, *(int(table.ctypes.data) for table in tables), data)
+    words = (address, *(address_of(table) for table in tables), data)
     return Operation(words, (kept, tables), cells)
 
 
@@ -180,7 +180,7 @@ def copy(x: Any, out: Any) -> Operation:
     """Return a copy from one contiguous array to another."""
     if x.dtype != out.dtype or x.size != out.size or not _contiguous(x, out):
         raise NoOperationError(f"a copy of {x.dtype} {x.shape} to {out.dtype} {out.shape}")
-    words = (MOVE, int(out.ctypes.data), int(x.ctypes.data), int(out.nbytes), 0)
+    words = (MOVE, address_of(out), address_of(x), int(out.nbytes), 0)
     return Operation(words, (x, out))
 
 
@@ -290,6 +290,6 @@ def _numpy(
         raise NoOperationError(f"{ufunc} has no loop of the form {form}")
     k = ufunc.types.index(form)
     data = found.data[k] if found.data else None
-    pointers = np.array([x.ctypes.data for x in arrays], np.uintp)
+    pointers = np.array([address_of(x) for x in arrays], np.uintp)
     last = np.array(steps, np.intp)
     return _operation(found.functions[k] or 0, pointers, sizes, last, data or 0, arrays)
