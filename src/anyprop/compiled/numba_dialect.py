@@ -96,7 +96,7 @@ def atomic(operation):
   return types.intp(types.intp, types.intp), code
  return on
 
-add, put = atomic("add"), atomic("xchg")
+add, exchange = atomic("add"), atomic("xchg")
 
 @intrinsic
 def call(typing, function):
@@ -111,9 +111,9 @@ def kernel(pointers, sizes, numbers, data):
  own, parts, taken, done, looking, pause = words[0], words[1], words[2], words[3], words[4], words[5]
  pieces = (sizes[0] + {PIECE} - 1) // {PIECE}
  if own == 0:
-  put(done, 0)
+  exchange(done, 0)
   for k in range(parts):
-   put(taken + {APART} * k, 0)
+   exchange(taken + {APART} * k, 0)
  else:
   add(looking, 1)
  part, looks = own, 0
