@@ -1,14 +1,21 @@
-"""Files that appear under their names only when they are whole and safe on the disk."""
+"""Files: as they are found, and that appear under their names only when they are safe on the disk."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+from typing import Any
+
+from anyprop._typing import Shape
+
+_CHUNK = 1 << 20
 
 
 def as_path(path: str | PathLike[str], name: str = "path") -> Path:
@@ -16,6 +23,30 @@ def as_path(path: str | PathLike[str], name: str = "path") -> Path:
     if not isinstance(path, (str, PathLike)):
         raise TypeError(f"{name} must be a str or a pathlib.Path, not {path!r}.")
     return Path(path)
+
+
+def existing_file(path: str | PathLike[str], expected: str) -> Path:
+    """Return the path of a file; raise FileNotFoundError or ValueError if there is none."""
+    path = as_path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}; expected {expected}.")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file; expected {expected}.")
+    return path
+
+
+def read_bytes(stream: Any, n: int) -> bytearray:
+    """Read so many bytes, or those that there are; memory is taken only as they arrive."""
+    data = bytearray()
+    while chunk := stream.read(min(_CHUNK, n - len(data))):
+        data += chunk
+    return data
+
+
+def exceeds_memory(shape: Shape, itemsize: int) -> bool:
+    """Return whether an array that a file declares is larger than any memory."""
+    # NumPy refuses a shape by its nonzero sizes alone, so an empty array can be too large as well.
+    return math.prod(max(n, 1) for n in shape) * itemsize > sys.maxsize
 
 
 def check_folder(path: Path) -> None:

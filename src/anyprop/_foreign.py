@@ -94,6 +94,12 @@ def foreign(head: bytes) -> Foreign | None:
     return _text(head)
 
 
+def but_foreign(head: bytes) -> str:
+    """Return " but " and what begins with these bytes; nothing where they do not say."""
+    kind = foreign(head)
+    return " but empty" if not head else "" if kind is None else f" but {kind.name}"
+
+
 def _zip(head: bytes) -> Foreign | None:
     """Recognize archives by the name of the first file in them, which is part of their format."""
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")].decode("utf-8", "replace")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from anyprop._checks import few
+from anyprop._files import exceeds_memory
 from anyprop._typing import Shape
 
 METADATA = "__metadata__"
@@ -30,43 +30,17 @@ STORED = frozenset(map(np.dtype, _DTYPES.values()))
 
 
 class Declared(NamedTuple):
-    """What a header says of one array.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Type of its numbers; float32 for bfloat16.
-    shape : tuple of int
-        Its shape.
-    start, stop : int
-        Where it begins and ends, in bytes behind the header.
-    halves : bool
-        Whether the file holds only the upper half of each float32, which is a bfloat16.
-    """
+    """What a header says of one array; `start` and `stop` are bytes behind the header."""
 
     dtype: np.dtype[Any]
     shape: Shape
     start: int
     stop: int
-    halves: bool = False
+    halves: bool = False  # whether only the upper half of each float32 is there: a bfloat16
 
 
 def parse(header: bytes, size: int) -> tuple[dict[str, Declared], dict[str, str]]:
-    """Read a header.
-
-    Parameters
-    ----------
-    header : bytes
-        Its text.
-    size : int
-        How many bytes follow it.
-
-    Returns
-    -------
-    arrays : dict of str to Declared
-        What the file holds, in the order in which it holds it.
-    metadata : dict of str to str
-        What else the header says.
+    """Read a header, which so many bytes follow: the arrays in the file's order, and the metadata.
 
     Raises
     ------
@@ -108,8 +82,7 @@ def _declared(name: str, entry: Any) -> Declared:
     halves, (start, stop) = code == _BFLOAT16, offsets
     dtype = np.dtype("<f4" if halves else _DTYPES[code])
     stored = dtype.itemsize // 2 if halves else dtype.itemsize
-    # NumPy refuses a shape by its nonzero sizes alone, so an empty array can be too large as well.
-    if math.prod(max(n, 1) for n in shape) * dtype.itemsize > sys.maxsize:
+    if exceeds_memory(shape, dtype.itemsize):
         raise ValueError(f"{_short(name)} would be larger than any memory.")
     if stop - start != math.prod(shape) * stored:
         raise ValueError(
@@ -128,13 +101,7 @@ def _short(name: object) -> str:
 
 
 def strict_json(text: str) -> Any:
-    """Read JSON in which no name comes twice, every number is one, and nothing is nested deeply.
-
-    Raises
-    ------
-    ValueError
-        This is no such text.
-    """
+    """Read JSON in which no name comes twice, every number is one, and nothing is nested deeply."""
     try:
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_number)
     except json.JSONDecodeError as error:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyprop._checks import few, whole
-from anyprop.backend import dtype_name, to_host
+from anyprop.backend import dtype_name, read_number, to_host
 from anyprop.description import describe
 from anyprop.history import EpochRecord, History
 from anyprop.layers.base import Layer
@@ -141,7 +141,7 @@ class _Packed:
             return {
                 KIND: "state",
                 "step": whole_step(value.step),
-                "lr_scale": float(_host(value.lr_scale)),
+                "lr_scale": read_number(value.lr_scale),
                 "slots": list(value.slots),
                 "decay_mask": value.decay_mask is not None,
             }
@@ -171,14 +171,10 @@ class _Packed:
         return columns
 
 
-def _host(number: Any) -> Any:
-    return to_host(number) if hasattr(number, "dtype") else number
-
-
 def whole_step(value: Any) -> int:
     """Return a step as an int; raise ValueError if it is no whole number of at least 0."""
     try:
-        return whole("step", _host(value))
+        return whole("step", to_host(value) if hasattr(value, "dtype") else value)
     except ValueError:
         raise ValueError(
             f"step must be a whole number of at least 0, not {few([value])}."

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Mapping
 from contextlib import ExitStack
 from io import BufferedRandom
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop._files import as_path, whole_file
+from anyprop._files import existing_file, whole_file
 from anyprop._foreign import HEAD, foreign
 from anyprop.checkpoint.header import STORED, parse
 
@@ -50,16 +49,7 @@ _PAIR = re.compile(rb'"(?:[^"\\]++|\\.)*+":"(?:[^"\\]++|\\.)*+"')  # two texts o
 def write(
     path: str | PathLike[str], arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
 ) -> None:
-    """Write a file, which appears under its name only when it is whole and safe on the disk.
-
-    Parameters
-    ----------
-    path : str or path
-        The file; an older one is replaced.
-    arrays : dict of str to numpy.ndarray
-        What it should hold.
-    metadata : dict of str to str
-        What else; the checksum is added.
+    """Write a file as `whole_file` does; the checksum is added to the metadata.
 
     Raises
     ------
@@ -120,11 +110,6 @@ def _finish(file: BufferedRandom) -> None:
 class Reader:
     """An open file whose header has been read and found consistent; used as a context.
 
-    Parameters
-    ----------
-    path : str or path
-        The file.
-
     Attributes
     ----------
     arrays : dict of str to Declared
@@ -143,11 +128,7 @@ class Reader:
     def __init__(self, path: str | PathLike[str]) -> None:
         from safetensors import SafetensorError, safe_open
 
-        self.path = as_path(path)
-        if not self.path.exists():
-            raise FileNotFoundError(f"there is no file {self.path}; expected a safetensors file.")
-        if not stat.S_ISREG(self.path.stat().st_mode):
-            raise ValueError(f"{self.path} is not a regular file; expected a safetensors file.")
+        self.path = existing_file(path, "a safetensors file")
         with ExitStack() as held:
             self._file = held.enter_context(self.path.open("rb"))
             found = os.fstat(self._file.fileno())
@@ -210,22 +191,9 @@ class Reader:
             )
 
     def read(self, into: Mapping[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
-        """Read all arrays.
+        """Read all arrays by name; raise ValueError if the file has become shorter.
 
-        Parameters
-        ----------
-        into : dict of str to numpy.ndarray, optional
-            Where to put some of them: contiguous arrays of the declared shape and dtype.
-
-        Returns
-        -------
-        dict of str to numpy.ndarray
-            Every array by its name; those of `into` are the same objects.
-
-        Raises
-        ------
-        ValueError
-            The file has become shorter.
+        Some may be read `into` contiguous arrays of the declared shapes and dtypes, which are returned.
         """
         from safetensors import SafetensorError
 

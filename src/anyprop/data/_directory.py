@@ -22,19 +22,11 @@ class DataFiles(NamedTuple):
 
 
 def find_files(directory: Path) -> DataFiles:
-    """Find the images and labels for training and testing by their names.
+    """Find the images and labels for training and testing in a directory, which exists.
 
-    Parameters
-    ----------
-    directory : Path
-        An existing directory. Names are those of MNIST (``train-images-idx3-ubyte``,
-        ``t10k-labels.idx1-ubyte``, ...) or EMNIST (``emnist-letters-test-labels-idx1-ubyte``, ...),
-        with or without ``.gz``; anything else in the directory is ignored.
-
-    Returns
-    -------
-    DataFiles
-        The four paths.
+    Names are those of MNIST (``train-images-idx3-ubyte``, ``t10k-labels.idx1-ubyte``, ...) or EMNIST
+    (``emnist-letters-test-labels-idx1-ubyte``, ...), with or without ``.gz``; anything else in the
+    directory is ignored.
 
     Raises
     ------

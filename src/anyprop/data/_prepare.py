@@ -21,15 +21,7 @@ FLOATS = ("float16", "float32", "float64")
 
 
 class Stored(NamedTuple):
-    """One part of a data set as its files hold it.
-
-    Parameters
-    ----------
-    images : numpy.ndarray of uint8, (N, H, W)
-        Pixels, 0 to 255.
-    labels : numpy.ndarray of whole numbers >= 0, (N,)
-        Class numbers.
-    """
+    """One part of a data set as its files hold it: (N, H, W) pixels and N class numbers."""
 
     images: NDArray[np.uint8]
     labels: NDArray[Any]
@@ -47,37 +39,9 @@ def prepare(
     dtype: str,
     device: Any,
 ) -> tuple[Examples, Examples]:
-    """Convert both parts of a data set and move them to their namespace.
+    """Return both parts of a data set as the options of `load_idx` say.
 
-    Parameters
-    ----------
-    train, test : Stored
-        The two parts.
-    classes : int
-        Width of a one-hot label, greater than every label.
-    normalize : bool
-        Divide pixels by 255.
-    flatten : bool
-        Flatten each image into a row instead of returning it with one channel.
-    one_hot_label : bool
-        Convert each label into a row of zeros and a one.
-    xp : namespace or str or None
-        Namespace of the arrays; NumPy for None.
-    dtype : str
-        ``"float16"``, ``"float32"`` or ``"float64"``.
-    device : str or device or None
-        The namespace's default for None.
-
-    Returns
-    -------
-    (x, t), (xv, tv)
-        Inputs, (N, H W) or (N, 1, H, W), and labels, (N,) int64 or (N, classes) float, for
-        training and for testing.
-
-    Raises
-    ------
-    ValueError
-        The dtype is not one of those above.
+    A row of a label in one-hot form is `classes` wide, which is more than every label.
     """
     choice("floating-point dtype", dtype, FLOATS)
     normalize, flatten = flag("data", "normalize", normalize), flag("data", "flatten", flatten)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop._foreign import HEAD, foreign
+from anyprop._foreign import HEAD, but_foreign
 from anyprop._text import printable
 from anyprop.data._prepare import check_class_numbers, scaled
 from anyprop.data.idx import read_idx
@@ -80,11 +80,6 @@ def load_arrays(path: Path, part: str, dtype: str) -> Rows:
         The part.
     dtype : {"float32", "float16", "float64"}
         What x is converted to. Floats are read once, to see that they are finite in it.
-
-    Returns
-    -------
-    Rows
-        The examples.
 
     Raises
     ------
@@ -185,18 +180,13 @@ def _read_npz(path: Path, names: tuple[str, str]) -> list[tuple[str, NDArray[Any
     with path.open("rb") as file:
         head = file.read(HEAD)
     if not head.startswith(b"PK"):
-        kind = foreign(head)
-        but = " but empty" if not head else "" if kind is None else f" but {kind.name}"
-        raise ValueError(f"{path} is no .npz archive{but}; write it by numpy.savez.")
+        raise ValueError(f"{path} is no .npz archive{but_foreign(head)}; write it by numpy.savez.")
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             found = {name.removesuffix(".npy") for name in members if name.endswith(".npy")}
             _check_names(path, found, "")
-            return [
-                (f"{name} of {path}", _read_member(archive, members[f"{name}.npy"], path))
-                for name in names
-            ]
+            return [_read_member(archive, members[f"{name}.npy"], path) for name in names]
     except FileNotFoundError:
         raise
     except _UNREADABLE as error:
@@ -206,9 +196,11 @@ def _read_npz(path: Path, names: tuple[str, str]) -> list[tuple[str, NDArray[Any
         ) from error
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
+def _read_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path
+) -> tuple[str, NDArray[Any]]:
     name = f"{member.filename.removesuffix('.npy')} of {path}"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise NotImplementedError(f"{member.filename} is compressed by another method than deflate")
     with archive.open(member) as stream:
-        return read_npy(stream, name, member.file_size)
+        return name, read_npy(stream, name, member.file_size)

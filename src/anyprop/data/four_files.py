@@ -102,7 +102,7 @@ def load_idx(
 
 
 def _read_part(images_file: Path, labels_file: Path) -> Stored:
-    images = _read_bytes(images_file, 3)
+    images = _read_images(images_file)
     labels = _read_labels(labels_file)
     if len(images) != len(labels):
         raise ValueError(
@@ -125,14 +125,14 @@ def _read_labels(file: Path) -> NDArray[Any]:
     return labels
 
 
-def _read_bytes(file: Path, dimensions: int) -> NDArray[np.uint8]:
-    array = read_idx(file)
-    if array.dtype != np.uint8 or array.ndim != dimensions or array.size == 0:
+def _read_images(file: Path) -> NDArray[np.uint8]:
+    images = read_idx(file)
+    if images.dtype != np.uint8 or images.ndim != 3 or images.size == 0:
         raise ValueError(
-            f"{file} holds {array.shape} {array.dtype}; "
-            f"expected a nonempty array of uint8 with {dimensions} dimension(s), as its name says."
+            f"{file} holds {images.shape} {images.dtype}; expected a nonempty array of uint8 with 3 "
+            "dimension(s), as its name says."
         )
-    return array
+    return images
 
 
 def _size(part: Stored) -> str:

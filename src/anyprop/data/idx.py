@@ -16,7 +16,6 @@ import io
 import math
 import os
 import struct
-import sys
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,26 +23,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop._files import as_path
-from anyprop._foreign import HEAD, foreign
+from anyprop._files import exceeds_memory, existing_file, read_bytes
+from anyprop._foreign import HEAD, but_foreign
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MOST_DIMENSIONS = 64  # NumPy holds no more
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_MOST_EXPANSION = 1032  # deflate spends at least two bits on 258 bytes
-_CHUNK = 1 << 20
 
 
 class Header(NamedTuple):
-    """What the header of an IDX file declares.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Type of the elements as stored, big-endian.
-    shape : tuple of int
-        Sizes of the dimensions.
-    """
+    """What the header of an IDX file declares: the type of the elements, big-endian, and the shape."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -55,19 +45,7 @@ class Header(NamedTuple):
 
 
 def read_header(stream: io.BufferedIOBase, name: object) -> Header:
-    """Read the header of an IDX file and leave the stream at the first element.
-
-    Parameters
-    ----------
-    stream : binary file
-        Open for reading, at the beginning of the header.
-    name : object
-        What messages call the file.
-
-    Returns
-    -------
-    Header
-        The declared type and shape.
+    """Read the header of an IDX file, which messages call `name`, up to the first element.
 
     Raises
     ------
@@ -78,8 +56,7 @@ def read_header(stream: io.BufferedIOBase, name: object) -> Header:
     if not magic:
         raise ValueError(f"{name} is empty; expected an IDX file, plain or gzip-compressed.")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
-        kind = foreign(magic + stream.read(HEAD - 4))
-        but = "" if kind is None else f" but {kind.name}"
+        but = but_foreign(magic + stream.read(HEAD - 4))
         raise ValueError(
             f"{name} is not an IDX file{but}: it begins with the bytes {magic.hex(' ')}, expected 00 "
             f"00, a type code out of {', '.join(f'{code:02x}' for code in _DTYPES)}, and the number of "
@@ -98,8 +75,7 @@ def read_header(stream: io.BufferedIOBase, name: object) -> Header:
             f"{4 + 4 * dimensions} bytes; fetch the file again."
         )
     header = Header(np.dtype(_DTYPES[magic[2]]), struct.unpack(f">{dimensions}I", sizes))
-    # NumPy refuses a shape by its nonzero sizes alone, so an empty array can be too large as well.
-    if math.prod(max(size, 1) for size in header.shape) * header.dtype.itemsize > sys.maxsize:
+    if exceeds_memory(header.shape, header.dtype.itemsize):
         raise ValueError(
             f"{name} declares an array of shape {header.shape}, larger than any memory; "
             "expected the header of an IDX file that describes its contents."
@@ -112,11 +88,6 @@ def read_idx(file: str | os.PathLike[str]) -> NDArray[Any]:
 
     Compression is detected by the contents, not by the name. A header is never trusted: memory is
     taken only as data arrives, and no more is unpacked than the header declares.
-
-    Parameters
-    ----------
-    file : str or path
-        The file to read.
 
     Returns
     -------
@@ -140,11 +111,7 @@ def read_idx(file: str | os.PathLike[str]) -> NDArray[Any]:
     >>> read_idx(path)
     array([[10, 20, 30]], dtype=uint8)
     """
-    path = as_path(file)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}; expected an IDX file.")
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file; expected an IDX file.")
+    path = existing_file(file, "an IDX file")
     size = path.stat().st_size
     with path.open("rb") as raw:
         compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
@@ -168,9 +135,7 @@ def _read_array(stream: io.BufferedIOBase, path: Path, at_most: int) -> NDArray[
             f"{path} is truncated or damaged: {declared}, more than a file of this size can hold; "
             "fetch the file again."
         )
-    data = bytearray()
-    while chunk := stream.read(min(_CHUNK, header.nbytes - len(data))):
-        data += chunk
+    data = read_bytes(stream, header.nbytes)
     if len(data) < header.nbytes:
         raise ValueError(
             f"{path} is truncated: {declared}, but only {len(data)} follow; fetch the file again."

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyprop._checks import choice
-from anyprop._files import as_path
+from anyprop._files import existing_file
 from anyprop._foreign import HEAD, foreign
 from anyprop._typing import Array
 from anyprop.backend import from_host
@@ -32,7 +31,7 @@ from anyprop.data._prepare import FLOATS
 
 _SIDE, _BOX = 28, 20
 _FORMATS = ("PNG", "JPEG")
-_EXPECTED = "expected a PNG or JPEG picture of one digit"
+_EXPECTED = "a PNG or JPEG picture of one digit"
 _ENOUGH = 600  # pixels of a side, of which the digit takes a part
 _LEAST_CONTRAST = 24  # of 255: less is what paper and a camera's noise have by themselves
 
@@ -94,14 +93,14 @@ def load_image(
 2.0, 2.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0]
     """
     choice("floating-point dtype", dtype, FLOATS)
-    pixels = prepared(as_path(path)).astype(dtype)
+    image: Any = _pillow("PIL.Image")
+    file = existing_file(path, _EXPECTED)
+    pixels = _placed(image, _even(_ink(file, _grey(image, file)))).astype(dtype)
     return from_host(pixels.reshape(1, -1), xp, device=device)
 
 
-def prepared(path: Path) -> NDArray[np.float32]:
-    """Read a picture and make 28 x 28 pixels of it, see `load_image`."""
-    image: Any = _pillow("PIL.Image")
-    levels = _even(_ink(path, _grey(path)))
+def _placed(image: Any, levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Crop grey levels to the digit, and make 28 x 28 pixels of it."""
     ground, threshold, ink = _otsu(levels)
     inside = levels > threshold
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
@@ -133,13 +132,9 @@ def _pillow(module: str) -> Any:
         raise ImportError('load_image needs Pillow; run pip install "anyprop[cli]".') from None
 
 
-def _grey(path: Path) -> list[NDArray[np.float32]]:
+def _grey(image: Any, path: Path) -> list[NDArray[np.float32]]:
     """Read the picture's grey levels, 0 to 255; where it is transparent on white, and on black."""
-    image, operations = _pillow("PIL.Image"), _pillow("PIL.ImageOps")
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}; {_EXPECTED}.")
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path} is not a regular file; {_EXPECTED}.")
+    operations = _pillow("PIL.ImageOps")
     with path.open("rb") as file:
         head = file.read(HEAD)
         file.seek(0)
@@ -152,7 +147,9 @@ def _grey(path: Path) -> list[NDArray[np.float32]]:
                     opened.draft("RGB", (_ENOUGH, _ENOUGH))
                     shown = operations.exif_transpose(opened).convert("F" if deep else "RGBA")
         except image.UnidentifiedImageError:
-            raise ValueError(f"{path} is {_named(head)}; {_EXPECTED}.") from None
+            kind = foreign(head)
+            what = "empty" if not head else "of an unknown kind" if kind is None else kind.name
+            raise ValueError(f"{path} is {what}; expected {_EXPECTED}.") from None
         except (image.DecompressionBombWarning, image.DecompressionBombError):
             raise ValueError(
                 f"{path} has more than {image.MAX_IMAGE_PIXELS // 10**6} million pixels; scale it down."
@@ -166,11 +163,6 @@ def _grey(path: Path) -> list[NDArray[np.float32]]:
     grey = pixels[..., :3] @ np.asarray([0.299, 0.587, 0.114], np.float32)
     opaque = pixels[..., 3] / np.float32(255.0)
     return [grey * opaque + paper * (1 - opaque) for paper in np.asarray([255, 0], np.float32)]
-
-
-def _named(head: bytes) -> str:
-    kind = foreign(head)
-    return "empty" if not head else "of an unknown kind" if kind is None else kind.name
 
 
 def _ink(path: Path, papers: list[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import warnings
 from tokenize import TokenError
 from typing import IO, Any, Literal, NamedTuple
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from anyprop._files import as_path
-from anyprop._foreign import HEAD, foreign
+from anyprop._files import as_path, exceeds_memory, existing_file, read_bytes
+from anyprop._foreign import HEAD, but_foreign
 
 # by the version that follows the prefix; the third has names of fields, so no array of numbers
 _HEADERS = {b"\1\0": npy.read_array_header_1_0, b"\2\0": npy.read_array_header_2_0}
@@ -22,23 +21,10 @@ _HEADERS = {b"\1\0": npy.read_array_header_1_0, b"\2\0": npy.read_array_header_2
 _UNREADABLE = (
     *(KeyError, ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError),
 )
-_CHUNK = 1 << 20
 
 
 class NpyHeader(NamedTuple):
-    """What the header of an .npy file declares.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Type of the elements as stored.
-    shape : tuple of int
-        Sizes of the dimensions.
-    order : {"C", "F"}
-        Whether the last or the first index changes fastest.
-    start : int
-        Where in the file the elements begin.
-    """
+    """What the header of an .npy file declares, and where the elements begin."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -54,21 +40,8 @@ class NpyHeader(NamedTuple):
 def read_npy(stream: IO[bytes], name: object, size: int) -> NDArray[Any]:
     """Read one .npy file out of an archive.
 
-    Memory is taken only as data arrives, and no more of it than the file is said to hold.
-
-    Parameters
-    ----------
-    stream : binary file
-        Open for reading, at its beginning.
-    name : object
-        What messages call the file.
-    size : int
-        The size of the whole file, as the archive has it.
-
-    Returns
-    -------
-    numpy.ndarray
-        The stored numbers in the stored shape and dtype.
+    Messages call it `name`, and `size` is that of the whole file, as the archive has it. Memory is taken
+    only as data arrives, and no more of it than the file is said to hold.
 
     Raises
     ------
@@ -76,9 +49,7 @@ def read_npy(stream: IO[bytes], name: object, size: int) -> NDArray[Any]:
         It is not exactly one whole array of numbers.
     """
     header = _read_header(stream, name, size)
-    data = bytearray()
-    while chunk := stream.read(min(_CHUNK, header.nbytes - len(data))):
-        data += chunk
+    data = read_bytes(stream, header.nbytes)
     if len(data) < header.nbytes:
         raise ValueError(
             f"{name} is truncated: it ends after {len(data)} of {header.nbytes} bytes; fetch the "
@@ -89,18 +60,7 @@ def read_npy(stream: IO[bytes], name: object, size: int) -> NDArray[Any]:
 
 
 def map_npy(file: str | os.PathLike[str]) -> NDArray[Any]:
-    """Map one .npy file into memory, to read only.
-
-    Parameters
-    ----------
-    file : str or path
-        The file.
-
-    Returns
-    -------
-    numpy.ndarray
-        The stored numbers in the stored shape and dtype. They are read from the file when they are
-        used, and cannot be written to.
+    """Map one .npy file into memory; its numbers are read when they are used, and cannot be changed.
 
     Raises
     ------
@@ -109,11 +69,7 @@ def map_npy(file: str | os.PathLike[str]) -> NDArray[Any]:
     ValueError
         It is not exactly one whole array of numbers, or is empty.
     """
-    path = as_path(file)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}; expected an .npy file.")
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file; expected an .npy file.")
+    path = existing_file(file, "an .npy file")
     with path.open("rb") as stream:
         header = _read_header(stream, path, path.stat().st_size)
         if not header.nbytes:
@@ -136,8 +92,7 @@ def is_npy(file: str | os.PathLike[str]) -> bool:
 def _read_header(stream: IO[bytes], name: object, size: int) -> NpyHeader:
     head = stream.read(npy.MAGIC_LEN)
     if not head.startswith(npy.MAGIC_PREFIX):
-        kind = foreign(head + stream.read(HEAD - npy.MAGIC_LEN))
-        but = " but empty" if not head else "" if kind is None else f" but {kind.name}"
+        but = but_foreign(head + stream.read(HEAD - npy.MAGIC_LEN))
         raise ValueError(f"{name} is no .npy file{but}; write it by numpy.save.")
     try:
         with warnings.catch_warnings():
@@ -154,9 +109,7 @@ def _read_header(stream: IO[bytes], name: object, size: int) -> NpyHeader:
             "anyprop does not; save an array of numbers."
         )
     header = NpyHeader(dtype, shape, "F" if columns else "C", stream.tell())
-    # NumPy refuses a shape by its nonzero sizes alone, so an empty array can be too large as well.
-    least = min(shape, default=1)
-    if least < 0 or math.prod(max(n, 1) for n in shape) * dtype.itemsize > sys.maxsize:
+    if min(shape, default=1) < 0 or exceeds_memory(shape, dtype.itemsize):
         raise ValueError(
             f"{name} is damaged: its header declares the shape {shape}; fetch the file again."
         )
