@@ -7,10 +7,11 @@ ranges, and its refusals reach the user as they are.
 from __future__ import annotations
 
 import argparse
+from argparse import ArgumentTypeError
 
 from anyprop._checks import unknown
 from anyprop.cli._data import TAKES
-from anyprop.cli._parser import Parser, checked
+from anyprop.cli._parser import Parser, option
 from anyprop.layers.registry import ACTIVATIONS
 from anyprop.schedules.registry import SCHEDULES
 
@@ -18,14 +19,9 @@ from anyprop.schedules.registry import SCHEDULES
 def add_place(parser: Parser) -> None:
     """Add `--backend` and `--device`."""
     group = parser.add_argument_group("where to compute")
-    group.add_argument(
-        "--backend",
-        default="numpy",
-        metavar="NAME",
-        help="one that `anyprop backends` lists (default: numpy)",
-    )
-    group.add_argument(
-        "--device", metavar="NAME", help="one of that backend's devices (default: its first)"
+    option(group, "--backend", "NAME", str, "numpy", "one that `anyprop backends` lists")
+    option(
+        group, "--device", "NAME", str, None, "one of that backend's devices (default: its first)"
     )
 
 
@@ -43,24 +39,10 @@ def add_data(parser: Parser) -> None:
 def add_network(parser: Parser) -> None:
     """Add the options of the network and its starting values."""
     group = parser.add_argument_group("network")
-    group.add_argument(
-        "--hidden",
-        type=checked(sizes),
-        default=[200, 200],
-        metavar="N,N,...",
-        help="units of the hidden layers (default: 200,200)",
-    )
-    group.add_argument(
-        "--activation",
-        default="relu",
-        metavar="NAME",
-        help=f"{', '.join(ACTIVATIONS)} (default: relu)",
-    )
-    group.add_argument(
-        "--norm",
-        metavar="NAME",
-        help="normalize before each activation: batch or layer (default: neither)",
-    )
+    option(group, "--hidden", "N,N,...", sizes, "200,200", "units of the hidden layers")
+    option(group, "--activation", "NAME", str, "relu", ", ".join(ACTIVATIONS))
+    norm = "normalize before each activation: batch or layer (default: neither)"
+    option(group, "--norm", "NAME", str, None, norm)
     group.add_argument(
         "--residual",
         action="store_true",
@@ -72,22 +54,13 @@ def add_network(parser: Parser) -> None:
         help="begin with a layer that scales each column by its mean and standard deviation in the "
         "training data: for tables, whose floats are taken as they are otherwise",
     )
-    group.add_argument(
-        "--dropout",
-        type=float,
-        default=0.0,
-        metavar="P",
-        help="probability that a hidden unit is dropped while training (default: 0)",
-    )
-    group.add_argument(
-        "--weights",
-        default="he_normal",
-        metavar="NAME",
-        help="how weights start, such as glorot_uniform or normal:0.01 (default: he_normal)",
-    )
+    dropout = "probability that a hidden unit is dropped while training"
+    option(group, "--dropout", "P", float, "0", dropout)
+    weights = "how weights start, such as glorot_uniform or normal:0.01"
+    option(group, "--weights", "NAME", str, "he_normal", weights)
     group.add_argument(
         "--dtype",
-        type=checked(dtype),
+        type=dtype,
         default="float32",
         metavar="NAME",
         help="float32 (the default) or float64",
@@ -98,67 +71,29 @@ def add_training(parser: Parser) -> argparse._ArgumentGroup:
     """Add the options of the training; return the group of options."""
     group = parser.add_argument_group("training")
     length = group.add_mutually_exclusive_group()
-    length.add_argument(
-        "--steps",
-        type=checked(count),
-        default=1000,
-        metavar="N",
-        help="number of updates (default: 1000)",
+    option(length, "--steps", "N", count, "1000", "number of updates")
+    option(length, "--epochs", "N", count, None, "number of epochs, instead of --steps")
+    option(group, "--batch-size", "N", count, "100", "examples in a batch")
+    option(
+        group, "--accumulate", "N", count, "1", "parts that a batch is split into, to save memory"
     )
-    length.add_argument(
-        "--epochs", type=checked(count), metavar="N", help="number of epochs, instead of --steps"
+    schedules = ", ".join(SCHEDULES)
+    option(
+        group, "--schedule", "NAME", str, "constant", f"how the learning rate changes: {schedules}"
     )
-    group.add_argument(
-        "--batch-size",
-        type=checked(count),
-        default=100,
-        metavar="N",
-        help="examples in a batch (default: 100)",
-    )
-    group.add_argument(
-        "--accumulate",
-        type=checked(count),
-        default=1,
-        metavar="N",
-        help="parts that a batch is split into, to save memory (default: 1)",
-    )
-    group.add_argument(
-        "--schedule",
-        default="constant",
-        metavar="NAME",
-        help=f"how the learning rate changes: {', '.join(SCHEDULES)} (default: constant)",
-    )
-    group.add_argument(
-        "--weight-decay",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="weight decay, of weights but not of biases and norms (default: 0)",
-    )
-    group.add_argument(
-        "--clip-norm",
-        type=float,
-        metavar="X",
-        help="largest norm that the whole gradient keeps (default: no limit)",
-    )
-    group.add_argument(
-        "--seed",
-        type=checked(seed),
-        default=8,
-        metavar="N",
-        help="what weights, batches and dropout are drawn from (default: 8)",
-    )
+    decay = "weight decay, of weights but not of biases and norms"
+    option(group, "--weight-decay", "X", float, "0", decay)
+    clipping = "largest norm that the whole gradient keeps (default: no limit)"
+    option(group, "--clip-norm", "X", float, None, clipping)
+    option(group, "--seed", "N", seed, "8", "what weights, batches and dropout are drawn from")
     return group
 
 
 def add_output(parser: Parser, folder: str) -> None:
     """Add `--out` and `--no-progress`."""
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "--out",
-        default=folder,
-        metavar="FOLDER",
-        help=f"where the files go; older ones there are replaced (default: {folder})",
+    option(
+        group, "--out", "FOLDER", str, folder, "where the files go; older ones there are replaced"
     )
     group.add_argument(
         "--no-progress",
@@ -170,7 +105,7 @@ def add_output(parser: Parser, folder: str) -> None:
 def dtype(text: str) -> str:
     """Check the name of a dtype that networks are trained in."""
     if text not in ("float32", "float64"):
-        raise unknown("dtype", text, ("float32", "float64"))
+        raise ArgumentTypeError(unknown("dtype", text, ("float32", "float64")))
     return text
 
 
@@ -181,7 +116,7 @@ def count(text: str, least: int = 1) -> int:
     except ValueError:
         value = least - 1
     if value < least:
-        raise ValueError(f"must be a whole number of at least {least}, not {text!r}")
+        raise ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
     return value
 
 
@@ -194,7 +129,7 @@ def sizes(text: str) -> list[int]:
     """Read whole numbers of at least 1 separated by commas."""
     try:
         return [count(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(
+    except ArgumentTypeError:
+        raise ArgumentTypeError(
             f"must be whole numbers of at least 1, separated by commas, as in 200,200, not {text!r}"
         ) from None

@@ -68,16 +68,18 @@ def os_error(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
-def checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return an option's type from a check that raises ValueError with a sentence of its own."""
-
-    def convert(text: str) -> Any:
-        try:
-            return check(text)
-        except (TypeError, ValueError) as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
+def option(
+    group: argparse._ActionsContainer,
+    name: str,
+    metavar: str,
+    read: Callable[[str], Any],
+    default: str | None,
+    help: str,
+) -> None:
+    """Add an option whose value is read from its text; its default is named in the help."""
+    if default is not None:
+        help += f" (default: {default})"
+    group.add_argument(name, metavar=metavar, type=read, default=default, help=help)
 
 
 def require_extras(*packages: str, extra: str = "cli") -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from anyprop._text import tell
 from anyprop.cli._files import check_writable, write_text
-from anyprop.cli._parser import Parser, wrong_calls
+from anyprop.cli._parser import Parser, option, wrong_calls
 from anyprop.testing.apart import Apart
 from anyprop.testing.check_backend import choose, report_on
 
@@ -37,9 +37,7 @@ def add_options(parser: Parser) -> None:
         metavar="NAMESPACE",
         help="a backend, or any module, such as dask.array (default: numpy)",
     )
-    parser.add_argument(
-        "--device", metavar="NAME", help="one of its devices (default: the library's own)"
-    )
+    option(parser, "--device", "NAME", str, None, "one of its devices (default: the library's own)")
     parser.add_argument(
         "--only",
         default="*",
@@ -49,9 +47,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--list", action="store_true", help="list the checks that --only chooses, and run none"
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write everything that was found"
-    )
+    option(parser, "--json", "FILE", Path, None, "also write everything that was found")
     parser.add_argument(
         "--no-speed", action="store_true", help="skip timing a training step, which takes seconds"
     )

@@ -27,7 +27,7 @@ from anyprop.backend import namespace
 from anyprop.cli._data import examples
 from anyprop.cli._files import make_folder, write_json
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training
-from anyprop.cli._parser import Parser, WrongCallError, checked, require_extras, wrong_calls
+from anyprop.cli._parser import Parser, WrongCallError, require_extras, wrong_calls
 from anyprop.cli._task import Task, default_lr, make_optimizer, make_task, settings, total_steps
 from anyprop.cli._training import FAILED, INTERRUPTED, Result, measure, train
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
@@ -68,7 +68,7 @@ class Rival(NamedTuple):
         try:
             return cls(name, float(lr) if colon else None)
         except ValueError:
-            raise ValueError(
+            raise argparse.ArgumentTypeError(
                 f"write a number after the colon, as in rmsprop:0.001, not {text!r}"
             ) from None
 
@@ -94,7 +94,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "optimizers",
         nargs="+",
-        type=checked(Rival.read),
+        type=Rival.read,
         metavar="NAME[:LR]",
         help=f"{', '.join(OPTIMIZERS)}; each with a learning rate if you like",
     )
@@ -189,16 +189,7 @@ def _with_replacement(rng: np.random.RandomState, n: int, size: int, epoch: int)
 def _row(label: str, result: Result) -> list[str]:
     name, _, lr = label.partition(", lr ")
     last = result.outcome.history.losses[-_LAST:]
-    mean = f"{sum(last) / len(last):.4f}" if last else ""
-    return [
-        name,
-        lr,
-        mean,
-        _number(result.test_accuracy),
-        _number(result.test_loss),
-        result.outcome.ended,
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    mean = sum(last) / len(last) if last else None
+    numbers = (mean, result.test_accuracy, result.test_loss)
+    shown = ("" if number is None else f"{number:.4f}" for number in numbers)
+    return [name, lr, *shown, result.outcome.ended]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from anyprop.cli._model import add_model, load_network, model_file
-from anyprop.cli._parser import Parser, WrongCallError, require_extras, wrong_calls
+from anyprop.cli._parser import Parser, WrongCallError, option, require_extras, wrong_calls
 from anyprop.interchange.torch import save_torch
 from anyprop.onnx import export_onnx
 
@@ -18,15 +18,14 @@ from anyprop.onnx import export_onnx
 def add_options(parser: Parser) -> None:
     """Add the command's options."""
     add_model(parser)
-    parser.add_argument("--onnx", metavar="FILE", help="write an ONNX model, input x and output y")
+    option(parser, "--onnx", "FILE", str, None, "write an ONNX model, input x and output y")
     parser.add_argument(
         "--softmax",
         action="store_true",
         help="make the ONNX model return probabilities instead of logits",
     )
-    parser.add_argument(
-        "--torch", metavar="FILE", help="write a state dictionary of PyTorch, a safetensors file"
-    )
+    torch = "write a state dictionary of PyTorch, a safetensors file"
+    option(parser, "--torch", "FILE", str, None, torch)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from anyprop.cli._data import ONE_FILE, TAKES, Inputs, load_inputs
 from anyprop.cli._files import check_writable, write_text
 from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._options import add_place
-from anyprop.cli._parser import Parser, WrongCallError, wrong_calls
+from anyprop.cli._parser import Parser, WrongCallError, option, wrong_calls
 from anyprop.cli._task import get_place
 from anyprop.data import load_image
 from anyprop.layers.softmax import Softmax
@@ -49,9 +49,7 @@ def add_options(parser: Parser) -> None:
         metavar="FILE",
         help="PNG or JPEG files instead, each of one digit on an even ground",
     )
-    parser.add_argument(
-        "--out", metavar="FILE", help="write a CSV file with one row for each image"
-    )
+    option(parser, "--out", "FILE", str, None, "write a CSV file with one row for each image")
     add_place(parser)
 
 
@@ -119,19 +117,14 @@ def _guesses(p: Any, names: list[str]) -> str:
 
 
 def _summary(p: Any, labels: Any) -> str:
-    classes, predicted = range(p.shape[1]), p.argmax(axis=1)
-    if labels is None:
-        rows = [[str(k), str(np.sum(predicted == k))] for k in classes]
-        return f"{table(['class', 'predicted'], rows)}\n\n{len(p)} images"
-    right = predicted == labels
+    predicted = p.argmax(axis=1)
+    columns, end = {"predicted": predicted}, f"{len(p)} images"
+    if labels is not None:
+        right = predicted == labels
+        columns |= {"labelled": labels, "right": labels[right]}
+        end += f", {right.sum()} right: accuracy {right.mean():.4f}"
     rows = [
-        [
-            str(k),
-            str(np.sum(predicted == k)),
-            str(np.sum(labels == k)),
-            str(np.sum(right[labels == k])),
-        ]
-        for k in classes
+        [str(k), *(str(np.sum(classes == k)) for classes in columns.values())]
+        for k in range(p.shape[1])
     ]
-    lines = table(["class", "predicted", "labelled", "right"], rows)
-    return f"{lines}\n\n{len(p)} images, {right.sum()} right: accuracy {right.mean():.4f}"
+    return f"{table(['class', *columns], rows)}\n\n{end}"

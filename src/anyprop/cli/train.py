@@ -25,7 +25,7 @@ from anyprop.cli._data import Examples, examples, split
 from anyprop.cli._files import make_folder, write_json
 from anyprop.cli._model import CHECKPOINTS, DEFAULT, MODEL
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
-from anyprop.cli._parser import Parser, WrongCallError, checked, os_error, require_extras
+from anyprop.cli._parser import Parser, WrongCallError, option, os_error, require_extras
 from anyprop.cli._ranks import add_distributed, connect, wrong_calls_on
 from anyprop.cli._task import (
     Task,
@@ -58,27 +58,16 @@ def add_options(parser: Parser) -> None:
     add_place(parser)
     add_network(parser)
     group = parser.add_argument_group("optimizer")
-    group.add_argument(
-        "--optimizer",
-        default="rmsprop",
-        metavar="NAME",
-        help=f"{', '.join(OPTIMIZERS)} (default: rmsprop)",
-    )
-    group.add_argument(
-        "--lr", type=float, metavar="X", help="learning rate (default: the optimizer's)"
-    )
-    group.add_argument(
-        "--rho",
-        type=float,
-        metavar="X",
-        help="decay of the optimizer's running mean, if it has one (default: the optimizer's)",
-    )
+    option(group, "--optimizer", "NAME", str, "rmsprop", ", ".join(OPTIMIZERS))
+    option(group, "--lr", "X", float, None, "learning rate (default: the optimizer's)")
+    rho = "decay of the optimizer's running mean, if it has one (default: the optimizer's)"
+    option(group, "--rho", "X", float, None, rho)
     training = add_training(parser)
     add_distributed(training)
     training.add_argument(
         "--early-stopping",
         nargs="?",
-        type=checked(count),
+        type=count,
         const=5,
         metavar="PATIENCE",
         help="hold out the last 10 %% of the training data, stop when the loss on them has not "
@@ -93,7 +82,7 @@ def _add_checkpoints(parser: Parser) -> None:
     group = parser.add_argument_group("checkpoints")
     group.add_argument(
         "--checkpoint-every",
-        type=checked(count),
+        type=count,
         metavar="N",
         help="write a checkpoint every N steps, and at the end, into the folder checkpoints below that "
         "of --out; the last 3 stay, and the network of the best epoch as best.safetensors",
