@@ -33,6 +33,7 @@ copyright = author
 release = installed_version("anyprop")
 
 extensions = [
+    "arguments",
     "gentle_links",
     "japanese",
     "kept_together",

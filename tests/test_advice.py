@@ -177,6 +177,17 @@ ADVICE = {
         lambda: fit(net=NORMED, params=PARAMS),
         lambda: fit(net=NORMED),
     ),
+    "write Momentum(momentum=0.9)": (
+        lambda: ap.SGD(momentum=0.9),
+        lambda: ap.Momentum(momentum=0.9),
+    ),
+    "write Nesterov()": (lambda: ap.SGD(nesterov=True), lambda: ap.Nesterov()),
+    "write AMSGrad()": (lambda: ap.Adam(amsgrad=True), lambda: ap.AMSGrad()),
+    "write optimizer=anyprop.Adam(lr=0.001)": (
+        lambda: fit(learning_rate=0.1),
+        lambda: fit(optimizer=ap.Adam(lr=0.001)),
+    ),
+    "write LeakyReLU(slope)": (lambda: ap.LeakyReLU(0.1, 0.2), lambda: ap.LeakyReLU(0.1)),
     "did you mean 'relu'?": (lambda: ap.MLP([2, 3, 2], "rely"), lambda: ap.MLP([2, 3, 2], "relu")),
     "pass a layer, such as LeakyReLU(0.3)": (
         lambda: ap.MLP([2, 3, 2], np.tanh),

@@ -105,6 +105,17 @@ MISTAKES = {
         lambda: ap.MLP([2, 3, 2], ap.Affine),
         "the class Affine; write Affine(...)",
     ),
+    "seed under another name": (lambda: NET.init(random_state=3), "did you mean 'seed'?"),
+    "a name that is near to another argument": (
+        lambda: fit(random_state=3),
+        "fit got an unexpected keyword argument 'random_state'; did you mean 'seed'?",
+    ),
+    "a learning rate for fit": (lambda: fit(lr=0.1), "write optimizer=anyprop.Adam(lr=0.001)"),
+    "a setting by place": (
+        lambda: schedules.Linear(0.1, 10, 0.0, 5),
+        "Linear: too many positional arguments; write Linear(lr, steps, end).",
+    ),
+    "one size of two": (lambda: ap.Affine(3), "Affine: missing a required argument: 'm'"),
     "a function as activation": (
         lambda: ap.MLP([2, 3, 2], np.tanh),
         "activation must be a name such as 'relu', not numpy.ufunc; or pass a layer",

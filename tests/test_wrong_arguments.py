@@ -1,6 +1,8 @@
 """A wrong argument of a public function is refused by a sentence that names the argument."""
 
+import copy
 import inspect
+import pickle
 import re
 import traceback
 from pathlib import Path
@@ -132,6 +134,82 @@ MADE = {**LAYERS, **LOSSES, **OPTIMIZERS}
 CALLS |= {kind.__name__: entry(kind, d=2, m=2, block=ap.ReLU()) for kind in MADE.values()}
 CALLS |= {kind.__name__: entry(kind, **RATES) for kind in members("schedules").values()}
 ARGUMENTS = [(call, name) for call, (_, good) in CALLS.items() for name in good if name != "_"]
+
+
+# A call as a user of another library or a reader of the book writes it -> what is meant.
+OTHER_NAMES = {
+    "ap.Adam(learning_rate=0.1)": "lr",
+    "ap.Adam(betas=(0.9, 0.99))": "beta1",
+    "ap.Adam(beta_2=0.9)": "beta2",
+    "ap.Adam(b1=0.9)": "beta1",
+    "ap.Adam(epsilon=1e-8)": "eps",
+    "ap.Adam(clipnorm=1.0)": "clip_norm",
+    "ap.RMSProp(alpha=0.9)": "rho",
+    "ap.RMSProp(decay_rate=0.9)": "rho",
+    "ap.AdaGrad(initial_accumulator_value=0.1)": "initial_accumulator",
+    "ap.Affine(in_features=2, out_features=3)": "d",
+    "ap.Affine(2, units=3)": "m",
+    "ap.Affine(2, 3, use_bias=False)": "bias",
+    "ap.Dropout(p=0.2)": "rate",
+    "ap.LeakyReLU(negative_slope=0.1)": "slope",
+    "ap.BatchNorm(num_features=2)": "d",
+    "ap.BatchNorm(2, epsilon=1e-3)": "eps",
+    "ap.SoftmaxCrossEntropy(weight=[1.0, 2.0])": "class_weight",
+    "ap.Huber(beta=1.0)": "delta",
+    "schedules.Cosine(0.1, T_max=5)": "steps",
+    "schedules.StepDecay(0.1, gamma=0.1, every=3)": "factor",
+    "schedules.StepDecay(0.1, 0.1, step_size=3)": "every",
+    "schedules.Exponential(initial_learning_rate=0.1, factor=0.9)": "lr",
+    "schedules.Piecewise((0.1, 0.2), milestones=(3,))": "boundaries",
+    "schedules.Warmup(warmup_steps=3, then=schedules.Constant(0.1))": "steps",
+    "initializers.Normal(stddev=0.1)": "std",
+    "ap.ReduceLROnPlateau(threshold=0.1)": "min_delta",
+    "ap.CSVLogger(filename='c')": "path",
+    "book.RMSProp(learning_rate=0.1)": "lr",
+    "book.Dropout(p=0.5)": "dropout_ratio",
+    "ap.fit(**FIT, verbose=True)": "progress",
+    "ap.fit(**FIT, batch=3)": "batch_size",
+    "ap.fit(**FIT, validation_data=(X, T))": "validation",
+    "ap.fit(**FIT, max_epochs=3)": "epochs",
+    "NET.init(backend='numpy')": "xp",
+}
+
+
+@pytest.mark.parametrize("call", OTHER_NAMES)
+def test_the_name_that_others_have_for_an_argument_leads_to_its_name_here(call):
+    with pytest.raises(TypeError, match=f"; did you mean '{OTHER_NAMES[call]}'\\?$"):
+        eval(call)
+
+
+class Doubling(ap.Layer):
+    """A layer of one's own, without a word about arguments."""
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (function, _) in CALLS.items() if isinstance(function, type)]
+)
+def test_an_argument_that_a_class_lacks_is_told_in_a_sentence(name):
+    kind, good = CALLS[name]
+    good = {key: value for key, value in good.items() if key not in ("_", "layers")}
+    says = rf"^{name}: got an unexpected keyword argument 'zyzzyva'; write {name}\(.*\)\.$"
+    with pytest.raises(TypeError, match=says):
+        kind(**good, zyzzyva=1)
+
+
+def test_a_class_without_arguments_says_so():
+    for made in (Doubling, ap.Callback, ap.ReLU):
+        with pytest.raises(TypeError, match=r"too many positional arguments; write \w+\(\)"):
+            made(3)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [Doubling(), ap.Affine(2, 3), OPT, NET, book.SGD(0.5)],
+    ids=lambda made: type(made).__name__,
+)
+def test_copies_are_made_without_arguments(made):
+    for copied in (copy.copy(made), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert vars(copied) == vars(made)
 
 
 @pytest.fixture(autouse=True)

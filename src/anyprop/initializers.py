@@ -21,10 +21,11 @@ import numpy as np
 
 from anyprop._checks import choice, fields, positive, unknown
 from anyprop._typing import Initializer, Rng, Shape
+from anyprop._usage import Advising
 
 
 @dataclass(frozen=True)
-class Normal:
+class Normal(Advising):
     """Draw from a normal distribution of a given standard deviation.
 
     Parameters
@@ -49,7 +50,7 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class Orthogonal:
+class Orthogonal(Advising):
     """Draw a matrix with orthonormal columns (or rows, if it has more columns), times a gain.
 
     Parameters
@@ -78,7 +79,7 @@ class Orthogonal:
 
 
 @dataclass(frozen=True)
-class VarianceScaling:
+class VarianceScaling(Advising):
     """Draw with variance `scale` over a fan: the family of LeCun, Glorot and He.
 
     Parameters
@@ -111,7 +112,7 @@ class VarianceScaling:
 
 
 @dataclass(frozen=True)
-class Zeros:
+class Zeros(Advising):
     """Start from 0, which suits a single layer: before others, its units would all stay equal."""
 
     def __call__(self, rng: Rng, shape: Shape) -> Any:

@@ -6,11 +6,12 @@ import numpy as np
 
 from anyprop._checks import check_shape, fraction
 from anyprop._typing import Array
+from anyprop._usage import Advising
 from anyprop.backend import device_of, from_host, namespace
 from anyprop.book.affine import kept
 
 
-class Dropout:
+class Dropout(Advising):
     """Set numbers to zero while training, and multiply by 1 - `dropout_ratio` at inference.
 
     Parameters

@@ -13,6 +13,7 @@ import weakref
 from typing import Any, Self
 
 from anyprop._typing import Array
+from anyprop._usage import Advising
 
 
 class Held:
@@ -28,7 +29,7 @@ class Held:
         layer.arrays[self._name + layer.suffix] = array
 
 
-class HoldsArrays:
+class HoldsArrays(Advising):
     """Base of the layers with parameters, each of which is known as long as it lives."""
 
     arrays: dict[str, Array]
@@ -36,7 +37,7 @@ class HoldsArrays:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__, which copies and unpickled layers do not run.
-        layer = super().__new__(cls)
+        layer = super().__new__(cls, *args, **kwargs)
         layer.arrays = {}  # a user's class may set W without calling Affine's __init__
         with _lock:
             _living.add(layer)

@@ -12,6 +12,7 @@ import numpy as np
 
 from anyprop._checks import count, few
 from anyprop._typing import Array, Device, Initializer, Namespace
+from anyprop._usage import Advising
 from anyprop.backend import from_host, namespace
 from anyprop.book.activations import ReLU, Sigmoid
 from anyprop.book.affine import Affine
@@ -24,7 +25,7 @@ from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.xp import xp as chosen_xp
 
 
-class Network:
+class Network(Advising):
     """Affine layers with an activation between them, softmax and cross entropy at the end.
 
     A subclass draws the parameters by `_draw` and makes the layers by `_make_layers`.

@@ -10,6 +10,7 @@ import numpy as np
 
 from anyprop._checks import check_shape, few, kind
 from anyprop._typing import Array
+from anyprop._usage import Advising
 from anyprop.backend import (
     check_same_place,
     device_of,
@@ -24,7 +25,7 @@ from anyprop.optimizers.state import OptimizerState
 
 
 @dataclass
-class BookOptimizer:
+class BookOptimizer(Advising):
     """An optimizer that remembers its state; its settings may be changed between updates."""
 
     _states: dict[str, OptimizerState] = field(

@@ -9,6 +9,7 @@ import numpy as np
 
 from anyprop._checks import count, has, kind, unknown
 from anyprop._typing import Array
+from anyprop._usage import Advising
 from anyprop.book.network import Network
 from anyprop.book.optimizer import BookOptimizer
 from anyprop.book.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSProp
@@ -24,7 +25,7 @@ _OPTIMIZERS: dict[str, type[BookOptimizer]] = {
 }
 
 
-class Trainer:
+class Trainer(Advising):
     """Train a network on batches that are drawn with replacement by NumPy's global generator.
 
     Parameters

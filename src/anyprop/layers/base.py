@@ -39,7 +39,7 @@ import numpy as np
 from anyprop._autograd import unrecorded_methods
 from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
-from anyprop._usage import usage
+from anyprop._usage import Advising, usage
 from anyprop.backend import check_floating, from_host
 from anyprop.initializers import get_initializer
 from anyprop.layout import Entry, Layout, Spec
@@ -55,7 +55,7 @@ _UNRECORDED = (
 )
 
 
-class Layer:
+class Layer(Advising):
     """Base of all layers; see the module's text for the contract."""
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -129,6 +129,7 @@ class Layer:
         """
         return {}
 
+    @usage("net.init(seed=0)")
     def init(
         self,
         seed: int | Rng = 0,

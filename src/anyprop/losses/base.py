@@ -27,12 +27,13 @@ from anyprop._autograd import unrecorded, unrecorded_methods
 from anyprop._checks import check_rows, check_shape, has, shown
 from anyprop._numerics import cast, or_one, product, summed, widened
 from anyprop._typing import Array, Namespace, Residuals
+from anyprop._usage import Advising
 from anyprop.backend import check_array, namespace, to_host
 
 _UNRECORDED = ("forward", "backward", "total_weight", "correct")
 
 
-class Loss:
+class Loss(Advising):
     """Base of all losses; see the module's text for the contract."""
 
     def __init_subclass__(cls, **options: Any) -> None:

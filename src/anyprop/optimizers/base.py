@@ -39,6 +39,7 @@ from anyprop._autograd import unrecorded
 from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive, shown
 from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
+from anyprop._usage import Advising
 from anyprop.backend import dtype_name, namespace
 from anyprop.optimizers.clipping import clipped_to_norms, clipped_to_value
 from anyprop.optimizers.pieces import in_pieces, is_long
@@ -64,7 +65,7 @@ def check_optimizer(optimizer: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Optimizer(ShortRepr):
+class Optimizer(Advising, ShortRepr):
     """Base of all optimizers; its parameters are common to all of them.
 
     Parameters

@@ -20,10 +20,11 @@ import numpy as np
 from anyprop._checks import is_scalar_array, kind, real
 from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number
+from anyprop._usage import Advising
 from anyprop.backend import namespace
 
 
-class Schedule(ShortRepr):
+class Schedule(Advising, ShortRepr):
     """Base of all schedules; see the module's text for the contract."""
 
     def __call__(self, step: int | Number) -> Number:

@@ -11,6 +11,7 @@ import numpy as np
 
 from anyprop._checks import count, fields, flag, has, kind, optional, takes
 from anyprop._typing import Array
+from anyprop._usage import Advising
 from anyprop.sources.parts import (
     NAMES,
     at_least_zero,
@@ -24,7 +25,7 @@ from anyprop.sources.reading import check_numbers, on_host, rows_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Source:
+class Source(Advising):
     """Examples that lie on the host, in memory or in files, and are read while others are trained on.
 
     `fit`, `evaluate` and `predict` take one wherever they take (x, t). The batches are those that the

@@ -10,11 +10,12 @@ import numpy as np
 
 from anyprop._checks import fields, kind, optional, takes
 from anyprop._typing import Array
+from anyprop._usage import Advising
 from anyprop.sources.parts import NAMES, at_least_zero, check_like, floating, parts_of, rounded
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class Stream(Advising):
     """Batches in an order of their own, as those of a generator or a DataLoader.
 
     A `Source` is better where rows can be found by their number: it has the library's order, which is

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from anyprop._usage import Advising
 from anyprop.training.run import Run
 
 
-class Callback:
+class Callback(Advising):
     """Base of all callbacks; does nothing.
 
     Examples
