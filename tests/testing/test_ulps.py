@@ -45,6 +45,11 @@ def test_whole_numbers_and_truth_values_are_counted():
     np.testing.assert_array_equal(distances(np.asarray([True]), np.asarray([False])), [1])
 
 
+def test_whole_numbers_that_a_float_does_not_tell_apart():
+    expected = np.asarray([2**53, 2**60], "int64")
+    np.testing.assert_array_equal(distances(expected + 1, expected) > 0.0, True)
+
+
 def test_shapes_that_differ_and_no_numbers():
     assert largest(distances(np.zeros((2, 1)), np.zeros(2))) == np.inf
     assert largest(distances(np.zeros(0), np.zeros(0))) == 0.0

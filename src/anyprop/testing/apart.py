@@ -15,7 +15,7 @@ from anyprop._checks import said
 from anyprop.backend import BackendUnavailableError
 from anyprop.testing import process
 from anyprop.testing.calls import ObservedCall
-from anyprop.testing.check_backend import Here, Library, choose
+from anyprop.testing.check_backend import Here, choose
 from anyprop.testing.contract import Check
 from anyprop.testing.judging import RAISES, Fault
 from anyprop.testing.one_check import FAILED, NOT_RUN, Furthest, Outcome, watch
@@ -54,7 +54,7 @@ class Apart:
         self.not_run: dict[str, str] = {}
         self.calls: Furthest = {}
         try:
-            self.library = Library(**self._ask("library"))
+            self.library: dict[str, Any] = self._ask("library")
         except EndedError as error:
             self.close()
             raise ValueError(f"importing {name} ends the process {error}.") from error
@@ -187,8 +187,8 @@ class _Session:
     def __init__(self, name: str, device: str | None) -> None:
         self._here = Here(name, device)
 
-    def library(self) -> dict[str, str]:
-        return vars(self._here.library)
+    def library(self) -> dict[str, Any]:
+        return self._here.library
 
     def run(self, name: str) -> dict[str, Any]:
         (check,) = choose(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Protocol
@@ -82,37 +81,20 @@ def check_backend(
     return report_on(Here(xp, device), only=only, speed=speed, tell=tell)
 
 
-@dataclass(frozen=True)
-class Library:
-    """What is checked.
-
-    Parameters
-    ----------
-    name, version : str
-        The namespace's name and its library's version.
-    device : str
-        Where it computes; empty for its default.
-    """
-
-    name: str
-    version: str
-    device: str
-
-
 class Runner(Protocol):
     """Runs checks on a library.
 
     Attributes
     ----------
-    library : Library
-        What is checked.
+    library : dict of str to str
+        The name, version and device of what is checked, as `BackendReport` has them.
     not_run : dict of str to str
         Dtypes that were not checked, and why.
     calls : dict of str to dict
         Function or operator -> dtype -> the largest distance of all its calls.
     """
 
-    library: Library
+    library: dict[str, Any]
     not_run: dict[str, str]
     calls: Furthest
 
@@ -128,8 +110,11 @@ class Here:
 
     def __init__(self, xp: Namespace | str, device: Any = None) -> None:
         self.place = Place(namespace_named(xp) if isinstance(xp, str) else xp, device)
-        name, version = short_name(self.place.xp), version_of(self.place.xp)
-        self.library = Library(name, version, "" if device is None else str(device))
+        self.library: dict[str, Any] = {
+            "name": short_name(self.place.xp),
+            "version": version_of(self.place.xp),
+            "device": "" if device is None else str(device),
+        }
         self.not_run: dict[str, str] = {}
         self.calls: Furthest = {}
 
@@ -171,9 +156,7 @@ def report_on(runner: Runner, *, only: str, speed: bool, tell: Tell | None = Non
         left = [check.id for check in chosen if check.id not in done]
         outcomes += [Outcome(name, NOT_RUN, text=INTERRUPTED) for name in left]
     return BackendReport(
-        name=runner.library.name,
-        version=runner.library.version,
-        device=runner.library.device,
+        **runner.library,
         reference=np.__version__,
         not_run=runner.not_run,
         outcomes=outcomes,

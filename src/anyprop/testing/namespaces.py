@@ -69,9 +69,8 @@ def _part_of(error: ModuleNotFoundError, name: str) -> bool:
 
 def version_of(xp: Namespace) -> str:
     """Return the version of a namespace's library; empty where it has none."""
-    package = name_of(xp).removeprefix("array_api_compat.").partition(".")[0]
     try:
-        return importlib.metadata.version(package)
+        return importlib.metadata.version(short_name(xp).partition(".")[0])
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return str(getattr(xp, "__version__", ""))
 
@@ -85,9 +84,8 @@ def header(xp: Namespace) -> list[str]:
     """Write the import of a namespace, if it is one that can be imported."""
     name = getattr(xp, "__name__", "")
     parent, _, attribute = name.rpartition(".")
-    if (
-        parent and getattr(xp, "__spec__", None) is None
-    ):  # no file: its parent makes it, maybe each time
+    # Without a file: its parent makes it, maybe each time.
+    if parent and getattr(xp, "__spec__", None) is None:
         made = getattr(sys.modules.get(parent), attribute, None)
         if getattr(made, "__name__", None) == name:
             return [f"from {parent} import {attribute} as xp"]

@@ -37,6 +37,9 @@ Begin = Callable[[ObservedCall], None]
 # What is read and computes nothing.
 _PLAIN = {*DTYPES, "e", "pi", "inf", "nan", "newaxis", "finfo", "iinfo", "isdtype", "Device"}
 
+_REFLECTED = {"add", "sub", "mul", "truediv", "pow", "matmul", "floordiv", "mod"}
+_REFLECTED |= {"and_", "or_", "xor"}
+
 
 class ObservedArray:
     """An array of an observed namespace; each such namespace has a class of its own."""
@@ -81,21 +84,8 @@ def _conversion(name: str) -> Callable[[ObservedArray], Any]:
 
 for _name in SYMBOLS.keys() - {"setitem"}:
     setattr(ObservedArray, f"__{_name.rstrip('_')}__", _operator(_name, reflected=False))
-for _name in (
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "pow",
-    "matmul",
-    "floordiv",
-    "mod",
-    "and",
-    "or",
-    "xor",
-):
-    _known = _name if _name in SYMBOLS else f"{_name}_"
-    setattr(ObservedArray, f"__r{_name}__", _operator(_known, reflected=True))
+for _name in _REFLECTED:
+    setattr(ObservedArray, f"__r{_name.rstrip('_')}__", _operator(_name, reflected=True))
 for _name in ("float", "int", "bool"):
     setattr(ObservedArray, f"__{_name}__", _conversion(_name))
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from anyprop.testing.calls import ObservedCall
 from anyprop.testing.judging import MISSING, NAMESPACE, RAISES, UNREADABLE, Fault
-from anyprop.testing.namespaces import header
 from anyprop.testing.place import Place
-from anyprop.testing.reproducer import device_source, smallest, written
+from anyprop.testing.reproducer import opening, smallest, written
 
 _FILE = "<reproducer>"
 
@@ -82,12 +81,12 @@ def run_program(program: str, place: Place) -> tuple[Exception | None, int]:
 
 def whole_program(name: str, place: Place) -> str:
     """Write the program that runs one check at a place and fails if it does not pass."""
-    lines = ["import anyprop as ap", *header(place.xp)]
-    if place.name == "jax" and sys.modules["jax"].config.jax_enable_x64:
-        lines = ["import jax", 'jax.config.update("jax_enable_x64", True)', *lines]
-    device = ""
-    if place.device is not None:
-        lines.append(f"device = {device_source(place)}")
-        device = "device=device, "
-    lines.append(f"report = ap.check_backend(xp, {device}only={name!r}, speed=False)")
-    return "\n".join([*lines, "assert report.passed, report"])
+    x64 = place.name == "jax" and sys.modules["jax"].config.jax_enable_x64
+    device = "" if place.device is None else "device=device, "
+    lines = [
+        "import anyprop as ap",
+        *opening(place, x64=x64),
+        f"report = ap.check_backend(xp, {device}only={name!r}, speed=False)",
+        "assert report.passed, report",
+    ]
+    return "\n".join(lines)

@@ -77,8 +77,7 @@ class BackendReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON holds it."""
-        content = asdict(self)
-        return {"passed": self.passed, **content}
+        return {"passed": self.passed, **asdict(self)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> BackendReport:

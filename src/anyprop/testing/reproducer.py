@@ -136,16 +136,10 @@ def write(call: ObservedCall, fault: Fault, place: Place, read: str = _READ) -> 
         Lines whose last one raises when they are run on the namespace at fault, if the call alone is
         what fails.
     """
-    lines = header(place.xp)
     if fault.kind == MISSING:
-        return "\n".join([*lines, f"xp.{call.name}  # {fault.text}"])
-    needs_x64 = any(a.dtype.itemsize == 8 for a in call.arrays())
-    if place.name == "jax" and needs_x64:
-        lines = ["import jax", 'jax.config.update("jax_enable_x64", True)', *lines]
-    device = ""
-    if place.device is not None:
-        lines.append(f"device = {device_source(place)}")
-        device = ", device=device"
+        return "\n".join([*header(place.xp), f"xp.{call.name}  # {fault.text}"])
+    lines = opening(place, x64=any(a.dtype.itemsize == 8 for a in call.arrays()))
+    device = "" if place.device is None else ", device=device"
     names = iter(_NAMES)
     arrays: list[str] = []
 
@@ -255,8 +249,17 @@ def _numbers(host: Any) -> str:
     return str(host[()])
 
 
-def device_source(place: Place) -> str:
-    """Write the device of a place."""
+def opening(place: Place, *, x64: bool) -> list[str]:
+    """Write what a program at a place begins with: its `xp`, and its `device` if it has one."""
+    lines = header(place.xp)
+    if place.name == "jax" and x64:
+        lines = ["import jax", 'jax.config.update("jax_enable_x64", True)', *lines]
+    if place.device is not None:
+        lines.append(f"device = {_device(place)}")
+    return lines
+
+
+def _device(place: Place) -> str:
     info = getattr(place.xp, "__array_namespace_info__", None)
     listed = list(info().devices()) if info is not None else []
     if place.device in listed:

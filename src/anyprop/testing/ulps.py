@@ -41,17 +41,18 @@ def distances(actual: Any, expected: Any, magnitude: Any = None) -> Any:
         return np.full(expected.shape, np.inf)
     same = (actual == expected) | ((actual != actual) & (expected != expected))
     wide, target = actual.astype(np.float64), expected.astype(np.float64)
-    unit, ignored = np.float64(1.0), 0.0
+    # Whole numbers that differ do so by 1 at least, also where float64 rounds both to the same.
+    unit, ignored, least = np.float64(1.0), -1.0, 1.0
     if expected.dtype.kind == "f":
         size = np.abs(target) if magnitude is None else np.asarray(magnitude, np.float64)
         info = np.finfo(expected.dtype)
-        ignored = float(info.smallest_normal)
+        ignored, least = float(info.smallest_normal), 0.0
         size = np.fmin(np.fmax(size, ignored), float(info.max))
         with np.errstate(all="ignore"):
             unit = np.spacing(size.astype(expected.dtype)).astype(np.float64)
     with np.errstate(all="ignore"):
         difference = np.abs(wide - target)
-        found = np.where(same | (difference <= ignored), 0.0, difference / unit)
+        found = np.where(same | (difference <= ignored), 0.0, np.maximum(difference / unit, least))
     return np.where(np.isnan(found), np.inf, found)
 
 
