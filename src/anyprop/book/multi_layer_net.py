@@ -13,7 +13,7 @@ from anyprop.book.losses import SoftmaxWithLoss
 from anyprop.book.network import Network
 from anyprop.initializers import Normal, get_initializer
 
-_ACTIVATIONS = {"relu": ReLU, "sigmoid": Sigmoid}
+_ACTIVATIONS: dict[str, type[ReLU | Sigmoid]] = {"relu": ReLU, "sigmoid": Sigmoid}
 _WEIGHTS = {
     "relu": "he_normal",
     "he": "he_normal",
@@ -83,17 +83,28 @@ class MultiLayerNet(Network):
         dtype: str = "float32",
         seed: int | None = None,
     ) -> None:
-        place = (xp, device, dtype, seed)
-        self._start(weight_decay_lambda)
-        self._draw(
-            [input_size, *_sizes(hidden_size_list), output_size], _weights(weight_init_std), *place
-        )
-        self.layers = self._make_layers(_activation(activation), "Activation_function")
+        sizes = (input_size, hidden_size_list, output_size)
+        place = {"xp": xp, "device": device, "dtype": dtype, "seed": seed}
+        self._make(sizes, activation, weight_init_std, weight_decay_lambda, **place)
 
-    def _start(self, weight_decay_lambda: float) -> None:
-        owner = type(self).__name__
-        self.weight_decay_lambda = non_negative(owner, "weight_decay_lambda", weight_decay_lambda)
+    def _make(
+        self, sizes: Any, activation: str, std: str | float, decay: float, **options: Any
+    ) -> None:
+        self.weight_decay_lambda = non_negative(type(self).__name__, "weight_decay_lambda", decay)
         self.last_layer = SoftmaxWithLoss()
+        input_size, hidden, output_size = sizes
+        if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
+            raise TypeError(
+                f"hidden_size_list must be a sequence such as [100, 100], not {kind(hidden)}."
+            )
+        choice("activation", activation, _ACTIVATIONS)
+        self.layers = self._build(
+            [input_size, *hidden, output_size],
+            _weights(std),
+            _ACTIVATIONS[activation],
+            "Activation_function",
+            **options,
+        )
 
     def loss(self, x: Array, t: Array) -> float:
         """Compute the mean loss over a batch, in nats, and the weight decay's part.
@@ -191,16 +202,16 @@ class MultiLayerNetExtend(MultiLayerNet):
         owner = type(self).__name__
         self.use_dropout = flag(owner, "use_dropout", use_dropout)
         self.use_batchnorm = flag(owner, "use_batchnorm", use_batchnorm)
-        place = (xp, device, dtype, seed, self.use_batchnorm)
-        self._start(weight_decay_lambda)
-        self._draw(
-            [input_size, *_sizes(hidden_size_list), output_size], _weights(weight_init_std), *place
-        )
-        self.layers = self._make_layers(
-            _activation(activation),
-            "Activation_function",
-            self.use_batchnorm,
-            dropout_ration if self.use_dropout else None,
+        sizes = (input_size, hidden_size_list, output_size)
+        place = {"xp": xp, "device": device, "dtype": dtype, "seed": seed}
+        self._make(
+            sizes,
+            activation,
+            weight_init_std,
+            weight_decay_lambda,
+            norms=self.use_batchnorm,
+            dropout_ratio=dropout_ration if self.use_dropout else None,
+            **place,
         )
 
     def predict(self, x: Array, train_flg: bool = False) -> Array:
@@ -236,19 +247,6 @@ class MultiLayerNetExtend(MultiLayerNet):
 
     def _training_loss(self, x: Array, t: Array) -> float:
         return self.loss(x, t, train_flg=True)
-
-
-def _activation(name: str) -> Any:
-    choice("activation", name, _ACTIVATIONS)
-    return _ACTIVATIONS[name]
-
-
-def _sizes(hidden: Any) -> list[Any]:
-    if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
-        raise TypeError(
-            f"hidden_size_list must be a sequence such as [100, 100], not {kind(hidden)}."
-        )
-    return list(hidden)
 
 
 def _weights(std: str | float) -> Initializer:

@@ -28,7 +28,7 @@ from anyprop.xp import xp as chosen_xp
 class Network(Advising):
     """Affine layers with an activation between them, softmax and cross entropy at the end.
 
-    A subclass draws the parameters by `_draw` and makes the layers by `_make_layers`.
+    A subclass draws the parameters and makes the layers by `_build`.
     """
 
     layers: Any
@@ -50,60 +50,50 @@ class Network(Advising):
         for layer in self._holding:
             layer.look_up_in(params, layer.suffix)
 
-    def _draw(
+    def _build(
         self,
         sizes: Sequence[Any],
         weights: Initializer,
+        activation: type[ReLU | Sigmoid],
+        name: str,
+        *,
         xp: Namespace | str | None,
         device: str | Device | None,
         dtype: str,
         seed: int | None,
         norms: bool = False,
-    ) -> None:
+        dropout_ratio: float | None = None,
+    ) -> dict[str, Any]:
+        """Draw the parameters and make the layers; those of activation are called `name`."""
         widths = [count(type(self).__name__, "size", size) for size in sizes]
         try:
             rng: Any = np.random if seed is None else np.random.RandomState(seed)
         except TypeError:
             raise TypeError(f"seed must be a whole number of at least 0, not {seed!r}.") from None
-        host: dict[str, Any] = {}
-        for i, shape in enumerate(itertools.pairwise(widths), start=1):
-            host |= {f"W{i}": weights(rng, shape), f"b{i}": np.zeros(shape[1])}
-            if norms and i < len(widths) - 1:
-                host |= {f"gamma{i}": np.ones(shape[1]), f"beta{i}": np.zeros(shape[1])}
-        target = chosen_xp if xp is None else xp
-        self._params = {
-            name: from_host(array, target, dtype=dtype, device=device)
-            for name, array in host.items()
-        }
-        self._holding = []
-
-    def _make_layers(
-        self,
-        activation: type[ReLU | Sigmoid],
-        name: str,
-        norms: bool = False,
-        dropout_ratio: float | None = None,
-    ) -> dict[str, Any]:
+        self._params, self._holding = {}, []
         layers: dict[str, Any] = {}
-        depth = sum(key.startswith("W") for key in self._params)
-        for i in range(1, depth + 1):
-            W, b = self._params[f"W{i}"], self._params[f"b{i}"]
-            layers[f"Affine{i}"] = self._at_home(Affine(W, b), i)
-            if i == depth:
+
+        def hold(layer_name: str, kind: type[HoldsArrays], i: int, **host: Any) -> None:
+            arrays = {
+                key: from_host(array, target, dtype=dtype, device=device)
+                for key, array in host.items()
+            }
+            layers[f"{layer_name}{i}"] = layer = kind(**arrays)
+            self._params.update({f"{key}{i}": array for key, array in arrays.items()})
+            layer.look_up_in(self._params, str(i))
+            self._holding.append(layer)
+
+        target = chosen_xp if xp is None else xp
+        for i, (d, m) in enumerate(itertools.pairwise(widths), start=1):
+            hold("Affine", Affine, i, W=weights(rng, (d, m)), b=np.zeros(m))
+            if i == len(widths) - 1:
                 break
             if norms:
-                gamma, beta = self._params[f"gamma{i}"], self._params[f"beta{i}"]
-                norm = BatchNormalization(gamma, beta)
-                layers[f"BatchNorm{i}"] = self._at_home(norm, i)
+                hold("BatchNorm", BatchNormalization, i, gamma=np.ones(m), beta=np.zeros(m))
             layers[f"{name}{i}"] = activation()
             if dropout_ratio is not None:
                 layers[f"Dropout{i}"] = Dropout(dropout_ratio)
         return layers
-
-    def _at_home(self, layer: HoldsArrays, i: int) -> HoldsArrays:
-        layer.look_up_in(self._params, str(i))
-        self._holding.append(layer)
-        return layer
 
     def predict(self, x: Array) -> Array:
         """Compute the logits, (N, output_size), of x, (N, input_size)."""

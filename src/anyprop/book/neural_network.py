@@ -85,8 +85,9 @@ class NeuralNetwork(Network):
         is_list = hasattr(hidden_size, "__iter__")
         hidden: Any = hidden_size if is_list else [hidden_size, hidden_size]
         sizes = [input_size, *hidden, output_size]
-        self._draw(sizes, Normal(weight_init_std), xp, device, dtype, seed)
-        self.layers = list(self._make_layers(ReLU, "ReLU").values())
+        weights = Normal(weight_init_std)
+        place: Any = {"xp": xp, "device": device, "dtype": dtype, "seed": seed}
+        self.layers = list(self._build(sizes, weights, ReLU, "ReLU", **place).values())
         self.last_layer = SoftmaxWithLoss()
         self.loss_layer = SoftmaxCrossEntropy()
         self.grads: dict[str, Array] = {}

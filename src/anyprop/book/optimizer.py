@@ -82,11 +82,15 @@ class BookOptimizer(Advising):
                 new[id(old[name])] = updated
         replace(new, params)
 
-    def _slot(self, name: str, factor: float | None = None) -> dict[str, Array] | None:
-        slots = {key: state.slots[name] for key, state in self._states.items()}
-        if factor is not None:
-            slots = {key: factor * slot for key, slot in slots.items()}
-        return slots or None
+
+def remembered(slot: str, *, negated: bool = False) -> Any:
+    """Return a property: a slot of every parameter by name; None before the first update."""
+
+    def read(optimizer: BookOptimizer) -> dict[str, Array] | None:
+        arrays = {name: state.slots[slot] for name, state in optimizer._states.items()}
+        return {name: -a if negated else a for name, a in arrays.items()} or None
+
+    return property(read)
 
 
 def _beside(name: str, p: Any, g: Any) -> tuple[Array, Array]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyprop._typing import Array
-from anyprop.book.optimizer import BookOptimizer
+from anyprop.book.optimizer import BookOptimizer, remembered
 from anyprop.optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
 from anyprop.optimizers.base import Optimizer
 
@@ -53,9 +52,7 @@ class Momentum(BookOptimizer):
     lr: float = 0.01
     momentum: float = 0.9
 
-    @property
-    def v(self) -> dict[str, Array] | None:
-        return self._slot("v", -1.0)  # the core's velocity is what is subtracted
+    v = remembered("v", negated=True)  # the core's velocity is what is subtracted
 
     def _optimizer(self) -> Optimizer:
         return momentum.Momentum(self.lr, momentum=self.momentum, lr_in_velocity=True)
@@ -81,9 +78,7 @@ class Nesterov(BookOptimizer):
     lr: float = 0.01
     momentum: float = 0.9
 
-    @property
-    def v(self) -> dict[str, Array] | None:
-        return self._slot("v", -1.0)
+    v = remembered("v", negated=True)
 
     def _optimizer(self) -> Optimizer:
         return nesterov.Nesterov(self.lr, momentum=self.momentum, lr_in_velocity=True)
@@ -106,9 +101,7 @@ class AdaGrad(BookOptimizer):
 
     lr: float = 0.01
 
-    @property
-    def h(self) -> dict[str, Array] | None:
-        return self._slot("h")
+    h = remembered("h")
 
     def _optimizer(self) -> Optimizer:
         return adagrad.AdaGrad.like("book", self.lr)
@@ -135,9 +128,7 @@ class RMSProp(BookOptimizer):
     lr: float = 0.01
     decay_rate: float = 0.99
 
-    @property
-    def h(self) -> dict[str, Array] | None:
-        return self._slot("h")
+    h = remembered("h")
 
     def _optimizer(self) -> Optimizer:
         return rmsprop.RMSProp.like("book", self.lr, rho=self.decay_rate)
@@ -169,13 +160,8 @@ class Adam(BookOptimizer):
     beta1: float = 0.9
     beta2: float = 0.999
 
-    @property
-    def m(self) -> dict[str, Array] | None:
-        return self._slot("m")
-
-    @property
-    def v(self) -> dict[str, Array] | None:
-        return self._slot("v")
+    m = remembered("m")
+    v = remembered("v")
 
     @property
     def iter(self) -> int:

@@ -16,12 +16,7 @@ from anyprop.book.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSP
 from anyprop.book.util import check_examples, take_rows
 
 _OPTIMIZERS: dict[str, type[BookOptimizer]] = {
-    "sgd": SGD,
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "adagrad": AdaGrad,
-    "rmsprop": RMSProp,
-    "adam": Adam,
+    kind.__name__.lower(): kind for kind in (SGD, Momentum, Nesterov, AdaGrad, RMSProp, Adam)
 }
 
 

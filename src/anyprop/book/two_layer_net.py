@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from anyprop._typing import Array, Device, Namespace
+from typing import Any
+
+from anyprop._typing import Device, Namespace
 from anyprop.book.activations import ReLU
 from anyprop.book.losses import SoftmaxWithLoss
 from anyprop.book.network import Network
@@ -62,6 +64,7 @@ class TwoLayerNet(Network):
         seed: int | None = None,
     ) -> None:
         sizes = [input_size, hidden_size, output_size]
-        self._draw(sizes, Normal(weight_init_std), xp, device, dtype, seed)
-        self.layers: dict[str, Array] = self._make_layers(ReLU, "Relu")
+        weights = Normal(weight_init_std)
+        place: Any = {"xp": xp, "device": device, "dtype": dtype, "seed": seed}
+        self.layers = self._build(sizes, weights, ReLU, "Relu", **place)
         self.last_layer = self.lastLayer = SoftmaxWithLoss()
