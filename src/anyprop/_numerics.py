@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -81,11 +81,14 @@ def summed(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Arra
     return xp.astype(xp.sum(x, axis=axis, dtype=xp.float32, keepdims=keepdims), x.dtype)
 
 
-def largest(x: Array, axis: int) -> Array:
-    """Return the largest number along an axis, which is kept with size 1."""
-    if type(x) is np.ndarray:
-        return _maximum(x, axis=axis, keepdims=True)
-    return namespace(x).max(x, axis=axis, keepdims=True)
+def largest(x: Array) -> Array:
+    """Return the largest number along the last axis, which is kept with size 1."""
+    if type(x) is not np.ndarray:
+        return namespace(x).max(x, axis=-1, keepdims=True)
+    if x.ndim == 2 and 1 < x.shape[1] <= min(32, x.shape[0] // 32):
+        # Column by column: along short rows NumPy's own function takes several times as long.
+        return reduce(np.maximum, (x[:, i : i + 1] for i in range(x.shape[1])))
+    return _maximum(x, axis=-1, keepdims=True)
 
 
 def matmul(x: Array, W: Array) -> Array:

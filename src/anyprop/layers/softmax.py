@@ -42,7 +42,7 @@ class Softmax(Layer):
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
         xp = namespace(x)
         wide = widened(xp, x)
-        exp_z = xp.exp(wide - largest(wide, axis=-1))
+        exp_z = xp.exp(wide - largest(wide))
         y = exp_z / xp.sum(exp_z, axis=-1, keepdims=True)
         y = xp.astype(y, x.dtype, copy=False)
         return y, y

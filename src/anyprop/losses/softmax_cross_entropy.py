@@ -104,7 +104,7 @@ class SoftmaxCrossEntropy(Loss):
         if c is not None:
             target = target * c
 
-        z = wide - largest(wide, axis=1)
+        z = wide - largest(wide)
         exp_z = xp.exp(z)
         sum_exp = summed(exp_z, axis=1, keepdims=True)
         log_p = z - xp.log(sum_exp)

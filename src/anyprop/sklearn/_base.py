@@ -29,11 +29,7 @@ from anyprop.sklearn._given import (
 )
 from anyprop.sklearn._lbfgs import loss_of, minimize
 from anyprop.sklearn._network import all_finite, draw_parameters, make_network
-from anyprop.sklearn._optimizer import (
-    OptimizerMemory,
-    make_optimizer,
-    state_to_go_on_from,
-)
+from anyprop.sklearn._optimizer import OptimizerMemory, make_optimizer, state_to_go_on_from
 from anyprop.sklearn._rows import Data, dense
 from anyprop.sklearn._settings import CONSTRAINTS, check_callbacks, check_settings, hidden_sizes
 from anyprop.sklearn._stochastic import Trainer, clipped_batch_size, held_out, train
@@ -160,7 +156,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
 
         self._random_state = check_random_state(self.random_state)
         sizes = [X.shape[1], *hidden, self.n_outputs_]
-        net = make_network(sizes, self.activation, norm=self.norm, dropout=float(self.dropout))
+        net = make_network(self, sizes)
         params = self._initialized(net, place) if first else self._current_parameters(net)
         self.network_, self._activation = net, self.activation
         if self.solver == "lbfgs":
@@ -220,15 +216,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self.validation_scores_: list[float] | None = None
             self.validation_loss_curve_: list[float] | None = None
-        return draw_parameters(
-            net,
-            self._random_state,
-            activation=self.activation,
-            initializer=self.initializer,
-            xp=place.xp,
-            dtype=place.dtype,
-            device=place.device,
-        )
+        return draw_parameters(self, net, self._random_state, place)
 
     def _minimized(self, params: Parameters, data: Data) -> Parameters:
         params = minimize(self, self.network_, self._loss(exact=True), params, data)
@@ -242,12 +230,8 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
     ) -> Parameters:
         rows = np.arange(data.t.shape[0])
         if self.early_stopping and validation is None:
-            rows, held = held_out(
-                len(rows),
-                self.validation_fraction,
-                self._stratification(data.t),
-                self._random_state,
-            )
+            stratify, rng = self._stratification(data.t), self._random_state
+            rows, held = held_out(len(rows), self.validation_fraction, stratify, rng)
             validation = data.rows(held)
             check_some_weight(validation.weight, "no row that is held out has a weight above 0")
             if data.weight is not None:
@@ -268,15 +252,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         if name_of(params.xp) == "jax":  # which deletes what a step is given
             params, state = params.copy(), state.copy()
         params, state = train(
-            self,
-            trainer,
-            params,
-            state,
-            data,
-            validation,
-            rows,
-            batch_size=batch_size,
-            incremental=incremental,
+            self, trainer, params, state, data, validation, rows, batch_size, incremental
         )
         if not all(map(all_finite, state.slots.values())):  # then nothing changes any more
             raise diverged("the squares of gradients overflowed", self, data, at_once=True)

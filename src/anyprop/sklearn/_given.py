@@ -51,7 +51,7 @@ class Place(NamedTuple):
 
     def put(self, array: Any, *, dtype: str | None = None) -> Array:
         """Move an array here, and cast it to the floating dtype unless another is given."""
-        dtype = self.dtype if dtype is None else dtype
+        dtype = dtype or self.dtype
         with np.errstate(over="ignore"):  # callers that must know check the result
             if namespace(array) is self.xp and device_of(array) == self.device:
                 return self.xp.astype(array, getattr(self.xp, dtype), copy=False)
@@ -282,9 +282,7 @@ def beside(classes: Any, place: Place) -> Any:
     ValueError
         The backend has no dtype that holds them all.
     """
-    if classes.dtype.kind not in "biuf":
-        return classes
-    if name_of(place.xp) == "numpy":
+    if classes.dtype.kind not in "biuf" or name_of(place.xp) == "numpy":
         return classes
     known = place.xp.__array_namespace_info__().dtypes(device=place.device)
     dtype = classes.dtype.name

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import _numerics
-from anyprop._typing import Array, Namespace
+from anyprop._typing import Array
 from anyprop.backend import from_host, namespace
 from anyprop.interchange.sklearn import OF_SKLEARN, in_order
 from anyprop.layers.affine import Affine
@@ -23,51 +23,29 @@ from anyprop.layers.sequential import Sequential
 from anyprop.layout import Layout
 from anyprop.network import MLP
 from anyprop.parameters import Parameters, filled, map_vectors
+from anyprop.sklearn._given import Place
 
 
-def make_network(
-    sizes: list[int], activation: str, *, norm: str | None, dropout: float
-) -> Sequential:
-    """Build the network of an estimator."""
-    return MLP(sizes, OF_SKLEARN.get(activation, activation), norm=norm, dropout=dropout)
+def make_network(estimator: Any, sizes: list[int]) -> Sequential:
+    """Build the network that an estimator's parameters describe."""
+    activation = OF_SKLEARN.get(estimator.activation, estimator.activation)
+    return MLP(sizes, activation, norm=estimator.norm, dropout=float(estimator.dropout))
 
 
 def draw_parameters(
-    net: Sequential,
-    rng: np.random.RandomState,
-    *,
-    activation: str,
-    initializer: Any,
-    xp: Namespace,
-    dtype: str,
-    device: Any,
+    estimator: Any, net: Sequential, rng: np.random.RandomState, place: Place
 ) -> Parameters:
-    """Draw the starting values of a network's parameters.
+    """Draw the starting values of a network's parameters, as an estimator's `initializer` says.
 
-    Parameters
-    ----------
-    net : Sequential
-        The network.
-    rng : numpy.random.RandomState
-        Their source.
-    activation : str
-        scikit-learn's bound on the numbers depends on it.
-    initializer : str, callable or None
-        How weights are drawn, see `anyprop.initializers`; None draws weights and biases layer by layer
-        as scikit-learn does.
-    xp, dtype, device
-        Place and dtype of the parameters.
-
-    Returns
-    -------
-    params : Parameters
-        The starting values.
+    None draws weights and biases layer by layer as scikit-learn does.
     """
-    if initializer is not None:
-        return net.init(rng, xp=xp, dtype=dtype, device=device, weights=initializer)
+    xp, device, dtype = place
+    if estimator.initializer is not None:
+        weights = estimator.initializer
+        return net.init(rng, xp=xp, dtype=dtype, device=device, weights=weights)
     specs = net.specs()
     params = filled(layout_of(net), lambda entry: specs[entry.name].initial or 0.0, "float64")
-    factor = 2.0 if activation == "logistic" else 6.0
+    factor = 2.0 if estimator.activation == "logistic" else 6.0
     for i, layer in enumerate(net.layers):
         if isinstance(layer, Affine):
             bound = np.sqrt(factor / (layer.d + layer.m))

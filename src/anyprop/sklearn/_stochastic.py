@@ -89,7 +89,6 @@ def train(
     data: Data,
     validation: Data | None,
     rows: Any,
-    *,
     batch_size: int,
     incremental: bool,
 ) -> tuple[Parameters, OptimizerState]:

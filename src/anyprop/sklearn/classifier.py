@@ -5,7 +5,6 @@ The file is long because the docstring of the class is its interface, which scik
 
 from __future__ import annotations
 
-from functools import reduce
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -20,9 +19,9 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from anyprop._numerics import sigmoid
-from anyprop._typing import Array, Namespace
-from anyprop.backend import from_host, name_of, on_device_of, to_host
+from anyprop._numerics import largest, sigmoid
+from anyprop._typing import Array
+from anyprop.backend import on_device_of, to_host
 from anyprop.losses.base import Loss
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
@@ -33,16 +32,10 @@ from anyprop.sklearn._settings import CONSTRAINTS
 
 
 class Labels:
-    """The classes, kept on the host: scikit-learn moves an estimator's arrays, but not what is in here.
+    """The classes, on the host: scikit-learn moves an estimator's arrays, but not what is in here."""
 
-    Parameters
-    ----------
-    binarizer : LabelBinarizer
-        A fitted one.
-    """
-
-    def __init__(self, binarizer: LabelBinarizer) -> None:
-        self.binarizer = binarizer
+    def __init__(self, y: Any) -> None:
+        self.binarizer = LabelBinarizer().fit(y)
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -266,7 +259,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if _check_partial_fit_first_call(self, classes):
                 targets = host(readable(y, "y"))
                 several = type_of_target(targets).startswith("multilabel")
-                self._labels = Labels(LabelBinarizer().fit(targets if several else classes))
+                self._labels = Labels(targets if several else classes)
             self._fit(X, y, sample_weight, incremental=True)
         return self
 
@@ -278,7 +271,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if hasattr(self, "classes_") and (self.warm_start or incremental):
             self._check_classes(y, incremental=incremental)
         elif not incremental:
-            self._labels = Labels(LabelBinarizer().fit(y))
+            self._labels = Labels(y)
         labels = self._labels.binarizer
         self.classes_ = beside(labels.classes_, place)
         one = labels.y_type_ == "binary"
@@ -287,11 +280,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _encoded(self, y: Any, place: Place) -> Array:
         y, labels = _column(host(y)), self._labels.binarizer
         if labels.y_type_ not in ("binary", "multiclass"):
-            return from_host(labels.transform(y), place.xp, dtype=place.dtype, device=place.device)
-        indices, dtype = np.searchsorted(labels.classes_, y), "int64"
+            return place.put(labels.transform(y))
+        indices = np.searchsorted(labels.classes_, y)
         if labels.y_type_ == "binary":
-            indices, dtype = indices[:, None], place.dtype
-        return from_host(indices, place.xp, dtype=dtype, device=place.device)
+            return place.put(indices[:, None])
+        return place.put(indices, dtype="int64")
 
     def _check_known(self, y: Any) -> None:
         self._check_classes(_column(host(y)), incremental=True)
@@ -323,7 +316,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return sample_weight
         self._check_class_weight(place)
         weight = self._row_weights(host(y), incremental=incremental)
-        moved = from_host(weight, place.xp, dtype=place.dtype, device=place.device)
+        moved = place.put(weight)
         return moved if sample_weight is None else moved * sample_weight
 
     def _check_class_weight(self, place: Place) -> None:
@@ -472,7 +465,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             y = self._raw_outputs(X, "predict_log_proba")
             xp = Place.of(y).xp
             if self.out_activation_ == "softmax":
-                z = y - xp.max(y, axis=1, keepdims=True)
+                z = y - largest(y)
                 return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
             if self._has_one_class():
                 return xp.zeros_like(y)
@@ -489,7 +482,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         xp = Place.of(y).xp
         if self.out_activation_ == "softmax":
             # In place where arrays can be: the outputs were made for this call.
-            y -= _largest(xp, y)
+            y -= largest(y)
             y = xp.exp(y)
             y /= xp.sum(y, axis=1, keepdims=True)
             return y
@@ -502,15 +495,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Return whether all rows had the same class, which is then certain."""
         labels = self._labels.binarizer
         return bool(labels.y_type_ == "binary" and labels.classes_.shape[0] == 1)
-
-
-def _largest(xp: Namespace, y: Array) -> Array:
-    """Return the largest number of each row, (N, 1)."""
-    n, k = y.shape
-    if name_of(xp) != "numpy" or k > min(n, 32):
-        return xp.max(y, axis=1, keepdims=True)
-    # Column by column: along short rows NumPy's own function takes several times as long.
-    return reduce(np.maximum, (y[:, i : i + 1] for i in range(k)))
 
 
 def _column(y: Any) -> Any:
