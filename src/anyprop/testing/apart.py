@@ -31,19 +31,9 @@ _SERVE = "from anyprop.testing.apart import serve; serve(*sys.argv[1:])"
 
 
 class Apart:
-    """Runs checks in a process of its own.
+    """Runs checks in a process of its own, on a library that `namespace_named` finds.
 
-    Parameters
-    ----------
-    name : str
-        The library, as `namespace_named` takes it.
-    device : str, optional
-        Device to compute on; the library's default by default.
-
-    Raises
-    ------
-    ValueError
-        There is no such namespace or device, or it cannot be used; or importing it ends the process.
+    ValueError says that there is no such namespace or device, or that importing it ends the process.
     """
 
     def __init__(self, name: str, device: str | None = None) -> None:

@@ -54,22 +54,12 @@ class Somewhere(NamedTuple):
 
 @dataclass(frozen=True)
 class ObservedCall:
-    """One use of the Array API.
+    """One use of the Array API, with arguments that are independent of any library."""
 
-    Parameters
-    ----------
-    form : str
-        What kind of use it is: FUNCTION, OPERATOR, ATTRIBUTE or CONVERSION.
-    name : str
-        Name in the namespace, in the module `operator`, of the attribute, or of the builtin type.
-    args : tuple
-        Positional arguments, independent of any library.
-    kwargs : dict
-        Keyword arguments, likewise.
-    """
-
-    form: str
-    name: str
+    form: str  # FUNCTION, OPERATOR, ATTRIBUTE or CONVERSION
+    name: (
+        str  # in the namespace, in the module `operator`, of the attribute, or of the builtin type
+    )
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 

@@ -82,19 +82,10 @@ def check_backend(
 
 
 class Runner(Protocol):
-    """Runs checks on a library.
-
-    Attributes
-    ----------
-    library : dict of str to str
-        The name, version and device of what is checked, as `BackendReport` has them.
-    not_run : dict of str to str
-        Dtypes that were not checked, and why.
-    calls : dict of str to dict
-        Function or operator -> dtype -> the largest distance of all its calls.
-    """
+    """Runs checks on a library; the attributes are those of `BackendReport`."""
 
     library: dict[str, Any]
+    """Its name, version and device."""
     not_run: dict[str, str]
     calls: Furthest
 
@@ -168,20 +159,7 @@ def report_on(runner: Runner, *, only: str, speed: bool, tell: Tell | None = Non
 def outcomes_of(chosen: Sequence[Check | Snippet], runner: Runner, tell: Tell) -> Iterator[Outcome]:
     """Run checks in turn, except those that cannot pass because what everything needs fails.
 
-    Parameters
-    ----------
-    chosen : sequence of Check or Snippet
-        What to run.
-    runner : Runner
-        What runs it.
-    tell : callable
-        Called with the name of each check before it starts.
-
-    Yields
-    ------
-    Outcome
-        The outcome of each; first that of what everything needs, if this failed and is not among
-        them.
+    The first outcome is then that of what everything needs, also where it was not chosen.
     """
 
     def run(check: Check | Snippet) -> Outcome:

@@ -37,28 +37,15 @@ Results = Mapping[str, Array]
 class Check:
     """One thing to check.
 
-    Parameters
-    ----------
-    group : str
-        Its group.
-    name : str
-        Its name within the group.
-    run : callable
-        (place, dtype) -> the arrays computed, by name.
-    watched : bool
-        Whether each of its calls is judged even if its results are right.
-    observable : bool
-        Whether its calls can be judged at all; a compiled step makes other calls.
-    limit : float
-        How far off its numbers may be, in units in the last place of an array's largest number, or
-        of 1 where that is larger.
+    Its numbers may be off by `limit` units in the last place of an array's largest number, or of 1
+    where that is larger.
     """
 
     group: str
     name: str
-    run: Callable[[Place, str], Results]
-    watched: bool = True
-    observable: bool = True
+    run: Callable[[Place, str], Results]  # (place, dtype) -> the arrays computed, by name
+    watched: bool = True  # whether each of its calls is judged even if its results are right
+    observable: bool = True  # whether its calls can be judged; a compiled step makes other calls
     limit: float = 64.0
 
     @property

@@ -37,15 +37,7 @@ class GradcheckError(AssertionError):
 
 
 class Comparison(NamedTuple):
-    """A gradient, computed twice.
-
-    Parameters
-    ----------
-    name, source : str
-        What it is the gradient of, and the call that returned `analytic`, as in `GradcheckEntry`.
-    analytic, numeric : numpy.ndarray
-        What the call says, and what differences say.
-    """
+    """A gradient, computed twice; the fields are those of `GradcheckEntry`, but whole arrays."""
 
     name: str
     source: str

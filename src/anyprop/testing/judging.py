@@ -32,31 +32,17 @@ DTYPE, SHAPE, DEVICE, VALUE, WRITES = "dtype", "shape", "device", "value", "writ
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a call.
+    """What is wrong with a call, in one sentence.
 
-    Parameters
-    ----------
-    kind : str
-        MISSING, RAISES, UNREADABLE (it raises when its result is read, as lazy libraries may),
-        NAMESPACE, DTYPE, SHAPE, DEVICE, VALUE or WRITES.
-    text : str
-        One sentence.
-    index : tuple of int
-        Index of the number that is furthest off, for VALUE and WRITES.
-    expected : object
-        What NumPy returns: a number, a shape, or a dtype's name.
-    tolerance : float
-        How far off the number may be, absolutely.
-    error : str
-        The type of the exception, for RAISES.
+    UNREADABLE is a result that raises when it is read, as that of a lazy library may.
     """
 
     kind: str
     text: str
-    index: tuple[int, ...] = ()
-    expected: Any = None
-    tolerance: float = 0.0
-    error: str = ""
+    index: tuple[int, ...] = ()  # of the number that is furthest off, for VALUE and WRITES
+    expected: Any = None  # what NumPy returns: a number, a shape, or a dtype's name
+    tolerance: float = 0.0  # how far off the number may be, absolutely
+    error: str = ""  # the type of the exception, for RAISES
 
 
 @dataclass(frozen=True)
@@ -69,23 +55,9 @@ class Verdict:
 
 
 def judge(call: ObservedCall, place: Place, result: Any, after: list[Any]) -> Verdict:
-    """Compare what a call returned with what NumPy returns.
+    """Compare what a call returned at a place with what NumPy returns; no fault where NumPy cannot.
 
-    Parameters
-    ----------
-    call : ObservedCall
-        The call, with the numbers that its arrays held before.
-    place : Place
-        The place where it was made.
-    result : object
-        What it returned.
-    after : list of numpy.ndarray
-        The numbers that its arrays hold now.
-
-    Returns
-    -------
-    Verdict
-        Without a fault where NumPy cannot make the call.
+    The call has the numbers that its arrays held before, `after` those that they hold now.
     """
     try:
         expected = on_numpy(call)

@@ -13,27 +13,10 @@ from anyprop.backend import BACKENDS, get_namespace, name_of
 
 
 def namespace_named(name: str) -> Namespace:
-    """Get a namespace by the name of a backend or of a module.
+    """Get a namespace by the name of a backend, of a module, or of what a module makes.
 
-    Parameters
-    ----------
-    name : str
-        A name that `get_namespace` takes, or that of any module, such as ``"dask.array"``, or of
-        something in one, such as ``"marray.numpy"``.
-
-    Returns
-    -------
-    namespace
-        The namespace that arrays of that library belong to.
-
-    Raises
-    ------
-    ValueError
-        There is no such backend and no such module, or importing it failed.
-    TypeError
-        The module is not an Array API namespace.
-    BackendUnavailableError
-        The backend is known but cannot be used on this machine.
+    Modules are such as ``"dask.array"``; ``"marray.numpy"`` is made by one. ValueError says that there
+    is neither, or that importing it failed; TypeError that it is not an Array API namespace.
     """
     if name in BACKENDS:
         return get_namespace(name)

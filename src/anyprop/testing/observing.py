@@ -91,17 +91,7 @@ for _name in ("float", "int", "bool"):
 
 
 class ObservedNamespace:
-    """A namespace that reports each call made in it.
-
-    Parameters
-    ----------
-    place : Place
-        What is observed.
-    tell : callable
-        Called with each call and the verdict on it.
-    begin : callable
-        Called with each call before it is made.
-    """
+    """The namespace of a place; it calls `begin` before each call made in it, and `tell` afterwards."""
 
     def __init__(self, place: Place, tell: Tell, begin: Begin = lambda call: None) -> None:
         # The library goes by names, and takes an array of NumPy to be NumPy's without asking.

@@ -85,23 +85,9 @@ def _reads(place: Place) -> bool:
 
 
 def run_check(check: Check, place: Place, dtypes: list[str], furthest: Furthest) -> Outcome:
-    """Run a check in some dtypes, and watch its calls where that can be done.
+    """Run a check in some dtypes, watch its calls where that can be done, and note them in `furthest`.
 
-    Parameters
-    ----------
-    check : Check
-        What to run.
-    place : Place
-        Where to run it.
-    dtypes : list of str
-        The dtypes to run it in.
-    furthest : dict of str to dict
-        Function or operator -> dtype -> largest distance; brought up to date.
-
-    Returns
-    -------
-    Outcome
-        If a call is at fault, that call and its reproducer.
+    If a call is at fault, the outcome has that call and its reproducer.
     """
     ulps: dict[str, float] = {}
     unwatched = ""
@@ -162,25 +148,9 @@ def watch(
     furthest: Furthest,
     begin: Callable[[ObservedCall], None] = lambda call: None,
 ) -> tuple[ObservedCall, Fault] | None:
-    """Run a check while each call is judged.
+    """Run a check while each call is judged and noted in `furthest`; return the first that is wrong.
 
-    Parameters
-    ----------
-    check : Check
-        What to run.
-    place : Place
-        Where to run it.
-    dtype : str
-        The dtype to run it in.
-    furthest : dict of str to dict
-        Function or operator -> dtype -> largest distance; brought up to date.
-    begin : callable
-        Called with each call before it is made.
-
-    Returns
-    -------
-    (ObservedCall, Fault) or None
-        The first call that is wrong.
+    `begin` is called with each call before it is made.
     """
     wrong: list[tuple[ObservedCall, Fault]] = []
 

@@ -11,15 +11,7 @@ from anyprop.backend import from_host, get_device, get_namespace, name_of, to_ho
 
 
 class Place:
-    """A namespace and a device, and how arrays get there and back.
-
-    Parameters
-    ----------
-    xp : namespace or str
-        Where arrays belong.
-    device : str or device, optional
-        Their device; the namespace's default by default.
-    """
+    """A namespace and a device, by default the namespace's, and how arrays get there and back."""
 
     def __init__(self, xp: Namespace | str, device: Any = None) -> None:
         self.xp = get_namespace(xp)

@@ -22,12 +22,7 @@ _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 class EndedError(Exception):
     """The process has ended; the message says how.
 
-    Attributes
-    ----------
-    code : int
-        Its exit code; that of a signal is negative.
-    complaint : str
-        The last line of its standard error, after a colon; empty if there is none.
+    The code of a signal is negative. `complaint` is the last line of standard error, after a colon.
     """
 
     def __init__(self, code: int, complaint: str) -> None:
@@ -43,18 +38,9 @@ def started(
     complaints: Path,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """Start Python with a program.
+    """Start Python with a program and its arguments.
 
-    Parameters
-    ----------
-    code, *words : str
-        The program and its arguments.
-    stdin : int
-        What its standard input is, as `subprocess.Popen` takes it.
-    complaints : Path
-        The file that its standard error is written to.
-    environment : mapping of str to str, optional
-        What its environment has besides this process's.
+    Its standard error is written to the file `complaints`; `environment` is added to this process's.
     """
     with complaints.open("wb") as stderr:
         return subprocess.Popen(
@@ -70,17 +56,7 @@ def started(
 
 
 class Answering:
-    """A process that answers.
-
-    Parameters
-    ----------
-    code, *words : str
-        Its program, which calls `serve`, and its arguments.
-    complaints : Path
-        The file that its standard error is written to.
-    environment : mapping of str to str, optional
-        What its environment has besides this process's.
-    """
+    """A process that answers; its program, `code`, calls `serve`. Arguments are those of `started`."""
 
     def __init__(
         self,
@@ -95,13 +71,7 @@ class Answering:
         )
 
     def ask(self, *request: Any) -> tuple[str, Any]:
-        """Send a request and return the answer, a kind and a value.
-
-        Raises
-        ------
-        EndedError
-            The process has ended.
-        """
+        """Send a request; return the kind and the value of the answer, or raise EndedError."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -126,13 +96,7 @@ class Answering:
 
 
 def serve(answer: Callable[..., tuple[str, Any]]) -> None:
-    """Answer requests until standard input ends.
-
-    Parameters
-    ----------
-    answer : callable
-        Takes a request's parts and returns the kind and the value of the answer.
-    """
+    """Answer requests, given in parts, by a kind and a value, until standard input ends."""
     # What a library prints must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -17,22 +17,10 @@ _FILE = "<reproducer>"
 
 
 def shown(call: ObservedCall, fault: Fault, place: Place) -> tuple[Fault, str]:
-    """Make a call smaller and write it as a program that fails as the call did.
+    """Make a call that failed smaller and write it as a program that fails as the call did.
 
-    Parameters
-    ----------
-    call : ObservedCall
-        A call that failed.
-    fault : Fault
-        What was wrong.
-    place : Place
-        Where it was made.
-
-    Returns
-    -------
-    fault, program
-        What is wrong with the smallest call, and lines that raise for this reason; those of the call
-        as it was if they alone do, and no lines if none do.
+    The results are what is wrong with the smallest call, and lines that raise for this reason; those of
+    the call as it was if they alone do, and no lines if none do.
     """
     for made, found in (smallest(call, fault, place), (call, fault)):
         for program in written(made, found, place):
@@ -55,19 +43,9 @@ def _raises(program: str, fault: Fault, place: Place) -> bool:
 
 
 def run_program(program: str, place: Place) -> tuple[Exception | None, int]:
-    """Run a program in a namespace of its own.
+    """Run a program; return the exception and the line that raised it, or None and 0.
 
-    Parameters
-    ----------
-    program : str
-        Lines of Python.
-    place : Place
-        Provides `xp` where the program cannot import it.
-
-    Returns
-    -------
-    error, line : Exception or None, int
-        The exception, and the line that raised it, counted from 1; None and 0 if it ran to its end.
+    The place provides `xp` where the program cannot import it.
     """
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

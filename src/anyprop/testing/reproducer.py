@@ -59,22 +59,7 @@ def repeated(call: ObservedCall, place: Place) -> Fault | None:
 
 
 def smallest(call: ObservedCall, fault: Fault, place: Place) -> tuple[ObservedCall, Fault]:
-    """Make a call smaller for as long as it fails in the same way.
-
-    Parameters
-    ----------
-    call : ObservedCall
-        A call that failed.
-    fault : Fault
-        What was wrong.
-    place : Place
-        Where it was made.
-
-    Returns
-    -------
-    call, fault
-        The smallest call found and what is wrong with it; those given if it does not fail again.
-    """
+    """Make a call smaller for as long as it fails in the same way, and say what is wrong with it."""
     found = call, fault
     for change in _changes(call):
         smaller = found[0].replace(change)
@@ -117,24 +102,9 @@ def written(call: ObservedCall, fault: Fault, place: Place) -> list[str]:
 
 
 def write(call: ObservedCall, fault: Fault, place: Place, read: str = _READ) -> str:
-    """Write a call and what it should return as a program.
+    """Write a call as a program, whose last line raises if the call alone is what fails.
 
-    Parameters
-    ----------
-    call : ObservedCall
-        A call that fails.
-    fault : Fault
-        What is wrong.
-    place : Place
-        Where it fails.
-    read : str
-        How an array is read, for UNREADABLE.
-
-    Returns
-    -------
-    str
-        Lines whose last one raises when they are run on the namespace at fault, if the call alone is
-        what fails.
+    `read` says how an array is read, for UNREADABLE.
     """
     if fault.kind == MISSING:
         return "\n".join([*header(place.xp), f"xp.{call.name}  # {fault.text}"])

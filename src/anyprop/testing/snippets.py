@@ -14,24 +14,14 @@ from anyprop.testing.namespaces import header
 
 @dataclass(frozen=True)
 class Snippet:
-    """A check in plain Array API calls.
-
-    Parameters
-    ----------
-    name : str
-        What it checks.
-    code : str
-        Lines that raise where it fails.
-    needed : bool
-        Whether training needs it; JAX's arrays, for example, cannot be assigned to.
-    fundamental : bool
-        Whether everything needs it, so that nothing else has to be tried where it fails.
-    """
+    """A check in plain Array API calls: lines of code that raise where it fails."""
 
     name: str
     code: str
-    needed: bool = True
-    fundamental: bool = False
+    needed: bool = (
+        True  # whether training needs it; JAX's arrays, for example, cannot be assigned to
+    )
+    fundamental: bool = False  # whether everything needs it: where it fails nothing else is tried
 
     group = "arrays"
 

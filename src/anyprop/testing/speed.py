@@ -21,16 +21,7 @@ _STEPS, _UNTIMED, _SECONDS = 40, 3, 3.0
 def step_seconds(place: Place) -> float:
     """Time the steps of a 64-64-10 network with batches of 100 rows of float32, compiled.
 
-    Parameters
-    ----------
-    place : Place
-        Where to train.
-
-    Returns
-    -------
-    float
-        Median of 40 steps, in seconds, or of as many as 3 seconds allow; each ends when its loss has
-        been read.
+    The median of 40 steps, or of as many as 3 seconds allow; each ends when its loss has been read.
     """
     rng = np.random.default_rng(1)
     net, opt = MLP([64, 64, 10]), RMSProp()

@@ -12,23 +12,12 @@ import numpy as np
 
 
 def distances(actual: Any, expected: Any, magnitude: Any = None) -> Any:
-    """Measure each entry's distance in units in the last place.
+    """Measure each entry's distance from what is expected, in units in the last place.
 
-    Parameters
-    ----------
-    actual : numpy.ndarray
-        Numbers to judge; of any real or boolean dtype.
-    expected : numpy.ndarray
-        What they should be; its dtype sets the unit. Integers and booleans count in whole numbers.
-    magnitude : numpy.ndarray, optional
-        Magnitudes, >= 0, whose spacing is the unit; those of `expected` by default.
-
-    Returns
-    -------
-    numpy.ndarray, float64
-        0 where both are equal, NaN and infinities included, or closer than the smallest normal number,
-        since libraries may treat smaller ones as zero; infinity where only one is finite or shapes
-        differ.
+    The dtype of `expected` sets the unit, and the magnitudes, those of `expected` by default. Integers
+    and booleans count in whole numbers. The distance is 0 where both are equal, NaN and infinities
+    included, or closer than the smallest normal number, since libraries may treat smaller ones as zero;
+    it is infinite where only one is finite or shapes differ.
 
     Examples
     --------
