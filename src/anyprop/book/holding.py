@@ -58,14 +58,9 @@ _lock = threading.Lock()  # another thread may make a layer during the iteration
 
 
 def replace(new: dict[int, Array], *others: dict[str, Array]) -> None:
-    """Replace arrays by others.
+    """Replace arrays by others in the dicts of the living layers, and in those given.
 
-    Parameters
-    ----------
-    new : dict of int to array
-        The new array for each old one's `id`; the caller keeps the old ones alive.
-    *others : dict of str to array
-        Dicts to search besides those of the living layers.
+    `new` has the new array for each old one's `id`; the caller keeps the old ones alive.
     """
     if not new:
         return

@@ -31,17 +31,7 @@ _PICTURES = ("a PNG picture", "a JPEG picture")
 
 
 class Data(NamedTuple):
-    """What `--data` names.
-
-    Parameters
-    ----------
-    train, test : (x, t) or Source
-        The two parts.
-    width : int
-        D, the length of a row.
-    classes : int
-        One more than the largest label.
-    """
+    """What `--data` names, the length of a row, and one more than the largest label."""
 
     train: Examples
     test: Examples
@@ -50,20 +40,10 @@ class Data(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What is to be predicted.
-
-    Parameters
-    ----------
-    x : array or Source
-        N examples as rows, (N, D).
-    labels : numpy.ndarray of int64, (N,), or None
-        What they are, where that is known.
-    shape : (int, int)
-        N and D.
-    """
+    """What is to be predicted: examples as rows, (N, D)."""
 
     x: Array | Source
-    labels: Any
+    labels: Any  # what they are in NumPy, (N,), or None
     shape: tuple[int, int]
 
 

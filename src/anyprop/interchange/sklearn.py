@@ -156,23 +156,8 @@ def in_order(
 ) -> Iterator[tuple[str, Array]]:
     """List a network's arrays by name from what a perceptron of scikit-learn holds.
 
-    Parameters
-    ----------
-    layout : Layout
-        That of the network.
-    coefs, intercepts : sequence of arrays
-        Weight matrices and biases.
-    norms : sequence of dict of str to array
-        "gamma" and "beta" of each norm, and "mean" and "var" of a BatchNorm.
-
-    Yields
-    ------
-    (str, array)
-
-    Raises
-    ------
-    ValueError
-        An array is missing, has another shape, or does not belong to the network.
+    Each norm has "gamma" and "beta", and that of a BatchNorm "mean" and "var". ValueError says which
+    array is missing, has another shape, or does not belong to the network.
     """
     arrays: dict[str, Iterator[Array]] = {"W": iter(coefs), "b": iter(intercepts)}
     for kind in ("gamma", "beta", "mean", "var"):

@@ -17,24 +17,10 @@ from anyprop.training.run import Run
 
 
 class Books(Callback):
-    """Enters the numbers of each epoch into the attributes of an estimator.
+    """Enters the numbers of each epoch, of so many rows, into the attributes of an estimator."""
 
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-        Whose attributes are kept.
-    loss : Loss
-        What is minimized.
-    validation : Data, optional
-        Rows to measure on after every epoch.
-    rows : int >= 1
-        Rows in an epoch.
-
-    Attributes
-    ----------
-    best : Parameters or None
-        With early stopping, those of the best epoch.
-    """
+    best: Parameters | None
+    """With early stopping, those of the best epoch."""
 
     def __init__(self, estimator: Any, loss: Loss, validation: Data | None, rows: int) -> None:
         self._est, self._loss, self._validation, self._rows = estimator, loss, validation, rows

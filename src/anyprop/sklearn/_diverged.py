@@ -16,23 +16,10 @@ _SCALE_X = "scale X, for example by MaxAbsScaler"
 
 
 def diverged(what: str, estimator: Any, data: Data, *, at_once: bool = False) -> ValueError:
-    """Return the error for numbers that are no longer finite.
+    """Return the error for numbers that are no longer finite; `what` says which, and since when.
 
-    Parameters
-    ----------
-    what : str
-        What became infinite or NaN, and when.
-    estimator : MLPClassifier or MLPRegressor
-        Whose fit it was.
-    data : Data
-        What it was trained on.
-    at_once : bool
-        Whether it was so before the first update, which no other learning rate would have changed.
-
-    Returns
-    -------
-    ValueError
-        Its message names what is too large: X, y or alpha; and the learning rate.
+    It names what is too large: X, y or alpha; and the learning rate, unless it was so `at_once`, before
+    the first update.
     """
     large = []
     if estimator.alpha > LARGE:

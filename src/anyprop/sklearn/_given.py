@@ -179,24 +179,8 @@ def readable(array: Any, name: str) -> Any:
 
     NumPy arrays of the other byte order become those of the machine's. With dispatch, what is not
     an array but can become one is a NumPy array, and one that runs backwards is copied.
-
-    Parameters
-    ----------
-    array : array-like
-        What a caller gave.
-    name : str
-        The name of the argument, for the error.
-
-    Returns
-    -------
-    array-like
-
-    Raises
-    ------
-    TypeError
-        It is a masked array, of which every library would read what the mask hides.
     """
-    if isinstance(array, np.ma.MaskedArray):
+    if isinstance(array, np.ma.MaskedArray):  # every library would read what the mask hides
         raise TypeError(f"{name} is a masked array; fill or drop what is masked.")
     if not isinstance(array, np.ndarray):
         strange = hasattr(array, "__array__") and not hasattr(array, "columns")
@@ -249,13 +233,7 @@ def check_same_place(X: Any, params: Array, owner: str, method: str) -> None:
 
 
 def checked_weights(sample_weight: Any, X: Any, place: Place) -> Array | None:
-    """Return the weights of the rows of X, one number for all included, beside X.
-
-    Raises
-    ------
-    ValueError
-        They are not as many as the rows, or one is negative or not finite.
-    """
+    """Return the weights of the rows of X, or one for all, beside X; ValueError if one is not valid."""
     if sample_weight is None:
         return None
     sample_weight = readable(sample_weight, "sample_weight")
@@ -275,13 +253,7 @@ def check_some_weight(weight: Array | None, otherwise: str) -> None:
 
 
 def beside(classes: Any, place: Place) -> Any:
-    """Move classes to where X is, unless they are not numbers.
-
-    Raises
-    ------
-    ValueError
-        The backend has no dtype that holds them all.
-    """
+    """Move classes that are numbers to where X is; ValueError if no dtype there holds them."""
     if classes.dtype.kind not in "biuf" or name_of(place.xp) == "numpy":
         return classes
     known = place.xp.__array_namespace_info__().dtypes(device=place.device)

@@ -29,30 +29,10 @@ from anyprop.sklearn._rows import Data
 def minimize(
     estimator: Any, net: Sequential, loss: Loss, params: Parameters, data: Data
 ) -> Parameters:
-    """Minimize the loss of all rows, with the L2 term, as an estimator's parameters say.
+    """Minimize the loss of all rows, with the L2 term, as an estimator's parameters say; set `n_iter_`.
 
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-        Its `alpha`, `max_iter`, `max_fun` and `tol` hold; gets `n_iter_`.
-    net : Sequential
-        The network.
-    loss : Loss
-        The loss to minimize; its gradient must be exactly that of its value.
-    params : Parameters
-        Where to start.
-    data : Data
-        The rows.
-
-    Returns
-    -------
-    params : Parameters
-        The parameters that were found.
-
-    Raises
-    ------
-    ValueError
-        The loss differs each time that it is computed.
+    The gradient of the loss must be exactly that of its value. ValueError says that the loss would
+    differ each time that it is computed.
     """
     if estimator.dropout or estimator.norm == "batch":
         what = "dropout" if estimator.dropout else "norm='batch'"

@@ -81,13 +81,7 @@ def packed(
     intercepts: Sequence[Array],
     norms: Sequence[Mapping[str, Array]],
 ) -> Parameters:
-    """Build a network's parameters from what `unpacked` returned.
-
-    Raises
-    ------
-    ValueError
-        The arrays are not those of a network of this layout.
-    """
+    """Build a network's parameters from what `unpacked` returned; ValueError if they do not fit."""
     vectors: dict[bool, list[Array]] = {True: [], False: []}
     arrays = in_order(layout, coefs, intercepts, norms)
     for entry, (_, array) in zip(layout.entries, arrays, strict=True):

@@ -31,17 +31,7 @@ from anyprop.parameters import Parameters
 
 @dataclass(frozen=True)
 class Scaled(Loss):
-    """A loss whose value and whose gradient are multiplied, each by a factor of its own.
-
-    Parameters
-    ----------
-    inner : Loss
-        The loss.
-    value : float
-        Factor on its value.
-    gradient : float
-        Factor on its gradient.
-    """
+    """A loss whose value and whose gradient are multiplied, each by a factor of its own."""
 
     inner: Loss
     value: float = 1.0
@@ -78,19 +68,7 @@ def pays(steps: int, rows: int, params: Parameters) -> bool:
 
 
 class Objective:
-    """The loss of a batch with the L2 term, and its gradient: what a `Step` calls.
-
-    Parameters
-    ----------
-    net : Layer
-        The network.
-    loss : Loss
-        Compares its predictions with targets.
-    alpha : float >= 0
-        Strength of the L2 term.
-    like : Parameters
-        Parameters of the network, for where they are.
-    """
+    """The loss of a batch with the L2 term, and its gradient, beside `like`: what a `Step` calls."""
 
     def __init__(self, net: Layer, loss: Loss, alpha: float, like: Parameters) -> None:
         self.loss, self.alpha, self._net = loss, alpha, net
@@ -130,20 +108,7 @@ class Objective:
     ) -> tuple[Array, Array]:
         """Compute the objective of all rows, and its gradient as a vector, from parts of them.
 
-        Parameters
-        ----------
-        params : Parameters
-            The parameters.
-        parts : iterable of (x, t, sample_weight)
-            The rows.
-        compute : callable, optional
-            What computes the loss of a part, its gradient and the running statistics, if not
-            `value_and_grad` itself.
-
-        Returns
-        -------
-        value : array, shape ()
-        gradient : array, shape (P,)
+        `compute` takes the place of `value_and_grad`.
         """
         flat = params.flat
         value: Any = 0.5 * self.alpha * self._squares(flat)

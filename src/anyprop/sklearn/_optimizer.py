@@ -24,15 +24,7 @@ SOLVERS = ("lbfgs", "sgd", "adam")
 
 
 def make_optimizer(estimator: Any, steps: int) -> Optimizer:
-    """Return the optimizer of an estimator.
-
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-        Its parameters say which.
-    steps : int >= 1
-        Updates of a whole run, over which a schedule that is given by name extends.
-    """
+    """Return the optimizer of an estimator; a schedule given by name extends over so many updates."""
     solver, rate = estimator.solver, estimator.learning_rate
     if isinstance(solver, Optimizer):
         return solver
@@ -53,13 +45,7 @@ def make_optimizer(estimator: Any, steps: int) -> Optimizer:
 
 
 class OptimizerMemory:
-    """What an optimizer remembers from one `partial_fit` to the next; moves with the estimator.
-
-    Parameters
-    ----------
-    state : OptimizerState
-        The state.
-    """
+    """What an optimizer remembers from one `partial_fit` to the next; moves with the estimator."""
 
     def __init__(self, state: OptimizerState) -> None:
         self.state = state
@@ -93,12 +79,7 @@ def state_to_go_on_from(
 class LearningRate(Callback):
     """scikit-learn's modes of the learning rate, which change it at the end of an epoch, and its end.
 
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-        Its parameters say the mode; ``solver="adam"`` has none. Its books must be kept first.
-    opt : Optimizer
-        Its optimizer.
+    ``solver="adam"`` has none. The estimator's books must be kept first.
     """
 
     def __init__(self, estimator: Any, opt: Optimizer) -> None:
@@ -107,10 +88,11 @@ class LearningRate(Callback):
 
     def on_epoch(self, run: Run) -> None:
         est = self._est
-        self.after_epoch(run, est.t_)
+        if self._mode == "invscaling":
+            run.state = run.state._replace(lr_scale=float((est.t_ + 1) ** -est.power_t))
         if est._no_improvement_count <= est.n_iter_no_change:
             return
-        stops, decision = self.after_plateau(run)
+        stops, decision = self._after_plateau(run)
         if est.verbose:
             what = "Validation score" if est.early_stopping else "Training loss"
             print(
@@ -122,13 +104,7 @@ class LearningRate(Callback):
         else:
             est._no_improvement_count = 0
 
-    def after_epoch(self, run: Run, t: int) -> None:
-        """Adapt a run to t, the number of rows seen so far."""
-        if self._mode == "invscaling":
-            power = self._est.power_t
-            run.state = run.state._replace(lr_scale=float((t + 1) ** -power))
-
-    def after_plateau(self, run: Run) -> tuple[bool, str]:
+    def _after_plateau(self, run: Run) -> tuple[bool, str]:
         """Return whether to stop when nothing improves any more, and a description of what is done."""
         if self._mode != "adaptive":
             return True, "Stopping."

@@ -22,20 +22,10 @@ AT_ONCE = 4096
 
 
 class Data(NamedTuple):
-    """Rows that belong together.
+    """Rows that belong together."""
 
-    Parameters
-    ----------
-    x : array or sparse matrix in CSR form, shape (N, D)
-        Examples.
-    t : array, shape (N,) int or (N, K) float
-        Targets as the loss takes them.
-    weight : array, shape (N,), optional
-        Weights of the rows.
-    """
-
-    x: Any
-    t: Array
+    x: Any  # an array or a sparse matrix in CSR form, (N, D)
+    t: Array  # targets as the loss takes them, (N,) int or (N, K) float
     weight: Array | None
 
     def rows(self, indices: Any) -> Data:
@@ -90,19 +80,10 @@ class SparseInputs(ArrayInputs):
 class Order:
     """The batches of epochs as scikit-learn draws them: each shuffles the order of the one before.
 
-    Parameters
-    ----------
-    rows : numpy.ndarray of int, shape (N,)
-        The rows to train on.
-    batch_size : int >= 1
-        Rows in a batch; the last one of an epoch may be smaller.
-    rng : numpy.random.RandomState, optional
-        Shuffles; without it, all epochs keep the order of `rows`.
+    Without a generator all epochs keep the order of `rows`.
     """
 
-    def __init__(
-        self, rows: Any, batch_size: int, rng: np.random.RandomState | None = None
-    ) -> None:
+    def __init__(self, rows: Any, batch_size: int, rng: np.random.RandomState | None) -> None:
         self._rows, self._batch_size, self._rng = rows, batch_size, rng
 
     def __call__(self, epoch: int) -> Iterator[Any]:

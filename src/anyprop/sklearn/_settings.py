@@ -82,14 +82,7 @@ def check_callbacks(estimator: Any) -> None:
 def check_settings(estimator: Any, hidden: list[int], *, validated: bool) -> None:
     """Raise ValueError if a setting was changed that has no effect beside the others.
 
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-        Its parameters, each valid by itself.
-    hidden : list of int
-        Units of its hidden layers.
-    validated : bool
-        Whether `fit` was given validation data.
+    Each is valid by itself. `validated` says whether `fit` was given validation data.
     """
     for names, reason in _void(estimator, hidden, validated=validated):
         changed = [name for name in names if _is_changed(estimator, name)]

@@ -40,21 +40,7 @@ from anyprop.training.run import Run, TrainingDivergedError
 
 
 class Trainer:
-    """A network with its compiled step, which serves one `partial_fit` after the other.
-
-    Parameters
-    ----------
-    net : Sequential
-        The network.
-    loss : Loss
-        The loss to minimize.
-    opt : Optimizer
-        The optimizer that updates the parameters.
-    alpha : float >= 0
-        Strength of the L2 term.
-    like : Parameters
-        Parameters of the network, for where they are.
-    """
+    """A network with its compiled step beside `like`, which serves one `partial_fit` after another."""
 
     def __init__(
         self, net: Sequential, loss: Loss, opt: Optimizer, alpha: float, like: Parameters
@@ -92,31 +78,10 @@ def train(
     batch_size: int,
     incremental: bool,
 ) -> tuple[Parameters, OptimizerState]:
-    """Train as an estimator's parameters say, and keep its books.
+    """Train on some rows of the data as an estimator's parameters say, and keep its books.
 
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-        Whose attributes are kept.
-    trainer : Trainer
-        Its network and step.
-    params, state : Parameters, OptimizerState
-        Where to start; both may be written over.
-    data : Data
-        All rows.
-    validation : Data, optional
-        Rows to measure on after every epoch.
-    rows : numpy.ndarray of int
-        Which rows of `data` to train on.
-    batch_size : int >= 1
-        Rows in a batch.
-    incremental : bool
-        Whether to train for one epoch only.
-
-    Returns
-    -------
-    params, state : Parameters, OptimizerState
-        The trained ones; with early stopping the parameters of the best epoch.
+    Parameters and state may be written over. With early stopping those returned are the best epoch's.
+    `incremental` is to train for one epoch only.
     """
     est, net, loss, opt = estimator, trainer.net, trainer.loss, trainer.opt
     given = tuple(est.callbacks or ())

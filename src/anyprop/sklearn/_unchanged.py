@@ -22,12 +22,7 @@ from anyprop.backend import name_of, namespace
 def unchanged_on_error(estimator: Any, *, goes_on: bool) -> Iterator[None]:
     """Restore an estimator to its state before if the body raises anything, Ctrl-C included.
 
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-        With a valid `random_state`.
-    goes_on : bool
-        Whether the body trains on from the parameters that are there.
+    `goes_on` says whether the body trains on from the parameters that are there.
     """
     written = _written_over(estimator) if goes_on else []
     if written:
