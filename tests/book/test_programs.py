@@ -269,6 +269,22 @@ def test_a_function_that_ignores_its_argument_is_differentiated(xp):
     np.testing.assert_allclose(to_host(gradient), (p - np.eye(2)[[0, 1, 0]]) / 6, atol=1e-8)
 
 
+@pytest.mark.parametrize(("batch", "epochs"), [(3, 4), (4, 3), (5, 2), (10, 2), (20, 3)])
+def test_a_trainer_measures_at_the_start_of_each_epoch(batch, epochs):
+    x, t = np.eye(10), np.arange(10) % 2
+    net = book.TwoLayerNet(10, 4, 2, xp="numpy", seed=8)
+    trainer = book.Trainer(net, x, t, x, t, epochs, batch, verbose=False)
+    drawn = []
+    while trainer.current_iter < trainer.max_iter:
+        before = trainer.current_epoch
+        trainer.train_step()
+        if trainer.current_epoch > before:
+            drawn.append((trainer.current_iter - 1) * batch)
+    assert len(trainer.train_acc_list) == len(trainer.test_acc_list) == epochs
+    late = [n - 10 * epoch for epoch, n in enumerate(drawn)]
+    assert batch > 10 or all(0 <= n < batch for n in late)
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})

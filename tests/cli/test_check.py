@@ -33,6 +33,14 @@ def test_checks_are_listed(run):
     assert out.splitlines() == ["losses/huber", "losses of few rows/huber"]
 
 
+def test_a_link_to_a_file_that_is_not_there_yet_stays(run, tmp_path):
+    link, file = tmp_path / "link.json", tmp_path / "file.json"
+    link.symlink_to(file)
+    assert run("check", "--json", str(link), "--list")[0] == 0
+    assert link.is_symlink()
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -22,6 +22,7 @@ What differs from the book's classes, on purpose:
 - Parameters are float32 unless `dtype` says otherwise.
 - `Relu.backward` leaves `dout` as it was.
 - `SoftmaxWithLoss.backward` uses `dout`.
+- A `Trainer` measures at the start of each epoch, also where the batches do not divide the examples.
 - A network's layers look their arrays up in its `params`, so ``net.params["W1"] = W`` is seen by them.
 """
 

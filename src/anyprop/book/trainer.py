@@ -111,7 +111,7 @@ class Trainer(Advising):
         self.optimizer.update(self.network.params, self.network.gradient(x, t))
         self.train_loss_list.append(self.network.loss(x, t))
         self._say(f"train loss: {self.train_loss_list[-1]}")
-        if self.current_iter % self.iter_per_epoch == 0:
+        if self.current_iter * self.batch_size >= self.current_epoch * self.train_size:
             self.current_epoch += 1
             self._measure()
         self.current_iter += 1

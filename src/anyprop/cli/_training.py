@@ -30,7 +30,6 @@ class Trained(NamedTuple):
 
     params: Parameters
     history: History
-    steps: int
     seconds: float
     ended: str
     problem: str = ""
@@ -99,7 +98,7 @@ def train(
         params, ended = error.params, FAILED  # type: ignore[attr-defined]
         what = os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         problem = f"the training ended early, and what was trained is kept: {what}."
-    return Trained(params, history, steps, time.perf_counter() - began, ended, problem)
+    return Trained(params, history, time.perf_counter() - began, ended, problem)
 
 
 def measure(
