@@ -88,8 +88,7 @@ def _load_images(
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     if name == "mnist":
         return load_mnist(xp=xp, dtype=dtype, device=device)
-    train, test = load_idx(_idx_folder(name), xp=xp, dtype=dtype, device=device)
-    return train, test
+    return load_idx(_idx_folder(name), xp=xp, dtype=dtype, device=device)
 
 
 def load_inputs(name: str, xp: Namespace, device: Device, dtype: str) -> Inputs:

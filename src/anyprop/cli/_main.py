@@ -85,13 +85,11 @@ def make_parser() -> Parser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         line, _, text = (command.__doc__ or "").partition("\n\n")
-        text = _filled(text)
-        help_line = line.rstrip(".")
         subparser = subparsers.add_parser(
             name,
-            help=help_line[0].lower() + help_line[1:],
+            help=line[0].lower() + line[1:].rstrip("."),
             description=_filled(line),
-            epilog=text,
+            epilog=_filled(text),
         )
         command.add_options(subparser)
     return parser

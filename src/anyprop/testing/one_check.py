@@ -65,9 +65,9 @@ def run_snippet(snippet: Snippet, place: Place) -> Outcome:
     if error is None:
         return Outcome(snippet.id, PASSED)
     text = said(error)
-    if snippet.name == READ_BY_NUMPY and _reads(place):
-        return Outcome(snippet.id, PASSED)
     if snippet.name == READ_BY_NUMPY:
+        if _reads(place):
+            return Outcome(snippet.id, PASSED)
         if isinstance(error, AssertionError):
             text = f"arrays cannot be read by NumPy ({error})"
         elif "np.asarray(x)" in program.splitlines()[line - 1]:
