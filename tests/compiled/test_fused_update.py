@@ -35,7 +35,7 @@ def _train(opt, *, dtype="float32", steps=4, lr_scale=1.0):
         x, t = rng.standard_normal((6, 4)).astype(dtype), rng.integers(0, 3, 6)
         theirs, state, wanted = step(theirs, state, x, t)
         given, slots = ours, our_state.slots
-        ours, our_state, value = fused(ours, our_state, x, t)
+        ours, our_state, value = fused(ours, our_state, {"x": x, "t": t})
         assert ours.flat is given.flat
         assert all(our_state.slots[name] is slot for name, slot in slots.items())
         rtol = 1e-5 if dtype == "float32" else 1e-13
@@ -107,7 +107,7 @@ def test_the_state_of_another_optimizer_is_refused(kernels):
     params = NET.init(8)
     x, t = np.ones((2, 4), "float32"), np.asarray([0, 1])
     with pytest.raises(ValueError, match="comes from another optimizer"):
-        step(params, ap.SGD().init(params), x, t)
+        step(params, ap.SGD().init(params), {"x": x, "t": t})
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,26 @@ def test_a_slot_may_take_what_a_rule_was_given(kernels):
     assert len(kernels) == 1
 
 
+@dataclass(frozen=True)
+class Twice(ap.SGD):
+    """A rule whose slots take the same result."""
+
+    def slots(self):
+        return {"one": 0.0, "other": 0.0}
+
+    def rule(self, xp):
+        def rule(p, g, one, other, lr):
+            mean = 0.5 * (one + g)
+            return p - lr * (mean + other), mean, mean
+
+        return rule
+
+
+def test_two_slots_may_take_the_same_result(kernels):
+    _train(Twice(lr=0.1))
+    assert len(kernels) == 1
+
+
 @pytest.mark.parametrize("opt", [Sinus(lr=0.1), Sorting(lr=0.1), Own(lr=0.1)])
 def test_what_cannot_be_written_down_is_updated_as_it_is(opt, kernels):
     _train(opt)
@@ -162,6 +182,6 @@ def test_float16_is_updated_as_it_is(kernels):
     opt = ap.SGD(lr=0.1)
     step = FusedUpdateStep(ap.make_step(NET, ap.SoftmaxCrossEntropy(), opt))
     x, t = np.ones((2, 4), "float16"), np.asarray([0, 1])
-    new, _, _ = step(p, opt.init(p), x, t)
+    new, _, _ = step(p, opt.init(p), {"x": x, "t": t})
     assert new.flat.dtype == "float16"
     assert kernels == []

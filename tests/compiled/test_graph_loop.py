@@ -356,7 +356,7 @@ def test_no_more_memory_is_kept_than_is_set(device, monkeypatch):
     """The stand-in reports for each graph that its buffers take 32 MiB."""
     assert _graphs_left(device, 12) == 7
     monkeypatch.setattr(on_cupy, "MOST_BYTES_KEPT", 2**20)
-    on_cupy.kept.clear()
+    on_cupy.kept.graphs.clear()
     assert _graphs_left(device, 2) == 0
 
 

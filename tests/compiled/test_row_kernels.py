@@ -11,7 +11,6 @@ from anyprop.backend import get_namespace
 from anyprop.compiled import namespace as traced
 from anyprop.compiled.cuda_dialect import LONGEST, ordered, units_of, written
 from anyprop.compiled.kernels import Kernel
-from anyprop.compiled.on_cupy import GraphStep
 from anyprop.compiled.trace import Recording
 from fake_cupy import put, put_params, put_state
 
@@ -28,7 +27,7 @@ def _captured(k, loss, hidden=50, n=40):
     step, state = ap.make_step(net, loss, opt), opt.init(params)
     wanted, _, value = step(params, state, x, t)
     with fake_cupy.installed() as device:
-        graph = GraphStep(step)
+        graph = ap.compile(step)
         ours, _, ours_value = graph(put_params(params), put_state(state), put(x), put(t))
         np.testing.assert_allclose(ours_value.view(np.ndarray), value, rtol=1e-5)
         np.testing.assert_allclose(ours.flat.view(np.ndarray), wanted.flat, rtol=1e-5, atol=1e-6)

@@ -38,6 +38,7 @@ from anyprop.compiled.on_jax import (
 )
 from anyprop.compiled.on_numpy import PlannedGradient, PlannedStep
 from anyprop.compiled.on_torch import TorchCompiledStep, check_torch_backend
+from anyprop.compiled.program import Loop
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState
@@ -135,9 +136,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     return compiled
 
 
-def compiled_loop(
-    step: Step | DataParallelStep, xp: Namespace, most: int
-) -> PlannedLoop | JittedLoop | GraphLoop | None:
+def compiled_loop(step: Step | DataParallelStep, xp: Namespace, most: int) -> Loop | None:
     """Return the compiled form of many steps in a row, where a backend has a loop of its own.
 
     Parameters
@@ -151,7 +150,7 @@ def compiled_loop(
 
     Returns
     -------
-    PlannedLoop, JittedLoop, GraphLoop or None
+    Loop or None
         On NumPy with numba, on JAX, and on CuPy with cuBLASLt, for a step of one process that
         `compile` does not run as it is from the first.
     """
@@ -283,9 +282,7 @@ def _has_its_own_update(optimizer: Optimizer) -> bool:
     return origin("update") not in (Optimizer, origin("apply"))
 
 
-def _on_its_device(step: Callable[..., Any]) -> Run:
-    run = _of_tree(step)
-
+def _on_its_device(run: Run) -> Run:
     def on_device(params: Parameters, state: OptimizerState, batch: Any) -> Any:
         with on_device_of(params.flat):
             return run(params, state, batch)

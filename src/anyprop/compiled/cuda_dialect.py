@@ -82,7 +82,9 @@ class CudaDialect(Dialect):
     def kinds(self, calls: Sequence[Call]) -> Mapping[Value, str] | None:
         """Return the kinds of all values, none where each call goes number by number."""
         if any(map(_sums_all, calls)):
-            return _kinds_of_totals(calls) if all(map(_is_of_totals, calls)) else None
+            values = (value for call in calls for value in (*call.inputs, call.output))
+            totals = {value: CELL if value.shape else ONE for value in values}
+            return totals if all(map(_is_of_totals, calls)) else None
         if not (can_be_written(calls[-1]) or _reduces_rows(calls[-1])):
             return None
         of_one_shape = len({call.output.shape for call in calls}) == 1
@@ -97,15 +99,11 @@ class CudaDialect(Dialect):
 
     def in_place(self, unit: Unit) -> Sequence[Value]:
         """Return what is stored by the thread that alone reads the numbers at its place, and first."""
-        return unit.outputs if is_elementwise(unit) else ()
+        by_number = isinstance(unit, Kernel) and not unit.kinds and not product_of(unit)
+        return unit.outputs if by_number else ()
 
 
 CUDA = CudaDialect()
-
-
-def is_elementwise(unit: Unit) -> bool:
-    """Return whether a unit is a kernel that goes number by number, without a product in it."""
-    return isinstance(unit, Kernel) and not unit.kinds and not product_of(unit)
 
 
 def can_be_written(call: Call) -> bool:
@@ -144,11 +142,6 @@ def _is_of_totals(call: Call) -> bool:
     return _sums_all(call) or (scalars and can_be_written(call))
 
 
-def _kinds_of_totals(calls: Sequence[Call]) -> dict[Value, str]:
-    values = dict.fromkeys(value for call in calls for value in (*call.inputs, call.output))
-    return {value: CELL if value.shape else ONE for value in values}
-
-
 class Written(NamedTuple):
     """A kernel in CUDA C++, which reads `Kernel.inputs` and writes `Kernel.outputs` in their order."""
 
@@ -172,15 +165,12 @@ def written(kernel: Kernel, name: str = "anyprop_fused") -> Written:
     """Write a kernel in C++; its name is `name` if it goes number by number."""
     kinds, inputs, outputs = kernel.kinds, kernel.inputs, kernel.outputs
     size, raw, lines = None, "", []
-    names = {value: f"x{i}" for i, value in enumerate(inputs)}
-    stored = {value: f"y{i}" for i, value in enumerate(outputs)}
     if kinds:
         # A kernel of sums alone is one of one row.
         totals = any(map(_sums_all, kernel.calls))
-        size, raw = (1, "raw ") if totals else (kernel.shape[0], "raw ")
+        size, raw = 1 if totals else kernel.shape[0], "raw "
         name = "anyprop_total" if totals else "anyprop_rows"
-        for of in (names, stored):
-            of |= {v: spot + _AT[kinds[v]].format(*v.shape[-1:]) for v, spot in of.items()}
+        names = {value: f"x{i}{_at(value, kinds)}" for i, value in enumerate(inputs)}
     else:
         # References to memory that may be written to below, so they are read here.
         lines = [f"const {type_of(v)} a{i} = x{i};" for i, v in enumerate(inputs)]
@@ -189,9 +179,9 @@ def written(kernel: Kernel, name: str = "anyprop_fused") -> Written:
         value = call.output
         lines += _lines(call, f"v{i}", kinds.get(value), names)
         names[value] = f"v{i}[j]" if kinds.get(value) == CELL else f"v{i}"
-    for value, place in stored.items():
+    for i, value in enumerate(outputs):
         along = _along(value.shape[-1]) if kinds.get(value) == CELL else ""
-        lines.append(f"{along}{place} = {names[value]};")
+        lines.append(f"{along}y{i}{_at(value, kinds)} = {names[value]};")
     return Written(
         ", ".join(f"{raw}{value.dtype} x{i}" for i, value in enumerate(inputs)),
         ", ".join(f"{raw}{value.dtype} y{i}" for i, value in enumerate(outputs)),
@@ -199,6 +189,11 @@ def written(kernel: Kernel, name: str = "anyprop_fused") -> Written:
         size,
         name,
     )
+
+
+def _at(value: Value, kinds: Mapping[Value, str]) -> str:
+    """Write the index of a number; "" where CuPy finds it."""
+    return _AT[kinds[value]].format(*value.shape[-1:]) if kinds else ""
 
 
 def _along(length: int) -> str:

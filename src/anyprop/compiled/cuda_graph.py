@@ -14,23 +14,21 @@ import contextlib
 import importlib
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from anyprop import _tree
-from anyprop._typing import Array
-from anyprop.backend import dtype_name, namespace
+from anyprop.backend import dtype_name
 from anyprop.compiled.cuda_dialect import CUDA, ordered, units_of, written
 from anyprop.compiled.cuda_products import Products
 from anyprop.compiled.kernels import Kernel, product_of
 from anyprop.compiled.memory import Binding
 from anyprop.compiled.namespace import join
-from anyprop.compiled.program import Places, Program, leaves_of, listed, mapped, record
+from anyprop.compiled.program import Places, leaves_of, mapped, named, record
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, Value
-from anyprop.optimizers.state import OptimizerState, beside
+from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.repeatable.first_step import difference
 from anyprop.repeatable.stand_in import TraceError
@@ -41,10 +39,7 @@ _capturing = threading.RLock()
 # CuPy's names of NumPy's reductions.
 _REDUCTIONS = {np.add.reduce: "sum", np.maximum.reduce: "amax"}
 
-AT_ONCE = 16
-"""Number of steps captured in one graph where many are done in a row."""
-
-Around = Callable[[Callable[[], None], Array, Array], Callable[[], None]]
+Launch = Callable[[], Any]
 
 
 class Launches(Binding):
@@ -65,7 +60,7 @@ class Launches(Binding):
     ) -> None:
         super().__init__(CUDA, arguments)
         self._cupy = importlib.import_module("cupy")
-        self._launches: list[Callable[[], Any]] = []
+        self._launches: list[Launch] = []
         self._products = Products(stream)
         self.close = self._products.close
         try:
@@ -157,7 +152,9 @@ class Launches(Binding):
 
 
 class Graph:
-    """The graph of one set of shapes, and the arrays that it reads and updates.
+    """A step on arrays of one set of shapes, and the arrays that it reads and updates.
+
+    What is launched before and after a step, a subclass adds when it captures.
 
     Parameters
     ----------
@@ -165,41 +162,23 @@ class Graph:
         What to capture.
     params, state
         Donated.
-    batch : list of array or None
-        Where x, t, sample_weight, and the leaves of the noise will be.
-    noise : tree
-        The structure of the noise; None is a leaf.
-    around : callable, optional
-        ``around(launches, value, numbers)`` returns what is captured: it calls `launches`, and may
-        launch more before, which fills the batch and the numbers, and after, which reads the value.
-        The loss is in `value`; in `numbers` are the learning rate and the scalars of the rule.
+    batch : dict
+        Where the batch will be, under the names by which a step takes it.
     """
 
     def __init__(
-        self,
-        step: Step,
-        params: Parameters,
-        state: OptimizerState,
-        batch: list[Array | None],
-        noise: Any,
-        around: Around | None = None,
+        self, step: Step, params: Parameters, state: OptimizerState, batch: Mapping[str, Any]
     ) -> None:
-        self.batch = batch
-        self._optimizer = step.optimizer
-        self._several: Any = None
-        slots = {name: _owned(slot) for name, slot in state.slots.items()}
-        mask = None if state.decay_mask is None else _owned(state.decay_mask)
-        self._places = Places(_owned(params), slots, mask)
-        # Stand-ins of NumPy, of the same shapes: to record takes no GPU.
-        self._given: list[tuple[Traced, Any]] = []  # what replaces an array, and the array
-
-        names = ["lr", *step.optimizer.scalars(1, 1.0)]
-        self.numbers = namespace(params.flat).empty(len(names), dtype=params.flat.dtype)
+        cupy = importlib.import_module("cupy")
+        self._step, self.places = step, Places.of(params, state)
         # A graph would freeze Python numbers, so it reads them from memory.
-        self._numbers = [self.numbers[k, ...] for k in range(len(names))]
-        numbers = [self._stand_in(number) for number in self._numbers]
-        fill = Kernel([], [number.value for number in numbers])
-        self._write_numbers = written(fill, "anyprop_numbers").launch()
+        count = 1 + len(step.optimizer.scalars(1, 1.0))
+        self.numbers = cupy.empty(count, params.flat.dtype)
+        self._each_number = [self.numbers[k, ...] for k in range(count)]
+        # The null stream cannot be captured, and one that waits for it would be broken off by others.
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        # What a kernel of the graph uses while it runs must stay its own, so it comes from here.
+        self._memory = cupy.cuda.MemoryPool()
 
         def compute(params: Any, slots: Any, mask: Any, numbers: Any, batch: Any) -> Any:
             # As `step.compute` does, and the gradient, with which the first step is compared.
@@ -207,132 +186,71 @@ class Graph:
             params, slots = step.optimizer.apply(params, grads, slots, mask, numbers)
             return value, params.replace(running=running), slots, grads.flat
 
-        leaves = [None if leaf is None else self._stand_in(leaf) for leaf in batch]
-        given = _named(step, leaves, noise)
-        held = mapped(self._stand_in, tuple(self._places))
-        scalars = dict(zip(names[1:], numbers[1:], strict=True))
-        with _capturing:
-            program = record(compute, (*held, (numbers[0], scalars), given), step)
-            self._prepare(program, [None, *leaves_of(held[:2]), None], around)
-        self._given.clear()
+        arrays = (*self.places, named(self._each_number, step.optimizer), batch)
+        given = mapped(stand_in, arrays)
+        program = record(compute, given, step)
+        values = [traced.value for traced in leaves_of(given)]
+        arguments = dict(zip(values, leaves_of(arrays), strict=True))
+        targets = [None, *leaves_of(given[:2])]
+        with self._alone():
+            self._launches = Launches(
+                *(program.recording, leaves_of(program.result), targets, arguments, self._stream)
+            )
+        weakref.finalize(self, self._launches.close).atexit = False
+        self.value, self._gradient = self._launches.outputs[0], self._launches.outputs[-1]
 
-    def _stand_in(self, array: Any) -> Traced:
-        traced = Recording.given(np.zeros(array.shape, dtype_name(array)))
-        self._given.append((traced, array))
-        return traced
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Work on the stream and in the memory of the graph, while no other thread captures."""
+        using = importlib.import_module("cupy").cuda.using_allocator
+        with _capturing, using(self._memory.malloc), self._stream:
+            yield
 
-    def _prepare(
-        self, program: Program, targets: list[Traced | None], around: Around | None
-    ) -> None:
-        """Turn the recording into a graph; parameters and state are the same afterwards."""
-        cupy = importlib.import_module("cupy")
-        written_to = [p.flat for p in (self.params, *self._places.slots.values())]
-        written_to += [] if self.params.running is None else [self.params.running]
-        # The null stream cannot be captured, and one that waits for it would be broken off by others.
-        self._stream = stream = cupy.cuda.Stream(non_blocking=True)
-        # What a kernel of the graph uses while it runs must stay its own, so it comes from here.
-        self._memory = cupy.cuda.MemoryPool()
-        before = [array.copy() for array in written_to]
-        cupy.cuda.get_current_stream().synchronize()
-        with cupy.cuda.using_allocator(self._memory.malloc), stream:
-            arguments = {traced.value: array for traced, array in self._given}
-            launches = Launches(program.recording, program.outputs, targets, arguments, stream)
-            weakref.finalize(self, launches.close).atexit = False
-            self.value, self._gradient = launches.outputs[0], launches.outputs[-1]
-            self._work = launches if around is None else around(launches, self.value, self.numbers)
-            self._launches = launches  # whose buffers are the graph's
+    def capture(self, before: Sequence[Launch] = (), after: Sequence[Launch] = ()) -> None:
+        """Capture a step and what is launched around it; parameters and state stay as they are."""
+        self._work: list[Launch] = [*before, self._launches, *after]
+        written_to = leaves_of(self.places[:2])
+        kept = [array.copy() for array in written_to]
+        importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+        with self._alone():
             try:
                 # First without a capture, in which CuPy can neither compile nor allocate.
-                self._work()
-                self._graph = self._captured(1)
+                self._run()
+                self._graph = self.captured(1)
             finally:
-                for array, values in zip(written_to, before, strict=True):
-                    array[...] = values
-                stream.synchronize()
+                for array, numbers in zip(written_to, kept, strict=True):
+                    array[...] = numbers
+                self._stream.synchronize()
 
-    def _captured(self, steps: int) -> Any:
+    def captured(self, steps: int) -> Any:
         """Capture the graph of some steps."""
-        cupy, stream = importlib.import_module("cupy"), self._stream
-        with _capturing, cupy.cuda.using_allocator(self._memory.malloc), stream:
-            stream.begin_capture()
+        with self._alone():
+            self._stream.begin_capture()
             try:
                 for _ in range(steps):
-                    self._work()
+                    self._run()
             except BaseException:
                 # A capture that failed cannot be ended without an error.
                 with contextlib.suppress(Exception):
-                    stream.end_capture()
+                    self._stream.end_capture()
                 raise
-            return stream.end_capture()
+            return self._stream.end_capture()
 
-    @property
-    def params(self) -> Parameters:
-        """The parameters that it updates."""
-        return self._places.params
-
-    def fill(self, params: Parameters, state: OptimizerState) -> None:
-        """Copy in parameters and state, unless they are there already."""
-        self._places.fill(params, state)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it holds, in bytes."""
-        vectors = (1 + len(self._places.slots)) * self.params.flat.nbytes
-        return int(vectors + self._memory.total_bytes())
-
-    def launch(self, state: OptimizerState) -> OptimizerState:
-        """Run a step, on what was filled in; return the state that follows."""
-        numbers = listed(self._optimizer.numbers(state))
-        given = [beside(self.params.flat, number, "lr") for number in numbers]
-        self._write_numbers(*given, *self._numbers)
-        self._graph.launch()
-        return self._places.after(state)
-
-    def make_ready(self, steps: int) -> None:
-        """Capture several steps in one graph, if so many will be launched."""
-        if steps >= AT_ONCE and self._several is None:
-            self._several = self._captured(AT_ONCE)
-
-    def launch_many(self, steps: int) -> None:
-        """Run steps whose batch and numbers are put in place by what is captured with them."""
-        several, single = divmod(steps, AT_ONCE)
-        for _ in range(several):
-            self._several.launch()
-        for _ in range(single):
-            self._graph.launch()
-
-    def copy_out(
-        self, params: Parameters, state: OptimizerState, steps: int
-    ) -> tuple[Parameters, OptimizerState]:
-        """Return what follows from `params` and `state`, in their memory."""
-        # The graph goes on writing into its own buffers, whose numbers the caller must not see change.
-        slots = {name: _owned(slot) for name, slot in state.slots.items()}
-        places = Places(_owned(params), slots, state.decay_mask)
-        places.fill(self.params, state._replace(slots=self._places.slots))
-        return places.params, state._replace(step=state.step + steps, slots=slots)
+    def _run(self) -> None:
+        for launch in self._work:
+            launch()
 
     def difference(
-        self,
-        step: Step,
-        params: Parameters,
-        state: OptimizerState,
-        batch: list[Array | None],
-        noise: Any,
+        self, params: Parameters, state: OptimizerState, batch: Mapping[str, Any]
     ) -> str:
-        """Return how the last step differs from the eager one beyond rounding; "" if it does not.
+        """Return how the last step, which began with these, differs from the eager one.
 
-        All but `step` is what the launch began with.
+        That is "" if it does not beyond rounding.
         """
-        found = self.value, self._gradient, self.params, self._places.slots
-        return difference(step, params, state, _named(step, batch, noise), found)
+        found = self.value, self._gradient, self.places.params, self.places.slots
+        return difference(self._step, params, state, batch, found)
 
 
-def _named(step: Step, leaves: Sequence[Any], noise: Any) -> dict[str, Any]:
-    """Put the leaves of a batch under the names by which a step takes them."""
-    x, t, sample_weight, *drawn = leaves
-    return step.batch(x, t, noise=_tree.rebuild(noise, drawn), sample_weight=sample_weight)
-
-
-def _owned(params: Parameters) -> Parameters:
-    """Take over donated buffers, or copy what a reshaped view could not be made of."""
-    return params if params.flat.flags.c_contiguous else params.copy()
+def stand_in(array: Any) -> Traced:
+    """Return a stand-in of NumPy, of the same shape: to record takes no GPU."""
+    return Recording.given(np.zeros(array.shape, dtype_name(array)))

@@ -147,67 +147,62 @@ class Products:
 
     def rectified(self, a: Any, b: Any, bias: Any, out: Any) -> Callable[[], None] | None:
         """Return the launch of out = max(a b + bias, 0); None if cuBLASLt cannot do it here."""
-        if bias.data.ptr % BIAS_ALIGNMENT:
-            return None
-        described = self._described(a, b, out, RELU_BIAS, bias)
-        try:
-            launch = self._launch(described, a, b, out)
-            usable = self._keeps_nan(launch, described, bias, out)
-        except CublasLtError:
-            return None
-        return launch if usable else None
+        return self._along_with(RELU_BIAS, a, b, out, bias)
 
     def summed(self, a: Any, b: Any, out: Any, sums: Any) -> Callable[[], None] | None:
         """Return the launch of out = a b and sums = b.sum(axis=0); None if cuBLASLt cannot do it."""
-        if sums.data.ptr % BIAS_ALIGNMENT:
+        return self._along_with(BGRADA, a, b, out, sums)
+
+    def _along_with(
+        self, epilogue: int, a: Any, b: Any, out: Any, bias: Any
+    ) -> Callable[[], None] | None:
+        """Return the launch of a product with an epilogue, which reads or writes `bias`."""
+        if bias.data.ptr % BIAS_ALIGNMENT:
             return None
+        described = self._described(a, b, out, epilogue)
+        self._set("cublasLtMatmulDesc", described, BIAS_POINTER, c_void_p(bias.data.ptr))
         try:
-            return self._launch(self._described(a, b, out, BGRADA, sums), a, b, out)
+            launch = self._launch(described, a, b, out)
+            usable = epilogue != RELU_BIAS or self._keeps_nan(launch, described, bias, out)
         except CublasLtError:
             return None
+        return launch if usable else None
 
     def _keeps_nan(self, launch: Callable[[], None], described: Any, bias: Any, out: Any) -> bool:
         """Return whether a bias of NaN reaches all of a result."""
         cupy = importlib.import_module("cupy")
         nan = cupy.full(bias.shape, float("nan"), dtype=bias.dtype)
-        self._describe(described, BIAS_POINTER, c_void_p(nan.data.ptr))
+        self._set("cublasLtMatmulDesc", described, BIAS_POINTER, c_void_p(nan.data.ptr))
         launch()
         usable = bool(cupy.isnan(out).all().get())
-        self._describe(described, BIAS_POINTER, c_void_p(bias.data.ptr))
+        self._set("cublasLtMatmulDesc", described, BIAS_POINTER, c_void_p(bias.data.ptr))
         return usable
 
-    def _described(
-        self, a: Any, b: Any, out: Any, epilogue: int = DEFAULT, bias: Any = None
-    ) -> Any:
+    def _described(self, a: Any, b: Any, out: Any, epilogue: int = DEFAULT) -> Any:
         """Describe b^T a^T, with what is done besides."""
         name = str(out.dtype)
         if name not in TYPES or {str(a.dtype), str(b.dtype)} != {name}:
             raise TraceError(f"it multiplies matrices of {a.dtype} and {b.dtype}")
         described = self._create("cublasLtMatmulDesc", COMPUTE[name], TYPES[name])
-        for attribute, matrix in ((TRANSA, b), (TRANSB, a)):
-            self._describe(described, attribute, c_int32(not _by_rows(matrix)))
-        self._describe(described, EPILOGUE, c_uint32(epilogue))
-        if bias is not None:
-            self._describe(described, BIAS_POINTER, c_void_p(bias.data.ptr))
+        for attribute, value in (
+            (TRANSA, c_int32(not _by_rows(b))),
+            (TRANSB, c_int32(not _by_rows(a))),
+            (EPILOGUE, c_uint32(epilogue)),
+        ):
+            self._set("cublasLtMatmulDesc", described, attribute, value)
         return described
-
-    def _describe(self, described: Any, attribute: int, value: Any) -> None:
-        self._call("cublasLtMatmulDescSetAttribute", described, attribute, *_buffer(value))
 
     def _launch(self, described: Any, a: Any, b: Any, out: Any) -> Callable[[], None]:
         """Choose how a product is done."""
         matrices = (b, a, out, out)
         layouts = [self._layout(matrix) for matrix in matrices]
         preference = self._create("cublasLtMatmulPreference")
-        wanted: list[tuple[int, Any]] = [(MAX_WORKSPACE, c_uint64(WORKSPACE))]
-        wanted += [
-            (attribute, c_uint32(_alignment(matrix.data.ptr)))
-            for attribute, matrix in zip(MIN_ALIGNMENT, matrices, strict=True)
-        ]
-        for attribute, value in wanted:
-            self._call(
-                "cublasLtMatmulPreferenceSetAttribute", preference, attribute, *_buffer(value)
-            )
+        kind, room = "cublasLtMatmulPreference", c_uint64(WORKSPACE)
+        self._set(kind, preference, MAX_WORKSPACE, room)
+        for attribute, matrix in zip(MIN_ALIGNMENT, matrices, strict=True):
+            # The largest power of two that divides the address, 256 at most.
+            alignment = min(256, matrix.data.ptr & -matrix.data.ptr)
+            self._set(kind, preference, attribute, c_uint32(alignment))
         chosen, count = HeuristicResult(), c_int()
         self._call(
             "cublasLtMatmulAlgoGetHeuristic",
@@ -247,6 +242,9 @@ class Products:
         self._made.append((f"{kind}Destroy", made))
         return made
 
+    def _set(self, kind: str, made: Any, attribute: int, value: Any) -> None:
+        self._call(f"{kind}SetAttribute", made, attribute, byref(value), ctypes.sizeof(value))
+
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._library, name)(*arguments)
         if status:
@@ -276,12 +274,3 @@ def _distance(matrix: Any) -> int:
     if within != matrix.itemsize or apart % within or apart < length * within:
         raise TraceError("it multiplies a matrix whose numbers are not contiguous")
     return int(apart // within)
-
-
-def _alignment(address: int) -> int:
-    """Return the largest power of two that divides an address, 256 at most."""
-    return min(256, address & -address)
-
-
-def _buffer(value: Any) -> tuple[Any, int]:
-    return byref(value), ctypes.sizeof(value)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from anyprop._numerics import cast
-from anyprop._typing import Array
 from anyprop.compiled.many_steps import ManySteps
 from anyprop.compiled.numba_dialect import NoKernelError, are_large
 from anyprop.compiled.numpy_plan import Plan, make_plan
 from anyprop.compiled.on_numpy import PATIENCE, RecordedStep
 from anyprop.compiled.operation import NoOperationError
-from anyprop.compiled.program import listed
+from anyprop.compiled.program import Data, Loop, named, numbers_of
 from anyprop.compiled.trace import Call, Value
-from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.repeatable.stand_in import TraceError
@@ -30,7 +28,7 @@ SOON = 50
 _left: dict[int, float] = {}
 
 
-class PlannedLoop:
+class PlannedLoop(Loop):
     """Many steps on NumPy's arrays in a call; one by one until it pays to compile them.
 
     Parameters
@@ -46,33 +44,9 @@ class PlannedLoop:
         self._of: dict[Any, _Steps] = {}
 
     def __call__(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        data: Mapping[str, Array | None],
-        batches: Sequence[Any],
+        self, params: Parameters, state: OptimizerState, data: Data, batches: Sequence[Any]
     ) -> tuple[Parameters, OptimizerState, list[float]]:
-        """Run a step with each batch.
-
-        Parameters
-        ----------
-        params, state
-            Donated.
-        data : mapping
-            What a step takes by name, with the rows of all batches; those of x are cast.
-        batches : sequence of numpy.ndarray, shape (N,), int
-            The rows of each batch.
-
-        Returns
-        -------
-        params, state, values
-            The loss of each batch in place of the value of one.
-        """
-        size, optimizer = len(batches[0]), self._step.optimizer
-        # Once for each step: a schedule may count how often it is asked.
-        numbers = [
-            optimizer.numbers(state._replace(step=state.step + k)) for k in range(len(batches))
-        ]
+        size, numbers = len(batches[0]), numbers_of(self._step.optimizer, state, len(batches))
         arrays = {name: array for name, array in data.items() if array is not None}
         if not all(array[:1].flags.c_contiguous for array in arrays.values()):
             raise TraceError("the numbers of a row of its data lie apart")
@@ -87,7 +61,7 @@ class PlannedLoop:
             steps = self._of[key] = _Steps(
                 *(self._step, self._most, params, state, numbers[0], data, size)
             )
-        return steps.run(params, state, [*map(listed, numbers)], data, batches)
+        return steps.run(params, state, numbers, data, batches)
 
 
 class _Steps:
@@ -99,11 +73,11 @@ class _Steps:
         most: int,
         params: Parameters,
         state: OptimizerState,
-        numbers: Numbers,
-        data: Mapping[str, Array | None],
+        numbers: list[Any],
+        data: Data,
         size: int,
     ) -> None:
-        if any(hasattr(number, "dtype") for number in listed(numbers)):
+        if any(hasattr(number, "dtype") for number in numbers):
             raise TraceError("its numbers lie in arrays")
         self._most = most
         # Every batch is put into the same arrays.
@@ -118,7 +92,8 @@ class _Steps:
             x = cast(params.xp, batch["x"], params.flat.dtype)
             return step.compute(params, slots, mask, numbers, batch | {"x": x})
 
-        self._recorded = RecordedStep(step, params, state, numbers, batch, compute)
+        of_step = named(numbers, step.optimizer)
+        self._recorded = RecordedStep(step, params, state, of_step, batch, compute)
         self._one: Plan | None = None
         self._many: ManySteps | None = None
         calls = self._recorded.recording.calls
@@ -131,7 +106,7 @@ class _Steps:
         params: Parameters,
         state: OptimizerState,
         numbers: list[list[float]],
-        data: Mapping[str, Array | None],
+        data: Data,
         batches: Sequence[Any],
     ) -> tuple[Parameters, OptimizerState, list[float]]:
         """Run a step with each batch."""

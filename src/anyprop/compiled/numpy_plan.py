@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from anyprop.compiled.numba_dialect import (
     written,
 )
 from anyprop.compiled.operation import Operation, SharedOperation, kernel_operation
-from anyprop.compiled.program import Bound, Local, unrolled
+from anyprop.compiled.program import Bound, Local
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
 
 # Bytes that are copied in less time than it takes to find out where an array lies.
@@ -185,3 +186,38 @@ class Calls(Binding):
 
 def _contiguous(shape: tuple[int, ...], array: Any) -> Any:
     return np.ascontiguousarray(array).reshape(shape)
+
+
+def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
+    """Return one function of all calls, whose `count` arguments are the first locals.
+
+    A loop over the calls would take longer than many of them.
+    """
+    # By identity, as arrays that are equal are different places. `calls` keeps all of them alive.
+    constants: dict[int, tuple[str, Any]] = {}
+
+    def name(x: Any) -> str:
+        if isinstance(x, Local):
+            return f"x{x.number}"
+        return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
+
+    # Names alone are in the source, never numbers or addresses, so calls of one structure share it.
+    lines = []
+    for function, given, out, result in calls:
+        stored = "" if result is None else f"{name(result)} = "
+        names = [*map(name, given), *([] if out is None else [f"out={name(out)}"])]
+        lines.append(f"{stored}{name(function)}({', '.join(names)})")
+    arguments = ", ".join(f"x{i}" for i in range(count))
+    body = "\n  ".join([f" def run({arguments}):", *lines, "return None"])
+    closed_over = ", ".join(name for name, _ in constants.values())
+    make = _maker(f"def make({closed_over}):\n{body}\n return run\n")
+    return make(*(constant for _, constant in constants.values()))
+
+
+@functools.lru_cache(maxsize=64)
+def _maker(source: str) -> Callable[..., Callable[..., None]]:
+    """Compile the source, which is the same for calls of the same structure."""
+    scope: dict[str, Any] = {}
+    exec(source, scope)
+    make: Callable[..., Callable[..., None]] = scope["make"]
+    return make

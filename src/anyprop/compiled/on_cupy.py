@@ -16,22 +16,32 @@ import math
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from anyprop import _tree
 from anyprop._numerics import cast
-from anyprop._typing import Array
+from anyprop._typing import Array, Tree
 from anyprop.backend import dtype_name, namespace
 from anyprop.compiled import cuda_products
 from anyprop.compiled.cuda_dialect import can_be_written, type_of, written
-from anyprop.compiled.cuda_graph import Graph
+from anyprop.compiled.cuda_graph import Graph, stand_in
 from anyprop.compiled.kernels import Kernel
-from anyprop.compiled.program import listed
+from anyprop.compiled.program import (
+    Data,
+    Loop,
+    Places,
+    leaves_of,
+    listed,
+    mapped,
+    numbers_of,
+    owned,
+    structure_of,
+    taken_apart,
+)
 from anyprop.compiled.trace import Recording
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.network import check_batch
@@ -40,9 +50,12 @@ from anyprop.optimizers.state import OptimizerState, beside
 from anyprop.parameters import Parameters
 from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
-from anyprop.step import Gradient, Step
+from anyprop.step import Step
 
-Run = Callable[..., tuple[Parameters, OptimizerState, Array]]
+Done = tuple[Parameters, OptimizerState, Array]
+Run = Callable[[Parameters, OptimizerState, Tree], Done]
+AT_ONCE = 16
+"""Number of steps captured in one graph where many are done in a row."""
 # A graph holds its parameters, its state and all buffers of its step: some, but not all, are kept.
 MOST_KEPT, MOST_BYTES_KEPT = 8, 256 * 2**20
 
@@ -55,77 +68,68 @@ class FusedUpdateStep:
     """
 
     def __init__(self, step: Step | DataParallelStep) -> None:
-        self._gradient: Gradient = step.gradient
-        self._optimizer = step.optimizer
-        self._kernels: dict[Any, tuple[list[str], list[str], Callable[..., Any]] | None] = {}
+        self._step, self._optimizer = step, step.optimizer
+        self._kernels: dict[Any, Callable[[Tree], None] | None] = {}
 
-    def __call__(
-        self, params: Parameters, state: OptimizerState, *batch: Any, **options: Any
-    ) -> tuple[Parameters, OptimizerState, Array]:
-        value, grads, running = self._gradient(params, *batch, **options)
-        dtype, mask = dtype_name(params.flat), state.decay_mask
-        dtypes = {f"slot {name}": dtype_name(slot.flat) for name, slot in state.slots.items()}
+    def __call__(self, params: Parameters, state: OptimizerState, batch: Tree) -> Done:
+        gradient: Any = self._step.gradient
+        value, grads, running = (
+            gradient(params, **batch) if isinstance(batch, dict) else gradient(params, batch)
+        )
+        p, mask = params.flat, None if state.decay_mask is None else state.decay_mask.flat
+        held = p, {name: slot.flat for name, slot in state.slots.items()}, mask
         # Not the size: a kernel that goes number by number serves vectors of all lengths.
-        key = (dtype, *dtypes.items(), mask is None)
+        key = (structure_of(held), *map(dtype_name, leaves_of(held)))
         if key not in self._kernels:
-            self._kernels[key] = _update_kernel(
-                self._optimizer, dtype, dtypes, masked=mask is not None
-            )
-        kernel = self._kernels[key]
-        if kernel is None:
+            self._kernels[key] = _update_kernel(self._optimizer, *held)
+        update = self._kernels[key]
+        if update is None:
             # A rule that cannot be one kernel is done call by call, with the same result.
             params, state = self._optimizer.update(params, grads, state, donate=True)
-            return params.replace(running=running), state, value
-        lr, scalars = self._optimizer.numbers(state)
-        numbers = {"lr": lr} | {f"scalar {name}": number for name, number in scalars.items()}
-        arrays = {name: beside(params.flat, number, name) for name, number in numbers.items()}
-        arrays |= {"p": params.flat, "g": self._optimizer.clip_norms(grads).flat}
-        arrays |= {f"slot {name}": slot.flat for name, slot in state.slots.items()}
-        arrays |= {} if mask is None else {"mask": mask.flat}
-        inputs, outputs, launch = kernel
-        launch(*(arrays[name] for name in (*inputs, *outputs)))
-        return params.replace(running=running), state._replace(step=state.step + 1), value
+        else:
+            numbers = self._optimizer.numbers(state)
+            numbers = mapped(lambda number: beside(p, number, "lr"), numbers)
+            update((*held, self._optimizer.clip_norms(grads).flat, numbers))
+            state = state._replace(step=state.step + 1)
+        return params.replace(running=running), state, value
 
 
 def _update_kernel(
-    optimizer: Optimizer, dtype: str, slot_dtypes: dict[str, str], *, masked: bool
-) -> tuple[list[str], list[str], Callable[..., Any]] | None:
+    optimizer: Optimizer, p: Array, slots: dict[str, Array], mask: Array | None
+) -> Callable[[Tree], None] | None:
     """Write the rule as one kernel, recorded on placeholder vectors.
 
-    It returns the names of what the kernel reads and of what it writes, and what launches it; None
-    if the rule cannot be expressed as a kernel.
+    It takes parameters, slots, mask, gradient and numbers; None if the rule cannot be a kernel.
     """
-    vectors = {"p": dtype, "g": dtype, **slot_dtypes} | ({"mask": dtype} if masked else {})
-    # For their names alone: each step hands its own numbers to the kernel.
-    scalars = optimizer.scalars(1, 1.0)
-    given = {name: Recording.given(np.ones(2, of)) for name, of in vectors.items()}
-    given |= {
-        name: Recording.given(np.ones((), dtype))
-        for name in ("lr", *(f"scalar {name}" for name in scalars))
-    }
-    slots = {name.removeprefix("slot "): given[name] for name in slot_dtypes}
+    # Of the scalars only the names matter: each step hands its own numbers to the kernel.
+    numbers = mapped(lambda _: np.ones((), dtype_name(p)), (1.0, optimizer.scalars(1, 1.0)))
+    vectors = mapped(lambda vector: np.ones(2, dtype_name(vector)), (p, slots, mask, p))
+    given = p, slots, mask, g, numbers = mapped(Recording.given, (*vectors, numbers))
     # Norms need all numbers before the first is changed; they are clipped to before the kernel.
     elementwise = replace(optimizer, clip_norm=None, clip_global_norm=None)
     try:
         with np.errstate(all="ignore"), Recording() as recording:
-            numbers = given["lr"], {name: given[f"scalar {name}"] for name in scalars}
-            p, after = elementwise.apply(given["p"], given["g"], slots, given.get("mask"), numbers)
+            results = leaves_of(elementwise.apply(p, g, slots, mask, numbers))
     except TraceError:
         return None
-    results = {"p": p} | {f"slot {name}": slot for name, slot in after.items()}
-    kernel = Kernel(recording.calls, [x.value for x in results.values()])
-    names = {traced.value: name for name, traced in given.items()}
+    kernel = Kernel(recording.calls, [result.value for result in results])
+    values = [traced.value for traced in leaves_of(given)]
     # A rule may read an array of its own, whose numbers belong to other parameters in each vector.
-    if not all(map(can_be_written, recording.calls)) or not names.keys() >= {*kernel.inputs}:
+    if not all(map(can_be_written, recording.calls)) or not {*values} >= {*kernel.inputs}:
         return None
     launch = written(kernel, "anyprop_update").launch()
-    return [names[value] for value in kernel.inputs], [*results], launch
+
+    def update(arrays: Tree) -> None:
+        place = dict(zip(values, leaves_of(arrays), strict=True))
+        launch(*(place[value] for value in kernel.inputs), *leaves_of(arrays[:2]))
+
+    return update
 
 
 def graph_step(step: Step) -> Run:
     """Return a `GraphStep`; a `FusedUpdateStep`, with a warning, where cuBLASLt is missing."""
     if not cuda_products.is_available():
-        _warn('it needs cuBLASLt, which pip installs with CuPy\'s extra "ctk"', stacklevel=5)
+        _warn('it needs cuBLASLt, which pip installs with CuPy\'s extra "ctk"')
         return FusedUpdateStep(step)
     return GraphStep(step)
 
@@ -134,62 +138,44 @@ class GraphStep:
     """A step on CuPy arrays, captured again for each set of shapes and dtypes."""
 
     def __init__(self, step: Step) -> None:
-        self._step = step
-        self._uncaptured = FusedUpdateStep(step)
+        self._step, self._uncaptured = step, FusedUpdateStep(step)
         # Two threads may be in the same step; a graph has one set of buffers.
         self._of_thread = threading.local()
 
-    def __call__(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        x: Array,
-        t: Array,
-        *,
-        noise: Any = None,
-        sample_weight: Array | None = None,
-    ) -> tuple[Parameters, OptimizerState, Array]:
-        graphs: dict[Any, Graph | None] = self._of_thread.__dict__
-        batch = [x, t, sample_weight, *_tree.leaves(noise)]
-        key = (params.layout, params.flat.dtype, *map(_kind, batch))
-        reason, before = "", None
-        if key not in graphs:
-            try:
-                _check_together(params, batch)
-            except (TypeError, ValueError):  # the eager step says it in its own words
-                return self._uncaptured(
-                    params, state, x, t, noise=noise, sample_weight=sample_weight
-                )
-            try:
-                # With these the first step is compared, and done again if the graph is wrong.
-                before = params.copy(), state.copy()
-                graphs[key] = Graph(self._step, params, state, _places_of(batch), noise)
-            except refusals() as error:
-                reason = _reason_of(error)
-        graph = graphs.get(key)
-        if graph is not None:
-            graph.fill(params, state)
-            for place, leaf in zip(graph.batch, batch, strict=True):
-                if place is not None:
-                    place[...] = leaf
-            done = graph.params, graph.launch(state), graph.value.copy()
+    def __call__(self, params: Parameters, state: OptimizerState, batch: Tree) -> Done:
+        runs: dict[Any, Run] = self._of_thread.__dict__
+        leaves, kinds = taken_apart(batch)
+        key = (params.layout, params.flat.dtype, *kinds, *map(_gpu, leaves))
+        if key in runs:
+            return runs[key](params, state, batch)
+        try:
+            namespace(params.flat, *leaves)
+            check_batch(params, batch["x"], batch["t"])
+        except (TypeError, ValueError):  # the eager step says it in its own words
+            return self._uncaptured(params, state, batch)
+        before = params.copy(), state.copy()
+        try:
+            graph = _OneStep(self._step, params, state, batch)
+            done = graph(params, state, batch)
             # Only the first step of a graph: to do each twice would cost more than a graph gains.
-            reason = "" if before is None else graph.difference(self._step, *before, batch, noise)
-            if before is None or not reason:
-                return done
-            # The graph has written over what was given, so the step is done again from the copies.
-            params, state = before
-        # This raises what is wrong with a batch, if that was the reason.
-        done = self._uncaptured(params, state, x, t, noise=noise, sample_weight=sample_weight)
-        if reason:
-            graphs[key] = None
-            _warn(reason.rstrip("."), stacklevel=5)
+            reason = graph.difference(*before, batch)
+        except refusals() as error:
+            reason = _reason_of(error)
+        if not reason:
+            runs[key] = graph
+            return done
+        # From the copies, as the graph has written over what was given. It raises what is wrong with a
+        # batch, if that was the reason.
+        done = self._uncaptured(*before, batch)
+        runs[key] = self._uncaptured
+        _warn(reason.rstrip("."))
         return done
 
 
-def _warn(reason: str, stacklevel: int) -> None:
+def _warn(reason: str) -> None:
+    """Warn whoever called a compiled step, from a function that `compile` calls for it."""
     text = f"the step runs without a CUDA graph: {reason}."
-    warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
+    warnings.warn(text, RuntimeWarning, stacklevel=5)
 
 
 def refusals() -> tuple[type[Exception], ...]:
@@ -202,63 +188,57 @@ def _reason_of(error: Exception) -> str:
     return str(error) if isinstance(error, TraceError) else f"{type(error).__name__}: {error}"
 
 
-def _kind(leaf: Array | None) -> Any:
-    """Return the properties of an array that a graph depends on."""
-    if leaf is None:
-        return None
-    return type(leaf), leaf.shape, leaf.dtype, getattr(leaf.data, "device_id", None)
+def _gpu(array: Array) -> Any:
+    return getattr(array.data, "device_id", None)
 
 
-def _check_together(params: Parameters, batch: list[Array | None]) -> None:
-    """Raise unless parameters and batch fit together: x, t, and arrays or None."""
-    for leaf in batch:
-        if leaf is not None:
-            namespace(params.flat, leaf)
-    check_batch(params, batch[0], batch[1])
+class _OneStep(Graph):
+    """The graph of a step that is given its batch and its numbers."""
 
+    def __init__(self, step: Step, params: Parameters, state: OptimizerState, batch: Tree) -> None:
+        empty = importlib.import_module("cupy").empty
+        places = mapped(lambda leaf: empty(leaf.shape, leaf.dtype), batch)
+        super().__init__(step, params, state, places)
+        self._batch = leaves_of(places)
+        fill = Kernel([], [stand_in(number).value for number in self._each_number])
+        self._write_numbers = written(fill, "anyprop_numbers").launch()
+        self.capture()
 
-def _places_of(batch: list[Array | None], rows: int | None = None) -> list[Array | None]:
-    """Return arrays like those of a batch, with `rows` rows."""
-
-    def place(leaf: Array) -> Array:
-        shape = leaf.shape if rows is None else (rows, *leaf.shape[1:])
-        return namespace(leaf).empty(shape, dtype=leaf.dtype)
-
-    return [None if leaf is None else place(leaf) for leaf in batch]
+    def __call__(self, params: Parameters, state: OptimizerState, batch: Tree) -> Done:
+        self.places.fill(params, state)
+        for place, leaf in zip(self._batch, leaves_of(batch), strict=True):
+            place[...] = leaf
+        numbers = listed(self._step.optimizer.numbers(state))
+        given = [beside(params.flat, number, "lr") for number in numbers]
+        self._write_numbers(*given, *self._each_number)
+        self._graph.launch()
+        return self.places.params, self.places.after(state), self.value.copy()
 
 
 class _Kept(threading.local):
     """The graphs of a thread that later loops may use, the last used at the end."""
 
     def __init__(self) -> None:
-        self._graphs: OrderedDict[Any, _GatheringGraph] = OrderedDict()
-
-    def get(self, key: Any) -> _GatheringGraph | None:
-        """Return the graph of a key, if there is one."""
-        return self._graphs.get(key)
+        self.graphs: OrderedDict[Any, _GatheringGraph] = OrderedDict()
 
     def put(self, key: Any, graph: _GatheringGraph) -> None:
         """Keep a graph, and as many of the others as fit."""
-        self._graphs[key] = graph
-        self._graphs.move_to_end(key)
+        self.graphs[key] = graph
+        self.graphs.move_to_end(key)
         while (
-            len(self._graphs) > MOST_KEPT
-            or sum(kept.nbytes for kept in self._graphs.values()) > MOST_BYTES_KEPT
+            len(self.graphs) > MOST_KEPT
+            or sum(kept.nbytes for kept in self.graphs.values()) > MOST_BYTES_KEPT
         ):
             # Also the one just put, if it alone is too large; the loop that made it has it still.
-            self._graphs.popitem(last=False)
-
-    def clear(self) -> None:
-        """Keep none."""
-        self._graphs.clear()
+            self.graphs.popitem(last=False)
 
 
 kept = _Kept()
 # CuPy can free what they hold as long as it exists itself.
-atexit.register(kept.clear)
+atexit.register(kept.graphs.clear)
 
 
-class GraphLoop:
+class GraphLoop(Loop):
     """Many steps on CuPy arrays in one call, `most` at most."""
 
     def __init__(self, step: Step, most: int) -> None:
@@ -266,62 +246,49 @@ class GraphLoop:
         self._of_thread = threading.local()
 
     def __call__(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        data: Mapping[str, Array | None],
-        batches: Sequence[Any],
-    ) -> tuple[Parameters, OptimizerState, Array]:
-        """Run a step with each batch.
-
-        Parameters
-        ----------
-        params, state
-            As a step takes them; donated. If the steps cannot be captured, which raises TraceError, they
-            are as they were.
-        data : mapping
-            x, t and sample_weight, with the rows of all batches. x may be of a dtype that the
-            parameters' holds exactly; each batch is cast.
-        batches : sequence of numpy.ndarray, shape (N,), int64
-            The rows of each batch, all of one size and within the data.
-
-        Returns
-        -------
-        params, state
-            As a step returns them, in the memory of those that were given.
-        values : array, shape (K,)
-            The loss of each of the K batches, for the caller to keep.
-        """
-        if hasattr(self._step.optimizer.learning_rate(state), "dtype"):
+        self, params: Parameters, state: OptimizerState, data: Data, batches: Sequence[Any]
+    ) -> Done:
+        numbers = numbers_of(self._step.optimizer, state, len(batches))
+        if any(hasattr(number, "dtype") for number in numbers[0]):
             raise TraceError("its learning rate is in an array, which may change between steps")
-        arrays = [data[name] for name in ("x", "t", "sample_weight")]
         try:
-            graph = self._graph(params, state, arrays, batches[0])
+            graph = self._graph(params, state, numbers[:1], data, batches[:1])
             # Before the first step: where a capture is refused, nothing has changed yet.
             graph.make_ready(len(batches))
         except refusals() as error:
             raise TraceError(_reason_of(error)) from error
-        return graph.run(params, state, arrays, batches)
+        graph.run(params, state, numbers, data, batches)
+        return graph.result(params, state, len(batches))
 
     def _graph(
-        self, params: Parameters, state: OptimizerState, arrays: list[Array | None], rows: Any
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        numbers: Sequence[list[float]],
+        data: Data,
+        batches: Sequence[Any],
     ) -> _GatheringGraph:
         """Return the graph for the arguments; if there is none, make it and compare its first step."""
         graphs: dict[Any, _GatheringGraph] = self._of_thread.__dict__
-        kinds = [_kind_of_rows(array) for array in (params.flat, *arrays)]
-        key = (params.layout, state.decay_mask is None, len(rows), *kinds)
+        (rows,) = batches
+        vectors = (params.flat, *leaves_of(data))
+        kinds = [(a.dtype, a.shape[1:], a.strides, _gpu(a)) for a in vectors]
+        key = (params.layout, state.decay_mask is None, len(rows), structure_of(data), *kinds)
         graph = graphs.get(key)
         if graph is not None:
             return graph
         # For a step that cannot change, an equal one of an earlier run has left a graph.
         key_of_all = (self._step, self._most, *key) if self._keeps else None
-        graph = kept.get(key_of_all)
+        graph = kept.graphs.get(key_of_all)
         if graph is None:
             # It gets copies, as the arguments should be unchanged if it is not used.
-            graph = _GatheringGraph(
-                *(self._step, params.copy(), state.copy(), arrays, rows, self._most)
-            )
-            far = graph.difference(self._step, params, state, arrays, rows)
+            given = params.copy(), state.copy(), numbers, data, batches
+            graph = _GatheringGraph(self._step, *given, self._most)
+            graph.run(params, state, numbers, data, batches)
+            xp, there = namespace(params.flat), importlib.import_module("cupy").asarray(rows)
+            batch = mapped(lambda array: xp.take(array, there, axis=0), dict(data))
+            batch["x"] = cast(xp, batch["x"], params.flat.dtype)
+            far = graph.difference(params, state, batch)
             if far:
                 text = f"the steps are done one by one, since {far}."
                 warnings.warn(text, RuntimeWarning, stacklevel=3)
@@ -332,15 +299,7 @@ class GraphLoop:
         return graph
 
 
-def _kind_of_rows(array: Array | None) -> Any:
-    """Return the properties on which a graph depends of an array that it takes rows of."""
-    if array is None:
-        return None
-    of_type, shape, *place = _kind(array)
-    return of_type, shape[1:], array.strides, *place
-
-
-class _GatheringGraph:
+class _GatheringGraph(Graph):
     """The graph of one size of batches, and where it finds their rows.
 
     The addresses of the data and the rows of all batches, and before them the count of steps that are
@@ -355,110 +314,90 @@ class _GatheringGraph:
         step: Step,
         params: Parameters,
         state: OptimizerState,
-        data: list[Array | None],
-        rows: Any,
+        numbers: Sequence[list[float]],
+        data: Data,
+        batches: Sequence[Any],
         most: int,
     ) -> None:
-        xp, n = namespace(params.flat), len(rows)
-        given = [array for array in data if array is not None]
-        self._rows = xp.empty(1 + len(given) + most * n, dtype="int64")
-        self._values = xp.empty(most, dtype=params.flat.dtype)
-        self._optimizer, self._count = step.optimizer, 1 + len(step.optimizer.scalars(1, 1.0))
-        self._table = xp.empty(most * self._count, dtype=params.flat.dtype)
-        places = _places_of(data, n)
-        assert places[0] is not None
-        places[0] = xp.empty(places[0].shape, dtype=params.flat.dtype)  # the gather casts x
-        _check_together(params, places)
-        self._set_steps(state, data, [rows])  # the capture does a step, too
-        around = partial(self._around, given, [place for place in places if place is not None])
-        self._graph = Graph(step, params, state, [*places, None], None, around)
-        self.make_ready = self._graph.make_ready
-        own = [self._rows, self._values, self._table, *(p for p in places if p is not None)]
-        self.nbytes = self._graph.nbytes + sum(array.nbytes for array in own)
-
-    def _around(
-        self,
-        data: list[Array],
-        places: list[Array],
-        launches: Callable[[], None],
-        value: Array,
-        numbers: Array,
-    ) -> Callable[[], None]:
-        """Launch what takes the batch before a step, and what keeps its loss after it."""
+        cupy = importlib.import_module("cupy")
+        n, dtype = len(batches[0]), params.flat.dtype
+        batch = {
+            # The gather casts x.
+            name: cupy.empty((n, *array.shape[1:]), dtype if name == "x" else array.dtype)
+            for name, array in data.items()
+            if array is not None
+        }
+        super().__init__(step, params, state, step.batch(**batch))
+        places = [*batch.values()]
+        self._rows = cupy.empty(1 + len(places) + most * n, "int64")
+        self._values = cupy.empty(most, dtype)
+        self._table = cupy.empty(most * self.numbers.size, dtype)
+        self._own = [self._rows, self._values, self._table, *places]
+        self._several: Any = None
+        self._set_steps(numbers, data, batches)  # the capture does a step, too
+        gather, size = _gather_kernel(leaves_of(data), places, self.numbers)
         # One thread; the count increases when nothing in this step reads it any more.
-        kernel = importlib.import_module("cupy").ElementwiseKernel(
-            f"{value.dtype} value",
-            f"raw {value.dtype} values, raw int64 rows",
+        store = cupy.ElementwiseKernel(
+            f"{dtype} value",
+            f"raw {dtype} values, raw int64 rows",
             "values[rows[0]] = value; rows[0] += 1;",
             "anyprop_store",
         )
-        store = partial(kernel, value, self._values, self._rows)
-        kernel, size = _gather_kernel(data, places, numbers)
-        gather = partial(kernel, self._rows, self._table, *places, numbers, size=size)
-        # Captured in this order, of one stream, so that each finds what the one before it left.
-        in_order: list[Callable[[], Any]] = [gather, launches, store]
+        # Of one stream, so that each finds what the one before it left.
+        self.capture(
+            [partial(gather, self._rows, self._table, *places, self.numbers, size=size)],
+            [partial(store, self.value, self._values, self._rows)],
+        )
 
-        def work() -> None:
-            for launch in in_order:
-                launch()
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds, in bytes."""
+        held = (*self._own, *leaves_of(tuple(self.places)))
+        return int(sum(array.nbytes for array in held) + self._memory.total_bytes())
 
-        return work
-
-    def _set_steps(
-        self, state: OptimizerState, data: list[Array | None], batches: Sequence[Any]
-    ) -> None:
-        """Copy what the steps depend on to where the graph reads it, beginning with the first step."""
-        # All numbers of all steps at once, as the host does nothing between the launches.
-        table = []
-        for k in range(len(batches)):
-            table += listed(self._optimizer.numbers(state._replace(step=state.step + k)))
-        # CuPy copies from pinned memory, which it keeps until it has.
-        put = importlib.import_module("cupy").asarray
-        # As numbers on the device: a later call may have its data elsewhere, and the graph stays.
-        addresses = [array.data.ptr for array in data if array is not None]
-        rows = np.concatenate([np.asarray([0, *addresses], dtype="int64"), *batches])
-        self._rows[: len(rows)] = put(rows)
-        self._table[: len(table)] = put(np.asarray(table, dtype_name(self._table)))
-
-    def difference(
-        self,
-        step: Step,
-        params: Parameters,
-        state: OptimizerState,
-        data: list[Array | None],
-        rows: Any,
-    ) -> str:
-        """Run a step on copies, and return how it differs from the eager one; "" if it does not."""
-        self._do(params, state, data, [rows])
-        xp = namespace(params.flat)
-        there = importlib.import_module("cupy").asarray(rows)
-        batch = [None if array is None else xp.take(array, there, axis=0) for array in data]
-        batch[0] = cast(xp, batch[0], params.flat.dtype)
-        return self._graph.difference(step, params, state, [*batch, None], None)
+    def make_ready(self, steps: int) -> None:
+        """Capture several steps in one graph, if so many will be launched."""
+        if steps >= AT_ONCE and self._several is None:
+            self._several = self.captured(AT_ONCE)
 
     def run(
         self,
         params: Parameters,
         state: OptimizerState,
-        data: list[Array | None],
-        batches: Sequence[Any],
-    ) -> tuple[Parameters, OptimizerState, Array]:
-        """Run the steps."""
-        self._do(params, state, data, batches)
-        params, state = self._graph.copy_out(params, state, len(batches))
-        return params, state, self._values[: len(batches)].copy()
-
-    def _do(
-        self,
-        params: Parameters,
-        state: OptimizerState,
-        data: list[Array | None],
+        numbers: Sequence[list[float]],
+        data: Data,
         batches: Sequence[Any],
     ) -> None:
         """Run the steps, and leave their results in the graph."""
-        self._set_steps(state, data, batches)
-        self._graph.fill(params, state)
-        self._graph.launch_many(len(batches))
+        self._set_steps(numbers, data, batches)
+        self.places.fill(params, state)
+        several, single = divmod(len(batches), AT_ONCE)
+        for _ in range(several):
+            self._several.launch()
+        for _ in range(single):
+            self._graph.launch()
+
+    def _set_steps(
+        self, numbers: Sequence[list[float]], data: Data, batches: Sequence[Any]
+    ) -> None:
+        """Copy what the steps depend on to where the graph reads it, beginning with the first step."""
+        # As numbers on the device: a later call may have its data elsewhere, and the graph stays.
+        addresses = [array.data.ptr for array in leaves_of(data)]
+        rows = np.concatenate([np.asarray([0, *addresses], dtype="int64"), *batches])
+        # All numbers of all steps at once, as the host does nothing between the launches.
+        table = np.ravel(np.asarray(numbers, dtype_name(self._table)))
+        # CuPy copies from pinned memory, which it keeps until it has.
+        put = importlib.import_module("cupy").asarray
+        self._rows[: len(rows)] = put(rows)
+        self._table[: len(table)] = put(table)
+
+    def result(self, params: Parameters, state: OptimizerState, steps: int) -> Done:
+        """Return what follows from `params` and `state`, in their memory, and the losses."""
+        # The graph goes on writing into its own buffers, whose numbers the caller must not see change.
+        theirs = Places(owned(params), {k: owned(v) for k, v in state.slots.items()}, None)
+        theirs.fill(self.places.params, state._replace(slots=self.places.slots, decay_mask=None))
+        state = state._replace(step=state.step + steps, slots=theirs.slots)
+        return theirs.params, state, self._values[:steps].copy()
 
 
 def _gather_kernel(data: list[Array], places: list[Array], numbers: Array) -> tuple[Any, int]:

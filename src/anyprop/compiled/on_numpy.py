@@ -101,10 +101,7 @@ class RecordedStep:
         batch: Tree,
         compute: Callable[..., Tree] | None = None,
     ) -> None:
-        owned = {name: _owned(slot) for name, slot in state.slots.items()}
-        # The mask is not donated, and the caller may change it.
-        mask = None if state.decay_mask is None else state.decay_mask.copy()
-        self.places = Places(_owned(params), owned, mask)
+        self.places = Places.of(params, state)
         held = mapped(Recording.given, tuple(self.places))
         given = mapped(_given, (numbers, batch))
         self.recording, (params, slots, value) = record(
@@ -163,12 +160,6 @@ class PlannedGradient:
         fill(kept, params)
         run(*leaves)
         return result
-
-
-def _owned(params: Parameters) -> Parameters:
-    """Take over donated buffers, or copy what cannot be written to."""
-    usable = params.flat.flags.writeable and params.flat.flags.c_contiguous
-    return params if usable else params.copy()
 
 
 def _given(number: Number) -> Traced | TracedNumber:

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from anyprop._typing import Tree
+from anyprop._typing import Array, Tree
 from anyprop.backend import check_array
-from anyprop.compiled.trace import Recording, Traced, Value, value_of
-from anyprop.optimizers.base import Numbers
+from anyprop.compiled.trace import Recording, Value, value_of
+from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.repeatable.same import same, shown
 from anyprop.repeatable.twice import twice
 
+Data: TypeAlias = Mapping[str, Array | None]
+"""What a step takes by name, with the rows of many batches."""
+
 
 class Program(NamedTuple):
-    """What a function does.
-
-    Parameters
-    ----------
-    recording : Recording
-        Its calls.
-    result : tree of Traced
-        What it returns.
-    """
+    """What a function does: its calls, and the tree of Traced that it returns."""
 
     recording: Recording
     result: Tree
-
-    @property
-    def outputs(self) -> list[Traced]:
-        """The arrays of the result."""
-        return leaves_of(self.result)
 
 
 def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: object) -> Program:
@@ -189,7 +178,7 @@ def difference(first: Program, second: Program) -> str | None:
         pairs[call.output] = other.output
     if len(calls) != len(others):
         return f"it makes {len(calls)} calls the first time and {len(others)} the second"
-    if not same(first.outputs, second.outputs, paired):
+    if not same(leaves_of(first.result), leaves_of(second.result), paired):
         return "its results are those of other calls the second time"
     return None
 
@@ -217,12 +206,34 @@ def listed(numbers: Numbers) -> list[Any]:
     return [lr, *scalars.values()]
 
 
+def named(numbers: Iterable[Any], optimizer: Optimizer) -> Numbers:
+    """Undo `listed`."""
+    lr, *scalars = numbers
+    return lr, dict(zip(optimizer.scalars(1, 1.0), scalars, strict=True))
+
+
+def numbers_of(optimizer: Optimizer, state: OptimizerState, steps: int) -> list[list[Any]]:
+    """List the numbers of each of some steps."""
+    # Once for each step: a schedule may count how often it is asked.
+    following = (state._replace(step=state.step + k) for k in range(steps))
+    return [listed(optimizer.numbers(each)) for each in following]
+
+
 class Places(NamedTuple):
     """The parameters and the state that a compiled step updates where they are."""
 
     params: Parameters
     slots: dict[str, Any]
     mask: Any
+
+    @classmethod
+    def of(cls, params: Parameters, state: OptimizerState) -> Places:
+        """Take over what is donated, or copies of what cannot be written to where it is."""
+        slots = {name: owned(slot) for name, slot in state.slots.items()}
+        # The mask is not donated, and the caller may change it.
+        return cls(
+            owned(params), slots, None if state.decay_mask is None else state.decay_mask.copy()
+        )
 
     def fill(self, params: Parameters, state: OptimizerState) -> None:
         """Copy in what a caller gives, unless it is there already."""
@@ -240,11 +251,45 @@ class Places(NamedTuple):
         return OptimizerState(state.step + 1, state.lr_scale, self.slots, self.mask)
 
 
+def owned(params: Parameters) -> Parameters:
+    """Take over donated buffers, or copy what cannot be written to in the order of memory."""
+    flags = params.flat.flags
+    usable = flags.c_contiguous and getattr(flags, "writeable", True)  # as all of CuPy's are
+    return params if usable else params.copy()
+
+
 def fill(buffer: Any, params: Any) -> None:
     """Copy the vectors of parameters into those of others, unless they are the same."""
     for ours, theirs in ((buffer.flat, params.flat), (buffer.running, params.running)):
         if ours is not theirs and ours is not None:
             ours[...] = theirs
+
+
+class Loop(Protocol):
+    """Many steps in one call, without the cost of starting each."""
+
+    def __call__(
+        self, params: Parameters, state: OptimizerState, data: Data, batches: Sequence[Any]
+    ) -> tuple[Parameters, OptimizerState, Any]:
+        """Run a step with each batch.
+
+        Parameters
+        ----------
+        params, state
+            As a step takes them; donated. If the steps cannot be compiled, which raises TraceError,
+            they are as they were.
+        data : mapping
+            x may be of a dtype that the parameters' holds exactly; each batch is cast.
+        batches : sequence of numpy.ndarray, shape (N,), int
+            The rows of each batch, all of one size and within the data.
+
+        Returns
+        -------
+        params, state
+            As a step returns them.
+        values : list of float, or array of shape (K,)
+            The loss of each of the K batches, for the caller to keep.
+        """
 
 
 class Local(NamedTuple):
@@ -260,38 +305,3 @@ class Bound(NamedTuple):
     arguments: tuple[Any, ...]
     out: Any = None
     result: Local | None = None
-
-
-def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
-    """Return one function of all calls, whose `count` arguments are the first locals.
-
-    A loop over the calls would take longer than many of them.
-    """
-    # By identity, as arrays that are equal are different places. `calls` keeps all of them alive.
-    constants: dict[int, tuple[str, Any]] = {}
-
-    def name(x: Any) -> str:
-        if isinstance(x, Local):
-            return f"x{x.number}"
-        return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
-
-    # Names alone are in the source, never numbers or addresses, so calls of one structure share it.
-    lines = []
-    for function, given, out, result in calls:
-        stored = "" if result is None else f"{name(result)} = "
-        names = [*map(name, given), *([] if out is None else [f"out={name(out)}"])]
-        lines.append(f"{stored}{name(function)}({', '.join(names)})")
-    arguments = ", ".join(f"x{i}" for i in range(count))
-    body = "\n  ".join([f" def run({arguments}):", *lines, "return None"])
-    closed_over = ", ".join(name for name, _ in constants.values())
-    make = _maker(f"def make({closed_over}):\n{body}\n return run\n")
-    return make(*(constant for _, constant in constants.values()))
-
-
-@functools.lru_cache(maxsize=64)
-def _maker(source: str) -> Callable[..., Callable[..., None]]:
-    """Compile the source, which is the same for calls of the same structure."""
-    scope: dict[str, Any] = {}
-    exec(source, scope)
-    make: Callable[..., Callable[..., None]] = scope["make"]
-    return make
