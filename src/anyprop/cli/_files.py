@@ -50,6 +50,5 @@ def check_writable(path: Path) -> None:
         with path.open("ab"):
             pass
     else:
-        path = path.resolve()  # not a link to it, which should stay
         path.touch()
-        path.unlink()
+        path.resolve().unlink()  # not a link to it, which should stay
