@@ -106,29 +106,13 @@ class MultiLayerNet(Network):
             **options,
         )
 
-    def loss(self, x: Array, t: Array) -> float:
-        """Compute the mean loss over a batch, in nats, and the weight decay's part.
-
-        Parameters
-        ----------
-        x : array, shape (N, input_size)
-            Inputs, of any dtype of the network's namespace.
-        t : array, shape (N,) int or (N, output_size)
-            Labels, or one-hot rows.
-
-        Returns
-        -------
-        float
-            The loss.
-        """
-        return super().loss(x, t) + self._decay()
-
-    def _decay(self) -> float:
-        if not self.weight_decay_lambda:
-            return 0.0
-        squares = [W * W for name, W in self.params.items() if name.startswith("W")]
-        total = sum(float(namespace(square).sum(square)) for square in squares)
-        return 0.5 * self.weight_decay_lambda * total
+    def _loss_of(self, y: Array, t: Array) -> float:
+        loss = super()._loss_of(y, t)
+        if self.weight_decay_lambda:
+            squares = [W * W for name, W in self.params.items() if name.startswith("W")]
+            total = sum(float(namespace(square).sum(square)) for square in squares)
+            loss += 0.5 * self.weight_decay_lambda * total
+        return loss
 
     def _backward(self, dout: Array) -> dict[str, Array]:
         grads = super()._backward(dout)
@@ -243,7 +227,7 @@ class MultiLayerNetExtend(MultiLayerNet):
         float
             The loss.
         """
-        return self._loss_of(self.predict(x, train_flg), t) + self._decay()
+        return self._loss_of(self.predict(x, train_flg), t)
 
     def _training_loss(self, x: Array, t: Array) -> float:
         return self.loss(x, t, train_flg=True)

@@ -100,7 +100,7 @@ class Network(Advising):
         return self._through(self._in_order(), x)
 
     def loss(self, x: Array, t: Array) -> float:
-        """Compute the mean loss over a batch, in nats.
+        """Compute the mean loss over a batch, in nats, and the part of a weight decay if there is one.
 
         Parameters
         ----------
