@@ -130,8 +130,9 @@ def gpu(session: nox.Session) -> None:
 @nox.session(tags=["rest"])
 def sklearn(session: nox.Session) -> None:
     """Run the tests of the scikit-learn estimators, and scikit-learn's own checks of them."""
-    session.install(LAZY, "-e", ".[fast,sklearn,strict]", *TEST, "pandas", *BACKENDS["torch"])
-    backends = [f"--backend={name}" for name in ("numpy", "torch", "array_api_strict")]
+    session.install(LAZY, "-e", ".[fast,sklearn,strict]", *TEST, "pandas")
+    session.install(*BACKENDS["jax"], *BACKENDS["torch"])
+    backends = [f"--backend={name}" for name in ("numpy", "torch", "jax", "array_api_strict")]
     paths = ["tests/sklearn", "src/anyprop/sklearn"]
     session.run(
         *("pytest", "-n=auto", "--with=sklearn", "--doctest-modules", *backends),
@@ -229,7 +230,6 @@ def coverage(session: nox.Session) -> None:
     pytest = ("pytest", "-n=auto", "--doctest-modules", "--cov")
     parts = ("--with=cc", "--with=mpi", "--cov-report=", "--cov-fail-under=0")
     session.run(*pytest, *parts, *names, *session.posargs, env=ONE_THREAD)
-    names.remove("--backend=jax")  # scikit-learn knows no JAX
     estimators = ("--with=sklearn", "tests/sklearn", "src/anyprop/sklearn")
     parts = ("--cov-append", "--cov-report=term-missing:skip-covered")
     session.run(*pytest, *parts, *estimators, *names, env=ONE_THREAD)

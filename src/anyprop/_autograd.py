@@ -1,7 +1,9 @@
 """Public functions compute without PyTorch's autograd: gradients are the library's own matter.
 
 A tensor that requires gradients may come in as parameters, data or gradients. Nothing that is done
-with it is recorded, so its `grad` stays as it is, and results require no gradient.
+with it is recorded, so its `grad` stays as it is, and results require no gradient. What `torch.func`
+transforms is left to it, as `jax.grad` sees through these functions, too: without a record its
+gradients would be 0.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **options)
         torch = modules["torch"]
         # What is called inside such a function is left alone: the outermost does it for all.
-        if _thread.within or not hasattr(torch, "no_grad"):
+        if _thread.within or not hasattr(torch, "no_grad") or _transforming(torch):
             return function(*args, **options)
         _thread.within = True
         try:
@@ -36,6 +38,12 @@ def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
             _thread.within = False
 
     return call
+
+
+def _transforming(torch: Any) -> bool:
+    """Return whether this is called within `torch.func.grad`, `vmap` or another of its transforms."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return active is not None and active()
 
 
 class _Thread(threading.local):

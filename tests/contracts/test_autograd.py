@@ -100,6 +100,53 @@ def test_optimizers(opt, donate, mode):
     assert all(p.requires_grad and p.is_leaf and p.grad is None for p in params.values())
 
 
+@pytest.mark.parametrize("case", LAYER_CASES, ids=str)
+def test_transforms_of_functions_see_through_layers(case, rng):
+    import torch
+
+    params, x = case.params(place()), place().asarray(rng.standard_normal((5, case.d)))
+    noise = ap.network.noise_beside(params, case.layer.noise(rng, (5, case.d)))
+    y, residuals = case.layer.forward_train(params, x, noise)
+    dy = place().asarray(rng.standard_normal(tuple(y.shape)))
+    dx, grads = case.layer.backward(params, residuals, dy)
+
+    def forward(flat, x):
+        return case.layer.forward_train(params.replace(flat=flat), x, noise)[0]
+
+    by_torch = torch.func.vjp(forward, params.flat, x)[1](dy)
+    torch.testing.assert_close(by_torch[1], dx)
+    named = params.replace(flat=by_torch[0]).named()
+    grads = grads.named() if isinstance(grads, Parameters) else grads
+    for name, spec in case.layer.specs().items():
+        if spec.trainable:
+            torch.testing.assert_close(named[name], grads[name])
+
+
+@pytest.mark.parametrize("case", LOSS_CASES, ids=str)
+def test_transforms_of_functions_see_through_losses(case, rng):
+    import torch
+
+    y, t = place().asarray(rng.standard_normal((5, K))), place().asarray(case.t(rng, 5, K))
+    by_torch = torch.func.grad(lambda y: case.loss.forward(y, t)[0])(y)
+    torch.testing.assert_close(by_torch, case.loss.backward(case.loss.forward(y, t)[1]))
+
+
+def test_a_hessian(rng):
+    import torch
+
+    net, loss = ap.MLP([3, 4, 2], activation="tanh"), ap.SoftmaxCrossEntropy()
+    params = net.init(seed=8, xp="torch", dtype="float64")
+    x, t = place().asarray(rng.standard_normal((6, 3))), place().asarray(np.asarray([0, 1] * 3))
+
+    def gradient(flat):
+        return ap.value_and_grad(net, loss)(params.replace(flat=flat), x, t)[1].flat
+
+    step = 1e-6 * torch.eye(params.flat.shape[0], dtype=torch.float64)
+    rows = [(gradient(params.flat + d) - gradient(params.flat - d)) / 2e-6 for d in step]
+    hessian = torch.func.jacrev(gradient)(params.flat)
+    torch.testing.assert_close(hessian, torch.stack(rows), rtol=0.0, atol=1e-8)
+
+
 def test_a_training_step_evaluation_and_predictions(rng):
     net, loss, opt = ap.MLP([3, 4, 2], norm="batch"), ap.SoftmaxCrossEntropy(), ap.RMSProp()
     params = net.init(seed=8, xp="torch", dtype="float64")
