@@ -7,6 +7,9 @@ import pytest
 
 import anyprop as ap
 from anyprop.parameters import Parameters
+from anyprop.testing.layer_cases import LAYER_CASES, LayerCase
+from anyprop.training import together
+from backend_cases import CASES
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 15, 29, 30, 1000])
@@ -47,6 +50,54 @@ def test_predictions_are_the_forward_pass(problem, batch_size):
     assert y.shape == (30, 3)
     assert y.dtype == problem.x.dtype
     np.testing.assert_allclose(problem.numpy(y), problem.numpy(wanted), rtol=1e-13)
+
+
+def _of_each(net, params, x, rows):
+    """The outputs of each batch by itself."""
+    batches = (x[start : start + rows] for start in range(0, len(x), rows))
+    return np.concatenate([net(params, x.astype("float32", copy=False)) for x in batches])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 64])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *LAYER_CASES,
+        LayerCase("column", ap.Affine(1, 4, bias=False)),
+        LayerCase("wide", ap.MLP([37, 100, 100, 3], norm="layer", residual=True)),
+    ],
+    ids=str,
+)
+def test_batches_that_are_taken_together_have_the_bits_of_each(case, rows, rng):
+    params = case.params(CASES["numpy"][0], "float32")
+    x = case.x(rng, 5 * rows + rows // 2).astype("float32")
+    for given in (x, np.asfortranarray(x), x.astype("int8"), np.asfortranarray(x.astype("int8"))):
+        y = ap.predict(case.layer, params, given, batch_size=rows)
+        assert y.tobytes() == _of_each(case.layer, params, given, rows).tobytes()
+
+
+class _Centred(ap.Layer):
+    """A layer that looks at the whole batch."""
+
+    def forward(self, params, x):
+        return x - x.mean(axis=0), None
+
+
+@pytest.mark.parametrize("net", [_Centred(), ap.Sequential(ap.ReLU(), ap.Residual(_Centred()))])
+def test_a_layer_of_ones_own_gets_one_batch_at_a_time(net, rng):
+    params, x = net.init(), rng.standard_normal((9, 4)).astype("float32")
+    y = ap.predict(net, params, x, batch_size=2)
+    assert np.array_equal(y, _of_each(net, params, x, 2))
+
+
+@pytest.mark.parametrize(("most", "calls"), [(600, 1 + 1), (200, 3 + 1), (100, 6 + 1), (99, 7)])
+def test_layers_take_so_many_batches_at_a_time_as_fit_into_caches(most, calls, monkeypatch):
+    net, seen, forward = ap.MLP([4, 10, 2]), [], ap.ReLU.forward
+    monkeypatch.setattr(together, "_MOST", most)
+    monkeypatch.setattr(ap.ReLU, "forward", lambda *of: seen.append(len(of[2])) or forward(*of))
+    ap.predict(net, net.init(), np.ones((63, 4), dtype="float32"), batch_size=10)
+    assert len(seen) == calls
+    assert sum(seen) == 63
 
 
 def test_no_examples_have_no_predictions_and_cannot_be_measured(problem):

@@ -30,10 +30,10 @@ from anyprop.network import check_params
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
 from anyprop.training._data_checks import check_beside, without_weight
-from anyprop.training.batches import slices
 from anyprop.training.examples import Examples, Passing, Read, Stored, examples_of
 from anyprop.training.ranks import Ranks
 from anyprop.training.reader import Reader
+from anyprop.training.together import passes
 
 
 class Evaluation(NamedTuple):
@@ -210,7 +210,8 @@ def predict(net: Layer, params: Parameters, x: Array | Source, *, batch_size: in
         row makes that row's outputs NaN where the network's arithmetic does; `predict` does not look for
         it. Of a source, which is read in order, ahead of the work, the targets are ignored.
     batch_size : int >= 1
-        Rows in one forward pass.
+        Rows in a batch. On NumPy the layers take several small batches at a time, with the results
+        of each by itself.
 
     Returns
     -------
@@ -242,7 +243,9 @@ def predict(net: Layer, params: Parameters, x: Array | Source, *, batch_size: in
         check_beside(params, x=x)
     with on_device_of(params.flat):
         if not isinstance(x, Source):
-            return outputs(net, params, (x[r, ...] for r in slices(0, x.shape[0], batch_size)))
+            if x.shape[0] <= batch_size:
+                return _forward(net, params, x)
+            return _joined(params, passes(net, params, x, batch_size))
         examples = Read(Reader("x", x, net, params, None))
         with closing(examples.portions(batch_size, chosen(None))) as portions:
             return outputs(net, params, (x for portion in portions for x, _, _ in portion))
@@ -250,7 +253,11 @@ def predict(net: Layer, params: Parameters, x: Array | Source, *, batch_size: in
 
 def outputs(net: Layer, params: Parameters, parts: Iterable[Array]) -> Array:
     """Compute `predict` on examples that were checked before, given in parts."""
-    ys = [_forward(net, params, x) for x in parts]
+    return _joined(params, ((net, x) for x in parts))
+
+
+def _joined(params: Parameters, passes: Iterable[tuple[Layer, Array]]) -> Array:
+    ys = [_forward(net, params, x) for net, x in passes]
     return ys[0] if len(ys) == 1 else params.xp.concat(ys)
 
 
