@@ -88,6 +88,15 @@ def test_mixed_dtypes_and_broadcasting(rng):
     np.testing.assert_array_equal(_computed(function, y, labels, classes), wanted)
 
 
+def test_whole_numbers_are_compared_with_fractions():
+    labels = np.arange(-2, 5)
+
+    def function(xp, labels):
+        return (labels > 0.5) & (labels < 2.5) & (labels != 1)
+
+    np.testing.assert_array_equal(_computed(function, labels), function(np, labels))
+
+
 @pytest.mark.parametrize(
     "refused",
     [

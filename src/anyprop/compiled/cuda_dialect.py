@@ -231,7 +231,7 @@ def _operands(call: Call, names: Mapping[Value, str]) -> list[str]:
     given = [x for x in call.arguments if x is not OUT]
     kind = call.output.dtype
     if call.function in COMPARISONS:
-        kind = np.result_type(*(value.dtype for value in call.inputs))
+        kind = np.result_type(*(x.dtype if isinstance(x, Value) else x for x in given))
     elif call.function is np.isfinite:
         kind = np.result_type(np.float32, *(value.dtype for value in call.inputs))
     written = [

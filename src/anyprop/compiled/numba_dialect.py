@@ -53,10 +53,11 @@ from anyprop.compiled.trace import OUT, Call, Value
 # The Python expression of a call for one number; T is the floating dtype.
 SCALAR_FORMS: dict[Any, str] = FORMS | {
     np.absolute: "abs({0})",
-    np.sign: "T(1.0) if {0} > 0 else T(-1.0) if {0} < 0 else {0}",
-    # NumPy's maximum keeps NaN, Python's max does not
-    np.maximum: "{0} if {0} >= {1} or {0} != {0} else {1}",
-    np.minimum: "{0} if {0} <= {1} or {0} != {0} else {1}",
+    # Of -0.0 it is 0.0, of NaN NaN.
+    np.sign: "T(1.0) if {0} > 0 else T(-1.0) if {0} < 0 else {0} + T(0.0)",
+    # NumPy's maximum keeps NaN, Python's max does not; of -0.0 and 0.0 it takes the second.
+    np.maximum: "{0} if {0} > {1} or {0} != {0} else {1}",
+    np.minimum: "{0} if {0} < {1} or {0} != {0} else {1}",
     np.clip: "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
     choose: "{1} if {0} else {2}",
     convert: "{0}",
@@ -191,7 +192,8 @@ def _can_be_written(call: Call) -> bool:
     if call.function is np.bitwise_and:  # of booleans
         return not dtypes
     if call.function in COMPARISONS:
-        return one_floating or (len(dtypes) == 1 and {dtype.kind for dtype in dtypes} == {"i"})
+        whole = [dtype.kind for dtype in dtypes] == ["i"]
+        return one_floating or (whole and not any(value.is_number for value in call.inputs))
     return one_floating and call.output.dtype != bool
 
 
@@ -215,8 +217,7 @@ class Written(NamedTuple):
     """A Python module with a function `kernel`, of pointers, sizes and numbers."""
     arrays: list[Any]
     """What the pointers point to."""
-    sizes: list[int]
-    """Sizes, and other whole numbers."""
+    sizes: tuple[int, ...]
     numbers: list[Any]
     """Floats, or where they are found."""
 
@@ -231,7 +232,6 @@ def written(kernel: Kernel, places: Mapping[Value, Any], *, shared: bool = False
     values = [v for call in kernel.calls for v in (*call.inputs, call.output) if not v.is_number]
     floating = next((v.dtype for v in values if v.dtype.kind == "f"), np.float64.__name__)
     given = [
-        *(f"m{k} = sizes[{len(loop.shape) + k}]" for k in range(len(loop.integers))),
         *(f"c{k} = numbers[{k}]" for k in range(len(loop.numbers))),
         *loop.views,
     ]
@@ -250,7 +250,7 @@ def written(kernel: Kernel, places: Mapping[Value, Any], *, shared: bool = False
         lines += ["def kernel(pointers, sizes, numbers, data):"]
         lines += [f" n{axis} = sizes[{axis}]" for axis in range(len(loop.shape))]
         source = "\n".join([*lines, *_indented([*given, *body])]) + "\n"
-    return Written(source, loop.arrays, [*loop.shape, *loop.integers], loop.numbers)
+    return Written(source, loop.arrays, loop.shape, loop.numbers)
 
 
 def helpers_for(kernel: Kernel) -> int:
@@ -290,7 +290,6 @@ class _Loop:
         self.views: list[str] = []
         # Of what is the same only once: two names for one memory would keep vector instructions away.
         self._known: dict[Any, str] = {}
-        self.integers: list[int] = []
         self.numbers: list[Any] = []
         # For each result the walk in which it is computed, or before which if it belongs to a row.
         self.walks: dict[Value, int] = {}
@@ -321,18 +320,10 @@ class _Loop:
         return name + _AT[kind]
 
     def _number(self, number: Any) -> str:
-        key = (float, number)
-        if key not in self._known:
-            self._known[key] = f"c{len(self.numbers)}"
+        if number not in self._known:
+            self._known[number] = f"c{len(self.numbers)}"
             self.numbers.append(number)
-        return self._known[key]
-
-    def _integer(self, number: int) -> str:
-        key = (int, number)
-        if key not in self._known:
-            self._known[key] = f"m{len(self.integers)}"
-            self.integers.append(number)
-        return self._known[key]
+        return self._known[number]
 
     def _is_read_later(self, value: Value) -> bool:
         """Return whether a walk needs what an earlier one computed of its cells."""
@@ -396,7 +387,8 @@ class _Loop:
         if isinstance(x, Value):
             return self.names[x]
         if any(not value.is_number and value.dtype.kind == "i" for value in call.inputs):
-            return self._integer(int(x))
+            # As they are: NumPy compares whole numbers with a fraction in float64.
+            return str(int(x)) if isinstance(x, (int, np.integer)) else self._number(float(x))
         # Constants are arguments, so that loops that differ in these alone are compiled once.
         return f"T({float(x)})" if x in (0.0, 1.0, -1.0) else f"T({self._number(float(x))})"
 
