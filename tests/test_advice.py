@@ -168,7 +168,19 @@ ADVICE = {
     ),
     "choose one of: cpu": (lambda: NET.init(device="gpu"), lambda: NET.init(device="cpu")),
     "pass a module such as numpy": (lambda: ap.get_namespace(re), lambda: ap.get_namespace(np)),
-    "cast them": (lambda: fit(t=T.astype("float32")), lambda: fit(t=T)),
+    "cast them if they number classes": (lambda: fit(t=T.astype("float32")), lambda: fit(t=T)),
+    "use MeanSquaredError for other numbers": (
+        lambda: fit(t=X[:, 0]),
+        lambda: fit(t=X[:, :1], net=ap.MLP([2, 1]), loss=ap.MeanSquaredError()),
+    ),
+    "give it an output for each class": (
+        lambda: fit(t=0 * T, net=ap.MLP([2, 1])),
+        lambda: fit(t=0 * T, net=ap.MLP([2, 2])),
+    ),
+    "use SigmoidCrossEntropy": (
+        lambda: fit(t=0 * T, net=ap.MLP([2, 1])),
+        lambda: fit(t=0 * T[:, None], net=ap.MLP([2, 1]), loss=ap.SigmoidCrossEntropy()),
+    ),
     "pass (N, K)": (
         lambda: fit(t=T.astype("float32")),
         lambda: fit(t=np.eye(2, dtype="float32")[T]),
@@ -372,6 +384,9 @@ def test_advice_about_files_leads_somewhere(tmp_path):
     with pytest.raises(FileNotFoundError, match="create it first"):
         ap.save(path, PARAMS, net=NET)
     path.parent.mkdir()
+    with pytest.raises(IsADirectoryError, match="name a file in it"):
+        ap.save(path.parent, PARAMS, net=NET)
+    ap.save(path, PARAMS, net=NET)
     with pytest.raises(TypeError, match="cast them to float32"):
         ap.save(path, PARAMS.replace(flat=PARAMS.flat.astype("int64")), net=NET)
     ap.save(path, PARAMS.replace(flat=PARAMS.flat.astype("float32")), net=NET)

@@ -202,6 +202,8 @@ def test_sizes_that_are_none_are_named(sizes):
         ap.MLP(sizes)
 
 
+LOGGED = {"data": (np.ones((4, 2), "float32"), np.asarray([0, 1, 1, 0]))}
+LOGGED |= {"loss": ap.SoftmaxCrossEntropy(), "optimizer": ap.SGD()}
 SAVERS = {
     "save": lambda path: ap.save(path, NET.init(), net=NET),
     "save_torch": lambda path: ap.interchange.save_torch(path, NET, NET.init()),
@@ -214,6 +216,24 @@ def test_a_folder_that_does_not_exist_is_named(save, tmp_path):
         save(tmp_path / "absent" / "a.safetensors")
     (tmp_path / "absent").mkdir()
     save(tmp_path / "absent" / "a.safetensors")
+
+
+WRITERS = SAVERS | {
+    "export_onnx": lambda path: ap.export_onnx(NET, NET.init(), path),
+    "CSVLogger": lambda path: ap.fit(NET, NET.init(), **LOGGED, callbacks=[ap.CSVLogger(path)]),
+    "JSONLogger": lambda path: ap.fit(NET, NET.init(), **LOGGED, callbacks=[ap.JSONLogger(path)]),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("path", [".", "", "..", "/", "inside", "inside/"])
+def test_a_folder_is_not_written_to_as_a_file(write, path, tmp_path, monkeypatch):
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    (tmp_path / "inside" / "inside").mkdir()
+    with pytest.raises(IsADirectoryError, match=" is a folder; name a file in it"):
+        write(path)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "inside", tmp_path / "inside" / "inside"]
 
 
 @pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)

@@ -50,7 +50,9 @@ def exceeds_memory(shape: Shape, itemsize: int) -> bool:
 
 
 def check_folder(path: Path) -> None:
-    """Raise FileNotFoundError unless there is a folder for a file to be written."""
+    """Raise FileNotFoundError or IsADirectoryError unless a file can have this place."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it.")
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"there is no folder {path.parent} to write {path.name} into; create it first."

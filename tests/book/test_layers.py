@@ -174,6 +174,9 @@ def test_cross_entropy_error_of_one_example_and_of_a_sure_mistake(backend):
     for t, expected in (([1.0, 0.0], -np.log(1e-7)), ([0.0, 1.0], 0.0), (0, -np.log(1e-7))):
         value = float(book.cross_entropy_error(p, backend.asarray(t)))
         assert abs(value - expected) < 1e-6
+    for t in (0, [1.0]):  # of the only class, which has not all of the probability
+        value = book.cross_entropy_error(backend.asarray([0.6]), backend.asarray(t))
+        assert abs(float(value) + np.log(0.6)) < 1e-6
 
 
 def test_a_refused_forward_changes_nothing(backend):

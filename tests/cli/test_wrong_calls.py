@@ -71,6 +71,7 @@ WRONG = {
     "train --data floats.npz": "y_train of floats.npz holds (9,) float64; expected class numbers of",
     "compare sgd --data nan.npz": "x_test of nan.npz holds nan in row 2, which is no finite float32; r",
     "train --data ids.npz": "the labels of ids.npz go up to 1000000000, beyond its 69 examples; numb",
+    "train --data same.npz": "all labels of same.npz are 0, so there is nothing to learn.",
     "train --data sizes.npz": "rows of 36 numbers in x_train, but of 18 in x_test; expected as many",
     "predict file --data nan.npz": "file is no safetensors file but a text file",
     "train --data cut": "is truncated",
@@ -104,6 +105,7 @@ def files(images, arrays, make_images, tmp_path):
         "floats": {"y_train": few["y_train"] / 2},
         "nan": {"x_test": np.where(np.arange(60)[:, None, None] == 2, np.nan, few["x_test"])},
         "ids": {"y_test": few["y_test"].astype("i8") * 0 + 10**9},
+        "same": {name: 0 * few[name] for name in ("y_train", "y_test")},
         "sizes": {"x_test": few["x_test"][:, :3]},
     }.items():
         np.savez(tmp_path / f"{name}.npz", **few | changes)

@@ -212,6 +212,11 @@ MISFITS = {
     ),
     "objects": ("x_train", np.array([[1, None]] * 5), "holds Python objects, which are read by"),
     "float labels": ("y_train", np.arange(5.0), "expected class numbers of a whole dtype, (N,) or"),
+    "numbers that are no labels": (
+        "y_train",
+        np.array([0.0, 1.0, np.nan, 2.5, 3.0]),
+        "; other numbers are learnt by anyprop.fit with a loss such as MeanSquaredError",
+    ),
     "bool labels": ("y_train", np.ones(5, "?"), "; convert them by astype('int64')"),
     "one-hot labels": ("y_train", np.eye(5, dtype="u1"), "; of rows with a single one take argmax"),
     "named labels": ("y_train", np.array(list("abcab")), "; number them by numpy.unique(y, return"),

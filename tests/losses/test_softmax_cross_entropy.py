@@ -81,6 +81,12 @@ def test_check_targets_says_what_is_wrong(t, error, message, backend):
         ap.SoftmaxCrossEntropy().check_targets(backend.asarray(t), 3)
 
 
+@pytest.mark.parametrize("t", [[0, 0], [0, 1]])
+def test_labels_for_one_output_are_refused(t, backend):
+    with pytest.raises(ValueError, match="one output gives one class, which is certain"):
+        ap.SoftmaxCrossEntropy().check_targets(backend.asarray(t), 1)
+
+
 def test_labels_that_are_no_integers_are_refused_by_forward_too(backend):
     y = backend.asarray(np.zeros((2, 3)))
     with pytest.raises(TypeError, match="labels must be integers, not float64"):

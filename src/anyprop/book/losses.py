@@ -7,7 +7,7 @@ from typing import Any
 
 from anyprop._checks import is_scalar_array, kind
 from anyprop._typing import Array, Residuals
-from anyprop.backend import create, namespace
+from anyprop.backend import create, namespace, to_host
 from anyprop.book.affine import kept
 from anyprop.layers.softmax import Softmax
 from anyprop.losses import softmax_cross_entropy
@@ -168,7 +168,8 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
         y, t = xp.expand_dims(y, axis=0), xp.expand_dims(t, axis=0)
     if t.shape[:1] != y.shape[:1]:
         raise ValueError(f"t has shape {tuple(t.shape)}, expected a label or row for each of y's.")
-    softmax_cross_entropy.SoftmaxCrossEntropy().check_targets(t, y.shape[1])
+    if y.shape[1] > 1 or t.ndim > 1 or to_host(t).any():  # not a label of the only class
+        softmax_cross_entropy.SoftmaxCrossEntropy().check_targets(t, y.shape[1])
     if t.ndim == 1:
         classes = create(xp.arange, y.shape[1], like=y, dtype=t.dtype)
         t = xp.expand_dims(t, axis=1) == classes

@@ -67,6 +67,8 @@ def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> Data:
 
 
 def _checked(name: str, data: Data) -> Data:
+    if data.classes == 1:
+        raise WrongCallError(f"all labels of {name} are 0, so there is nothing to learn")
     n = examples(data.train) + examples(data.test)
     if data.classes > n:
         raise WrongCallError(

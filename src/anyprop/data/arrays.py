@@ -147,6 +147,10 @@ def _labels(y: NDArray[Any], name: str) -> NDArray[Any]:
         instead = ""
         if y.ndim == 2:
             instead = "; of rows with a single one take argmax(axis=1)"
+        elif y.dtype.kind == "f" and not (y == np.trunc(y)).all():
+            instead = (
+                "; other numbers are learnt by anyprop.fit with a loss such as MeanSquaredError"
+            )
         elif y.dtype.kind in "fb":
             instead = "; convert them by astype('int64')"
         elif y.dtype.kind in "US":

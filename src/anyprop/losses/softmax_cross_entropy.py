@@ -152,6 +152,8 @@ class SoftmaxCrossEntropy(Loss):
     def check_targets(self, t: Array, width: int) -> None:
         """Raise ValueError if a label is not in 0..`width`-1, or a row is not a distribution.
 
+        Nor can labels of a network with one output be meant: its loss is 0 whatever they are.
+
         Parameters
         ----------
         t : array, shape (N,) int or (N, K) float
@@ -167,6 +169,11 @@ class SoftmaxCrossEntropy(Loss):
         self._check_classes(width)
         if t.ndim == 1:
             _check_integers(t)
+            if width == 1:
+                raise ValueError(
+                    "a network with one output gives one class, which is certain, so nothing could "
+                    "be learnt; give it an output for each class, or use SigmoidCrossEntropy."
+                )
             labels = to_host(t)
             outside = labels[(labels < 0) | (labels >= width)]
             if outside.size:
@@ -234,5 +241,6 @@ def _check_fit(t: Array, y: Array) -> None:
 def _check_integers(labels: Array) -> None:
     if not is_integral(namespace(labels), labels.dtype):
         raise TypeError(
-            f"labels must be integers, not {dtype_name(labels)}; cast them, or pass (N, K)."
+            f"labels must be integers, not {dtype_name(labels)}; cast them if they number classes, "
+            "pass (N, K), or use MeanSquaredError for other numbers."
         )
