@@ -77,6 +77,8 @@ def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if isinstance(tree, ast.Expr) and isinstance(tree.value, ast.Call):
             yield from _texts(tree.value)
         return
+    if isinstance(tree, ast.Call) and getattr(tree.func, "id", None) == "option":
+        return  # its last argument is the help of an option
     text = _template(tree)
     if text is not None:
         yield getattr(tree, "lineno", 0), text

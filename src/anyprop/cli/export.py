@@ -24,8 +24,10 @@ def add_options(parser: Parser) -> None:
         action="store_true",
         help="make the ONNX model return probabilities instead of logits",
     )
-    torch = "write a state dictionary of PyTorch, a safetensors file"
-    option(parser, "--torch", "FILE", str, None, torch)
+    option(
+        *(parser, "--torch", "FILE", str, None),
+        "write a state dictionary of PyTorch, a safetensors file",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
