@@ -181,6 +181,18 @@ def test_bfloat16_parameters_are_made_where_the_backend_has_it(backend):
     assert dtype_name(ap.to_namespace(params.flat, backend.xp)) == "bfloat16"
 
 
+def test_what_rounds_to_infinity_in_bfloat16_is_refused(backend):
+    if backend.name not in ("torch", "jax"):
+        pytest.skip("this backend has no bfloat16")
+    largest = np.asarray([0x7F7F7FFF], "uint32").view("float32")  # that is rounded to a number
+    for sign in (1, -1):
+        fits = ap.from_host(sign * largest, backend.xp, dtype="bfloat16")
+        assert np.isfinite(ap.to_host(fits)).all()
+        with pytest.raises(OverflowError, match="does not fit in bfloat16"):
+            ap.from_host(sign * np.nextafter(largest, np.inf), backend.xp, dtype="bfloat16")
+    assert ap.to_host(ap.from_host([np.inf], backend.xp, dtype="bfloat16")).tolist() == [np.inf]
+
+
 def test_bfloat16_parameters_are_refused_by_save(backend, tmp_path):
     if backend.name not in ("torch", "jax"):
         pytest.skip("this backend has no bfloat16")

@@ -1,12 +1,13 @@
 """Descriptions survive JSON and rebuild the same network."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.description import describe, rebuild
+from anyprop.description import describe, rebuild, settings_of
 from anyprop.layers.base import Layer
 from anyprop.layers.registry import LAYERS
 
@@ -37,6 +38,17 @@ def test_every_layer_has_a_description(name):
         "Sequential": lambda: ap.Sequential(ap.ReLU()),
     }.get(name, LAYERS[name])
     assert rebuild(json.loads(json.dumps(describe(make())))) == make()
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), np.int64(3), np.True_])
+def test_settings_hold_the_numbers_of_numpy(number):
+    @dataclasses.dataclass
+    class Own:
+        given: object
+
+    settings = settings_of(Own(number))
+    assert settings == {"kind": "Own", "given": number.item()}
+    assert json.loads(json.dumps(settings)) == settings
 
 
 def test_layers_of_your_own_are_refused_wherever_they_stand():

@@ -122,6 +122,14 @@ def test_a_view_cannot_be_replaced(backend):
         params[0].W = params[0].W
 
 
+def test_arrays_of_one_part_are_listed_together():
+    scattered = Layout.of({name: Spec((2,)) for name in ("0.W", "1.W", "0.b")})
+    with pytest.raises(
+        ValueError, match=r"specs\(\) must list the arrays of '0' one after another"
+    ):
+        _ = Parameters(scattered, np.arange(6.0))["0.b"]
+
+
 def test_layouts_compare_by_names_and_shapes():
     specs = {"W": Spec((2, 3)), "b": Spec((3,), 0.0)}
     assert Layout.of(specs) == ap.Affine(2, 3).init().layout

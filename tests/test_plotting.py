@@ -65,6 +65,17 @@ def test_smoothing_is_a_mean_over_so_many_steps():
     np.testing.assert_allclose(mean.get_ydata().sum(), 1.0, rtol=1e-12)
 
 
+@pytest.mark.parametrize("smooth", [1, 2, 3, 8, 25, 99])
+def test_a_loss_that_is_huge_or_nan_changes_no_mean_that_it_is_not_in(rng, smooth):
+    losses = rng.uniform(0.1, 1.0, 40)
+    losses[[3, 20]] = 1e30, np.nan
+    mean = ap.plot_history(losses, smooth=smooth).axes[0].get_lines()[-1].get_ydata()
+    half = (smooth - 1) // 2
+    for i, found in enumerate(mean):
+        window = losses[max(i - half, 0) : i + min(i, half) + 1]
+        np.testing.assert_allclose(found, window.mean(), rtol=1e-12)
+
+
 def test_the_default_smoothing_grows_with_the_run():
     assert len(ap.plot_history([1.0] * 49).axes[0].get_lines()) == 1
     assert len(ap.plot_history([1.0] * 500).axes[0].get_lines()) == 2

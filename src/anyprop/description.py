@@ -15,6 +15,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from anyprop._checks import few, is_scalar_array, unknown
 from anyprop.backend import to_host
 from anyprop.layers.base import Layer
@@ -25,18 +27,8 @@ from anyprop.schedules.base import Schedule
 _DEEPEST = 64  # nested levels of Sequential and Residual, so that no file costs much time
 
 
-def describe(net: Layer) -> dict[str, Any]:
+def describe(net: Layer, *, deepest: int = _DEEPEST) -> dict[str, Any]:
     """Describe a network by strings, numbers, lists and dicts, as JSON holds them.
-
-    Parameters
-    ----------
-    net : Layer
-        One of the library's layers, made of such layers all the way down.
-
-    Returns
-    -------
-    dict
-        The class's name under ``"layer"``, and its parameters under theirs.
 
     Raises
     ------
@@ -51,10 +43,6 @@ def describe(net: Layer) -> dict[str, Any]:
     >>> describe(ap.Dropout(0.25))
     {'layer': 'Dropout', 'rate': 0.25}
     """
-    return _describe(net, _DEEPEST)
-
-
-def _describe(net: Layer, deepest: int) -> dict[str, Any]:
     name = type(net).__name__
     if LAYERS.get(name) is not type(net):
         raise TypeError(
@@ -68,7 +56,7 @@ def _describe(net: Layer, deepest: int) -> dict[str, Any]:
 def _plain_field(value: Any, deepest: int) -> Any:
     if isinstance(value, tuple):
         return [_plain_field(entry, deepest) for entry in value]
-    return _describe(value, deepest - 1) if isinstance(value, Layer) else value
+    return describe(value, deepest=deepest - 1) if isinstance(value, Layer) else value
 
 
 def _check_depth(deepest: int) -> None:
@@ -76,18 +64,8 @@ def _check_depth(deepest: int) -> None:
         raise ValueError(f"layers contain each other more than {_DEEPEST} levels deep.")
 
 
-def rebuild(description: Any) -> Layer:
-    """Build the network that `describe` described.
-
-    Parameters
-    ----------
-    description : dict
-        What `describe` returned, perhaps by way of a file.
-
-    Returns
-    -------
-    Layer
-        A network equal to the one described.
+def rebuild(description: Any, *, deepest: int = _DEEPEST) -> Layer:
+    """Build the network that `describe` described, perhaps by way of a file.
 
     Raises
     ------
@@ -99,10 +77,6 @@ def rebuild(description: Any) -> Layer:
     >>> rebuild({"layer": "Dropout", "rate": 0.25})
     Dropout(rate=0.25)
     """
-    return _rebuild(description, _DEEPEST)
-
-
-def _rebuild(description: Any, deepest: int) -> Layer:
     _check_depth(deepest)
     if not isinstance(description, Mapping) or not isinstance(description.get("layer"), str):
         raise ValueError(f"{few([description])} does not describe a layer.")
@@ -113,9 +87,9 @@ def _rebuild(description: Any, deepest: int) -> Layer:
     try:
         if LAYERS[name] is Sequential:
             layers = values.pop("layers")
-            return Sequential(*(_rebuild(layer, deepest - 1) for layer in layers), **values)
+            return Sequential(*(rebuild(layer, deepest=deepest - 1) for layer in layers), **values)
         made = {
-            key: _rebuild(value, deepest - 1) if isinstance(value, Mapping) else value
+            key: rebuild(value, deepest=deepest - 1) if isinstance(value, Mapping) else value
             for key, value in values.items()
         }
         return LAYERS[name](**made)
@@ -126,16 +100,9 @@ def _rebuild(description: Any, deepest: int) -> Layer:
 def settings_of(thing: Any) -> dict[str, Any]:
     """Describe an optimizer, a loss, a schedule or a callback, so that two runs can be compared.
 
-    Parameters
-    ----------
-    thing : object
-        Usually a dataclass; of anything else only the kind is described.
-
-    Returns
-    -------
-    dict
-        The class's name under ``"kind"``, and its fields, of the kinds that JSON knows. A function
-        as learning rate, and a schedule of your own, are described by their values at some steps.
+    The description, of values that JSON knows, has the class's name under ``"kind"``, and the fields of
+    a dataclass. A function as learning rate, and a schedule of your own, are described by their values
+    at some steps.
 
     Examples
     --------
@@ -183,6 +150,8 @@ def _plain(value: Any) -> Any:
         return [_plain(entry) for entry in value]
     if is_scalar_array(value):
         return float(to_host(value))
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if dataclasses.is_dataclass(value) or isinstance(value, Schedule):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from anyprop._typing import Shape
@@ -117,12 +118,17 @@ class Layout:
             inner = {name[len(prefix) :]: n for name, n in counts if name.startswith(prefix)}
             layout = Layout.of(specs, inner)
             key = int(head) if head.isdecimal() else head  # a layer is asked for by its number
-            children[key] = layout, _range(group, True) or slice(0, 0), _range(group, False)
+            kept = _range(head, group, trainable=False)
+            children[key] = layout, _range(head, group, trainable=True) or slice(0, 0), kept
         for i in range(self.layers.get("", 0)):
             children.setdefault(i, (Layout(()), slice(0, 0), None))  # without arrays
         return children
 
 
-def _range(entries: list[Entry], trainable: bool) -> slice | None:
+def _range(head: str, entries: list[Entry], *, trainable: bool) -> slice | None:
     chosen = [e for e in entries if e.trainable == trainable]
+    if any(a.stop != b.start for a, b in pairwise(chosen)):
+        raise ValueError(
+            f"specs() must list the arrays of {head!r} one after another, with no others between them."
+        )
     return slice(chosen[0].start, chosen[-1].stop) if chosen else None

@@ -159,10 +159,17 @@ def _label(axes: Any, what: str, *, named: bool) -> None:
 def _smoothed(values: Sequence[float], width: int) -> Any:
     """Average each value with its neighbours, over windows that the first and the last value bound.
 
-    At the start, where a loss falls fast, a window has as many values on its right as on its left.
+    At the start, where a loss falls fast, a window has as many values on its right as on its left. It is
+    added up from blocks of 1, 2, 4, ... values, so that one that is huge or NaN is in no other window.
     """
     n, half = len(values), (width - 1) // 2
-    sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=np.float64))])
     at = np.arange(n)
     left, right = np.minimum(at, half), np.minimum(np.minimum(at, n - 1 - at), half)
-    return (sums[at + right + 1] - sums[at - left]) / (left + right + 1)
+    start, counts, sums = at - left, left + right + 1, np.zeros(n)
+    size, blocks = 1, np.asarray(values, dtype=np.float64)  # sums of `size` values from each on
+    while len(blocks) and size <= width:
+        has = (counts & size) > 0
+        sums[has] += blocks[start[has]]
+        start = start + size * has
+        size, blocks = 2 * size, blocks[:-size] + blocks[size:]
+    return sums / counts

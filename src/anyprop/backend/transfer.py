@@ -25,6 +25,8 @@ from anyprop.backend.namespaces import (
     on_device,
 )
 
+_BEYOND_BFLOAT16 = 2.0**128 - 2.0**119  # rounded to eight digits, it is 2^128
+
 
 def from_host(
     array: Any, xp: Namespace | str | None = None, *, dtype: str | None = None, device: Any = None
@@ -73,8 +75,12 @@ def from_host(
     if isinstance(dtype, str) and dtype == "bfloat16":
         if backend not in ("torch", "jax"):
             raise TypeError(f"{backend} has no bfloat16 here; ask for float32.")
-        wide = from_host(host, target, dtype="float32", device=device)
-        return target.astype(wide, target.bfloat16)
+        wide = cast_to(host, np.dtype("float32"))
+        if (beyond := np.isfinite(wide) & (abs(wide) >= _BEYOND_BFLOAT16)).any():
+            raise OverflowError(
+                f"{wide[beyond].flat[0]} does not fit in bfloat16; ask for a wider dtype."
+            )
+        return target.astype(from_host(wide, target, device=device), target.bfloat16)
     host = cast_to(host, host.dtype if dtype is None else as_dtype(dtype))
     if backend == "numpy":
         return host
@@ -210,18 +216,7 @@ def to_namespace(
 
 
 def read(numbers: Sequence[Any]) -> list[float]:
-    """Read numbers and vectors, those of one dtype in a single transfer.
-
-    Parameters
-    ----------
-    numbers : sequence of arrays, shape () or (N,), and floats
-        Any number of them; floats are on the host already.
-
-    Returns
-    -------
-    list of float
-        Their values, those of a vector one after another.
-    """
+    """Read numbers and vectors as floats, one after another; those of one dtype in a single transfer."""
     there: dict[Any, list[Array]] = {}
     for number in numbers:
         if _is_elsewhere(number):
