@@ -60,6 +60,17 @@ def check_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an OSError that does not, such as that of a full disk while writing."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
     """Enter with a name to write a file under, which gets its own name, `path`, when it is complete.
 

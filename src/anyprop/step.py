@@ -194,9 +194,8 @@ class _Accumulated:
         flat: Any = 0.0
         grads = running = None
         for r, part, weight, share in zip(rows, ts, weights, _shares(xp, totals), strict=True):
-            drawn = None if noise is None else _tree.map_leaves(_of_rows(r), noise)
             value_i, grads, running = self.gradient(
-                params, x[r, ...], part, noise=drawn, sample_weight=weight
+                params, x[r, ...], part, noise=noise_of_rows(r, noise), sample_weight=weight
             )
             value = value + share * widened(xp, value_i)
             flat = flat + share * widened(xp, grads.flat)
@@ -213,5 +212,6 @@ def _shares(xp: Namespace, totals: list[Any]) -> list[Any]:
     return [w / total for w in totals]
 
 
-def _of_rows(rows: slice) -> Callable[[Any], Any]:
-    return lambda noise: None if noise is None else noise[rows, ...]
+def noise_of_rows(rows: slice, noise: Any) -> Any:
+    """Return what a network's `noise` drew for some rows of a batch."""
+    return _tree.map_leaves(lambda drawn: None if drawn is None else drawn[rows, ...], noise)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Iterator
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
 from anyprop._typing import Array
 from anyprop.backend import namespace
+
+T = TypeVar("T")
 
 
 class Communicator(Protocol):
@@ -109,6 +111,14 @@ def share(communicator: Communicator, value: Any) -> Any:
     message = np.zeros(int(size[0]), dtype=np.uint8)
     message[: pickled.size] = pickled[: message.size]
     return pickle.loads(communicator.broadcast(message).tobytes())
+
+
+def attempted(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """Return what `work` returns, or whatever it raises: the others would wait for this rank."""
+    try:
+        return work(), None
+    except Exception as error:
+        return None, error
 
 
 @contextlib.contextmanager

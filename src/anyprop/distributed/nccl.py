@@ -23,7 +23,7 @@ from anyprop.backend import (
     name_of,
     namespace,
 )
-from anyprop.distributed.communicator import Communicator, share
+from anyprop.distributed.communicator import Communicator, attempted, share
 from anyprop.distributed.mpi import MPICommunicator
 
 _T = TypeVar("_T")
@@ -97,16 +97,11 @@ class NCCLCommunicator:
 
     def _together(self, work: Callable[[], _T]) -> _T:
         """Call what may fail; if it fails on one rank, all give up, so that none waits for that one."""
-        done, problem = None, None
-        try:
-            done = work()
-        except Exception as error:
-            problem = str(error) or type(error).__name__
-        problems = self._host.gather(problem)
+        done, error = attempted(work)
+        problems = self._host.gather(error and (str(error) or type(error).__name__))
         told = [f"rank {rank}: {what}" for rank, what in enumerate(problems or []) if what]
         if told := share(self._host, told[:1]):
             raise BackendUnavailableError(told[0])
-        assert problem is None
         return cast("_T", done)
 
     def _ready(self, array: Array) -> tuple[Array, int, int]:

@@ -88,7 +88,7 @@ class Ahead(Iterator[T]):
         """
         if self._line is None:
             iterator, self._iterator = self._iterator, None
-            _close(iterator)
+            close_iterator(iterator)
             return
         second = _interrupted()
         self._line.leave()
@@ -128,18 +128,16 @@ def _make(items: Iterable[Any], line: _Line) -> None:
             if line.closed:
                 return
             line.made.put((next(iterator), None))
-    except (
-        BaseException
-    ) as error:  # StopIteration too; whatever it is, the caller would wait for ever
+    except BaseException as error:  # StopIteration too; the caller would wait for it for ever
         line.made.put((None, error))
     finally:
         try:
-            _close(iterator)
+            close_iterator(iterator)
         finally:
             line.ended.set()
 
 
-def _close(iterator: Any) -> None:
+def close_iterator(iterator: Any) -> None:
     """Close a generator; other iterators have nothing to close."""
     if hasattr(iterator, "close"):
         iterator.close()

@@ -15,15 +15,7 @@ NAMES = ("x", "t", "weight")
 
 
 def parts_of(what: str, given: Any) -> list[Any]:
-    """Return (x, t) or (x, t, weight) as NumPy's arrays; raise TypeError if it is something else.
-
-    Parameters
-    ----------
-    what : str
-        What messages call it.
-    given : tuple of arrays
-        On the host.
-    """
+    """Return (x, t) or (x, t, weight), called `what`, in NumPy; raise TypeError for all else."""
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
         raise TypeError(f"{what} must be (x, t) or (x, t, weight), not {several(given)}.")
     return [on_host(name, part) for name, part in zip(NAMES, given, strict=False)]
@@ -51,16 +43,7 @@ def check_like(parts: Sequence[Any], first: Sequence[Any], which: str, where: st
 def rounded(name: str, part: Any, dtype: str | None, rows: Any) -> Any:
     """Return an array in the machine's byte order, rounded to a dtype that cannot hold it exactly.
 
-    Parameters
-    ----------
-    name : str
-        ``"x"``, ``"t"`` or ``"weight"``; whole numbers of t are never rounded.
-    part : numpy.ndarray, shape (k, ...)
-        The array.
-    dtype : str, optional
-        The floating dtype; it may be ``"bfloat16"``.
-    rows : sequence of int, shape (k,)
-        What messages call its rows.
+    Whole numbers of t are never rounded. Messages call the rows `rows`.
     """
     native = part.dtype.newbyteorder("=")
     if dtype is None or holds_exactly(dtype, native.name) or (name == "t" and native.kind != "f"):

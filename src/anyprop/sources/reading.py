@@ -56,21 +56,10 @@ def check_numbers(name: str, dtype: Any) -> None:
 
 
 def rows_of(name: str, array: Any, rows: Any) -> Any:
-    """Read rows of an array.
+    """Read rows of an array, called `name`, into memory of their own.
 
-    Parameters
-    ----------
-    name : str
-        What messages call it.
-    array : array, shape (N, ...)
-        One with ``array[rows]``; or with `chunks` and ``array[start:stop]``.
-    rows : numpy.ndarray, shape (k,), int64
-        Row numbers, increasing and without repeats.
-
-    Returns
-    -------
-    numpy.ndarray, shape (k, ...)
-        In memory of its own.
+    The array has ``array[rows]``, or `chunks` and ``array[start:stop]``; the numbers of the rows are
+    increasing, without repeats.
     """
     if isinstance(array, np.ndarray):  # in memory, or mapped
         return np.take(array, rows, axis=0)

@@ -11,6 +11,7 @@ import numpy as np
 from anyprop._checks import fields, kind, optional, takes
 from anyprop._typing import Array
 from anyprop._usage import Advising
+from anyprop.sources.ahead import close_iterator
 from anyprop.sources.parts import NAMES, at_least_zero, check_like, floating, parts_of, rounded
 
 
@@ -108,8 +109,7 @@ class Stream(Advising):
         try:
             yield from self._checked(iterator, epoch)
         finally:
-            if hasattr(iterator, "close"):
-                iterator.close()
+            close_iterator(iterator)
 
     def _checked(self, iterator: Iterator[Any], epoch: int) -> Iterator[tuple[Array, ...]]:
         first: list[Any] | None = None

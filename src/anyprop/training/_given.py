@@ -18,7 +18,6 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss, check_loss
 from anyprop.network import check_params
 from anyprop.optimizers.base import Optimizer, check_optimizer
-from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
 from anyprop.training._argument_checks import (
@@ -49,7 +48,7 @@ class Given:
     optimizer: Optimizer
     epochs: int | None
     steps: int | None
-    batch_size: int | None  # a number when it is checked; of a stream it says nothing
+    batch_size: Any  # int or None; a number when it is checked, which says nothing of a stream
     validation: Any  # (x, t), a Source or None; Stored or None when it is checked
     sample_weight: Array | None
     seed: int
@@ -57,7 +56,7 @@ class Given:
     accumulate: int
     compile: bool
     torch_backend: str | None
-    state: OptimizerState | None
+    state: Any  # OptimizerState or None; not None when it is checked
     resume: str | PathLike[str] | None
     allow_changes: bool
     callbacks: Sequence[Callback]
@@ -83,13 +82,6 @@ class Given:
         if validation is not None:
             validation = examples_of("validation", validation, net, params, loss)
         epochs, steps = check_length(self.epochs, self.steps)
-        size = 100 if self.batch_size is None else self.batch_size
-        numbers = {
-            "batch_size": count("fit", "batch_size", size),
-            "accumulate": count("fit", "accumulate", self.accumulate),
-            "seed": whole("seed", self.seed),
-        }
-        report_every = count("fit", "report_every", self.report_every)
         check_batches(self.batches)
         check_start(self.state, self.resume, self.allow_changes)
         check_progress(self.progress)
@@ -100,10 +92,14 @@ class Given:
             validation=validation,
             epochs=epochs,
             steps=steps,
-            report_every=report_every,
+            batch_size=count(
+                "fit", "batch_size", 100 if self.batch_size is None else self.batch_size
+            ),
+            accumulate=count("fit", "accumulate", self.accumulate),
+            seed=whole("seed", self.seed),
+            report_every=count("fit", "report_every", self.report_every),
             callbacks=callbacks,
             state=check_state(optimizer, params, self.state),
-            **numbers,  # type: ignore[arg-type]
         )
         if several:  # what cannot be described is refused here, where the ranks agree
             _ = checked.settings, checked.ends
@@ -128,6 +124,9 @@ class Given:
         Only a file or other ranks ask for it, since it calls a learning rate that is a function.
         """
         validation, source = self.validation, self.source
+        weighted = self.sample_weight is not None
+        if self.rows is not None:
+            weighted |= self.data.first["sample_weight"] is not None
         return settings_of_run(
             self.net,
             self.loss,
@@ -136,7 +135,7 @@ class Given:
             self.callbacks,
             examples=self.rows,
             validation=None if validation is None else len(validation),
-            weighted=self.rows is not None and self._weighted,
+            weighted=weighted,
             batch_size=None if self.rows is None else self.batch_size,
             accumulate=self.accumulate,
             seed=self.seed,
@@ -149,10 +148,6 @@ class Given:
     def rows(self) -> int | None:
         """Number of examples; None if only those of each batch are known, when it comes."""
         return None if isinstance(self.data, Stream) else len(self.data)
-
-    @property
-    def _weighted(self) -> bool:
-        return self.sample_weight is not None or self.data.first[2] is not None
 
     @property
     def source(self) -> Source | None:
@@ -171,27 +166,22 @@ class Given:
             return self.steps
         if self.batches is not None or self.rows is None:
             return None
-        return self.epochs * batches_of(self.rows, self._size)
-
-    @property
-    def _size(self) -> int:
-        assert self.batch_size is not None
-        return self.batch_size
+        return self.epochs * batches_of(self.rows, self.batch_size)
 
     def draw(self, epoch: int) -> Iterable[Any]:
         """Draw the row indices of each batch of an epoch."""
         if self.rows is None:
             return ()  # the stream has an order of its own
         if self.batches is not None:
-            return self.batches(self.rows, self._size, epoch)
+            return self.batches(self.rows, self.batch_size, epoch)
         block = None if self.source is None else self.source.block
-        return batch_indices(self.rows, self._size, seed=self.seed, epoch=epoch, block=block)
+        return batch_indices(self.rows, self.batch_size, seed=self.seed, epoch=epoch, block=block)
 
     def validate(self, params: Parameters, communicator: Communicator) -> Evaluation | None:
         """Measure parameters on the validation data; return None if there are none."""
         if self.validation is None:
             return None
-        size = max(self._size, 1000)
+        size = max(self.batch_size, 1000)
         with np.errstate(all="ignore"):
             return measured(self.net, params, self.validation, self.loss, size, communicator)
 

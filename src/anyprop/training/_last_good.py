@@ -26,15 +26,7 @@ Snapshot: TypeAlias = tuple[Parameters, OptimizerState]
 
 
 class LastGood:
-    """The snapshots of a run after the last two reports.
-
-    Parameters
-    ----------
-    start : Snapshot
-        Where the run starts.
-    step : int
-        Steps done before.
-    """
+    """The snapshots of a run after the last two reports; it starts after so many steps."""
 
     def __init__(self, start: Snapshot, step: int = 0) -> None:
         self.newest = self._older = start

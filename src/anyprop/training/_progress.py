@@ -2,64 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from typing import Any, Protocol
+from typing import Any
 
 _MUCH = 0.05
 """Share of the time in which steps wait for data, from which on it is shown."""
 
 
-class Bar(Protocol):
-    """Shows how far a run is."""
+class Bar:
+    """Shows how far a run is, which has done some steps of a total, if that is known.
 
-    def show(self, steps: int, loss: float, waiting: float) -> None:
-        """Move on by some steps, whose mean loss is `loss`; `waiting` is a share of the time."""
-
-    def close(self) -> None:
-        """End; may be called twice."""
-
-
-class NoBar:
-    """Shows nothing."""
-
-    def show(self, steps: int, loss: float, waiting: float) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def progress_bar(total: int | None, done: int, *, shown: bool) -> Bar:
-    """Open a progress bar, or something that shows nothing in its place.
-
-    Parameters
-    ----------
-    total : int, optional
-        Total number of steps; None if unknown.
-    done : int
-        Steps done before.
-    shown : bool
-        Whether to show a bar.
+    It is drawn with the first steps: what `on_start` prints has a line of its own. Not `shown`, it does
+    nothing.
     """
-    return _TqdmBar(total, done) if shown else NoBar()
 
-
-def close_quietly(bar: Bar) -> None:
-    """Close a bar after an error, which is the one to be reported."""
-    with contextlib.suppress(Exception):
-        bar.close()
-
-
-class _TqdmBar:
-    """A bar that is drawn with the first steps: what `on_start` prints has a line of its own."""
-
-    def __init__(self, total: int | None, done: int) -> None:
-        self._total, self._done = total, done
+    def __init__(self, total: int | None = None, done: int = 0, *, shown: bool = False) -> None:
+        self._total, self._done, self._shown = total, done, shown
         self._began = time.time()
         self._bar: Any = None
 
     def show(self, steps: int, loss: float, waiting: float) -> None:
+        """Move on by some steps, whose mean loss is `loss`; `waiting` is a share of the time."""
+        if not self._shown:
+            return
         if self._bar is None:
             from tqdm.auto import tqdm
 
@@ -72,5 +37,6 @@ class _TqdmBar:
         self._bar.update(steps)
 
     def close(self) -> None:
+        """End; may be called twice."""
         if self._bar is not None:
             self._bar.close()

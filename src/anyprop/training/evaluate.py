@@ -153,9 +153,9 @@ def monitors(
     """Name the fields of `EpochRecord` that a run will measure; one row shows which there are."""
     if validation is None:
         return ("train_loss",)
-    x, t, _ = validation.first
+    first = validation.first
     with np.errstate(all="ignore"):
-        if loss.correct(_forward(net, params, x), t) is None:
+        if loss.correct(_forward(net, params, first["x"]), first["t"]) is None:
             return ("train_loss", "validation_loss")
     return ("train_loss", "validation_loss", "validation_accuracy")
 
@@ -177,7 +177,8 @@ def _sums(
     with closing(examples.portions(batch_size, communicator)) as portions:
         for portion in portions:
             values, totals, right = [], [], []
-            for x, t, weight in portion:
+            for batch in portion:
+                x, t, weight = batch["x"], batch["t"], batch["sample_weight"]
                 n += x.shape[0]
                 y = _forward(net, params, x)
                 value = loss.forward(y, t, sample_weight=weight)[0]
@@ -248,7 +249,7 @@ def predict(net: Layer, params: Parameters, x: Array | Source, *, batch_size: in
             return _joined(params, passes(net, params, x, batch_size))
         examples = Read(Reader("x", x, net, params, None))
         with closing(examples.portions(batch_size, chosen(None))) as portions:
-            return outputs(net, params, (x for portion in portions for x, _, _ in portion))
+            return outputs(net, params, (b["x"] for portion in portions for b in portion))
 
 
 def outputs(net: Layer, params: Parameters, parts: Iterable[Array]) -> Array:

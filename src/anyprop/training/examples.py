@@ -25,18 +25,12 @@ from anyprop.training.batches import slices
 from anyprop.training.ranks import ends
 from anyprop.training.reader import Reader, Taker
 
-Batch: TypeAlias = tuple[Array, Array, Array | None]
-"""x, t and the weights of some rows, beside the parameters."""
+Batch: TypeAlias = dict[str, Any]
+"""Some rows beside the parameters: x, t and sample_weight, as a step takes them."""
 
 
 class Examples(Protocol):
-    """What is measured.
-
-    Attributes
-    ----------
-    name : str
-        What messages call the data.
-    """
+    """What is measured, and what messages call it."""
 
     @property
     def name(self) -> str: ...
@@ -60,7 +54,7 @@ class Held:
     @property
     def first(self) -> Batch:
         """The first example."""
-        return self.x[:1, ...], self.t[:1, ...], None
+        return self._rows(slice(0, 1))
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -71,7 +65,10 @@ class Held:
         """Return this rank's batches in one portion."""
         (rows,) = shares(len(self), communicator)
         cuts = slices(rows.start, rows.stop, batch_size)
-        yield ((self.x[cut, ...], self.t[cut, ...], None) for cut in cuts)
+        yield map(self._rows, cuts)
+
+    def _rows(self, cut: slice) -> Batch:
+        return {"x": self.x[cut, ...], "t": self.t[cut, ...], "sample_weight": None}
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class Read:
     @property
     def first(self) -> Batch:
         """The first example."""
-        return _moved(self.reader, self.reader.first, slice(0, 1))
+        return self.reader.moved(self.reader.first)
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -110,7 +107,7 @@ class Read:
             return
         with closing(Ahead(map(self._read, parts), self.reader.source.ahead)) as read:
             for part, arrays in read:
-                yield (_moved(self.reader, arrays, cut) for cut in _inner(part))
+                yield _moved(self.reader, arrays, _inner(part))
 
     def _overlapping(
         self, pinned: Pinned, parts: Iterable[list[slice]]
@@ -124,8 +121,7 @@ class Read:
         with closing(pinned), closing(Ahead(map(put, parts), self.reader.source.ahead)) as read:
             for part, moved in read:
                 moved.hold()
-                copied = (self.reader.copied(moved.arrays, cut) for cut in _inner(part))
-                yield ((arrays["x"], arrays["t"], arrays["sample_weight"]) for arrays in copied)
+                yield (self.reader.copied(moved.arrays, cut) for cut in _inner(part))
                 moved.free()
 
     def _read(self, part: list[slice]) -> tuple[list[slice], dict[str, Any]]:
@@ -153,8 +149,7 @@ class Passing:
         """Return the batches, those of the stream cut to at most so many rows."""
         with closing(Ahead(self._read(), self.stream.ahead)) as read:
             for taker, arrays in read:
-                cuts = slices(0, arrays["x"].shape[0], batch_size)
-                yield (_moved(taker, arrays, cut) for cut in cuts)
+                yield _moved(taker, arrays, slices(0, len(arrays["x"]), batch_size))
 
     def _read(self) -> Iterator[tuple[Taker, dict[str, Any]]]:
         taker = None
@@ -178,12 +173,10 @@ def _inner(part: list[slice]) -> Iterator[slice]:
     return (slice(cut.start - start, cut.stop - start) for cut in part)
 
 
-def _moved(taker: Taker, arrays: dict[str, Any], rows: slice) -> Batch:
-    x, t, weight = (
-        None if arrays[name] is None else taker.beside(name, arrays[name][rows])
-        for name in ("x", "t", "sample_weight")
-    )
-    return x, t, weight
+def _moved(taker: Taker, arrays: dict[str, Any], cuts: Iterable[slice]) -> Iterator[Batch]:
+    """Move batches of a portion, which is on the host."""
+    for cut in cuts:
+        yield taker.moved({n: None if a is None else a[cut] for n, a in arrays.items()})
 
 
 Stored: TypeAlias = Held | Read
@@ -200,25 +193,7 @@ def examples_of(
     sample_weight: Array | None = None,
     augmenting: bool = False,
 ) -> Stored:
-    """Check what is to be trained on or measured, as far as that can be done before it is read.
-
-    Parameters
-    ----------
-    name : str
-        What messages call the data.
-    data : (x, t) or Source
-        The examples.
-    net : Layer
-        The network.
-    params : Parameters
-        Its parameters.
-    loss : Loss
-        The loss.
-    sample_weight : array, shape (N,), optional
-        Weights of the examples; those of a source are in it.
-    augmenting : bool
-        Whether a source's `augment` is applied.
-    """
+    """Check (x, t) or a source, called `name`, as far as that can be done before it is read."""
     if not isinstance(data, Source):
         return Held(*check_data(name, data, net, params, loss, sample_weight), name)
     if sample_weight is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from os import PathLike
-from typing import Any, NamedTuple, ParamSpec
+from typing import NamedTuple
 
 from anyprop._typing import Array
 from anyprop._usage import usage
@@ -21,9 +20,9 @@ from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
 from anyprop.training._given import Given, check_alike
-from anyprop.training._how import steps_of, works_in_place
-from anyprop.training._progress import progress_bar
-from anyprop.training._resumed import begun, resumed
+from anyprop.training._how import steps_of
+from anyprop.training._progress import Bar
+from anyprop.training._resumed import begun
 from anyprop.training.batches import Batches
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.loop import Loop
@@ -55,23 +54,7 @@ class FitResult(NamedTuple):
         return f"FitResult({self.params.size:,} parameters, {self.history!r}{ended})"
 
 
-_P = ParamSpec("_P")
-
-
-def _on_device_of_params(function: Callable[_P, FitResult]) -> Callable[_P, FitResult]:
-    """Make a function compute on the device of its argument `params`, the second."""
-
-    @functools.wraps(function)
-    def on_device(*args: _P.args, **kwargs: _P.kwargs) -> FitResult:
-        params: Any = args[1] if len(args) > 1 else kwargs.get("params")
-        with on_device_of(params.flat if isinstance(params, Parameters) else None):
-            return function(*args, **kwargs)
-
-    return on_device
-
-
 @usage("fit(net, params, (x, t), loss=..., optimizer=...), with params = net.init()")
-@_on_device_of_params
 def fit(
     net: Layer,
     params: Parameters,
@@ -222,36 +205,40 @@ def fit(
     >>> len(result.history.losses), result.history.epochs[-1].train_loss < 0.2
     (500, True)
     """
-    ranks = Ranks(chosen(communicator))
+    given = Given(
+        net,
+        params,
+        data,
+        loss,
+        optimizer,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        validation=validation,
+        sample_weight=sample_weight,
+        seed=seed,
+        batches=batches,
+        accumulate=accumulate,
+        compile=compile,
+        torch_backend=torch_backend,
+        state=state,
+        resume=resume,
+        allow_changes=allow_changes,
+        callbacks=callbacks,
+        report_every=report_every,
+        progress=progress,
+    )
+    with on_device_of(params.flat if isinstance(params, Parameters) else None):
+        return _fitted(given, Ranks(chosen(communicator)))
+
+
+def _fitted(given: Given, ranks: Ranks) -> FitResult:
     with ranks.agreeing(refusing=True):
-        given = Given(
-            net,
-            params,
-            data,
-            loss,
-            optimizer,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            validation=validation,
-            sample_weight=sample_weight,
-            seed=seed,
-            batches=batches,
-            accumulate=accumulate,
-            compile=compile,
-            torch_backend=torch_backend,
-            state=state,
-            resume=resume,
-            allow_changes=allow_changes,
-            callbacks=callbacks,
-            report_every=report_every,
-            progress=progress,
-        ).checked(several=ranks.several)
+        given = given.checked(several=ranks.several)
     check_alike(given, ranks)
-    start = resumed(given, ranks)
+    run = begun(given, ranks)
     with ranks.agreeing(refusing=True):
         how = steps_of(given, ranks)
-        run = begun(given, start, in_place=works_in_place(given))
     first = ranks.communicator.rank == 0  # alone calls the callbacks and shows a bar
     loop = Loop(
         run,
@@ -262,8 +249,7 @@ def fit(
         last_epoch=given.epochs,
         last_step=given.steps,
         report_every=given.report_every,
-        states=start.callbacks if first else None,
-        open_bar=partial(progress_bar, given.total, run.step, shown=given.progress and first),
+        bar=Bar(given.total, run.step, shown=given.progress and first),
     )
     with run.handing_over():
         interrupt = loop.go()

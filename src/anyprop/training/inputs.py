@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from anyprop import _tree
 from anyprop._numerics import cast
 from anyprop._typing import Array, Shape
 from anyprop.backend import device_of, from_host, name_of, namespace
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
 from anyprop.parameters import Parameters
+from anyprop.step import noise_of_rows
 from anyprop.training.batches import stream
 
 _PROBE = np.random.default_rng(0)
@@ -28,28 +28,14 @@ Parts: TypeAlias = Callable[[int], Sequence[slice]]
 class Inputs(ABC):
     """What a run takes its batches from, in the order in which it does them.
 
-    Parameters
-    ----------
-    net : Layer
-        The network, which may need noise.
-    seed : int
-        Seed of the noise: that of a batch is a function of (seed, epoch, its number).
-    parts : callable, optional
-        Returns the parts of a batch that the step is given, if it takes parts.
+    The noise of a batch is a function of (seed, epoch, its number). Where the step takes parts, `parts`
+    returns those of a batch.
 
     Attributes
     ----------
     noisy : bool
         Whether a batch needs noise; known when there were some examples.
-    ended : bool
-        Whether the batch that was asked for last is the last one that a call of a loop can do
-        together with those before it.
-    waited : float or None
-        Seconds of the present epoch in which the run waited for data; None for data that are there.
     """
-
-    ended = False
-    waited: float | None = None
 
     def __init__(self, net: Layer, *, seed: int, parts: Parts | None = None) -> None:
         self._net, self._seed, self._parts = net, seed, parts
@@ -58,6 +44,16 @@ class Inputs(ABC):
         """Learn from some examples what rows x has."""
         self._shape: Shape = tuple(x.shape[1:])
         self.noisy = wants_noise(self._net, x)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no batch after the one asked for last can be in the same call of a loop."""
+        return False
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds of the present epoch spent waiting for data; None for data that are there."""
+        return None
 
     def following(self, order: Iterable[Any], epoch: int) -> Iterable[Any]:
         """Return the rows of each batch of an epoch, of which all from some place on will be ready."""
@@ -75,7 +71,9 @@ class Inputs(ABC):
         if self._parts is None:
             return self._part(0, batch, None, noise, params)
         cuts = enumerate(self._parts(size))
-        return {"parts": [self._part(i, batch, p, _of_rows(p, noise), params) for i, p in cuts]}
+        return {
+            "parts": [self._part(i, batch, p, noise_of_rows(p, noise), params) for i, p in cuts]
+        }
 
     def _part(
         self, i: int, batch: Any, cut: slice | None, noise: Any, params: Parameters
@@ -93,24 +91,10 @@ class Inputs(ABC):
 
 
 class ArrayInputs(Inputs):
-    """The data of a run beside its parameters.
+    """The data of a run beside its parameters; a batch of x is cast to their dtype.
 
-    Parameters
-    ----------
-    net : Layer
-        The network, which may need noise.
-    x, t : array, shape (N, ...)
-        Examples and targets. A batch of x is cast to the dtype of the parameters.
-    sample_weight : array, shape (N,), optional
-        Weights of the examples.
-    seed : int
-        Seed of the noise.
-    reuse : bool
-        Whether batches of one size share the same memory; NumPy only.
-    trusted : bool
-        Whether the row indices of batches are known to be right, so that none is checked.
-    parts : callable, optional
-        Returns the parts of a batch that the step is given, if it takes parts.
+    With `reuse`, on NumPy only, batches of one size share the same memory. Row indices that are
+    `trusted` are not checked.
     """
 
     def __init__(
@@ -195,7 +179,3 @@ def row_indices(rows: Any, n: int) -> Any:
 def wants_noise(net: Layer, x: Array) -> bool:
     """Return whether a network is trained with noise, as by dropout."""
     return net.noise(_PROBE, (1, *x.shape[1:])) is not None
-
-
-def _of_rows(rows: slice, noise: Any) -> Any:
-    return _tree.map_leaves(lambda drawn: None if drawn is None else drawn[rows], noise)

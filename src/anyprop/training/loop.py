@@ -18,8 +18,8 @@ import operator
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ from anyprop._checks import kind
 from anyprop._signals import HeldSignals
 from anyprop.history import EpochRecord
 from anyprop.parameters import Parameters
-from anyprop.training._progress import Bar, NoBar, close_quietly
+from anyprop.training._progress import Bar
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation
 from anyprop.training.pace import ManyAtOnce, OneByOne
@@ -40,40 +40,17 @@ from anyprop.training.run import Run
 
 @dataclass
 class Loop:
-    """Runs a run to its end.
-
-    Parameters
-    ----------
-    run : Run
-        The run; its callbacks are called.
-    steps : OneByOne or ManyAtOnce
-        Does the steps.
-    draw : callable
-        Epoch -> the row indices of each of its batches.
-    validate : callable
-        Measures parameters on the validation data; returns None if there are none.
-    ranks : Ranks
-        The processes that train together.
-    last_epoch, last_step : int, optional
-        Where the run ends, whichever comes first.
-    report_every : int, optional
-        Steps from one report to the next; one comes at the end of each epoch in any case.
-    states : mapping, optional
-        What the callbacks of a resumed run knew.
-    open_bar : callable
-        Opens the progress bar.
-    """
+    """Runs a run to its end: `last_epoch` or `last_step`, whichever comes first."""
 
     run: Run
     steps: OneByOne | ManyAtOnce
-    draw: Callable[[int], Iterable[Any]]
-    validate: Callable[[Parameters], Evaluation | None]
+    draw: Callable[[int], Iterable[Any]]  # epoch -> the row indices of each of its batches
+    validate: Callable[[Parameters], Evaluation | None]  # None if there are no data for it
     ranks: Ranks
     last_epoch: int | None = None
     last_step: int | None = None
-    report_every: int = sys.maxsize
-    states: Mapping[str, Any] | None = None
-    open_bar: Callable[[], Bar] = NoBar
+    report_every: int = sys.maxsize  # steps; a report comes after each epoch in any case
+    bar: Bar = field(default_factory=Bar)
 
     def __post_init__(self) -> None:
         self._reported = self.run.step
@@ -87,15 +64,18 @@ class Loop:
             HeldSignals(signal.SIGINT, signal.SIGTERM) as self._signals,
             contextlib.ExitStack() as opened,
         ):
-            with self.ranks.agreeing():
-                self._bar = self.open_bar()
-                opened.callback(close_quietly, self._bar)
-                opened.callback(self.run.close)
+            opened.callback(self._close_bar_quietly)
+            opened.callback(self.run.close)
             interrupt = self._go()
             with self.ranks.agreeing():
-                self._bar.close()
+                self.bar.close()
                 self.run.close()
         return interrupt
+
+    def _close_bar_quietly(self) -> None:
+        """Close it after an error, which is the one to be reported."""
+        with contextlib.suppress(Exception):
+            self.bar.close()
 
     def _go(self) -> KeyboardInterrupt | None:
         """Train, and call the callbacks a last time; return what interrupted it."""
@@ -119,8 +99,7 @@ class Loop:
         if self.ranks.several:  # a signal to one of them waits until all know of it
             self._signals.hold()
         self._call("on_start")
-        if self.states is not None:
-            set_states(run.callbacks, self.states)
+        set_states(run.callbacks, run.remembered)
         run.settled = True
         # A run that ended within an epoch is resumed there, to end it the same way.
         while run.batch or not (run.stopped or self._complete or run.epoch == self.last_epoch):
@@ -165,7 +144,8 @@ class Loop:
         run, done, sizes, whole = self.run, self.run.batch, [], True
         inputs, waiting = self.steps.inputs, list[Any]()
         before = run.waited or 0.0  # it was interrupted, and is resumed
-        for k, rows in enumerate(self._drawn()):
+        drawn = self._drawn_by_all() if self.ranks.several else self._drawn()
+        for k, rows in enumerate(drawn):
             if k >= done:
                 if waiting and np.size(rows) != np.size(waiting[0]):
                     self._take(waiting)
@@ -191,12 +171,6 @@ class Loop:
         return sizes, whole
 
     def _drawn(self) -> Iterable[Any]:
-        """Draw the batches of the present epoch; several ranks agree on each before they take it."""
-        if not self.ranks.several:
-            return self._given()
-        return self._drawn_by_all()
-
-    def _given(self) -> Iterable[Any]:
         batches = self.draw(self.run.epoch)
         if not hasattr(batches, "__iter__"):
             raise TypeError(
@@ -206,6 +180,7 @@ class Loop:
         return self.steps.inputs.following(batches, self.run.epoch)
 
     def _drawn_by_all(self) -> Iterator[Any]:
+        """Draw the batches of the present epoch; the ranks agree on each before they take it."""
         run, done = self.run, self.run.batch
         batches: Iterator[Any] | None = None
         k = -1
@@ -213,7 +188,7 @@ class Loop:
         def draw() -> tuple[Any, bytes]:
             nonlocal batches, k
             if batches is None:
-                batches = iter(self._given())
+                batches = iter(self._drawn())
             rows, k = next(batches, None), k + 1
             if rows is None or run.stopped or self._complete:
                 return rows, str(rows is None).encode()
@@ -264,10 +239,8 @@ class Loop:
         losses = run.history.losses[self._reported :]
         if losses:
             self._reported = run.step
-            self._call(
-                "on_report",
-                before=partial(self._bar.show, len(losses), sum(losses) / len(losses), run.waiting),
-            )
+            mean = sum(losses) / len(losses)
+            self._call("on_report", partial(self.bar.show, len(losses), mean, run.waiting))
 
     def _settle(self, *, ending: bool = False) -> None:
         """Call the callbacks' `on_settled`: the run can be resumed from here."""

@@ -16,15 +16,7 @@ MOST_AT_ONCE = 100
 
 
 class OneByOne:
-    """Takes one batch in a call.
-
-    Parameters
-    ----------
-    step : callable
-        What `make_step` returned, perhaps compiled.
-    inputs : Inputs
-        Where the batches come from.
-    """
+    """Takes one batch in a call, by what `make_step` returned, perhaps compiled."""
 
     at_once = 1
 
@@ -40,17 +32,9 @@ class OneByOne:
 class ManyAtOnce:
     """Takes as many batches in a call as can be done in a moment, since Ctrl-C waits for its end.
 
-    Parameters
-    ----------
-    loop : callable
-        ``(params, state, data, batches) -> (params, state, values)``; a `PlannedLoop`, `JittedLoop` or
-        `GraphLoop`. The values are a list of floats, or an array of shape (K,).
-    most : int >= 1
-        Largest number of batches that `loop` takes.
-    inputs : Inputs
-        Where the batches come from.
-    instead : OneByOne
-        Runs them if the loop cannot be compiled.
+    The loop, a `PlannedLoop`, `JittedLoop` or `GraphLoop`, takes `most` batches:
+    ``(params, state, data, batches) -> (params, state, values)``, where the values are a list of floats,
+    or an array of shape (K,). `instead` runs them if it cannot be compiled.
     """
 
     moment = 0.1

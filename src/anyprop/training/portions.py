@@ -34,25 +34,17 @@ from anyprop.training.reader import Reader
 
 @dataclass
 class _Portion:
-    """Batches of one size that were read together.
-
-    Parameters
-    ----------
-    epoch, first : int
-        The epoch, and the number of the first batch in it.
-    batches : list of numpy.ndarray
-        The rows of each whole batch.
-    rows : numpy.ndarray
-        The rows that were read: of each batch, those of this rank.
-    edges : list of int
-        Where the parts of a batch begin among those that were read of it, and where they end.
-    """
+    """Batches of one size that were read together."""
 
     epoch: int
     first: int
+    """The number of the first batch in the epoch."""
     batches: list[Any]
+    """The rows of each whole batch."""
     rows: Any
+    """The rows that were read: of each batch, those of this rank."""
     edges: list[int]
+    """Where the parts of a batch begin among those that were read of it, and where they end."""
     arrays: dict[str, Any] | None = None
     """What was read, each example once unless it is augmented."""
     places: Any = None
@@ -85,23 +77,10 @@ class _Batch:
 
 
 class SourceInputs(Inputs):
-    """The data of a run that are read from a source.
+    """The data of a run that are read from a source, on so many `ranks`.
 
-    Parameters
-    ----------
-    net : Layer
-        The network, which may need noise.
-    reader : Reader
-        Reads the examples.
-    seed : int
-        Seed of the noise, and of what the source draws: those of a batch are functions of (seed, epoch,
-        its number).
-    trusted : bool
-        Whether the row indices of batches are known to be right, so that none is checked.
-    parts : callable, optional
-        Returns this rank's parts of a batch, if the step takes parts.
-    ranks : int >= 1
-        Number of ranks that read.
+    What the source draws is, like the noise, a function of (seed, epoch, number of the batch). Row
+    indices that are `trusted` are not checked.
     """
 
     def __init__(
@@ -127,7 +106,7 @@ class SourceInputs(Inputs):
         self._longest: dict[int, int] = {}  # rows of a portion, by the size of its batches
 
     @property
-    def waited(self) -> float:  # type: ignore[override]
+    def waited(self) -> float:
         return self._waited + (0.0 if self._ahead is None else self._ahead.waited)
 
     def following(self, order: Iterable[Any], epoch: int) -> Iterator[Any]:
@@ -151,33 +130,28 @@ class SourceInputs(Inputs):
             yield rows
 
     def ready(self, rows: Any) -> _Batch:
-        """Return the batch of row indices, whose portion is waited for.
-
-        Raises
-        ------
-        DataError
-            The source failed, and steps were done before.
-        Exception
-            The source failed before the first step, in this way; or the rows are not row indices.
-        """
+        """Return the batch of row indices, whose portion is waited for; the source may have failed."""
         if self._ahead is None:
             assert self._from is not None
             self._pinned = self._reader.pinned()
             portions = self._portions(self._pinned, self._checked(rows), *self._from)
             self._ahead = Ahead(portions, self._reader.source.ahead)
-        if self._portion is None or self._taken == len(self._portion.batches):
-            if self._portion is not None and self._portion.there is not None:
-                self._portion.there.free()
-            self._portion, self._taken = next(self._ahead), 0
-            if self._portion.failure is not None:
-                raise self._failed(self._portion, self._portion.failure)
-            if self._portion.there is not None:
-                self._portion.there.hold()
+        portion = self._portion
+        if portion is None or self._taken == len(portion.batches):
+            if portion is not None and portion.there is not None:
+                portion.there.free()
+            portion = self._portion = next(self._ahead)
+            self._taken = 0
+            if portion.failure is not None:
+                what, k, read = str(portion), portion.first, portion.rows
+                raise failed(what, portion.failure, portion.epoch, k, read, begun=self._begun)
+            if portion.there is not None:
+                portion.there.hold()
         place, self._taken = self._taken, self._taken + 1
-        return _Batch(self._portion.batches[place], self._portion, place)
+        return _Batch(portion.batches[place], portion, place)
 
     @property
-    def ended(self) -> bool:  # type: ignore[override]
+    def ended(self) -> bool:
         portion = self._portion
         return portion is not None and self._taken == len(portion.batches)
 
@@ -208,14 +182,10 @@ class SourceInputs(Inputs):
         rows = slice(start + portion.edges[i], start + portion.edges[i + 1])
         if portion.there is not None:
             return self._reader.copied(portion.there.arrays, rows)
-        places = portion.places[rows]
-        assert portion.arrays is not None
-        return {
-            name: None
-            if array is None
-            else self._reader.beside(name, np.take(array, places, axis=0))
-            for name, array in portion.arrays.items()
-        }
+        places, arrays = portion.places[rows], portion.arrays or {}
+        return self._reader.moved(
+            {n: None if a is None else np.take(a, places, axis=0) for n, a in arrays.items()}
+        )
 
     def _moved(self, portion: _Portion) -> dict[str, Array | None]:
         """Move a portion to the device, as long as the longest of its kind: loops compile for shapes."""
@@ -233,8 +203,7 @@ class SourceInputs(Inputs):
                 array[: short.shape[0]] = short
             return self._reader.beside(name, array, small=name == "x")
 
-        assert portion.arrays is not None
-        return {name: move(name, array) for name, array in portion.arrays.items()}
+        return {name: move(name, array) for name, array in (portion.arrays or {}).items()}
 
     def _checked(self, rows: Any) -> Any:
         if self._trusted:
@@ -293,7 +262,3 @@ class SourceInputs(Inputs):
         if drawn.shape[:1] != (n,):
             raise ValueError(f"what draw returned has shape {drawn.shape} for a batch of {n} rows.")
         return drawn
-
-    def _failed(self, portion: _Portion, failure: Exception) -> Exception:
-        epoch, k, rows = portion.epoch, portion.first, portion.rows
-        return failed(str(portion), failure, epoch, k, rows, begun=self._begun)

@@ -24,6 +24,7 @@ from anyprop.distributed.communicator import (
     Communicator,
     agreeing,
     any_rank,
+    attempted,
     end_together,
     share,
 )
@@ -33,13 +34,7 @@ from anyprop.training.run import Run, TrainingDivergedError
 
 
 class Ranks:
-    """The ranks of a run.
-
-    Parameters
-    ----------
-    communicator : Communicator
-        Connects them.
-    """
+    """The ranks of a run."""
 
     def __init__(self, communicator: Communicator) -> None:
         self.communicator = communicator
@@ -57,15 +52,11 @@ class Ranks:
             return
         # Without the addresses of objects, which differ from process to process.
         told = {name: re.sub(r" at 0x[0-9a-f]+", "", repr(v)) for name, v in settings.items()}
-        gathered = self.communicator.gather(told)
-        differs = np.zeros(len(settings))
-        for i, name in enumerate(settings if gathered is not None else ()):
-            differs[i] = len({given[name] for given in gathered or ()}) > 1
-        differs = self.communicator.broadcast(differs)
-        names = [name for name, bad in zip(settings, differs, strict=True) if bad]
-        if names:
+        gathered = self.communicator.gather(told) or ()
+        differ = [name for name in told if len({given[name] for given in gathered}) > 1]
+        if differ := share(self.communicator, differ):
             raise ValueError(
-                f"the ranks were given different {', '.join(names)}; all must call {function} "
+                f"the ranks were given different {', '.join(differ)}; all must call {function} "
                 "alike, and each takes its own rows."
             )
 
@@ -73,19 +64,16 @@ class Ranks:
         """Read a checkpoint on rank 0; the others get all but its arrays, or the same error."""
         if not self.several:
             return load()
-        found: Any = None
+        found: Checkpoint | None = None
+        told: Any = None
         if self.communicator.rank == 0:
-            try:
-                found = load()
-            except Exception as error:  # whatever it is, the others wait for it
-                found = error
-        told = found
-        if isinstance(found, Checkpoint):  # of callbacks, which only rank 0 calls, nothing either
-            told = found.step, found.history, {**(found.run or {}), "callbacks": {}}
+            found, told = attempted(load)
+            if found is not None:  # of callbacks, which only rank 0 calls, nothing either
+                told = found.step, found.history, {**(found.run or {}), "callbacks": {}}
         told = share(self.communicator, told)
         if isinstance(told, Exception):
             raise told
-        if isinstance(found, Checkpoint):
+        if found is not None:
             return found
         step, history, run = told
         return Checkpoint(None, params, step=step, history=history, run=run)
@@ -95,22 +83,17 @@ class Ranks:
         if not self.several:
             work()
             return
-        params, state, diverged = run.params, run.state, False
-        failure: Exception | None = None
-        if self.communicator.rank == 0:
-            try:
-                work()
-            except Exception as error:  # whatever it is, the others wait for it
-                # A checkpoint may have read the losses.
-                diverged = getattr(error, "history", None) is run.history
-                failure = None if diverged else error
+        params, state = run.params, run.state
+        _, error = attempted(work) if self.communicator.rank == 0 else (None, None)
+        # A checkpoint may have read the losses.
+        diverged = error is not None and getattr(error, "history", None) is run.history
         changed = params is not run.params or state is not run.state
-        flags = np.asarray([run.stopped, changed, diverged, failure is not None], dtype="float64")
+        flags = np.asarray([run.stopped, changed, diverged, error is not None], dtype="float64")
         stopped, changed, diverged, failed = (
             self.communicator.broadcast(flags).astype(bool).tolist()
         )
-        if failed:
-            end_together(self.communicator, failure)
+        if failed and not diverged:
+            end_together(self.communicator, error)
         if diverged:
             self.read_losses(run)
         if stopped:
@@ -121,25 +104,11 @@ class Ranks:
     def alike(self, work: Callable[[], tuple[Any, bytes]], flag: bool) -> tuple[Any, bool]:
         """Run on every rank what must have the same result, as their next step depends on it.
 
-        Parameters
-        ----------
-        work : callable
-            Returns a value, and bytes that are the same where the values are.
-        flag : bool
-            Something else that one rank may have to report to the others.
-
-        Returns
-        -------
-        value, flag
-            This rank's value, and whether any rank's flag is true.
+        `work` returns a value, and bytes that are the same where the values are. Returned is this rank's
+        value, and whether `flag`, something else to report, is true on any rank.
         """
-        value: Any = None
-        error: Exception | None = None
-        told = b""
-        try:
-            value, told = work()
-        except Exception as raised:  # whatever it is, the others would wait for this rank
-            error = raised
+        done, error = attempted(work)
+        value, told = done or (None, b"")
         number = zlib.crc32(told) >> 12  # 20 bits, whose squares add up exactly
         sent = [error is not None, flag, number, number**2]
         failed, flags, total, squares = self.communicator.all_reduce(
@@ -179,12 +148,8 @@ class Ranks:
         ranks = np.flatnonzero(self.communicator.all_reduce(bad)).tolist()
         if not ranks or len(ranks) == self.communicator.size:
             return ""
-        named = ", ".join(map(str, ranks))
-        return (
-            f" It came from the rows of rank {named}."
-            if len(ranks) == 1
-            else (f" It came from the rows of ranks {named}.")
-        )
+        which = "rank" if len(ranks) == 1 else "ranks"
+        return f" It came from the rows of {which} {', '.join(map(str, ranks))}."
 
 
 def ends(array: Array) -> tuple[int, ...]:

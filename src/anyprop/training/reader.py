@@ -24,27 +24,13 @@ _PROBE = np.random.default_rng(0)
 
 
 class Taker:
-    """Takes examples that a network and a loss can work on.
+    """Takes examples of a source or a stream, called `name`, that a network and a loss can work on.
 
-    Parameters
-    ----------
-    name : str
-        What messages call the data.
-    data : Source or Stream
-        Where the examples are from.
-    first : tuple of numpy.ndarray, shape (k, ...)
-        The first examples: x, t and perhaps weights. One is checked, and all others are like it.
-    net : Layer
-        The network.
-    params : Parameters
-        Its parameters.
-    loss : Loss, optional
-        The loss; without one only x is taken and looked at, and may hold any number.
+    Of the first examples, x, t and perhaps weights, one is checked, and all others are like it. Without
+    a loss only x is taken and looked at, and may hold any number.
 
     Attributes
     ----------
-    name
-        As given.
     first : dict of str to numpy.ndarray or None
         The first example as `taken` returns it.
     """
@@ -81,19 +67,7 @@ class Taker:
         return max(1, SIZE // max(1, rows * row_bytes))
 
     def taken(self, parts: tuple[Any, ...], rows: Any) -> dict[str, Any]:
-        """Return examples by the names under which a step takes them.
-
-        Parameters
-        ----------
-        parts : tuple of numpy.ndarray, shape (k, ...)
-            x, t and perhaps weights.
-        rows : sequence of int, shape (k,)
-            What messages call the rows.
-
-        Returns
-        -------
-        dict of str to numpy.ndarray or None
-            x, t and sample_weight.
+        """Return examples by the names under which a step takes them; messages call their rows `rows`.
 
         Raises
         ------
@@ -124,10 +98,17 @@ class Taker:
             return cast(self._xp, moved, self._dtype)
         return from_host(array, self._xp, dtype=self._dtype_name, device=self._device)
 
+    def moved(self, arrays: Mapping[str, Any]) -> dict[str, Array | None]:
+        """Move rows, by name, to where the parameters are."""
+        return {
+            name: None if array is None else self.beside(name, array)
+            for name, array in arrays.items()
+        }
+
     def copied(
         self, arrays: Mapping[str, Array | None], rows: slice = slice(None)
     ) -> dict[str, Array | None]:
-        """Copy rows that are where the parameters are, as `beside` would return them."""
+        """Copy rows that are where the parameters are, as `moved` would return them."""
 
         def copy(name: str, array: Array | None) -> Array | None:
             if array is None:
@@ -206,28 +187,7 @@ class Taker:
 
 
 class Reader(Taker):
-    """Reads examples of a source.
-
-    Parameters
-    ----------
-    name : str
-        What messages call the source.
-    source : Source
-        The examples; the first is read here, and checked.
-    net : Layer
-        The network.
-    params : Parameters
-        Its parameters.
-    loss : Loss, optional
-        The loss; without one only x is read and looked at, and may hold any number.
-    augmenting : bool
-        Whether the source's `augment` is applied.
-
-    Attributes
-    ----------
-    source
-        As given.
-    """
+    """Reads examples of a source; `augmenting` says whether its `augment` is applied."""
 
     def __init__(
         self,
@@ -262,19 +222,8 @@ class Reader(Taker):
     def read(self, rows: Any, drawn: Any = None) -> tuple[dict[str, Any], Any]:
         """Read examples; raise whatever the source raises, or an error that names a row.
 
-        Parameters
-        ----------
-        rows : numpy.ndarray, shape (k,), int64
-            Row numbers in any order; one may come more than once.
-        drawn : numpy.ndarray, shape (k, ...), optional
-            What the source's `draw` drew for them.
-
-        Returns
-        -------
-        arrays : dict of str to numpy.ndarray or None, shape (d, ...)
-            x, t and sample_weight, by the names under which a step takes them.
-        places : numpy.ndarray, shape (k,), int64
-            Where in the arrays each of the rows is.
+        Rows are in any order, and one may come more than once; `drawn` is what the source drew for them.
+        Returned are the arrays, as of `taken`, and where in them each of the rows is.
         """
         parts, distinct, places = self.source.read_once(rows)
         if self._augment is None:

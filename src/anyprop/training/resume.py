@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from anyprop._checks import few
 from anyprop._files import as_path
@@ -23,6 +23,7 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
 from anyprop.parameters import Parameters
+from anyprop.training.callbacks.base import Callback
 from anyprop.training.run import Run
 
 _PATTERN = "step-*.safetensors"
@@ -32,25 +33,12 @@ class ResumeError(ValueError):
     """A run cannot be resumed as it was asked to; the message says what prevents it."""
 
 
-class Remembering(Protocol):
-    """What of a callback goes into a checkpoint."""
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that change the run."""
-
-    def get_state(self) -> dict[str, Any]:
-        """Return its state."""
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore its state."""
-
-
 def settings_of_run(
     net: Layer,
     loss: Loss,
     optimizer: Optimizer,
     params: Parameters,
-    callbacks: Sequence[Remembering],
+    callbacks: Sequence[Callback],
     **others: Any,
 ) -> dict[str, Any]:
     """Describe everything that a run's numbers depend on, except for the numbers of its data."""
@@ -119,31 +107,10 @@ def load_run(
     *,
     allow_changes: bool,
 ) -> Checkpoint:
-    """Read the state of a run.
+    """Read the state of a run from a checkpoint, or from the newest whole one of a folder of them.
 
-    Parameters
-    ----------
-    path : str or path
-        A checkpoint, or a folder of them; of those the newest that is whole.
-    params : Parameters
-        Parameters whose backend, device and dtype the loaded arrays get.
-    settings : dict
-        Those of the run that is resumed.
-    allow_changes : bool
-        Whether they may differ from those of the run that wrote the file.
-
-    Returns
-    -------
-    Checkpoint
-        Its contents, beside `params`.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file or folder.
-    ResumeError
-        There is no checkpoint, it is not that of a run, or the settings differ; the message names
-        those.
+    Its arrays get the backend, device and dtype of `params`. The settings, which are those of the run
+    that is resumed, may differ from those in the file if changes are allowed.
     """
     found = _newest(as_path(path, "resume"), params)
     if found.run is None or found.state is None or found.history is None:
@@ -207,7 +174,7 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
         yield f"{name} was {few([before])} and is {few([now])}"
 
 
-def _keyed(callbacks: Sequence[Remembering]) -> Iterator[tuple[str, Remembering]]:
+def _keyed(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:
     """Return each callback under a name that is the same in the resumed run."""
     seen: dict[str, int] = {}
     for callback in callbacks:
@@ -216,7 +183,7 @@ def _keyed(callbacks: Sequence[Remembering]) -> Iterator[tuple[str, Remembering]
         yield (kind if seen[kind] == 1 else f"{kind} {seen[kind]}"), callback
 
 
-def set_states(callbacks: Sequence[Remembering], states: Mapping[str, Any]) -> None:
+def set_states(callbacks: Sequence[Callback], states: Mapping[str, Any]) -> None:
     """Restore the states of callbacks."""
     for key, callback in _keyed(callbacks):
         if states.get(key):

@@ -92,6 +92,7 @@ class Run:
         self.began = time.perf_counter()  # the present epoch
         self.waited: float | None = None  # seconds of it, for data
         self.settled = False  # whether the run can be resumed from its present state
+        self.remembered: Mapping[str, Any] = {}  # what the callbacks of a resumed run knew
         self.amid_step = self.resumed = False
         self._last_lr: float | None = None
         self._in_place = in_place
@@ -142,10 +143,8 @@ class Run:
         self.began = time.perf_counter() - place["seconds"]
         self.waited = place.get("waited")
         self._good = LastGood(self._good.newest, self.step)
-        self._last_lr, self._stopped = place["lr"], place["stopped"]
-        if forget_stop:
-            self._stopped = False
-        self.resumed = True
+        self._last_lr, self._stopped = place["lr"], place["stopped"] and not forget_stop
+        self.resumed, self.remembered = True, place["callbacks"]
 
     @property
     def waiting(self) -> float:

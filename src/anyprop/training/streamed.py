@@ -32,21 +32,7 @@ class _Batch:
 
 
 class StreamInputs(Inputs):
-    """The data of a run that come in batches.
-
-    Parameters
-    ----------
-    net : Layer
-        The network, which may need noise.
-    stream : Stream
-        The batches.
-    params : Parameters
-        Parameters where they are moved to.
-    loss : Loss
-        The loss that takes the targets.
-    seed : int
-        Seed of the noise.
-    """
+    """The data of a run that come in batches."""
 
     def __init__(
         self, net: Layer, stream: Stream, params: Parameters, loss: Loss, *, seed: int
@@ -60,7 +46,7 @@ class StreamInputs(Inputs):
         self._at = 0, 0
 
     @property
-    def waited(self) -> float:  # type: ignore[override]
+    def waited(self) -> float:
         return self._waited if self._ahead is None else self._ahead.waited
 
     def following(self, order: Iterable[Any], epoch: int) -> Iterator[_Batch]:
@@ -74,15 +60,7 @@ class StreamInputs(Inputs):
                 raise self._failed(batch.failure)
 
     def ready(self, rows: _Batch) -> _Batch:
-        """Return the batch.
-
-        Raises
-        ------
-        DataError
-            The stream failed, and steps were done before.
-        Exception
-            It failed before the first step, in this way.
-        """
+        """Return the batch; raise the error if the stream failed."""
         if rows.failure is not None:
             raise self._failed(rows.failure)
         if self._taker is None:
@@ -102,10 +80,7 @@ class StreamInputs(Inputs):
     ) -> dict[str, Array | None]:
         self._begun = True
         assert batch.taker is not None
-        return {
-            name: None if array is None else batch.taker.beside(name, array)
-            for name, array in batch.arrays.items()
-        }
+        return batch.taker.moved(batch.arrays)
 
     def _read(self, epoch: int) -> Iterator[_Batch]:
         taker = self._taker

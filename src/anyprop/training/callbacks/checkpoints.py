@@ -6,10 +6,9 @@ from os import PathLike
 from typing import Any
 
 from anyprop._checks import choice, count
-from anyprop._files import as_path, remove_parts
+from anyprop._files import as_path, naming, remove_parts
 from anyprop._locks import locked
 from anyprop.checkpoint import check_dtypes
-from anyprop.training.callbacks._files import naming
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import MONITORS, Monitor
 from anyprop.training.resume import checkpoint_name, checkpoints_in, save_model, save_run

@@ -5,23 +5,14 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any
 
-from anyprop._files import as_path, check_folder
+from anyprop._files import as_path, check_folder, naming
 from anyprop.history import EpochRecord, record_dict
-from anyprop.training.callbacks._files import naming
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.run import Run
 
 
 class Logger(Callback):
-    """Writes the records of a run into a file, each as soon as its epoch ends.
-
-    A subclass says how a record is written.
-
-    Parameters
-    ----------
-    path : str or path
-        The file.
-    """
+    """Writes the records of a run into a file, each as soon as its epoch ends; a subclass says how."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = as_path(path)

@@ -17,20 +17,7 @@ MONITORS = ("train_loss", "validation_loss", "validation_accuracy")
 
 
 class Monitor:
-    """The best value so far of one field of `EpochRecord`, and the number of epochs since then.
-
-    Parameters
-    ----------
-    name : str
-        One of `MONITORS`.
-    min_delta : float >= 0
-        Improvements up to this size do not count.
-
-    Raises
-    ------
-    ValueError
-        The name is unknown.
-    """
+    """The best value so far of one field of `EpochRecord`, and the number of epochs since then."""
 
     def __init__(self, name: str, min_delta: float) -> None:
         choice("monitor", name, MONITORS)
