@@ -79,17 +79,9 @@ def get_namespace(name: str | Namespace) -> Namespace:
         return _from_module(name)
     if name not in KNOWN:
         raise unknown("backend", name, KNOWN)
-    module, _, _ = KNOWN[name]
-    reason = _missing(name)
-    if not reason and name == "cupy":
-        reason = _why_no_cupy(importlib.import_module("cupy"))
-    if not reason and name == "dpnp" and not devices(importlib.import_module("dpnp")):
-        reason = (
-            "there is no SYCL device; install the driver of one, such as Intel's OpenCL for CPUs."
-        )
-    if reason:
+    if reason := _why_not(name):
         raise BackendUnavailableError(f"backend {name!r} cannot be used here: {reason}")
-    return importlib.import_module(module)
+    return importlib.import_module(KNOWN[name][0])
 
 
 def _from_module(module: Any) -> Namespace:
@@ -103,6 +95,19 @@ def _from_module(module: Any) -> Namespace:
             f"{package or repr(module)} is not an Array API namespace; pass a module such as numpy."
         )
     return module
+
+
+def _why_not(name: str) -> str:
+    """Return why a backend cannot be used here; empty when it can."""
+    if reason := _missing(name):
+        return reason
+    if name == "cupy":
+        return _why_no_cupy(importlib.import_module("cupy"))
+    if name == "dpnp" and not devices(importlib.import_module("dpnp")):
+        return (
+            "there is no SYCL device; install the driver of one, such as Intel's OpenCL for CPUs."
+        )
+    return ""
 
 
 def _missing(name: str) -> str:
@@ -186,40 +191,22 @@ def available_backends(only: Sequence[str] | None = None) -> list[Backend]:
 
 
 def _probe(name: str) -> Backend:
-    version = ""
-    try:
-        xp = get_namespace(name)
-    except BackendUnavailableError as error:
-        reason = str(error).partition(": ")[2]
-        if not _missing(name):
-            version = importlib.import_module(KNOWN[name][1]).__version__
-        return Backend(name, False, version, (), reason)
-    version = importlib.import_module(KNOWN[name][1]).__version__
-    return Backend(name, True, version, tuple(devices(xp)), "")
+    reason, missing = _why_not(name), _missing(name)
+    version = "" if missing else importlib.import_module(KNOWN[name][1]).__version__
+    found = () if reason else tuple(devices(get_namespace(name)))
+    return Backend(name, not reason, version, found, reason)
 
 
-def devices(xp: Namespace) -> list[str]:
-    """List the names of the devices that a namespace can place arrays on.
+def devices(xp: Namespace) -> dict[str, Device]:
+    """Find the devices that a namespace can place arrays on, by the names that `device=` takes.
 
-    Parameters
-    ----------
-    xp : namespace
-        An Array API namespace.
-
-    Returns
-    -------
-    list of str
-        Names that `device=` takes, the default device first.
+    The default device is the first.
 
     Examples
     --------
     >>> devices(get_namespace("numpy"))
-    ['cpu']
+    {'cpu': 'cpu'}
     """
-    return list(_devices(xp))
-
-
-def _devices(xp: Namespace) -> dict[str, Device]:
     backend = name_of(xp)
     if backend == "cupy":
         cupy = importlib.import_module("cupy")
@@ -246,25 +233,9 @@ def _devices(xp: Namespace) -> dict[str, Device]:
 
 
 def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
-    """Turn a device's name into the device object of a namespace.
+    """Turn a device's name, perhaps without its ``:0``, into the device object of a namespace.
 
-    Parameters
-    ----------
-    xp : namespace
-        An Array API namespace.
-    device : str, device or None
-        A name from `devices`, without its ``:0`` if you like; None and device objects pass
-        through.
-
-    Returns
-    -------
-    device or None
-        What the namespace's creation functions take as `device=`.
-
-    Raises
-    ------
-    ValueError
-        There is no such device; the message lists the devices.
+    None and device objects pass through. If there is no such device, the ValueError lists the devices.
     """
     if device is None:
         return None
@@ -276,7 +247,7 @@ def get_device(xp: Namespace, device: str | Device | None) -> Device | None:
         and name_of(xp) != "numpy"
     ):
         return device
-    known = _devices(xp)
+    known = devices(xp)
     if named and not known:  # a library that lists no devices may still have names for them
         return device
     for name in (device, f"{device}:0") if named else ():

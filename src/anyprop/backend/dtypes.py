@@ -35,18 +35,9 @@ def check_floating(dtype: Any) -> None:
 
 
 def holds_exactly(dtype: str, other: str) -> bool:
-    """Return whether a floating dtype has every number of another dtype.
+    """Return whether a floating dtype has every number of another dtype, of any byte order.
 
-    Parameters
-    ----------
-    dtype : str
-        The floating dtype, such as ``"float32"`` or ``"bfloat16"``.
-    other : str
-        The other one, in any byte order; one that is not known here has unknown numbers.
-
-    Returns
-    -------
-    bool
+    A dtype that is not known here has unknown numbers.
     """
     wide, narrow = _numbers_of(dtype), _numbers_of(other)
     if wide is None or narrow is None:

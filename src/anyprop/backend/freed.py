@@ -12,12 +12,7 @@ from anyprop._typing import Array
 def keep_freed_memory(like: Array) -> None:
     """Have the C library keep memory that is freed for what is computed next, if arrays are on the host.
 
-    What computes many arrays, one after the other, calls it; the first call has the effect.
-
-    Parameters
-    ----------
-    like : array
-        One of the arrays.
+    What computes many arrays like this, one after the other, calls it; the first call has the effect.
     """
     if not _kept and computes_on_host(like):
         _keep()

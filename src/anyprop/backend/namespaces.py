@@ -142,18 +142,7 @@ def check_array(name: str, array: Any) -> None:
 
 
 def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
-    """Raise TypeError unless all arrays share a namespace and a device; return the namespace.
-
-    Parameters
-    ----------
-    named : sequence of (str, array)
-        Each array with the name that the message should use.
-
-    Returns
-    -------
-    namespace
-        Where all of them belong.
-    """
+    """Raise TypeError unless named arrays share a namespace and a device; return the namespace."""
     if {type(array) for _, array in named} == {np.ndarray}:  # these have but one place
         return namespace(named[0][1])
     try:
@@ -183,16 +172,8 @@ def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which all is computed on the device of an array.
 
     CuPy computes on the current device, whatever the device of its arrays; so what takes arrays from a
-    caller enters this first. Other libraries compute where their arrays are.
-
-    Parameters
-    ----------
-    array : array or any object
-        Anything but an array of CuPy changes nothing.
-
-    Returns
-    -------
-    context manager
+    caller enters this first. Other libraries compute where their arrays are: anything but an array of
+    CuPy changes nothing.
     """
     if "cupy" not in sys.modules:  # so it cannot be an array of CuPy
         return _ANYWHERE
@@ -238,18 +219,7 @@ def reshaped(array: Array, shape: Shape) -> Array:
 
 
 def concatenated(vectors: Sequence[Array]) -> Array:
-    """Join vectors of one namespace into one.
-
-    Parameters
-    ----------
-    vectors : sequence of arrays, shape (P_i,)
-        At least one; a single one is returned as it is.
-
-    Returns
-    -------
-    array, shape (P,)
-        All their numbers, one after another.
-    """
+    """Join vectors of one namespace, at least one, into one; a single one is returned as it is."""
     xp = namespace(*vectors)
     if len(vectors) == 1:
         return vectors[0]
@@ -266,18 +236,9 @@ def concatenated(vectors: Sequence[Array]) -> Array:
 
 
 def memory_range(array: Array) -> tuple[int, int] | None:
-    """Return the addresses between which an array is stored, to see whether two may share memory.
+    """Return the addresses in bytes between which an array is stored, to see whether two share memory.
 
-    Parameters
-    ----------
-    array : array
-        Any array.
-
-    Returns
-    -------
-    (start, stop) or None
-        Addresses in bytes, stop exclusive; None where the library does not say, or if there are no
-        numbers.
+    The second is exclusive. None where the library does not say, or if there are no numbers.
     """
     backend = name_of(namespace(array))
     if backend == "array_api_strict":

@@ -17,48 +17,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from anyprop._typing import Array, Namespace, Shape
 from anyprop.backend.namespaces import name_of
-
-
-class _Gpu(Protocol):
-    """What a library does on one GPU; all of it is asked for, and waited for where that is said."""
-
-    def context(self) -> AbstractContextManager[Any]:
-        """Return the context in which the calling thread uses this GPU."""
-        ...
-
-    def buffers(self, shape: Shape, dtype: Any) -> tuple[Any, Any]:
-        """Return pinned memory and memory of the device; no copy begins before it is unused."""
-        ...
-
-    def event(self) -> Any:
-        """Return an event that has come already."""
-        ...
-
-    def copy(self, there: Any, host: Any, /) -> None:
-        """Copy to the device."""
-        ...
-
-    def mark_copies(self, event: Any, /) -> None:
-        """Record an event that comes after the copies."""
-        ...
-
-    def mark_steps(self, event: Any, /) -> None:
-        """Record an event that comes after what the calling thread's stream was asked for."""
-        ...
-
-    def hold_steps(self, event: Any, /) -> None:
-        """Make what the calling thread's stream is asked for from now on wait for an event."""
-        ...
-
-    def synchronize(self) -> None:
-        """Wait for all copies, and for the calling thread's stream."""
-        ...
 
 
 class Moved:
@@ -110,13 +74,7 @@ class Moved:
 class Pinned:
     """Copies arrays to a GPU, some in advance of their use.
 
-    Parameters
-    ----------
-    gpu : object
-        Does what a library does on one GPU.
-    n : int >= 1
-        How many may be on their way or in use at a time. Each is freed before the n-th after it is
-        put.
+    n may be on their way or in use at a time: each is freed before the n-th after it is put.
     """
 
     def __init__(self, gpu: _Gpu, n: int) -> None:
@@ -138,17 +96,7 @@ class Pinned:
     def put(self, arrays: Mapping[str, Any], rows: Any) -> Moved:
         """Copy rows of arrays to the device; return at once unless all memory is in use.
 
-        Parameters
-        ----------
-        arrays : mapping of str to numpy.ndarray or None
-            Those of one name always have the same dtype and the same shape of a row.
-        rows : numpy.ndarray, shape (k,), int64
-            Rows within the arrays, in any order.
-
-        Returns
-        -------
-        Moved
-            With the rows of all arrays.
+        Arrays of one name always have the same dtype and the same shape of a row.
         """
         moved = self._turns[self._next]
         self._next = (self._next + 1) % len(self._turns)
@@ -163,7 +111,7 @@ class Pinned:
 
 
 class _CuPy:
-    """One GPU by CuPy."""
+    """One GPU by CuPy; what is asked of it is waited for only where that is said."""
 
     def __init__(self, device: Any) -> None:
         self._device = device
@@ -172,10 +120,12 @@ class _CuPy:
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
 
     def context(self) -> AbstractContextManager[Any]:
+        """Return the context in which the calling thread uses this GPU."""
         device: AbstractContextManager[Any] = self._device
         return device
 
     def buffers(self, shape: Shape, dtype: Any) -> tuple[Any, Any]:
+        """Return pinned memory and memory of the device; no copy begins before it is unused."""
         host = importlib.import_module("cupyx").empty_pinned(shape, dtype=dtype)
         there = self._cupy.empty(shape, dtype=dtype)
         # What the pool gives is unused only once its stream has come to this place.
@@ -184,27 +134,33 @@ class _CuPy:
         return host, there
 
     def event(self) -> Any:
+        """Return an event that has come already."""
         return self._cupy.cuda.Event(block=True, disable_timing=True)
 
-    def copy(self, array: Any, host: Any) -> None:
-        array.set(host, self._stream)
+    def copy(self, there: Any, host: Any) -> None:
+        """Copy to the device."""
+        there.set(host, self._stream)
 
     def mark_copies(self, event: Any) -> None:
+        """Record an event that comes after the copies."""
         self._stream.record(event)
 
     def mark_steps(self, event: Any) -> None:
+        """Record an event that comes after what the calling thread's stream was asked for."""
         self._cupy.cuda.get_current_stream().record(event)
 
     def hold_steps(self, event: Any) -> None:
+        """Make what the calling thread's stream is asked for from now on wait for an event."""
         self._cupy.cuda.get_current_stream().wait_event(event)
 
     def synchronize(self) -> None:
+        """Wait for all copies, and for the calling thread's stream."""
         self._stream.synchronize()
         self._cupy.cuda.get_current_stream().synchronize()
 
 
 class _Torch:
-    """One GPU by PyTorch."""
+    """One GPU by PyTorch, as by `_CuPy`."""
 
     def __init__(self, device: Any) -> None:
         self._device = device
@@ -242,3 +198,6 @@ class _Torch:
     def synchronize(self) -> None:
         self._stream.synchronize()
         self._torch.cuda.current_stream(self._device).synchronize()
+
+
+_Gpu: TypeAlias = _CuPy | _Torch
