@@ -10,15 +10,7 @@ HEAD = 512
 
 
 class Foreign(NamedTuple):
-    """A kind of file.
-
-    Parameters
-    ----------
-    name : str
-        What it is, with its article.
-    instead : str
-        What someone should do who took it for a saved network.
-    """
+    """A kind of file, with its article, and what who took it for a saved network should do instead."""
 
     name: str
     instead: str

@@ -20,14 +20,9 @@ _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only one to write into a folder, inside the context.
+    """Be the only one to write into a folder, which exists, inside the context.
 
     Where the platform or the file system knows no locks, this does nothing.
-
-    Parameters
-    ----------
-    folder : path
-        The folder, which exists.
 
     Raises
     ------

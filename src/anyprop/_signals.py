@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 
@@ -19,11 +19,6 @@ class HeldSignals:
     It is called in place of the handlers that are installed when the context is entered, and calls
     them later; a signal without a handler in Python is left alone. Handlers belong to the main thread:
     in any other, nothing happens here.
-
-    Parameters
-    ----------
-    *signums : int
-        The signals, such as `signal.SIGINT`.
     """
 
     def __init__(self, *signums: int) -> None:
@@ -41,12 +36,7 @@ class HeldSignals:
                     signal.signal(signum, self._receive)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *unused: object) -> None:
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
 

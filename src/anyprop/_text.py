@@ -17,19 +17,7 @@ def table(
 ) -> str:
     """Lay out rows under a header, each column as wide as its widest cell.
 
-    Parameters
-    ----------
-    header : sequence of str
-        Names of the columns.
-    rows : sequence of sequences of str
-        Cells, as many in each row as there are names.
-    wrap : mapping of int to int, optional
-        Column number -> width at which its cells are broken into lines.
-
-    Returns
-    -------
-    str
-        Lines without a newline at the end.
+    The cells of a column in `wrap` are broken into lines of the width that stands there.
 
     Examples
     --------
@@ -66,21 +54,9 @@ def printable(text: str) -> str:
 
 
 def curve(values: Sequence[float], width: int = 60, characters: str = _BLOCKS) -> str:
-    """Draw positive numbers as one line of blocks, on a logarithmic scale.
+    """Draw positive numbers as one line of blocks, the smallest the first, on a logarithmic scale.
 
-    Parameters
-    ----------
-    values : sequence of float > 0
-        The numbers, oldest first; neighbours are averaged where there are more than `width`.
-    width : int >= 1
-        Most characters to use.
-    characters : str
-        Characters for the smallest to the largest number.
-
-    Returns
-    -------
-    str
-        One character for each group of numbers.
+    Neighbours are averaged where there are more numbers than `width`.
 
     Examples
     --------

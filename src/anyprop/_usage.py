@@ -68,15 +68,7 @@ _IS_ELSEWHERE = {
 def usage(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return a decorator: arguments that are missing, too many or misspelt raise an error with advice.
 
-    Parameters
-    ----------
-    call : str
-        A call as it should be written.
-
-    Returns
-    -------
-    callable
-        The decorator; the function it returns has the signature of the original.
+    `call` is one as it should be written.
 
     Examples
     --------

@@ -124,20 +124,7 @@ def _activation(activation: Any) -> Layer:
 
 
 def noise_beside(params: Parameters, noise: Any) -> Any:
-    """Move what a network's `noise` drew on the host to where its parameters are.
-
-    Parameters
-    ----------
-    params : Parameters
-        The parameters that it is moved to.
-    noise : tree of numpy.ndarray or None
-        What `noise(rng, shape)` returned.
-
-    Returns
-    -------
-    tree of arrays or None
-        The same numbers, ready for `forward_train`.
-    """
+    """Move what a network's `noise` drew on the host to where its parameters are."""
     xp, device = params.xp, device_of(params.flat)
 
     def move(array: Any) -> Any:

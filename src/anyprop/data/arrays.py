@@ -67,19 +67,12 @@ class Rows:
 
 
 def load_arrays(path: Path, part: str, dtype: str) -> Rows:
-    """Load one part of a data set of four arrays.
+    """Load one part, "train" or "test", of a data set of four arrays.
 
-    Parameters
-    ----------
-    path : Path
-        An .npz archive with the arrays x_train, y_train, x_test and y_test, as Keras publishes
-        MNIST, or a folder with x_train.npy and so on, which are mapped into memory. The part's x is
-        of uint8, pixels, or of floats, with a row or an image for each example, and y holds class
-        numbers of any whole dtype, (N,) or (N, 1).
-    part : {"train", "test"}
-        The part.
-    dtype : {"float32", "float16", "float64"}
-        What x is converted to. Floats are read once, to see that they are finite in it.
+    They are in an .npz archive with x_train, y_train, x_test and y_test, as Keras publishes MNIST, or in
+    a folder with x_train.npy and so on, which are mapped into memory. The part's x is of uint8, pixels,
+    or of floats, with a row or an image for each example, and y holds class numbers of any whole dtype,
+    (N,) or (N, 1). Floats are read once, to see that they are finite in `dtype`.
 
     Raises
     ------

@@ -33,22 +33,10 @@ def difference(
 ) -> str:
     """Return how a step differs from the eager one beyond rounding, and how far; "" if it does not.
 
-    The loss and the gradient are compared with the eager ones, and what was updated with the
-    result of the eager rule for the gradient that was found: a rule such as Adam's turns the sign
-    of a gradient that is nothing but rounding into a whole update.
-
-    Parameters
-    ----------
-    step : Step
-        The step.
-    params, state, batch
-        The arguments of the step.
-    found
-        The loss, the gradient, and the updated parameters and slots.
-
-    Returns
-    -------
-    str
+    `found` are the loss, the gradient, and the updated parameters and slots. The loss and the gradient
+    are compared with the eager ones, and what was updated with the result of the eager rule for the
+    gradient that was found: a rule such as Adam's turns the sign of a gradient that is nothing but
+    rounding into a whole update.
     """
     loss, gradient, ours, slots = found
     value, grads, running = step.gradient(params, **batch)

@@ -41,13 +41,7 @@ _LEAVES = (*ATOMS, StandIn)
 
 
 class HiddenState:
-    """The hidden state of a step, as it is when this is made.
-
-    Parameters
-    ----------
-    step : callable
-        The step, or what it is made of.
-    """
+    """The hidden state of a step, as it is when this is made."""
 
     def __init__(self, step: object) -> None:
         self._objects: dict[int, tuple[str, Any, Any]] = {}  # words, the object, what it held
@@ -248,10 +242,7 @@ def _both_stand_in(a: Any, b: Any) -> bool | None:
     """Return whether two stand-ins are alike: those of another recording are never the same."""
     if not (_stands_in(a) and _stands_in(b)):
         return None
-    return (getattr(a, "shape", None), getattr(a, "dtype", None)) == (
-        getattr(b, "shape", None),
-        getattr(b, "dtype", None),
-    )
+    return all(getattr(a, name, None) == getattr(b, name, None) for name in ("shape", "dtype"))
 
 
 def _holds(a: Any, depth: int = 5) -> bool:

@@ -17,22 +17,9 @@ from anyprop.repeatable.twice import twice
 def jitted(
     function: Callable[..., Any], step: object, *, donate: Sequence[int] = ()
 ) -> Callable[..., Any]:
-    """Compile a function of arrays with `jax.jit`.
+    """Compile a function with `jax.jit`, as `traced_twice` returns it; some arguments are donated.
 
-    Parameters
-    ----------
-    function : callable
-        Computes arrays from arrays, which follow the number of the recording, 0 or 1.
-    step : callable
-        The step, which `twice` searches.
-    donate : sequence of int
-        Which arguments are donated.
-
-    Returns
-    -------
-    callable
-        Does what `function` does. It raises TraceError where tracing needs the numbers of an array, or
-        where what is traced depends on when that is done.
+    It raises TraceError also where tracing needs the numbers of an array.
     """
     jax = importlib.import_module("jax")
     compiled = jax.jit(traced_twice(function, step), donate_argnums=donate)
@@ -55,20 +42,10 @@ def jitted(
 
 
 def traced_twice(function: Callable[..., Any], step: object) -> Callable[..., Any]:
-    """Return a function that `jax.jit` can trace in place of another one.
+    """Return what `jax.jit` can trace in place of a function of arrays, part of a step.
 
-    Parameters
-    ----------
-    function : callable
-        Computes arrays from arrays, which follow the number of the recording, 0 or 1.
-    step : callable
-        The step, which `twice` searches.
-
-    Returns
-    -------
-    callable
-        Does what `function` does. Where it is traced, it raises TraceError if that depends on when it
-        is traced.
+    The function is given the number of the recording, 0 or 1, before the arrays. TraceError is raised if
+    what is traced depends on when that is done.
     """
     jax = importlib.import_module("jax")
     as_function = importlib.import_module("jax.extend.core").jaxpr_as_fun

@@ -21,24 +21,10 @@ def same(a: object, b: object, paired: Paired | None = None) -> bool:
     """Return whether two objects compute the same, as far as can be determined.
 
     Arrays and numbers are compared bit by bit, so that NaN equals itself and 0.0 is not -0.0; functions
-    by their code and by what they close over; other objects by their attributes.
-
-    Parameters
-    ----------
-    a, b : object
-        What is compared.
-    paired : callable, optional
-        Asked first about each pair: True or False where it knows, None where it does not.
-
-    Returns
-    -------
-    bool
+    by their code and by what they close over; other objects by their attributes. `paired` is asked first
+    about each pair, and returns True or False where it knows, and None where it does not.
     """
-    return _Comparison(paired or _unknown).of(a, b)
-
-
-def _unknown(a: object, b: object) -> None:
-    return None
+    return _Comparison(paired or (lambda a, b: None)).of(a, b)
 
 
 def shown(a: object) -> str:
@@ -66,13 +52,13 @@ class _Comparison:
         if isinstance(a, (float, complex, np.generic)):
             return repr(a) == repr(b)
         if hasattr(a, "shape") and hasattr(a, "dtype"):
-            return _same_bits(a, b)
+            return _answer(lambda: _same_bits(a, b))
         if (id(a), id(b)) in self._begun:
             return True
         self._begun[id(a), id(b)] = a, b
         parts, others = parts_of(a), parts_of(b)
         if parts is None or others is None:
-            return _equal(a, b)
+            return _answer(lambda: a == b)
         return parts.keys() == others.keys() and all(self.of(parts[k], others[k]) for k in parts)
 
 
@@ -108,18 +94,10 @@ def contents_of(cell: CellType) -> dict[str, Any]:
 
 
 def random_state(a: Any) -> Any:
-    """Return the state of what draws random numbers; None for everything else.
+    """Return the state of what draws random numbers, to be compared with `same`; None for all else.
 
-    Parameters
-    ----------
-    a : object
-        A generator of NumPy, old or new, of `random` or of PyTorch, or the module `random` or
-        `np.random`, for its global one.
-
-    Returns
-    -------
-    object or None
-        What can be compared with `same`.
+    That is a generator of NumPy, old or new, of `random` or of PyTorch, or the module `random` or
+    `np.random`, for its global one.
     """
     if isinstance(a, np.random.Generator):
         return a.bit_generator.state
@@ -166,12 +144,7 @@ def _slots(kind: Any) -> list[str]:
 
 
 def _same_bits(a: Any, b: Any) -> bool:
-    if tuple(a.shape) != tuple(b.shape) or a.dtype != b.dtype:
-        return False
-    try:
-        return _bits(a) == _bits(b)
-    except Exception:  # what cannot be compared is not known to be the same
-        return False
+    return tuple(a.shape) == tuple(b.shape) and a.dtype == b.dtype and _bits(a) == _bits(b)
 
 
 def _bits(a: Any) -> bytes:
@@ -179,8 +152,8 @@ def _bits(a: Any) -> bytes:
     return (np.asarray(a) if isinstance(a, np.ndarray) else to_host(a)).tobytes()
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _answer(compare: Callable[[], Any]) -> bool:
     try:
-        return bool(a == b)
+        return bool(compare())
     except Exception:  # what cannot be compared is not known to be the same
         return False

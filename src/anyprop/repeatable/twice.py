@@ -23,27 +23,10 @@ _one_at_a_time = threading.RLock()
 
 
 def twice(record: Callable[[int], T], step: object, difference: Callable[[T, T], str | None]) -> T:
-    """Record a step twice, and return the recording if both are the same.
+    """Record a step twice, and return the recording if both are the same; raise TraceError otherwise.
 
-    A step without anything of the user's is recorded once.
-
-    Parameters
-    ----------
-    record : callable
-        Makes the recording; it is given 0 the first time and 1 the second.
-    step : callable
-        What is recorded.
-    difference : callable
-        Describes how two recordings differ; returns None if they do not.
-
-    Returns
-    -------
-    recording
-
-    Raises
-    ------
-    TraceError
-        They differ.
+    A step without anything of the user's is recorded once. `record` is given 0 the first time and 1 the
+    second; `difference` describes how two recordings differ, and returns None if they do not.
     """
     if is_ours(step):  # nothing to find out, and short runs save half of their planning
         return record(0)
