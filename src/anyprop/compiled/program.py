@@ -271,24 +271,11 @@ class Loop(Protocol):
     def __call__(
         self, params: Parameters, state: OptimizerState, data: Data, batches: Sequence[Any]
     ) -> tuple[Parameters, OptimizerState, Any]:
-        """Run a step with each batch.
+        """Run a step with each batch; return parameters, state and the losses, a list or a vector.
 
-        Parameters
-        ----------
-        params, state
-            As a step takes them; donated. If the steps cannot be compiled, which raises TraceError,
-            they are as they were.
-        data : mapping
-            x may be of a dtype that the parameters' holds exactly; each batch is cast.
-        batches : sequence of numpy.ndarray, shape (N,), int
-            The rows of each batch, all of one size and within the data.
-
-        Returns
-        -------
-        params, state
-            As a step returns them.
-        values : list of float, or array of shape (K,)
-            The loss of each of the K batches, for the caller to keep.
+        Parameters and state are donated; if the steps cannot be compiled, which raises TraceError, they
+        are as they were. x may be of a dtype that the parameters' holds exactly; each batch is cast.
+        Batches are vectors of rows of the data, all of one size.
         """
 
 
