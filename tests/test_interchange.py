@@ -106,11 +106,19 @@ WEIGHT, BIAS = np.zeros((3, 2)), np.zeros(3)
         ({"weight": WEIGHT, "bias": BIAS, "0.bias": BIAS}, "lacks nothing .* has '0.bias' that"),
         ({"weight": WEIGHT.T, "bias": BIAS}, r"what belongs to W has shape \(3, 2\), expected"),
         ({"weight": WEIGHT.astype("f4"), "bias": BIAS}, "differ in dtype: float32, float64"),
+        ({"weight": WEIGHT.astype("i1"), "bias": BIAS.astype("i1")}, "are int8, which parameters"),
     ],
 )
 def test_state_dictionaries_of_other_networks(given, match):
     with pytest.raises(ValueError, match=match):
         interchange.from_torch(ap.Affine(2, 3), given)
+
+
+def test_parameters_are_no_whole_numbers():
+    with pytest.raises(TypeError, match="must be a floating dtype .* not 'int32'"):
+        interchange.from_torch(ap.Affine(2, 3), {"weight": WEIGHT, "bias": BIAS}, dtype="int32")
+    whole = {"weight": WEIGHT.astype("i1"), "bias": BIAS.astype("i1")}
+    assert interchange.from_torch(ap.Affine(2, 3), whole, dtype="float32").flat.dtype == "float32"
 
 
 def test_layers_of_your_own_have_no_name_in_torch():

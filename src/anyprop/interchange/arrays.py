@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from anyprop._checks import check_shape
 from anyprop._typing import Namespace
-from anyprop.backend import from_host
+from anyprop.backend import check_floating, from_host
 from anyprop.layers.base import Layer, layout_of
 from anyprop.layout import Entry
 from anyprop.parameters import Parameters, filled, map_vectors
@@ -22,14 +24,20 @@ def parameters_of(
     dtype: str | None,
 ) -> Parameters:
     """Lay out host arrays as the parameters of a network."""
-    dtypes = sorted({str(array.dtype) for array in arrays.values()})
-    if len(dtypes) > 1:
-        raise ValueError(f"the arrays differ in dtype: {', '.join(dtypes)}.")
+    given, *others = sorted({str(array.dtype) for array in arrays.values()}) or ["float32"]
+    if others:
+        raise ValueError(f"the arrays differ in dtype: {', '.join([given, *others])}.")
+    if dtype is not None:
+        check_floating(dtype)
+    elif np.dtype(given).kind != "f":
+        raise ValueError(
+            f"the arrays are {given}, which parameters cannot be; pass dtype='float32'."
+        )
 
     def checked(entry: Entry) -> Any:
         array = arrays[entry.name]
         check_shape(f"what belongs to {entry.name}", array, entry.shape)
         return array
 
-    host = filled(layout_of(net), checked, dtypes[0] if dtypes else "float32")
+    host = filled(layout_of(net), checked, given)
     return map_vectors(host, partial(from_host, xp=xp, dtype=dtype, device=device))
