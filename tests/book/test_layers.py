@@ -350,6 +350,7 @@ ONES = np.ones((2, 2))
             "weight_decay_lambda must be",
         ),
         (lambda: book.TwoLayerNet(2, 2.5, 2), TypeError, "whole number"),
+        (lambda: book.TwoLayerNet(2, 2, 2, dtype="int32"), TypeError, "must be a floating dtype"),
         (
             lambda: book.Trainer(None, ONES, ONES, ONES, ONES, optimizer="rmsprob"),
             ValueError,

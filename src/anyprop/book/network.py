@@ -13,7 +13,7 @@ import numpy as np
 from anyprop._checks import count, few
 from anyprop._typing import Array, Device, Initializer, Namespace
 from anyprop._usage import Advising
-from anyprop.backend import from_host, namespace
+from anyprop.backend import check_floating, from_host, namespace
 from anyprop.book.activations import ReLU, Sigmoid
 from anyprop.book.affine import Affine
 from anyprop.book.batch_normalization import BatchNormalization
@@ -65,6 +65,7 @@ class Network(Advising):
         dropout_ratio: float | None = None,
     ) -> dict[str, Any]:
         """Draw the parameters and make the layers; those of activation are called `name`."""
+        check_floating(dtype)
         widths = [count(type(self).__name__, "size", size) for size in sizes]
         try:
             rng: Any = np.random if seed is None else np.random.RandomState(seed)
