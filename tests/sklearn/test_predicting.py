@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
@@ -113,3 +114,22 @@ def test_probabilities_are_those_of_the_largest_number_of_each_row(shape):
     wanted = scipy.special.softmax(y, axis=1)
     found = model._probabilities(y)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("of", ["the first", "all"])
+def test_weights_replaced_by_whole_numbers_are_the_same_weights(of):
+    X = np.random.default_rng(8).standard_normal((20, 3))
+    model = anyprop.sklearn.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=8)
+    model.set_params(warm_start=True).fit(X, X[:, 0])
+    for array in (*model.coefs_, *model.intercepts_):
+        array[...] = np.round(3.0 * array)
+    rounded = copy.deepcopy(model)
+    rounded.coefs_[0] = rounded.coefs_[0].astype("int64")
+    if of == "all":
+        rounded.coefs_ = [W.astype("int64") for W in rounded.coefs_]
+        rounded.intercepts_ = [b.astype("int64") for b in rounded.intercepts_]
+    np.testing.assert_array_equal(rounded.predict(X), model.predict(X))
+    again = rounded.fit(X, X[:, 0])
+    assert again.coefs_[0].dtype == "float64"
+    np.testing.assert_array_equal(again.predict(X), model.fit(X, X[:, 0]).predict(X))

@@ -44,10 +44,13 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, array: Array) -> Place:
-        """Return the place of an array of floating dtype; sparse matrices are NumPy's."""
+        """Return the place of an array; sparse matrices are NumPy's."""
         if scipy.sparse.issparse(array):
             return cls(get_namespace("numpy"), None, array.dtype.name)
-        return cls(namespace(array), device_of(array), dtype_name(array))
+        xp, dtype = namespace(array), dtype_name(array)
+        if "float" not in dtype:  # weights that a user has replaced by whole numbers
+            dtype = "float64" if hasattr(xp, "float64") else "float32"
+        return cls(xp, device_of(array), dtype)
 
     def put(self, array: Any, *, dtype: str | None = None) -> Array:
         """Move an array here, and cast it to the floating dtype unless another is given."""

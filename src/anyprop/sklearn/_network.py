@@ -85,6 +85,7 @@ def packed(
     vectors: dict[bool, list[Array]] = {True: [], False: []}
     arrays = in_order(layout, coefs, intercepts, norms)
     for entry, (_, array) in zip(layout.entries, arrays, strict=True):
+        array = Place.of(array).put(array)
         vectors[entry.trainable].append(namespace(array).reshape(array, (-1,)))
     flat, running = (
         namespace(*pieces).concat(pieces) if pieces else None for pieces in vectors.values()
