@@ -208,6 +208,15 @@ def test_an_array_put_into_the_dict_by_hand_is_used(backend, batch):
     assert abs(net.compute_loss(*batch) - np.log(4)) < 1e-12
 
 
+def test_weights_of_whole_numbers_leave_x_its_fractions():
+    net = book.TwoLayerNet(2, 2, 2, xp="numpy", dtype="float64", seed=8)
+    x = np.asarray([[0.5, -1.25]])
+    net.params["W1"] = np.asarray([[2.0, 1.0], [-1.0, 3.0]])
+    y = net.predict(x)
+    net.params["W1"] = net.params["W1"].astype("int64")
+    np.testing.assert_array_equal(net.predict(x), y)
+
+
 def test_x_of_any_dtype_is_computed_in_that_of_the_parameters(backend):
     net = small(backend, dtype="float32")
     for dtype in ("uint8", "float64"):  # the one would be refused, the other would spread

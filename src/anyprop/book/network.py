@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import count, few
+from anyprop._numerics import is_floating
 from anyprop._typing import Array, Device, Initializer, Namespace
 from anyprop._usage import Advising
 from anyprop.backend import check_floating, from_host, namespace
@@ -192,7 +193,9 @@ class Network(Advising):
 
     def _through(self, layers: Iterable[Any], x: Array, train_flg: bool = False) -> Array:
         W = self.params["W1"]
-        x = namespace(x, W).astype(x, W.dtype, copy=False)
+        xp = namespace(x, W)
+        if is_floating(xp, W.dtype):  # not to a whole number that was put there by hand
+            x = xp.astype(x, W.dtype, copy=False)
         for layer in layers:
             if isinstance(layer, (BatchNormalization, Dropout)):
                 x = layer.forward(x, train_flg)
