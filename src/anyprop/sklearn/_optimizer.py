@@ -88,11 +88,10 @@ class LearningRate(Callback):
 
     def on_epoch(self, run: Run) -> None:
         est = self._est
-        if self._mode == "invscaling":
-            run.state = run.state._replace(lr_scale=float((est.t_ + 1) ** -est.power_t))
+        self.after_epoch(run, est.t_)
         if est._no_improvement_count <= est.n_iter_no_change:
             return
-        stops, decision = self._after_plateau(run)
+        stops, decision = self.after_plateau(run)
         if est.verbose:
             what = "Validation score" if est.early_stopping else "Training loss"
             print(
@@ -104,7 +103,13 @@ class LearningRate(Callback):
         else:
             est._no_improvement_count = 0
 
-    def _after_plateau(self, run: Run) -> tuple[bool, str]:
+    def after_epoch(self, run: Run, t: int) -> None:
+        """Adapt a run to t, the number of rows seen so far."""
+        if self._mode == "invscaling":
+            power = self._est.power_t
+            run.state = run.state._replace(lr_scale=float((t + 1) ** -power))
+
+    def after_plateau(self, run: Run) -> tuple[bool, str]:
         """Return whether to stop when nothing improves any more, and a description of what is done."""
         if self._mode != "adaptive":
             return True, "Stopping."
