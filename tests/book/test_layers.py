@@ -332,6 +332,16 @@ ONES = np.ones((2, 2))
         (lambda: book.Dropout().backward(ONES), RuntimeError, "Dropout: call forward before"),
         (lambda: book.SoftmaxWithLoss().backward(), RuntimeError, "call forward before backward"),
         (lambda: book.SoftmaxCrossEntropy().backward(ONES), RuntimeError, "call forward before"),
+        (
+            lambda: book.TwoLayerNet(784, 5, 2).predict(np.zeros(784, "float32")),
+            ValueError,
+            r"x has shape \(784,\), expected \(N, 784\): one row per example",
+        ),
+        (
+            lambda: book.Affine(ONES, ONES[0]).forward(np.zeros((5, 3, 7))),
+            ValueError,
+            rf"x has shape \(5, 3, 7\), expected \(N, {len(ONES)}\)",
+        ),
         (lambda: book.Dropout(1.0), ValueError, "dropout_ratio must"),
         (lambda: book.BatchNormalization(ONES, ONES), ValueError, r"expected \(D,\)"),
         (lambda: book.BatchNormalization(ONES[0], ONES), ValueError, "beta has shape"),

@@ -258,6 +258,14 @@ def test_a_state_that_belongs_to_other_parameters_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_state_of_another_optimizer_is_refused(tmp_path):
+    params = ap.Affine(2, 3).init()
+    for opt, other in ((ap.SGD(), ap.Adam()), (ap.Adam(), ap.SGD()), (ap.Adam(), ap.RMSProp())):
+        with pytest.raises(ValueError, match="comes from another optimizer or other options"):
+            ap.save(tmp_path / "a", params, optimizer=opt, state=other.init(params))
+        ap.save(tmp_path / "a", params, optimizer=opt, state=opt.init(params))
+
+
 def test_numbers_that_are_not_finite_are_kept(tmp_path):
     params, path = ap.Affine(2, 3).init(), tmp_path / "net.safetensors"
     params.W[0, :] = np.nan, np.inf, -np.inf

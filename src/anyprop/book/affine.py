@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from anyprop._checks import check_shape
+from anyprop._checks import check_rows, check_shape
 from anyprop._typing import Array, Residuals, Shape
 from anyprop.backend import check_array, namespace
 from anyprop.book.holding import Held, HoldsArrays
@@ -61,7 +61,10 @@ class Affine(HoldsArrays):
     def forward(self, x: Array) -> Array:
         """Compute y, (N, M), from x, (N, D), or (N, ...) with D numbers for each example."""
         arrays: Any = self  # the layer looks for W and b, and here they are
-        y, rows = self._layer().forward(arrays, as_rows(x))
+        rows = as_rows(x)
+        if rows.shape[1] != self.W.shape[0]:
+            check_rows("x", x, self.W.shape[0])  # under the shape that it came in
+        y, rows = self._layer().forward(arrays, rows)
         self.x, self._shape = rows, x.shape
         return y
 

@@ -26,7 +26,7 @@ from anyprop.description import settings_of
 from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.optimizers.base import Optimizer, check_optimizer
-from anyprop.optimizers.state import OptimizerState
+from anyprop.optimizers.state import OptimizerState, check_kept
 from anyprop.parameters import Parameters, map_vectors
 
 _FORMAT, _VERSION = "anyprop", "1"
@@ -105,8 +105,8 @@ def save(
         `params` is something else, the network has layers of your own, or `config` holds what
         JSON does not know.
     ValueError
-        The parameters are not those of the network, the state is not theirs, step is negative, or what
-        is to be kept beside the arrays takes more than 1 MiB.
+        The parameters are not those of the network, the state is not theirs or of another optimizer,
+        step is negative, or what is to be kept beside the arrays takes more than 1 MiB.
     OSError
         The file cannot be written; an older one is still there, whole.
 
@@ -130,6 +130,8 @@ def save(
     ):
         if value is not None and not isinstance(value, wanted):
             raise TypeError(f"{name} must be of the type {wanted.__name__}, not {kind(value)}.")
+    if isinstance(optimizer, Optimizer) and state is not None:
+        check_kept(optimizer, state.slots, state.decay_mask)
     settings = None if optimizer is None else settings_of(optimizer)
     if step is None and state is not None:
         step = state.step
