@@ -147,19 +147,20 @@ def _what_is_wrong(
         signature.bind(*args, **kwargs)
     except TypeError as error:
         strange = next((key for key in kwargs if key not in signature.parameters), "")
-        advice = _IS_ELSEWHERE.get(name, {}).get(strange) or _meant(strange, signature.parameters)
+        advice = _IS_ELSEWHERE.get(name, {}).get(strange)
+        if advice is None and (near := nearest(strange, signature.parameters)):
+            advice = f"did you mean {near!r}?"
         if advice:
             return f"{name} got an unexpected keyword argument {strange!r}; {advice}"
         return f"{name}: {error}; write {call or name + _names(signature)}."
     return None
 
 
-def _meant(strange: str, names: Collection[str]) -> str:
-    """Ask whether one of `names` was meant; return nothing if none is near."""
+def nearest(strange: str, names: Collection[str]) -> str:
+    """Return the one of `names` that was probably meant; an empty text if none is near."""
     near = [ours for ours, theirs in _NAMES_ELSEWHERE.items() if strange in theirs.split()]
     near = [name for name in near if name in names]
-    near = near or difflib.get_close_matches(strange, names, 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else ""
+    return next(iter(near or difflib.get_close_matches(strange, names, 1, 0.5)), "")
 
 
 def _names(signature: inspect.Signature) -> str:

@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from anyprop._usage import nearest
 from anyprop.backend import BackendUnavailableError
 
 
@@ -26,8 +27,25 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        """Refuse what is left over where the options are known, in the parser of a command."""
+        found, left = super().parse_known_args(*args, **options)
+        if left:
+            near = nearest(_plain(left[0]), self._names()) if left[0].startswith("--") else ""
+            hint = f"; did you mean --{near.replace('_', '-')}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(left)}{hint}")
+        return found, left
+
+    def _names(self) -> list[str]:
+        return [_plain(name) for action in self._actions for name in action.option_strings]
+
     def error(self, message: str) -> NoReturn:
         raise WrongCallError(message)
+
+
+def _plain(option: str) -> str:
+    """Return the name of an option as that of an argument would be."""
+    return option.lstrip("-").partition("=")[0].replace("-", "_")
 
 
 class VersionAction(argparse.Action):
