@@ -119,13 +119,12 @@ def export_onnx(
     inputs, outputs = (
         [helper.make_tensor_value_info(name, code, shapes[name])] for name in ("x", "y")
     )
-    version = importlib.metadata.version("anyprop")
     model = helper.make_model(
         helper.make_graph(graph.nodes, "anyprop", inputs, outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="anyprop",
-        producer_version=version,
+        producer_version=importlib.metadata.version("anyprop"),
     )
     helper.set_model_props(model, {"network": json.dumps(describe(net))})
     onnx.checker.check_model(model)

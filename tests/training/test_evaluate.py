@@ -100,6 +100,11 @@ def test_layers_take_so_many_batches_at_a_time_as_fit_into_caches(most, calls, m
     assert sum(seen) == 63
 
 
+def test_one_number_is_no_examples(problem):
+    with pytest.raises(ValueError, match="x is one number; it needs a row for each example"):
+        ap.predict(problem.net, problem.params(), problem.backend.xp.sum(problem.x))
+
+
 def test_no_examples_have_no_predictions_and_cannot_be_measured(problem):
     params, none = problem.params(), (problem.x[:0, ...], problem.t[:0])
     assert ap.predict(problem.net, params, none[0]).shape == (0, 3)

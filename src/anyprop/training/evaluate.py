@@ -242,6 +242,8 @@ def predict(net: Layer, params: Parameters, x: Array | Source, *, batch_size: in
         )
     if not isinstance(x, Source):
         check_beside(params, x=x)
+        if not x.shape:
+            raise ValueError("predict: x is one number; it needs a row for each example.")
     with on_device_of(params.flat):
         if not isinstance(x, Source):
             if x.shape[0] <= batch_size:
