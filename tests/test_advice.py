@@ -303,6 +303,12 @@ ADVICE = {
         lambda: interchange.from_torch(ap.Rescale(0.5), {"scale": np.asarray(0.25)}),
         lambda: interchange.from_torch(ap.Rescale(0.25), {"scale": np.asarray(0.25)}),
     ),
+    "pass dtype='float32'": (
+        lambda: interchange.from_torch(ap.Affine(4, 1, bias=False), {"weight": T[None]}),
+        lambda: interchange.from_torch(
+            ap.Affine(4, 1, bias=False), {"weight": T[None]}, dtype="float32"
+        ),
+    ),
     "leave out block": (
         lambda: ap.batch_indices(9, 2, seed=0, epoch=0, replacement=True, block=3),
         lambda: ap.batch_indices(9, 2, seed=0, epoch=0, replacement=True),
