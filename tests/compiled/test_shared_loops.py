@@ -151,6 +151,8 @@ def test_threads_share_helpers(rng):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12: there are threads
 def test_a_process_that_forks_and_its_child_go_on(rng):
     opt = ap.RMSProp()
     arguments = start(opt, rng)
