@@ -569,6 +569,13 @@ def test_advice_about_onnx_leads_somewhere(tmp_path):
     ap.export_onnx(net, net.init(dtype="float64"), path, dtype="float32")
 
 
+def test_advice_about_whole_numbers_for_parameters_leads_somewhere():
+    net, whole = ap.Affine(2, 3), {"weight": np.zeros((3, 2), "int8"), "bias": np.zeros(3, "int8")}
+    with pytest.raises(ValueError, match="pass dtype='float32'"):
+        ap.interchange.from_torch(net, whole)
+    assert ap.interchange.from_torch(net, whole, dtype="float32").flat.dtype == "float32"
+
+
 def test_advice_about_running_statistics_leads_somewhere():
     net, params = NORMED, NORMED.init()
     with pytest.raises(ValueError, match="keeps running statistics") as told:
