@@ -7,13 +7,14 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import validate_data
 from threadpoolctl import ThreadpoolController
 
 import anyprop.sklearn
 from anyprop.backend import get_namespace
-from anyprop.sklearn import _lbfgs, _stochastic
+from anyprop.sklearn import _lbfgs, _rows, _stochastic
 from anyprop.sklearn._given import Place, validated
 from anyprop.sklearn._objective import pays
 
@@ -54,6 +55,19 @@ def test_a_fit_is_the_same_to_the_bit_whether_it_is_compiled(task, monkeypatch, 
         found, calls = fitted(monkeypatch, ALL_WAYS[name], fit)
         assert all(map(np.array_equal, found, wanted))
     assert solver != "lbfgs" or set(calls) == {False, True}  # from one of them to the other
+
+
+def test_lbfgs_of_sparse_rows_in_parts_is_the_same_to_the_bit(task, monkeypatch):
+    monkeypatch.setattr(_rows, "AT_ONCE", 1 + task.X.shape[0] // 4)
+    X, weights = scipy.sparse.csr_matrix(task.X), task.weights()
+
+    def fit():
+        return task.ours(solver="lbfgs", max_iter=5, alpha=0.1).fit(X, task.y, weights)
+
+    ways = [fitted(monkeypatch, ALL_WAYS[name], fit)[0] for name in ("compiled", "as it is")]
+    assert all(map(np.array_equal, *ways))
+    X = task.X
+    np.testing.assert_allclose(ways[0][0], fit()._arrays()[0], rtol=1e-4)
 
 
 def test_partial_fit_goes_on_compiled_where_it_began_without(task, monkeypatch):

@@ -196,9 +196,8 @@ def compile_gradient(function: Gradient, xp: Namespace) -> Gradient:
     Returns
     -------
     callable
-        Takes and returns what the function does. The arrays that it returns are valid until its
-        next call in the same thread. On CuPy, and where `compile` runs a step as it is, the
-        function itself.
+        Takes and returns what the function does. On CuPy, and where `compile` runs a step as it is,
+        the function itself.
     """
     kinds: dict[str, Callable[[Gradient], Gradient]] = {
         "numpy": PlannedGradient,

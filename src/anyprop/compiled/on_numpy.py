@@ -145,7 +145,7 @@ class PlannedGradient:
         self._of_thread = threading.local()
 
     def __call__(self, params: Parameters, batch: Tree) -> Tree:
-        """Compute the function; the arrays of the result are valid until the next call."""
+        """Compute the function; the arrays of the result are the caller's."""
         plans: dict[Any, Any] = self._of_thread.__dict__
         leaves, kinds = taken_apart(batch)
         key = (params.layout, params.flat.dtype, *kinds)
@@ -154,12 +154,11 @@ class PlannedGradient:
             kept = params.copy()
             held, given = mapped(Recording.given, (kept, batch))
             recording, result = record(self._function, (held, given), self._function)
-            plan = make_plan(recording, leaves_of(result), (), leaves_of(given))
-            plans[key] = kept, plan.run, rebuilt(result, iter(plan.outputs))
-        kept, run, result = plans[key]
+            plans[key] = kept, make_plan(recording, leaves_of(result), (), leaves_of(given)), result
+        kept, plan, result = plans[key]
         fill(kept, params)
-        run(*leaves)
-        return result
+        plan.run(*leaves)
+        return rebuilt(result, (output.copy() for output in plan.outputs))
 
 
 def _given(number: Number) -> Traced | TracedNumber:

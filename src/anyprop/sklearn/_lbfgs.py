@@ -15,12 +15,10 @@ import scipy.optimize
 from sklearn.utils.optimize import _check_optimize_result
 from threadpoolctl import ThreadpoolController
 
-from anyprop._typing import Array
 from anyprop.backend import device_of, dtype_name, from_host, to_host
 from anyprop.compiled.compile import compile_gradient
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
-from anyprop.network import value_and_grad
 from anyprop.parameters import Parameters
 from anyprop.sklearn._objective import Objective, pays
 from anyprop.sklearn._rows import Data
@@ -46,12 +44,17 @@ def minimize(
     def moved(vector: Any) -> Parameters:
         return params.replace(flat=from_host(vector, xp, dtype=dtype, device=device))
 
-    compute = _gradient(net, loss, params, data.t.shape[0])
+    add_part = _compiled(objective, params, data.t.shape[0])
 
     def value_and_gradient(vector: Any) -> tuple[float, Any]:
+        at, total = moved(vector), 0.0
+        sums: Any = None
         with np.errstate(all="ignore"):
-            value, gradient = objective.of_parts(moved(vector), data.parts(), compute)
-        return float(to_host(value)), to_host(gradient).astype(np.float64)
+            for x, t, w in data.parts():
+                sums = add_part(at, {"x": x, "t": t, "sample_weight": w, "before": sums})
+                total = total + loss.total_weight(t, w, dtype=at.flat.dtype)
+            value, gradient = sums[0] / total, sums[1] / total
+        return float(to_host(value)), to_host(gradient).astype(np.float64, copy=False)
 
     with _one_thread_for_scipy(data.t.shape[0] * params.size):
         found = scipy.optimize.minimize(
@@ -99,29 +102,24 @@ def loss_of(net: Sequential, loss: Loss, alpha: float, params: Parameters, data:
     return float(to_host(value))
 
 
-def _gradient(net: Sequential, loss: Loss, like: Parameters, rows: int) -> Callable[..., Any]:
-    """Return `value_and_grad`, compiled from the call on from which that pays.
-
-    What it returns is valid until the next call.
-    """
-    gradient = value_and_grad(net, loss, running=True)
-    compiled = compile_gradient(_OfBatch(gradient), like.xp)
+def _compiled(objective: Objective, like: Parameters, rows: int) -> Callable[..., Any]:
+    """Return `Objective.of_part`, compiled from the call on from which that pays."""
+    of_part = _OfTrees(objective)
+    compiled = compile_gradient(of_part, like.xp)
     calls = itertools.count(1)
 
-    def compute(params: Parameters, x: Array, t: Array, *, sample_weight: Array | None) -> Any:
+    def compute(params: Parameters, batch: Mapping[str, Any]) -> Any:
         # How many there will be, nothing says: as often as planning takes as long, they were computed.
-        if not pays(next(calls), rows, like):
-            return gradient(params, x, t, sample_weight=sample_weight)
-        return compiled(params, {"x": x, "t": t, "sample_weight": sample_weight})
+        return (compiled if pays(next(calls), rows, like) else of_part)(params, batch)
 
     return compute
 
 
 @dataclass(frozen=True)
-class _OfBatch:
-    """A gradient as a function of two trees."""
+class _OfTrees:
+    """`Objective.of_part` as a function of two trees."""
 
-    gradient: Callable[..., Any]
+    objective: Objective
 
-    def __call__(self, params: Parameters, batch: Mapping[str, Array | None]) -> Any:
-        return self.gradient(params, **batch)
+    def __call__(self, params: Parameters, batch: Mapping[str, Any]) -> Any:
+        return self.objective.of_part(params, **batch)

@@ -100,31 +100,27 @@ class Objective:
         flat = grads.flat + flat * (xp.asarray(self._decays) * share)
         return value, grads.replace(flat=flat), running
 
-    def of_parts(
+    def of_part(
         self,
         params: Parameters,
-        parts: Iterable[tuple[Array, Array, Array | None]],
-        compute: Callable[..., tuple[Array, Parameters, Array | None]] | None = None,
+        x: Array,
+        t: Array,
+        *,
+        sample_weight: Array | None = None,
+        before: tuple[Array, Array] | None = None,
     ) -> tuple[Array, Array]:
-        """Compute the objective of all rows, and its gradient as a vector, from parts of them.
-
-        `compute` takes the place of `value_and_grad`.
-        """
+        """Add the loss of some rows, and its gradient, to what this returned for the rows before."""
         flat = params.flat
-        value: Any = 0.5 * self.alpha * self._squares(flat)
-        gradient = flat * self._shares
-        total: Any = 0.0
-        for x, t, w in parts:
-            weight = self.loss.total_weight(t, w, dtype=flat.dtype)
-            part, grads, _ = (compute or self._of_data)(params, x, t, sample_weight=w)
-            value, gradient = value + part * weight, gradient + grads.flat * weight
-            total = total + weight
-        return value / total, gradient / total
+        value: Any
+        value, gradient = before or (0.5 * self.alpha * self._squares(flat), flat * self._shares)
+        weight = self.loss.total_weight(t, sample_weight, dtype=flat.dtype)
+        part, grads, _ = self._of_data(params, x, t, sample_weight=sample_weight)
+        return value + part * weight, gradient + grads.flat * weight
 
     def value_of_parts(
         self, params: Parameters, parts: Iterable[tuple[Array, Array, Array | None]]
     ) -> Array:
-        """Compute the first result of `of_parts` alone."""
+        """Compute the objective of all rows from parts of them."""
         flat = params.flat
         value: Any = 0.5 * self.alpha * self._squares(flat)
         total: Any = 0.0
