@@ -348,15 +348,15 @@ def _graphs_left(device, loops):
 
 @pytest.mark.parametrize(("loops", "left"), [(1, 1), (3, 3), (12, 8)])
 def test_the_last_graphs_are_kept(loops, left, device, monkeypatch):
-    monkeypatch.setattr(on_cupy, "MOST_BYTES_KEPT", 2**40)
+    monkeypatch.setattr(on_cupy.kept, "most_bytes", 2**40)
     assert _graphs_left(device, loops) == left
 
 
 def test_no_more_memory_is_kept_than_is_set(device, monkeypatch):
     """The stand-in reports for each graph that its buffers take 32 MiB."""
     assert _graphs_left(device, 12) == 7
-    monkeypatch.setattr(on_cupy, "MOST_BYTES_KEPT", 2**20)
-    on_cupy.kept.graphs.clear()
+    monkeypatch.setattr(on_cupy.kept, "most_bytes", 2**20)
+    on_cupy.kept.objects.clear()
     assert _graphs_left(device, 2) == 0
 
 

@@ -23,6 +23,11 @@ NET, LOSS = ap.MLP([4, 5, K]), ap.SoftmaxCrossEntropy()
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_kept():
+    numpy_loop.kept.objects.clear()
+
+
 @pytest.fixture
 def at_once(monkeypatch):
     """Compile from the first step, and refuse to do any of them one by one."""
@@ -58,8 +63,15 @@ def _in_calls(rows, most):
     return calls
 
 
-def _assert_equal(step, params, data, rows, *, most=3, state=None):
-    """Compare many at once with the step itself."""
+def _assert_equal(step, params, data, rows, *, most=3, state=None, runs=2):
+    """Compare many at once with the step itself; a later run may have what the one before compiled."""
+    for _ in range(runs):
+        loop = _assert_run(step, params, data, rows, most, state)
+        step, params = replace(step), params.replace(flat=0.5 * params.flat)
+    return loop
+
+
+def _assert_run(step, params, data, rows, most, state):
     state = step.optimizer.init(params) if state is None else state
     loop, ours = compiled_loop(step, XP, most), (params.copy(), state.copy())
     losses, expected = [], []
@@ -202,7 +214,8 @@ def test_small_networks_are_compiled_when_they_have_done_many_steps(monkeypatch)
         many_steps.ManySteps, "run", lambda self, *args: compiled.append(args) or inner(self, *args)
     )
     data, rows = _data(NET)
-    _assert_equal(ap.make_step(NET, LOSS, ap.Adam()), NET.init(8), data, [rows[0]] * 7, most=2)
+    step = ap.make_step(NET, LOSS, ap.Adam())
+    _assert_equal(step, NET.init(8), data, [rows[0]] * 7, most=2, runs=1)
     assert len(compiled) == 2  # of the seven steps the last three
 
 
@@ -231,7 +244,8 @@ def test_loops_that_are_there_are_used_soon(sizes, loss, soon, monkeypatch):
     )
     net = ap.MLP(sizes)
     data, rows = _data(net)
-    _assert_equal(ap.make_step(net, loss, ap.Adam()), net.init(8), data, [rows[0]] * 6, most=2)
+    step = ap.make_step(net, loss, ap.Adam(lr=0.1))
+    _assert_equal(step, net.init(8), data, [rows[0]] * 6, most=2)
     assert bool(compiled) is soon
 
 
@@ -244,10 +258,77 @@ def test_the_steps_of_several_runs_count(monkeypatch):
         many_steps.ManySteps, "run", lambda self, *args: compiled.append(args) or inner(self, *args)
     )
     data, rows = _data(NET)
-    step = ap.make_step(NET, LOSS, ap.Adam())
-    for wanted in (0, 1, 3):  # all but the first five steps, and the first one of the last run
-        _assert_equal(step, NET.init(8), data, [rows[0]] * 3, most=1)
+    # All but the first five steps, and the first one of the last run.
+    for lr, wanted in ((0.1, 0), (0.2, 1), (0.3, 3)):
+        step = ap.make_step(NET, LOSS, ap.Adam(lr))
+        _assert_equal(step, NET.init(8), data, [rows[0]] * 3, most=1, runs=1)
         assert len(compiled) == wanted
+
+
+def _recorded(monkeypatch):
+    """Return a list that grows with each recording."""
+    recorded, inner = [], numpy_loop.RecordedStep
+    monkeypatch.setattr(
+        numpy_loop, "RecordedStep", lambda *args: recorded.append(args) or inner(*args)
+    )
+    return recorded
+
+
+def test_equal_runs_share_what_is_compiled(at_once, monkeypatch):
+    recorded = _recorded(monkeypatch)
+    data, rows = _data(NET)
+    for k in range(3):
+        net = ap.MLP([4, 5, K])
+        step = ap.make_step(net, ap.SoftmaxCrossEntropy(), ap.AdamW(weight_decay=0.1))
+        _assert_equal(step, net.init(k), data, rows, runs=1)
+        assert len(recorded) == 3  # one for each size
+
+
+def test_runs_that_take_turns_leave_each_others_arrays_alone(at_once):
+    data, rows = _data(NET)
+    step = ap.make_step(NET, LOSS, ap.AdamW(weight_decay=0.1))
+    ours, theirs = [], []
+    for k in range(2):
+        params = NET.init(k)
+        state = step.optimizer.init(params)
+        ours.append((compiled_loop(step, XP, 3), params.copy(), state.copy()))
+        theirs.append((params, state))
+    for one in rows:
+        for k in range(2):
+            loop, *now = ours[k]
+            ours[k] = loop, *loop(*now, data, [one])[:2]
+            theirs[k] = step(*theirs[k], data["x"][one], data["t"][one])[:2]
+    for (_, params, state), (wanted, after) in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(params.flat, wanted.flat)
+        np.testing.assert_array_equal(state.slots["v"].flat, after.slots["v"].flat)
+        assert state.step == len(rows)
+
+
+class OwnLoss(ap.SoftmaxCrossEntropy):
+    """What a class of the user's does may be another thing each time."""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"optimizer": ap.Adam(beta1=0.5)}),
+        ({}, {"loss": ap.SoftmaxCrossEntropy(label_smoothing=0.1)}),
+        ({}, {"net": ap.MLP([4, 5, K], activation="tanh")}),
+        ({}, {"dtype": "float64"}),
+        ({}, {"weighted": True}),
+        ({"loss": OwnLoss()}, {"loss": OwnLoss()}),
+    ],
+    ids=str,
+)
+def test_other_runs_share_nothing(first, second, at_once, monkeypatch):
+    recorded = _recorded(monkeypatch)
+    for changes in (first, second):
+        made = {"net": NET, "loss": LOSS, "optimizer": ap.Adam()} | changes
+        dtype, weighted = made.pop("dtype", "float32"), made.pop("weighted", False)
+        data, rows = _data(NET, dtype=dtype, weighted=weighted)
+        params = made["net"].init(8, dtype=dtype)
+        _assert_equal(ap.make_step(**made), params, data, [rows[0]] * 4, runs=1)
+    assert len(recorded) == 2
 
 
 def test_large_networks_are_compiled_from_the_first_step(monkeypatch):

@@ -7,7 +7,7 @@ those of the step, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,10 @@ from anyprop.compiled.operation import (
     kernel_operation,
     operations,
 )
-from anyprop.compiled.program import Local
+from anyprop.compiled.program import Local, Places, fill, leaves_of
 from anyprop.compiled.trace import OUT, Call, Value
+from anyprop.optimizers.state import OptimizerState
+from anyprop.parameters import Parameters
 
 # What goes through the list. All it is told are addresses and sizes:
 #   operations   of each: the address of its code, and four arguments
@@ -81,6 +83,11 @@ class ManySteps:
         Where it reads its batch.
     most : int >= 1
         Largest number of steps in a call.
+
+    Attributes
+    ----------
+    nbytes : int
+        Memory of its buffers.
     """
 
     def __init__(self, recorded: RecordedStep, batch: Sequence[Any], most: int) -> None:
@@ -101,17 +108,27 @@ class ManySteps:
             [(0, 0, address_of(b), b.nbytes // len(b)) for b in batch], np.intp
         )
         words = np.array([operation.words for operation in calls.operations], np.intp)
+        self._places = recorded.places
+        pointers = [o.pointers for o in calls.operations if o.pointers is not None]
+        self._pointers = [*_pointing([words.ravel(), *pointers], _donated(self._places))]
         tables = [words, np.array(puts, np.intp), self._gathers, self._rows]
         sizes = [0, len(words), len(puts), len(batch), len(batch[0])]
         sizes += [MOVE, address_of(self._values), address_of(value), value.nbytes]
         self._sizes = np.array(sizes, np.intp)
         kept = [calls, value]
+        self.nbytes = plan.nbytes + sum(b.nbytes for b in batch) + self._rows.nbytes
         self._run = kernel_operation(get_kernel(_LOOP), tables, self._sizes, [], kept).bound
 
     def run(
-        self, arrays: Sequence[Any], batches: Sequence[Any], numbers: Sequence[list[float]]
-    ) -> list[float]:
-        """Run a step with each batch of rows, and return the losses."""
+        self,
+        params: Parameters,
+        state: OptimizerState,
+        arrays: Sequence[Any],
+        batches: Sequence[Any],
+        numbers: Sequence[list[float]],
+    ) -> tuple[Parameters, OptimizerState, list[float]]:
+        """Run a step with each batch of rows, on parameters and a state that are donated."""
+        self._work_on(params, state)
         steps = self._sizes[0] = len(batches)
         for known in numbers if self._of_numbers else ():
             for function, given, *_ in self._of_numbers:
@@ -123,7 +140,39 @@ class ManySteps:
         self._gathers[:, 1] = [array.strides[0] for array in arrays]
         self._run.function(*self._run.arguments)
         values: list[float] = self._values[:steps].tolist()
-        return values
+        params, slots, _ = self._places
+        return params, state._replace(step=state.step + steps, slots=slots), values
+
+    def _work_on(self, params: Parameters, state: OptimizerState) -> None:
+        """Update these from now on."""
+        ours, slots, mask = self._places
+        if mask is not None:
+            fill(mask, state.decay_mask)
+        # By identity: a loop hands back what it was given.
+        if params is ours and state.slots is slots:
+            return
+        places = Places.of(params, state)._replace(mask=mask)
+        pairs = zip(_donated(places), _donated(self._places), strict=True)
+        moved = [address_of(new) - address_of(old) for new, old in pairs]
+        for words, k, i in self._pointers:
+            words[k] += moved[i]
+        self._places = places
+
+
+def _donated(places: Places) -> list[Any]:
+    """List the vectors that a step updates."""
+    return leaves_of(places[:2])
+
+
+def _pointing(tables: Sequence[Any], vectors: Sequence[Any]) -> Iterator[tuple[Any, int, int]]:
+    """Yield each address within a vector: its table, its place in there, and which vector it is."""
+    spans = [(address_of(v), address_of(v) + v.nbytes) for v in vectors]
+    for table in tables:
+        words = table.view(np.intp)
+        for k, word in enumerate(words.tolist()):
+            for i, (begin, end) in enumerate(spans):
+                if begin <= word < end:
+                    yield words, k, i
 
 
 class _Operations(Calls):

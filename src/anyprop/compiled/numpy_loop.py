@@ -18,6 +18,8 @@ from anyprop.compiled.program import Data, Loop, named, numbers_of
 from anyprop.compiled.trace import Call, Value
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.kept import Kept
+from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
@@ -26,6 +28,9 @@ from anyprop.step import Step
 SOON = 50
 # How many more steps alike, by `_structure`, this process does one by one, in one run or in several.
 _left: dict[int, float] = {}
+# What is compiled for a run serves equal ones, as of a search through other settings. It holds the
+# buffers of its step.
+kept = Kept(8, 64 * 2**20)
 
 
 class PlannedLoop(Loop):
@@ -40,8 +45,8 @@ class PlannedLoop(Loop):
     """
 
     def __init__(self, step: Step, most: int) -> None:
-        self._step, self._most = step, most
-        self._of: dict[Any, _Steps] = {}
+        self._step, self._most, self._keeps = step, most, is_constant(step)
+        self._of: dict[Any, ManySteps | _Steps] = {}
 
     def __call__(
         self, params: Parameters, state: OptimizerState, data: Data, batches: Sequence[Any]
@@ -58,10 +63,13 @@ class PlannedLoop(Loop):
         key = (size, params.layout, params.flat.dtype, *kinds)
         steps = self._of.get(key)
         if steps is None:
-            steps = self._of[key] = _Steps(
-                *(self._step, self._most, params, state, numbers[0], data, size)
+            slots = [(name, slot.flat.dtype) for name, slot in state.slots.items()]
+            of_all = self._step, self._most, *key, *slots, state.decay_mask is None
+            key_of_all = of_all if self._keeps else None
+            steps = self._of[key] = kept.objects.get(key_of_all) or _Steps(
+                *(self._step, self._most, params, state, numbers[0], arrays, size, key_of_all)
             )
-        return steps.run(params, state, numbers, data, batches)
+        return steps.run(params, state, [*arrays.values()], batches, numbers)
 
 
 class _Steps:
@@ -74,26 +82,25 @@ class _Steps:
         params: Parameters,
         state: OptimizerState,
         numbers: list[Any],
-        data: Data,
+        arrays: dict[str, Any],
         size: int,
+        key: Any,
     ) -> None:
         if any(hasattr(number, "dtype") for number in numbers):
             raise TraceError("its numbers lie in arrays")
-        self._most = most
+        self._most, self._key = most, key
         # Every batch is put into the same arrays.
-        self._batch = {
-            name: np.zeros((size, *array.shape[1:]), array.dtype)
-            for name, array in data.items()
-            if array is not None
+        batch = {
+            name: np.zeros((size, *array.shape[1:]), array.dtype) for name, array in arrays.items()
         }
-        batch = step.batch(**{name: self._batch.get(name) for name in data})
+        self._batch = [*batch.values()]
 
         def compute(params: Any, slots: Any, mask: Any, numbers: Any, batch: Any) -> Any:
             x = cast(params.xp, batch["x"], params.flat.dtype)
             return step.compute(params, slots, mask, numbers, batch | {"x": x})
 
-        of_step = named(numbers, step.optimizer)
-        self._recorded = RecordedStep(step, params, state, of_step, batch, compute)
+        given = named(numbers, step.optimizer), step.batch(**batch)
+        self._recorded = RecordedStep(step, params, state, *given, compute)
         self._one: Plan | None = None
         self._many: ManySteps | None = None
         calls = self._recorded.recording.calls
@@ -105,18 +112,18 @@ class _Steps:
         self,
         params: Parameters,
         state: OptimizerState,
-        numbers: list[list[float]],
-        data: Data,
+        arrays: Sequence[Any],
         batches: Sequence[Any],
+        numbers: Sequence[list[float]],
     ) -> tuple[Parameters, OptimizerState, list[float]]:
         """Run a step with each batch."""
-        places = self._recorded.places
-        places.fill(params, state)
-        arrays = [data[name] for name in self._batch]
         if self._steps_left <= 0:
             self._compile()
-        run = self._one_by_one if self._many is None else self._many.run
-        values = run(arrays, batches, numbers)
+        if self._many is not None:
+            return self._many.run(params, state, arrays, batches, numbers)
+        places = self._recorded.places
+        places.fill(params, state)
+        values = self._one_by_one(arrays, batches, numbers)
         after = places.after(state)._replace(step=state.step + len(batches))
         return places.params, after, values
 
@@ -124,12 +131,14 @@ class _Steps:
         """Compile many steps at once, or, where that is impossible, one in loops."""
         self._steps_left = math.inf
         try:
-            self._many = ManySteps(self._recorded, [*self._batch.values()], self._most)
+            self._many = ManySteps(self._recorded, self._batch, self._most)
         except (NoKernelError, NoOperationError):
             self._one = self._plan(small_too=True)
             _left[self._structure] = PATIENCE
         else:
             _left[self._structure] = 0.0
+            if self._key is not None:
+                kept.put(self._key, self._many)
 
     def _plan(self, *, small_too: bool) -> Plan:
         recorded = self._recorded
@@ -146,7 +155,7 @@ class _Steps:
         _left[self._structure] = _left.get(self._structure, PATIENCE) - len(batches)
         values = []
         for rows, of_step in zip(batches, numbers, strict=True):
-            for array, batch in zip(arrays, self._batch.values(), strict=True):
+            for array, batch in zip(arrays, self._batch, strict=True):
                 # The rows are within the array, and NumPy would take a copy in any other mode.
                 np.take(array, rows, axis=0, out=batch, mode="clip")
             self._one.run(*of_step)

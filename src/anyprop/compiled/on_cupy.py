@@ -15,7 +15,6 @@ import importlib
 import math
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -48,6 +47,7 @@ from anyprop.network import check_batch
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.state import OptimizerState, beside
 from anyprop.parameters import Parameters
+from anyprop.repeatable.kept import Kept
 from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
@@ -56,8 +56,6 @@ Done = tuple[Parameters, OptimizerState, Array]
 Run = Callable[[Parameters, OptimizerState, Tree], Done]
 AT_ONCE = 16
 """Number of steps captured in one graph where many are done in a row."""
-# A graph holds its parameters, its state and all buffers of its step: some, but not all, are kept.
-MOST_KEPT, MOST_BYTES_KEPT = 8, 256 * 2**20
 
 
 class FusedUpdateStep:
@@ -215,27 +213,10 @@ class _OneStep(Graph):
         return self.places.params, self.places.after(state), self.value.copy()
 
 
-class _Kept(threading.local):
-    """The graphs of a thread that later loops may use, the last used at the end."""
-
-    def __init__(self) -> None:
-        self.graphs: OrderedDict[Any, _GatheringGraph] = OrderedDict()
-
-    def put(self, key: Any, graph: _GatheringGraph) -> None:
-        """Keep a graph, and as many of the others as fit."""
-        self.graphs[key] = graph
-        self.graphs.move_to_end(key)
-        while (
-            len(self.graphs) > MOST_KEPT
-            or sum(kept.nbytes for kept in self.graphs.values()) > MOST_BYTES_KEPT
-        ):
-            # Also the one just put, if it alone is too large; the loop that made it has it still.
-            self.graphs.popitem(last=False)
-
-
-kept = _Kept()
+# A graph holds its parameters, its state and all buffers of its step: some, but not all, are kept.
+kept = Kept(8, 256 * 2**20)
 # CuPy can free what they hold as long as it exists itself.
-atexit.register(kept.graphs.clear)
+atexit.register(kept.objects.clear)
 
 
 class GraphLoop(Loop):
@@ -279,7 +260,7 @@ class GraphLoop(Loop):
             return graph
         # For a step that cannot change, an equal one of an earlier run has left a graph.
         key_of_all = (self._step, self._most, *key) if self._keeps else None
-        graph = kept.graphs.get(key_of_all)
+        graph = kept.objects.get(key_of_all)
         if graph is None:
             # It gets copies, as the arguments should be unchanged if it is not used.
             given = params.copy(), state.copy(), numbers, data, batches

@@ -73,12 +73,16 @@ class Operation:
         Its address, and its four arguments.
     kept : object
         What has these addresses.
+    pointers : numpy.ndarray, optional
+        The addresses of its arrays, where the words say only where these are.
     cells : sequence of Cell
         What each run gives.
     """
 
-    def __init__(self, words: Sequence[int], kept: Any, cells: Sequence[Cell] = ()) -> None:
-        self.words, self.cells, self._kept = words, cells, kept
+    def __init__(
+        self, words: Sequence[int], kept: Any, pointers: Any = None, cells: Sequence[Cell] = ()
+    ) -> None:
+        self.words, self.pointers, self.cells, self._kept = words, pointers, cells, kept
 
     @property
     def bound(self) -> Bound:
@@ -173,7 +177,7 @@ def _operation(
 ) -> Operation:
     tables = (pointers, np.asarray(sizes, np.intp), last)
     words = (address, *(address_of(table) for table in tables), data)
-    return Operation(words, (kept, tables), cells)
+    return Operation(words, (kept, tables), pointers, cells)
 
 
 def copy(x: Any, out: Any) -> Operation:

@@ -230,6 +230,8 @@ class Places(NamedTuple):
     def of(cls, params: Parameters, state: OptimizerState) -> Places:
         """Take over what is donated, or copies of what cannot be written to where it is."""
         slots = {name: owned(slot) for name, slot in state.slots.items()}
+        if all(slots[name] is slot for name, slot in state.slots.items()):
+            slots = state.slots  # the same dict, by which `fill` knows it again
         # The mask is not donated, and the caller may change it.
         return cls(
             owned(params), slots, None if state.decay_mask is None else state.decay_mask.copy()

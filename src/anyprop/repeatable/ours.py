@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
@@ -73,6 +74,6 @@ def _is_constant(value: object) -> bool:
     # What a class of the user's computes may follow from more than its fields.
     return (
         is_of_anyprop(type(value))
-        and hasattr(value, "__dict__")
-        and all(map(_is_constant, vars(value).values()))
+        and is_dataclass(value)
+        and all(_is_constant(getattr(value, f.name)) for f in fields(value) if f.compare)
     )

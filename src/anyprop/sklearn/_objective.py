@@ -14,7 +14,7 @@ the mean over the outputs and descends the sum. `Scaled` therefore has a factor 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,8 @@ import numpy as np
 from anyprop._numerics import or_one
 from anyprop._typing import Array, Residuals
 from anyprop.backend import device_of, dtype_name, from_host, name_of, namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, layout_of
+from anyprop.layout import Entry
 from anyprop.losses.base import Loss
 from anyprop.network import value_and_grad
 from anyprop.parameters import Parameters
@@ -67,14 +68,29 @@ def pays(steps: int, rows: int, params: Parameters) -> bool:
     return name_of(params.xp) != "numpy" or steps > 64 or steps * rows * params.size > 2e8
 
 
+@dataclass(frozen=True)
 class Objective:
     """The loss of a batch with the L2 term, and its gradient, beside `like`: what a `Step` calls."""
 
-    def __init__(self, net: Layer, loss: Loss, alpha: float, like: Parameters) -> None:
-        self.loss, self.alpha, self._net = loss, alpha, net
-        self._of_data = value_and_grad(net, loss, running=True)
-        self._vectors = [e for e in like.layout.entries if e.trainable and len(e.shape) < 2]
-        self._decays = self._ones_for_weights(like)
+    net: Layer
+    loss: Loss
+    alpha: float
+    like: InitVar[Parameters]
+    place: tuple[str, ...] = field(init=False)
+    _decays: Array = field(init=False, compare=False)
+
+    def __post_init__(self, like: Parameters) -> None:
+        place = name_of(like.xp), dtype_name(like.flat), str(device_of(like.flat))
+        object.__setattr__(self, "place", place)
+        object.__setattr__(self, "_decays", self._ones_for_weights(like))
+
+    @cached_property
+    def _of_data(self) -> Callable[..., Any]:
+        return value_and_grad(self.net, self.loss, running=True)
+
+    @cached_property
+    def _vectors(self) -> list[Entry]:
+        return [e for e in layout_of(self.net).entries if e.trainable and len(e.shape) < 2]
 
     def __call__(
         self,
@@ -126,7 +142,7 @@ class Objective:
         total: Any = 0.0
         for x, t, w in parts:
             weight = self.loss.total_weight(t, w, dtype=flat.dtype)
-            value = value + self.loss.forward(self._net(params, x), t, sample_weight=w)[0] * weight
+            value = value + self.loss.forward(self.net(params, x), t, sample_weight=w)[0] * weight
             total = total + weight
         return value / total
 

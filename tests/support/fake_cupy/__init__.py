@@ -110,7 +110,7 @@ def installed(*, products: bool = True, arrays_on: int = 0, gpus: int = 4) -> It
     try:
         yield gpu
     finally:
-        on_cupy.kept.graphs.clear()
+        on_cupy.kept.objects.clear()
         del namespaces._NAMESPACE_OF_TYPE[Array]
         cuda_products.library = library_before
         namespaces.on_device = transfer.on_device = on_before
