@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import is_scalar_array
 from anyprop._typing import Array, Namespace, Number
 from anyprop.backend import create, namespace
 
@@ -129,5 +128,5 @@ def one_minus_power(beta: float, t: int | Number) -> Number:
     """
     if beta == 0.0:
         return 1.0
-    expm1 = namespace(t).expm1 if is_scalar_array(t) else math.expm1
+    expm1 = math.expm1 if isinstance(t, int) else namespace(t).expm1
     return -expm1(t * math.log(beta))

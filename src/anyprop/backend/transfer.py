@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import math
 from collections.abc import Sequence
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 import array_api_compat
@@ -217,18 +217,18 @@ def to_namespace(
 
 def read(numbers: Sequence[Any]) -> list[float]:
     """Read numbers and vectors as floats, one after another; those of one dtype in a single transfer."""
+    elsewhere = [*map(_is_elsewhere, numbers)]
     there: dict[Any, list[Array]] = {}
-    for number in numbers:
-        if _is_elsewhere(number):
-            vector = namespace(number).reshape(number, (-1,))
-            there.setdefault(number.dtype, []).append(vector)
+    for number in compress(numbers, elsewhere):
+        vector = namespace(number).reshape(number, (-1,))
+        there.setdefault(number.dtype, []).append(vector)
     here = {
         dtype: iter(to_host(namespace(*vectors).concat(vectors)))
         for dtype, vectors in there.items()
     }
     values: list[float] = []
-    for number in numbers:
-        if _is_elsewhere(number):
+    for number, is_there in zip(numbers, elsewhere, strict=True):
+        if is_there:
             values += map(float, islice(here[number.dtype], math.prod(number.shape)))
         elif getattr(number, "shape", ()):
             values += map(float, number)
@@ -238,8 +238,9 @@ def read(numbers: Sequence[Any]) -> list[float]:
 
 
 def _is_elsewhere(number: Any) -> bool:
-    on_host = type(number) is np.ndarray or isinstance(number, np.generic)
-    return hasattr(number, "dtype") and not on_host
+    if type(number) in (float, np.ndarray) or isinstance(number, np.generic):
+        return False
+    return hasattr(number, "dtype")
 
 
 def read_number(number: Any) -> float:

@@ -134,8 +134,8 @@ class ManySteps:
             for function, given, *_ in self._of_numbers:
                 of = (known[x.number] if isinstance(x, Local) else x for x in given)
                 known.append(function(*of))
-        self._numbers[:, :steps] = np.transpose(numbers)
-        np.stack(batches, out=self._rows[:steps])
+        self._numbers.T[:steps] = numbers
+        np.concatenate(batches, out=self._rows[:steps].reshape(-1))
         self._gathers[:, 0] = [*map(address_of, arrays)]
         self._gathers[:, 1] = [array.strides[0] for array in arrays]
         self._run.function(*self._run.arguments)
