@@ -18,6 +18,7 @@ import anyprop as ap
 from anyprop._numerics import matmul
 from anyprop.compiled import namespace as xp, numba_dialect
 from anyprop.compiled.numpy_plan import make_plan
+from anyprop.compiled.program import Program, values_of
 from anyprop.compiled.trace import Recording
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-30, 3e38, np.inf, -np.inf, np.nan]
@@ -37,8 +38,9 @@ def planned(function, *arrays, targets=(), arguments=()):
                 for a in arrays
             ]
             outputs = function(*given)
-        chosen = [None if i is None else given[i] for i in targets]
-        plan = make_plan(recording, outputs, chosen, [given[i] for i in arguments])
+        chosen = [None if i is None else given[i].value for i in targets]
+        by_run = [given[i].value for i in arguments]
+        plan = make_plan(Program(recording.calls, values_of(outputs), chosen, by_run))
         plan.run(*(arrays[i] for i in arguments))
     return plan, given
 
@@ -340,7 +342,7 @@ def test_numbers_and_arrays_of_each_run():
     with Recording() as recording:
         a, lr = Recording.given(np.ones((2, 3), "float32")), Recording.number(1.0)
         outputs = function(a, lr)
-    plan = make_plan(recording, outputs, arguments=[a, lr])
+    plan = make_plan(Program(recording.calls, values_of(outputs), arguments=[a.value, lr.value]))
     for order in ("C", "F"):
         x = np.asarray([[0.1, 0.2, 0.3], [1, 2, 3]], "float32", order=order)
         x.flags.writeable = False

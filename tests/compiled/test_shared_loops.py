@@ -17,6 +17,7 @@ from anyprop import _helpers
 from anyprop.compiled import numba_dialect
 from anyprop.compiled.numpy_plan import make_plan
 from anyprop.compiled.operation import SharedOperation
+from anyprop.compiled.program import Program, values_of
 from anyprop.compiled.trace import Recording
 from anyprop.layout import Layout, Spec
 from anyprop.parameters import Parameters
@@ -92,7 +93,7 @@ def test_a_helper_that_is_alone_does_nothing(rng):
     with Recording() as recording:
         given = Recording.given(rng.standard_normal(SIZE))
         outputs = [given * 2.0 + 1.0]
-    plan = make_plan(recording, outputs)
+    plan = make_plan(Program(recording.calls, values_of(outputs)))
     (loop,) = [call.function for call in plan.calls]
     plan.outputs[0][...] = 5.0
     for helps in loop._helps:
@@ -110,7 +111,7 @@ def test_a_helper_that_is_alone_does_nothing(rng):
 def test_a_helper_in_the_middle_of_its_piece_is_waited_for(rng, monkeypatch):
     with Recording() as recording:
         outputs = [Recording.given(rng.standard_normal(SIZE)) * 2.0 + 1.0]
-    plan = make_plan(recording, outputs)
+    plan = make_plan(Program(recording.calls, values_of(outputs)))
     (loop,) = [call.function for call in plan.calls]
     run, slept = loop._run, []
 

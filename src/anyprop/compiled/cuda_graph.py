@@ -26,7 +26,7 @@ from anyprop.compiled.cuda_products import Products
 from anyprop.compiled.kernels import Kernel, product_of
 from anyprop.compiled.memory import Binding
 from anyprop.compiled.namespace import join
-from anyprop.compiled.program import Places, leaves_of, mapped, named, record
+from anyprop.compiled.program import Places, Program, leaves_of, mapped, named, record, values_of
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, Value
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
@@ -43,36 +43,27 @@ Launch = Callable[[], Any]
 
 
 class Launches(Binding):
-    """Repeats a recording, in which every number is an array of shape (), launch by launch.
+    """Repeats a program, in which every number is an array of shape (), launch by launch.
 
-    For each output, from the first, `targets` has the argument in whose memory it should end up, if any.
-    `arguments` says where the arguments are; other arrays of the recording are constants. The launches
-    are made on `stream`, which is the current one. A call without a form for CuPy raises TraceError.
+    The arguments are in `places`; other given arrays are constants. The launches are made on `stream`,
+    which is the current one. A call without a form for CuPy raises TraceError.
     """
 
-    def __init__(
-        self,
-        recording: Recording,
-        outputs: Sequence[Traced],
-        targets: Sequence[Traced | None],
-        arguments: Mapping[Value, Any],
-        stream: Any,
-    ) -> None:
-        super().__init__(CUDA, arguments)
+    def __init__(self, program: Program, places: Sequence[Any], stream: Any) -> None:
+        super().__init__(CUDA, dict(zip(program.arguments, places, strict=True)))
         self._cupy = importlib.import_module("cupy")
         self._launches: list[Launch] = []
         self._products = Products(stream)
         self.close = self._products.close
         try:
-            results = [output.value for output in outputs]
             # Joins are placed before calls are grouped: they would split kernels that can be one.
-            calls = ordered(recording.calls, results)
+            results = program.results
+            calls = ordered(program.calls, results)
             if any(0 in value.shape for call in calls for value in (*call.inputs, call.output)):
                 raise TraceError("it has an array without numbers")
             calls = self.place_joined(calls)
             units = units_of(calls, results, self.wholes)
-            wanted = [None if target is None else target.value for target in targets]
-            self.outputs = self.bind_all(units, results, wanted)
+            self.outputs = self.bind_all(units, results, program.targets)
         except BaseException:
             self.close()
             raise
@@ -188,14 +179,11 @@ class Graph:
 
         arrays = (*self.places, named(self._each_number, step.optimizer), batch)
         given = mapped(stand_in, arrays)
-        program = record(compute, given, step)
-        values = [traced.value for traced in leaves_of(given)]
-        arguments = dict(zip(values, leaves_of(arrays), strict=True))
-        targets = [None, *leaves_of(given[:2])]
+        calls, results = record(compute, given, step)
+        targets = [None, *values_of(given[:2]), None]
+        program = Program(calls, values_of(results), targets, values_of(given))
         with self._alone():
-            self._launches = Launches(
-                *(program.recording, leaves_of(program.result), targets, arguments, self._stream)
-            )
+            self._launches = Launches(program, leaves_of(arrays), self._stream)
         weakref.finalize(self, self._launches.close).atexit = False
         self.value, self._gradient = self._launches.outputs[0], self._launches.outputs[-1]
 

@@ -16,7 +16,6 @@ from anyprop.compiled.kernels import CELL, NUMBER, REDUCTIONS, Kernel
 from anyprop.compiled.namespace import join
 from anyprop.compiled.numba_dialect import NUMBA, SCALAR_FORMS, get_kernel
 from anyprop.compiled.numpy_plan import Calls
-from anyprop.compiled.on_numpy import RecordedStep
 from anyprop.compiled.operation import (
     MOVE,
     NoOperationError,
@@ -27,7 +26,7 @@ from anyprop.compiled.operation import (
     kernel_operation,
     operations,
 )
-from anyprop.compiled.program import Local, Places, fill, leaves_of
+from anyprop.compiled.program import Local, Places, Program, fill, leaves_of
 from anyprop.compiled.trace import OUT, Call, Value
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
@@ -77,8 +76,10 @@ class ManySteps:
 
     Parameters
     ----------
-    recorded : RecordedStep
-        What to repeat.
+    places : Places
+        The arrays that it updates.
+    program : Program
+        What to repeat, given the numbers of a step.
     batch : sequence of numpy.ndarray
         Where it reads its batch.
     most : int >= 1
@@ -90,14 +91,12 @@ class ManySteps:
         Memory of its buffers.
     """
 
-    def __init__(self, recorded: RecordedStep, batch: Sequence[Any], most: int) -> None:
-        calls = _Operations([number.value for number in recorded.numbers])
-        results = [output.value for output in recorded.outputs]
-        targets = [None if target is None else target.value for target in recorded.targets]
-        plan = calls.plan(recorded.recording.calls, results, targets, fuse=True, small_too=True)
+    def __init__(self, places: Places, program: Program, batch: Sequence[Any], most: int) -> None:
+        calls = _Operations(program)
+        plan = calls.plan(fuse=True, small_too=True)
         # All that is left for Python is to compute numbers from numbers, for all steps in advance.
         self._of_numbers = plan.calls
-        self._numbers = np.empty((len(recorded.numbers) + len(plan.calls), most))
+        self._numbers = np.empty((len(program.arguments) + len(plan.calls), most))
         self._rows = np.empty((most, len(batch[0])), np.intp)
         value = plan.outputs[0]
         self._values = np.empty(most, value.dtype)
@@ -108,7 +107,7 @@ class ManySteps:
             [(0, 0, address_of(b), b.nbytes // len(b)) for b in batch], np.intp
         )
         words = np.array([operation.words for operation in calls.operations], np.intp)
-        self._places = recorded.places
+        self._places = places
         pointers = [o.pointers for o in calls.operations if o.pointers is not None]
         self._pointers = [*_pointing([words.ravel(), *pointers], _donated(self._places))]
         tables = [words, np.array(puts, np.intp), self._gathers, self._rows]
@@ -180,8 +179,8 @@ class _Operations(Calls):
 
     shares = False
 
-    def __init__(self, arguments: list[Value]) -> None:
-        super().__init__(arguments)
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
         self.operations: list[Operation] = []
 
     def operate(self, operation: Operation | SharedOperation) -> None:

@@ -12,7 +12,7 @@ from anyprop._numerics import cast
 from anyprop.compiled.many_steps import ManySteps
 from anyprop.compiled.numba_dialect import NoKernelError, are_large
 from anyprop.compiled.numpy_plan import Plan, make_plan
-from anyprop.compiled.on_numpy import PATIENCE, RecordedStep
+from anyprop.compiled.on_numpy import PATIENCE, recorded_step
 from anyprop.compiled.operation import NoOperationError
 from anyprop.compiled.program import Data, Loop, named, numbers_of
 from anyprop.compiled.trace import Call, Value
@@ -100,13 +100,14 @@ class _Steps:
             return step.compute(params, slots, mask, numbers, batch | {"x": x})
 
         given = named(numbers, step.optimizer), step.batch(**batch)
-        self._recorded = RecordedStep(step, params, state, *given, compute)
+        self._places, program = recorded_step(step, params, state, *given, compute)
+        # The batch is read where it is put.
+        self._program = program._replace(arguments=program.arguments[: len(numbers)])
         self._one: Plan | None = None
         self._many: ManySteps | None = None
-        calls = self._recorded.recording.calls
-        self._structure = _structure(calls)
+        self._structure = _structure(program.calls)
         left = min(PATIENCE, _left.get(self._structure, PATIENCE))
-        self._steps_left = 0.0 if are_large(calls) else max(left, min(PATIENCE, SOON))
+        self._steps_left = 0.0 if are_large(program.calls) else max(left, min(PATIENCE, SOON))
 
     def run(
         self,
@@ -121,36 +122,28 @@ class _Steps:
             self._compile()
         if self._many is not None:
             return self._many.run(params, state, arrays, batches, numbers)
-        places = self._recorded.places
-        places.fill(params, state)
+        self._places.fill(params, state)
         values = self._one_by_one(arrays, batches, numbers)
-        after = places.after(state)._replace(step=state.step + len(batches))
-        return places.params, after, values
+        after = self._places.after(state)._replace(step=state.step + len(batches))
+        return self._places.params, after, values
 
     def _compile(self) -> None:
         """Compile many steps at once, or, where that is impossible, one in loops."""
         self._steps_left = math.inf
         try:
-            self._many = ManySteps(self._recorded, self._batch, self._most)
+            self._many = ManySteps(self._places, self._program, self._batch, self._most)
         except (NoKernelError, NoOperationError):
-            self._one = self._plan(small_too=True)
+            self._one = make_plan(self._program, small_too=True)
             _left[self._structure] = PATIENCE
         else:
             _left[self._structure] = 0.0
             if self._key is not None:
                 kept.put(self._key, self._many)
 
-    def _plan(self, *, small_too: bool) -> Plan:
-        recorded = self._recorded
-        return make_plan(
-            *(recorded.recording, recorded.outputs, recorded.targets, recorded.numbers),
-            small_too=small_too,
-        )
-
     def _one_by_one(
         self, arrays: Sequence[Any], batches: Sequence[Any], numbers: Sequence[Sequence[float]]
     ) -> list[float]:
-        self._one = self._one or self._plan(small_too=False)
+        self._one = self._one or make_plan(self._program)
         self._steps_left -= len(batches)
         _left[self._structure] = _left.get(self._structure, PATIENCE) - len(batches)
         values = []

@@ -22,15 +22,15 @@ from anyprop.compiled.numba_dialect import (
     written,
 )
 from anyprop.compiled.operation import Operation, SharedOperation, kernel_operation
-from anyprop.compiled.program import Bound, Local
-from anyprop.compiled.trace import OUT, Call, Recording, Traced, TracedNumber, Value
+from anyprop.compiled.program import Bound, Local, Program
+from anyprop.compiled.trace import OUT, Call, Value
 
 # Bytes that are copied in less time than it takes to find out where an array lies.
 _SMALL = 16_384
 
 
 class Plan(NamedTuple):
-    """Repeats a recording."""
+    """Repeats a program."""
 
     run: Callable[..., None]
     """Repeats it, given the arguments of this run, on what the other arrays hold now."""
@@ -38,34 +38,18 @@ class Plan(NamedTuple):
     """What `run` does."""
     outputs: list[Any]
     """Results that the caller reads; the same arrays after every run."""
-    nbytes: int
-    """Memory of its buffers; arrays that were given do not count."""
     complete: bool
     """Whether everything that can be fused has been; False if the arrays are too small for that."""
 
 
-def make_plan(
-    recording: Recording,
-    outputs: Sequence[Traced],
-    targets: Sequence[Traced | None] = (),
-    arguments: Sequence[Traced | TracedNumber] = (),
-    *,
-    small_too: bool = False,
-) -> Plan:
-    """Bind the calls of a recording to arrays, in loops even if all are small with `small_too`.
-
-    For each output, from the first, `targets` says in which given array it should end up, if in any.
-    `arguments` is what `run` takes; every other given array is read where it was in the recording.
-    """
-    results = [output.value for output in outputs]
-    wanted = [None if t is None else t.value for t in targets]
-    given = [argument.value for argument in arguments]
+def make_plan(program: Program, *, small_too: bool = False) -> Plan:
+    """Bind the calls of a program to arrays, in loops even if all are small with `small_too`."""
     # A broken numba is detected when a loop is compiled, in the middle of the plan, which is then
     # repeated.
     try:
-        return Calls(given).plan(recording.calls, results, wanted, fuse=True, small_too=small_too)
+        return Calls(program).plan(fuse=True, small_too=small_too)
     except NoKernelError:
-        return Calls(given).plan(recording.calls, results, wanted, fuse=False)
+        return Calls(program).plan(fuse=False)
 
 
 class Calls(Binding):
@@ -74,28 +58,19 @@ class Calls(Binding):
     shares = True
     """Whether cores that are idle may help with long loops."""
 
-    def __init__(self, arguments: list[Value]) -> None:
+    def __init__(self, program: Program) -> None:
         super().__init__(NUMBA, {})
+        self._program = program
         # Places are found once, in the recorded run, so each Local has an example from it.
         self._examples: list[Any] = []  # what each Local holds in the recorded run
         self.bound: list[Bound] = []
-        self._nbytes, self._count = 0, len(arguments)
-        for value in arguments:
-            self._places[value] = self._new_local(value.data)
 
-    def plan(
-        self,
-        calls: list[Call],
-        results: list[Value],
-        targets: list[Value | None],
-        *,
-        fuse: bool,
-        small_too: bool = False,
-    ) -> Plan:
+    def plan(self, *, fuse: bool, small_too: bool = False) -> Plan:
         """Find a place for every value, and bind the calls to the places."""
-        for call in calls:
-            if call.output.is_number:
-                self._places[call.output] = self._new_local(call.output.data)
+        calls, results, targets, arguments = self._program
+        numbers = (call.output for call in calls if call.output.is_number)
+        for value in (*arguments, *numbers):
+            self._places[value] = self._new_local(value.data)
         # Before calls are grouped, as a join between them would split a loop.
         calls = self.place_joined(calls)
         # After a product, the threads of the BLAS keep the other cores busy for a while.
@@ -105,9 +80,9 @@ class Calls(Binding):
             units = fused(calls, results, self.wholes, small_too=small_too)
         outputs = self.bind_all(units, results, targets)
         has_loops = any(isinstance(unit, Kernel) for unit in units)
-        run = unrolled(self.bound, self._count)
+        run = unrolled(self.bound, len(arguments))
         complete = has_loops or small_too or not fuse
-        return Plan(run, self.bound, outputs, self._nbytes, complete)
+        return Plan(run, self.bound, outputs, complete)
 
     def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
         """Append the call of NumPy, or of a loop."""
@@ -156,10 +131,8 @@ class Calls(Binding):
         return self._each_time(value.view, place) if isinstance(place, Local) else value.view(place)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return a new array, and count it."""
-        buffer = np.empty(shape, dtype)
-        self._nbytes += buffer.nbytes
-        return buffer
+        """Return a new array."""
+        return np.empty(shape, dtype)
 
     def _shaped(self, place: Any, shape: tuple[int, ...] | None) -> Any:
         """Return a contiguous array in another shape, or a number as it is."""

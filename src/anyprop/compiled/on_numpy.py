@@ -18,13 +18,14 @@ from anyprop.backend import namespace
 from anyprop.compiled.numpy_plan import make_plan
 from anyprop.compiled.program import (
     Places,
+    Program,
     fill,
-    leaves_of,
     listed,
     mapped,
     rebuilt,
     record,
     taken_apart,
+    values_of,
 )
 from anyprop.compiled.trace import Recording, Traced, TracedNumber
 from anyprop.distributed.data_parallel import DataParallelStep
@@ -57,13 +58,20 @@ class PlannedStep:
         if planned is None:
             namespace(params.flat, *leaves)
         if planned is None or not planned.steps_left:
-            recorded = RecordedStep(self._step, params, state, numbers, batch)
-            planned = plans[key] = _PlannedStep(recorded, small_too=planned is not None)
+            recorded = recorded_step(self._step, params, state, numbers, batch)
+            planned = plans[key] = _PlannedStep(*recorded, small_too=planned is not None)
         return planned.run(params, state, numbers, leaves)
 
 
-class RecordedStep:
-    """What a step does with arrays of one set of shapes, and the arrays that it updates.
+def recorded_step(
+    step: Step | DataParallelStep,
+    params: Parameters,
+    state: OptimizerState,
+    numbers: Numbers,
+    batch: Tree,
+    compute: Callable[..., Tree] | None = None,
+) -> tuple[Places, Program]:
+    """Record a step on arrays of one set of shapes.
 
     Parameters
     ----------
@@ -78,51 +86,28 @@ class RecordedStep:
     compute : callable, optional
         What to record, if not the step's `compute` itself.
 
-    Attributes
-    ----------
-    recording : Recording
-        Its calls.
-    outputs : list of Traced
-        The loss, and what follows on the parameters and the state.
-    targets : list of Traced or None
-        Where the outputs should end up.
-    batch, numbers : list of Traced and TracedNumber
-        Its arguments.
+    Returns
+    -------
     places : Places
         The arrays that it updates.
+    program : Program
+        Its results are the loss, and what follows on parameters and state; its arguments are the numbers
+        and the batch.
     """
-
-    def __init__(
-        self,
-        step: Step | DataParallelStep,
-        params: Parameters,
-        state: OptimizerState,
-        numbers: Numbers,
-        batch: Tree,
-        compute: Callable[..., Tree] | None = None,
-    ) -> None:
-        self.places = Places.of(params, state)
-        held = mapped(Recording.given, tuple(self.places))
-        given = mapped(_given, (numbers, batch))
-        self.recording, (params, slots, value) = record(
-            compute or step.compute, (*held, *given), step
-        )
-        self.outputs = [value, *leaves_of((params, slots))]
-        # The loss is no parameter: it stays where it is computed, and is read before the next run.
-        self.targets = [None, *leaves_of(held[:2])]
-        self.numbers, self.batch = map(leaves_of, given)
+    places = Places.of(params, state)
+    held = mapped(Recording.given, tuple(places))
+    given = mapped(_given, (numbers, batch))
+    calls, (params, slots, value) = record(compute or step.compute, (*held, *given), step)
+    # The loss is no parameter: it stays where it is computed, and is read before the next run.
+    targets = [None, *values_of(held[:2])]
+    return places, Program(calls, values_of((value, params, slots)), targets, values_of(given))
 
 
 class _PlannedStep:
     """The plan of one set of shapes, and the arrays that it updates."""
 
-    def __init__(self, recorded: RecordedStep, *, small_too: bool) -> None:
-        self._places = recorded.places
-        by_number = [*recorded.batch, *recorded.numbers]
-        plan = make_plan(
-            *(recorded.recording, recorded.outputs, recorded.targets, by_number),
-            small_too=small_too,
-        )
+    def __init__(self, places: Places, program: Program, *, small_too: bool) -> None:
+        self._places, plan = places, make_plan(program, small_too=small_too)
         self._run, self._value = plan.run, plan.outputs[0]
         self.steps_left = math.inf if plan.complete else PATIENCE
 
@@ -132,7 +117,7 @@ class _PlannedStep:
         """Run a step, on what the arguments hold."""
         self.steps_left -= 1
         self._places.fill(params, state)
-        self._run(*leaves, *listed(numbers))
+        self._run(*listed(numbers), *leaves)
         # [()] makes a scalar of the value, which the next run does not write over.
         return self._places.params, self._places.after(state), self._value[()]
 
@@ -153,8 +138,9 @@ class PlannedGradient:
             namespace(params.flat, *leaves)
             kept = params.copy()
             held, given = mapped(Recording.given, (kept, batch))
-            recording, result = record(self._function, (held, given), self._function)
-            plans[key] = kept, make_plan(recording, leaves_of(result), (), leaves_of(given)), result
+            calls, result = record(self._function, (held, given), self._function)
+            program = Program(calls, values_of(result), arguments=values_of(given))
+            plans[key] = kept, make_plan(program), result
         kept, plan, result = plans[key]
         fill(kept, params)
         plan.run(*leaves)

@@ -10,7 +10,7 @@ import numpy as np
 
 from anyprop._typing import Array, Tree
 from anyprop.backend import check_array
-from anyprop.compiled.trace import Recording, Value, value_of
+from anyprop.compiled.trace import Call, Recording, Value, value_of
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
@@ -22,14 +22,33 @@ Data: TypeAlias = Mapping[str, Array | None]
 
 
 class Program(NamedTuple):
-    """What a function does: its calls, and the tree of Traced that it returns."""
+    """What a function does.
 
-    recording: Recording
-    result: Tree
+    Parameters
+    ----------
+    calls : list of Call
+        Its work.
+    results : list of Value
+        What is read after the last call.
+    targets : list of Value or None
+        For each result, from the first, the given value in whose memory it should be at the end.
+    arguments : list of Value
+        What each run is given anew; other given values are read where they were recorded.
+    """
+
+    calls: list[Call]
+    results: list[Value]
+    targets: Sequence[Value | None] = ()
+    arguments: Sequence[Value] = ()
 
 
-def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: object) -> Program:
-    """Record a function of trees, twice, and return the recording if both are the same.
+_Recorded: TypeAlias = tuple[list[Call], Tree]
+
+
+def record(
+    function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: object
+) -> tuple[list[Call], Tree]:
+    """Record a function of trees, twice, and return the calls and the result if both are the same.
 
     Parameters
     ----------
@@ -42,7 +61,10 @@ def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: ob
 
     Returns
     -------
-    Program
+    calls : list of Call
+        What it does.
+    result : tree of Traced
+        What it returns.
 
     Raises
     ------
@@ -50,10 +72,11 @@ def record(function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: ob
         The function does what cannot be recorded, or not the same each time.
     """
 
-    def once(time: int) -> Program:
+    def once(time: int) -> _Recorded:
         # Only shapes and dtypes are found out, from ones: what NumPy warns of would be about these.
         with np.errstate(all="ignore"), Recording() as recording:
-            return Program(recording, function(*arguments))
+            result = function(*arguments)
+        return recording.calls, result
 
     return twice(once, owner, difference)
 
@@ -69,6 +92,11 @@ def leaves_of(tree: Tree) -> list[Any]:
     if isinstance(tree, Parameters):
         return [tree.flat] if tree.running is None else [tree.flat, tree.running]
     return [tree]
+
+
+def values_of(tree: Tree) -> list[Value]:
+    """List the values of the traced arrays and numbers in a tree."""
+    return [leaf.value for leaf in leaves_of(tree)]
 
 
 def structure_of(tree: Tree) -> Any:
@@ -144,9 +172,9 @@ def mapped(function: Callable[[Any], Any], tree: Tree) -> Tree:
     return rebuilt(tree, map(function, leaves_of(tree)))
 
 
-def difference(first: Program, second: Program) -> str | None:
+def difference(first: _Recorded, second: _Recorded) -> str | None:
     """Describe how two recordings differ; None if they do not."""
-    calls, others = first.recording.calls, second.recording.calls
+    (calls, result), (others, other_result) = first, second
     # What the calls compared so far have computed the first time, and the second.
     pairs: dict[Value, Value] = {}
 
@@ -178,7 +206,7 @@ def difference(first: Program, second: Program) -> str | None:
         pairs[call.output] = other.output
     if len(calls) != len(others):
         return f"it makes {len(calls)} calls the first time and {len(others)} the second"
-    if not same(leaves_of(first.result), leaves_of(second.result), paired):
+    if not same(leaves_of(result), leaves_of(other_result), paired):
         return "its results are those of other calls the second time"
     return None
 
