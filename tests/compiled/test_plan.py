@@ -96,8 +96,7 @@ def test_a_long_chain_needs_two_buffers():
         return [y]
 
     plan, _ = _planned(function, np.ones(1000))
-    stored = {call.out.ctypes.data for call in plan.calls}
-    assert len(stored) <= 2
+    assert plan.nbytes <= 2 * 8000
 
 
 def test_recording_needs_no_memory():

@@ -25,7 +25,6 @@ from anyprop.compiled.cuda_dialect import CUDA, ordered, units_of, written
 from anyprop.compiled.cuda_products import Products
 from anyprop.compiled.kernels import Kernel, product_of
 from anyprop.compiled.memory import Binding
-from anyprop.compiled.namespace import join
 from anyprop.compiled.program import Places, Program, leaves_of, mapped, named, record, values_of
 from anyprop.compiled.trace import OUT, Call, Recording, Traced, Value
 from anyprop.optimizers.state import OptimizerState
@@ -73,38 +72,31 @@ class Launches(Binding):
         for launch in self._launches:
             launch()
 
-    def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
-        """Append what computes a unit."""
-        if isinstance(unit, Kernel):
-            self._bind_kernel(unit, places)
-        elif unit.function is join:
-            self.copy_pieces(unit)
-        else:
-            self._bind_call(unit, *places)
-
-    def _bind_kernel(self, unit: Kernel, places: list[Any]) -> None:
-        product = product_of(unit)
+    def bind_kernel(self, kernel: Kernel, places: list[Any]) -> None:
+        """Append what computes a kernel."""
+        product = product_of(kernel)
         if product is None:
-            given = map(self.place, unit.inputs)
-            self._launches.append(partial(written(unit).launch(), *given, *places))
+            given = map(self.place, kernel.inputs)
+            self._launches.append(partial(written(kernel).launch(), *given, *places))
             return
         a, b = map(self.place, product.inputs)
-        bias = [self.place(value) for value in unit.inputs if value not in product.inputs]
+        bias = [self.place(value) for value in kernel.inputs if value not in product.inputs]
         with_it = self._products.rectified if bias else self._products.summed
         launch = with_it(a, b, *bias, *places)
         if launch is not None:
             self._launches.append(launch)
             return
         # cuBLASLt cannot do both at once here; the rest then works in the place of the product.
-        self._bind_call(product, places[0])
+        self.bind_call(product, places[0])
         if bias:
             self._places[product.output] = places[0]
-            self._bind_kernel(Kernel(unit.calls[1:], unit.outputs), places)
+            self.bind_kernel(Kernel(kernel.calls[1:], kernel.outputs), places)
         else:
-            self._bind_call(unit.calls[1], places[1])
+            self.bind_call(kernel.calls[1], places[1])
 
-    def _bind_call(self, call: Call, out: Any) -> None:
-        given = [self.place(x) if isinstance(x, Value) else x for x in call.arguments]
+    def bind_call(self, call: Call, out: Any) -> None:
+        """Append a product, or what CuPy itself launches."""
+        given = self.arguments(call)
         if call.function is np.matmul:
             if given[0].ndim != 2 or given[1].ndim != 2:
                 raise TraceError("it multiplies what are not matrices")

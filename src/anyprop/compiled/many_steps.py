@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from anyprop.compiled.kernels import CELL, NUMBER, REDUCTIONS, Kernel
-from anyprop.compiled.namespace import join
 from anyprop.compiled.numba_dialect import NUMBA, SCALAR_FORMS, get_kernel
-from anyprop.compiled.numpy_plan import Calls
+from anyprop.compiled.numpy_plan import Plan
 from anyprop.compiled.operation import (
     MOVE,
     NoOperationError,
@@ -92,8 +91,7 @@ class ManySteps:
     """
 
     def __init__(self, places: Places, program: Program, batch: Sequence[Any], most: int) -> None:
-        calls = _Operations(program)
-        plan = calls.plan(fuse=True, small_too=True)
+        plan = _Operations(program)
         # All that is left for Python is to compute numbers from numbers, for all steps in advance.
         self._of_numbers = plan.calls
         self._numbers = np.empty((len(program.arguments) + len(plan.calls), most))
@@ -101,20 +99,20 @@ class ManySteps:
         value = plan.outputs[0]
         self._values = np.empty(most, value.dtype)
 
-        cells = [cell for operation in calls.operations for cell in operation.cells]
+        cells = [cell for operation in plan.operations for cell in operation.cells]
         puts = [(address_of(self._numbers[cell.local.number]), cell.address) for cell in cells]
         self._gathers = np.array(
             [(0, 0, address_of(b), b.nbytes // len(b)) for b in batch], np.intp
         )
-        words = np.array([operation.words for operation in calls.operations], np.intp)
+        words = np.array([operation.words for operation in plan.operations], np.intp)
         self._places = places
-        pointers = [o.pointers for o in calls.operations if o.pointers is not None]
+        pointers = [o.pointers for o in plan.operations if o.pointers is not None]
         self._pointers = [*_pointing([words.ravel(), *pointers], _donated(self._places))]
         tables = [words, np.array(puts, np.intp), self._gathers, self._rows]
         sizes = [0, len(words), len(puts), len(batch), len(batch[0])]
         sizes += [MOVE, address_of(self._values), address_of(value), value.nbytes]
         self._sizes = np.array(sizes, np.intp)
-        kept = [calls, value]
+        kept = [plan, value]
         self.nbytes = plan.nbytes + sum(b.nbytes for b in batch) + self._rows.nbytes
         self._run = kernel_operation(get_kernel(_LOOP), tables, self._sizes, [], kept).bound
 
@@ -174,14 +172,14 @@ def _pointing(tables: Sequence[Any], vectors: Sequence[Any]) -> Iterator[tuple[A
                     yield words, k, i
 
 
-class _Operations(Calls):
+class _Operations(Plan):
     """Calls of NumPy as calls by address."""
 
     shares = False
 
     def __init__(self, program: Program) -> None:
-        super().__init__(program)
         self.operations: list[Operation] = []
+        super().__init__(program, small_too=True)
 
     def operate(self, operation: Operation | SharedOperation) -> None:
         """Append what is called by address."""
@@ -192,27 +190,23 @@ class _Operations(Calls):
         """Append a copy."""
         self.operate(copy(self.place(value), place))
 
-    def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
-        """Append what a call does, or a loop; what NumPy's own loops cannot do becomes one, too."""
-        if isinstance(unit, Kernel) or unit.function is join or isinstance(places[0], Local):
-            super().bind(unit, places)
+    def bind_call(self, call: Call, out: Any) -> None:
+        """Append what a call does; what NumPy's own loops cannot do becomes a loop, too."""
+        if isinstance(out, Local):
+            super().bind_call(call, out)
             return
-        kernel = _kernel_of(unit)
-        given = [
-            self.place(x) if isinstance(x, Value) else x for x in unit.arguments if x is not OUT
-        ]
+        kernel = _kernel_of(call)
+        given = [x for x in self.arguments(call) if x is not OUT]
         # Of rows and columns many would follow each other.
-        if kernel and (unit.function in REDUCTIONS or any(isinstance(x, Local) for x in given)):
-            super().bind(kernel, places)
+        if kernel and (call.function in REDUCTIONS or any(isinstance(x, Local) for x in given)):
+            self.bind_kernel(kernel, [out])
             return
         try:
-            found = [*operations(unit.function, given, places[0])]
+            self.operations += [*operations(call.function, given, out)]
         except NoOperationError:
             if kernel is None:
                 raise
-            super().bind(kernel, places)
-        else:
-            self.operations += found
+            self.bind_kernel(kernel, [out])
 
 
 def _kernel_of(call: Call) -> Kernel | None:

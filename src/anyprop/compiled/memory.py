@@ -44,8 +44,12 @@ class Binding(ABC):
         self._free: dict[tuple[int, str], list[Any]] = {}
 
     @abstractmethod
-    def bind(self, unit: Any, places: list[Any]) -> None:
-        """Add a unit to what is done; `places` are those of its outputs."""
+    def bind_kernel(self, kernel: Kernel, places: list[Any]) -> None:
+        """Add a kernel to what is done; `places` are those of its outputs."""
+
+    @abstractmethod
+    def bind_call(self, call: Call, out: Any) -> None:
+        """Add a call to what is done, whose output is in the place `out`."""
 
     @abstractmethod
     def copy(self, value: Value, place: Any) -> None:
@@ -188,7 +192,12 @@ class Binding(ABC):
         places = [self.place(value) for value in unit.outputs]
         # Only now, for the next unit: over these no output of this one, which reads them, may be stored.
         self._release(set(ended).difference(alike))
-        self.bind(unit, places)
+        if isinstance(unit, Kernel):
+            self.bind_kernel(unit, places)
+        elif unit.function is join:
+            self._copy_pieces(unit)
+        else:
+            self.bind_call(unit, *places)
 
     def _reads_alike(self, unit: Unit, memory: Value) -> bool:
         """Return whether a unit reads each number of a memory only for the result at the same place."""
@@ -216,6 +225,10 @@ class Binding(ABC):
             self._places[value] = self._new_place(value)
         return self._places[value]
 
+    def arguments(self, call: Call) -> list[Any]:
+        """List the arguments of a call, with the places of values."""
+        return [self.place(x) if isinstance(x, Value) else x for x in call.arguments]
+
     def _new_place(self, value: Value) -> Any:
         if value.given:
             return self.constant(value)
@@ -230,7 +243,7 @@ class Binding(ABC):
         free = self._free.get((size, str(value.dtype)))
         return free.pop().reshape(shape) if free else self.empty(shape, value.dtype)
 
-    def copy_pieces(self, call: Call) -> None:
+    def _copy_pieces(self, call: Call) -> None:
         """Bind a join: copy what is not computed in its place."""
         whole = self.place(call.output)
         for vector, start in _pieces(call):

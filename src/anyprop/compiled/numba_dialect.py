@@ -44,7 +44,6 @@ from anyprop.compiled.kernels import (
     Dialect,
     Kernel,
     Unit,
-    grouped,
     kinds_of,
 )
 from anyprop.compiled.namespace import choose, convert
@@ -165,13 +164,6 @@ class NumbaDialect(Dialect):
 
 
 NUMBA = NumbaDialect()
-
-
-def fused(
-    calls: list[Call], kept: Iterable[Value], wholes: Mapping[Value, Value], *, small_too: bool
-) -> list[Call | Kernel]:
-    """Group calls, if there is one of many numbers among them or `small_too`."""
-    return grouped(calls, kept, NUMBA, wholes) if small_too or are_large(calls) else [*calls]
 
 
 def are_large(calls: Iterable[Call]) -> bool:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from anyprop.compiled.kernels import Kernel
+from anyprop.compiled.kernels import Kernel, grouped
 from anyprop.compiled.memory import Binding
-from anyprop.compiled.namespace import join
 from anyprop.compiled.numba_dialect import (
     NUMBA,
     NoKernelError,
-    fused,
+    are_large,
     get_kernel,
     helpers_for,
     shape_in,
@@ -29,97 +28,83 @@ from anyprop.compiled.trace import OUT, Call, Value
 _SMALL = 16_384
 
 
-class Plan(NamedTuple):
-    """Repeats a program."""
-
-    run: Callable[..., None]
-    """Repeats it, given the arguments of this run, on what the other arrays hold now."""
-    calls: list[Bound]
-    """What `run` does."""
-    outputs: list[Any]
-    """Results that the caller reads; the same arrays after every run."""
-    complete: bool
-    """Whether everything that can be fused has been; False if the arrays are too small for that."""
-
-
 def make_plan(program: Program, *, small_too: bool = False) -> Plan:
     """Bind the calls of a program to arrays, in loops even if all are small with `small_too`."""
     # A broken numba is detected when a loop is compiled, in the middle of the plan, which is then
     # repeated.
     try:
-        return Calls(program).plan(fuse=True, small_too=small_too)
+        return Plan(program, small_too=small_too)
     except NoKernelError:
-        return Calls(program).plan(fuse=False)
+        return Plan(program, fuse=False)
 
 
-class Calls(Binding):
-    """Calls on arrays of NumPy, each one bound to its own."""
+class Plan(Binding):
+    """A program on arrays of NumPy, each call bound to its own.
+
+    Attributes
+    ----------
+    run : callable
+        Repeats the program, given the arguments of this run, on what the other arrays hold now.
+    calls : list of Bound
+        What it does.
+    outputs : list
+        Results that the caller reads; the same arrays after every run.
+    nbytes : int
+        Memory of its buffers; arrays that were given do not count.
+    complete : bool
+        Whether everything that can be fused has been; False if the arrays are too small for that.
+    """
 
     shares = True
     """Whether cores that are idle may help with long loops."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, fuse: bool = True, small_too: bool = False) -> None:
         super().__init__(NUMBA, {})
-        self._program = program
         # Places are found once, in the recorded run, so each Local has an example from it.
         self._examples: list[Any] = []  # what each Local holds in the recorded run
-        self.bound: list[Bound] = []
-
-    def plan(self, *, fuse: bool, small_too: bool = False) -> Plan:
-        """Find a place for every value, and bind the calls to the places."""
-        calls, results, targets, arguments = self._program
-        numbers = (call.output for call in calls if call.output.is_number)
-        for value in (*arguments, *numbers):
+        self.calls: list[Bound] = []
+        self.nbytes = 0
+        numbers = (call.output for call in program.calls if call.output.is_number)
+        for value in (*program.arguments, *numbers):
             self._places[value] = self._new_local(value.data)
         # Before calls are grouped, as a join between them would split a loop.
-        calls = self.place_joined(calls)
+        calls = self.place_joined(program.calls)
         # After a product, the threads of the BLAS keep the other cores busy for a while.
         self._share = self.shares and all(call.function is not np.matmul for call in calls)
         units: list[Call | Kernel] = [*calls]
-        if fuse:
-            units = fused(calls, results, self.wholes, small_too=small_too)
-        outputs = self.bind_all(units, results, targets)
+        if fuse and (small_too or are_large(calls)):
+            units = grouped(calls, program.results, NUMBA, self.wholes)
+        self.outputs = self.bind_all(units, program.results, program.targets)
+        self.run = unrolled(self.calls, len(program.arguments))
         has_loops = any(isinstance(unit, Kernel) for unit in units)
-        run = unrolled(self.bound, len(arguments))
-        complete = has_loops or small_too or not fuse
-        return Plan(run, self.bound, outputs, complete)
+        self.complete = has_loops or small_too or not fuse
 
-    def bind(self, unit: Call | Kernel, places: list[Any]) -> None:
-        """Append the call of NumPy, or of a loop."""
-        if isinstance(unit, Kernel):
-            of_all = dict.fromkeys([*unit.inputs, *unit.outputs])
-            shaped = {
-                value: self._shaped(self.place(value), shape_in(unit, value)) for value in of_all
-            }
-            helpers = helpers_for(unit) if self._share else 0
-            source, *works_on = written(unit, shaped, shared=helpers > 0)
-            arrays, sizes, numbers = works_on
-            loop = (get_kernel(source), arrays, sizes, numbers)
-            self.operate(SharedOperation(*loop, helpers) if helpers else kernel_operation(*loop))
-            return
-        if unit.function is join:
-            self.copy_pieces(unit)
-            return
-        (out,) = places
+    def bind_kernel(self, kernel: Kernel, places: list[Any]) -> None:
+        """Append a loop, and what puts its arrays into the shapes that it takes."""
+        of_all = dict.fromkeys([*kernel.inputs, *kernel.outputs])
+        shaped = {v: self._shaped(self.place(v), shape_in(kernel, v)) for v in of_all}
+        helpers = helpers_for(kernel) if self._share else 0
+        source, arrays, sizes, numbers = written(kernel, shaped, shared=helpers > 0)
+        loop = (get_kernel(source), arrays, sizes, numbers)
+        self.operate(SharedOperation(*loop, helpers) if helpers else kernel_operation(*loop))
+
+    def bind_call(self, call: Call, out: Any) -> None:
+        """Append a call of NumPy, or one on numbers."""
         if isinstance(out, Local):
-            given = tuple(self.place(x) if isinstance(x, Value) else x for x in unit.arguments)
-            self.bound.append(Bound(unit.function, given, result=out))
+            self.calls.append(Bound(call.function, tuple(self.arguments(call)), result=out))
             return
-        arguments = [
-            out if x is OUT else self.place(x) if isinstance(x, Value) else x
-            for x in unit.arguments
-        ]
+        arguments = [out if x is OUT else x for x in self.arguments(call)]
         # As a keyword, where a function has it last: some refuse it as a positional argument.
-        last = arguments.pop() if unit.arguments[-1] is OUT else None
-        self.bound.append(Bound(unit.function, tuple(arguments), last))
+        last = arguments.pop() if call.arguments[-1] is OUT else None
+        self.calls.append(Bound(call.function, tuple(arguments), last))
 
     def operate(self, operation: Operation | SharedOperation) -> None:
         """Append what is called by address."""
-        self.bound += [*(cell.bound for cell in operation.cells), operation.bound]
+        self.calls += [*(cell.bound for cell in operation.cells), operation.bound]
 
     def copy(self, value: Value, place: Any) -> None:
         """Append a copy."""
-        self.bound.append(Bound(np.copyto, (place, self.place(value))))
+        self.calls.append(Bound(np.copyto, (place, self.place(value))))
 
     def constant(self, value: Value) -> Any:
         """Return the array of the recorded run, whatever it will hold later."""
@@ -131,8 +116,10 @@ class Calls(Binding):
         return self._each_time(value.view, place) if isinstance(place, Local) else value.view(place)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return a new array."""
-        return np.empty(shape, dtype)
+        """Return a new array, and count it."""
+        buffer = np.empty(shape, dtype)
+        self.nbytes += buffer.nbytes
+        return buffer
 
     def _shaped(self, place: Any, shape: tuple[int, ...] | None) -> Any:
         """Return a contiguous array in another shape, or a number as it is."""
@@ -144,12 +131,12 @@ class Calls(Binding):
         if example.nbytes > _SMALL:
             return self._each_time(partial(_contiguous, shape), place)
         buffer = self.empty(example.shape, example.dtype)
-        self.bound.append(Bound(np.copyto, (buffer, place)))
+        self.calls.append(Bound(np.copyto, (buffer, place)))
         return buffer.reshape(shape)
 
     def _each_time(self, function: Callable[[Any], Any], argument: Local) -> Local:
         result = self._new_local(function(self._examples[argument.number]))
-        self.bound.append(Bound(function, (argument,), result=result))
+        self.calls.append(Bound(function, (argument,), result=result))
         return result
 
     def _new_local(self, example: Any) -> Local:

@@ -26,6 +26,7 @@ OUT = object()
 """Marks, in the arguments of a recorded call, the array that takes its result."""
 
 
+@dataclass(eq=False, slots=True)
 class Value:
     """One array or number of a recording.
 
@@ -42,19 +43,11 @@ class Value:
         Makes the view from the parent's array.
     """
 
-    __slots__ = ("data", "dtype", "parent", "shape", "view")
-
-    def __init__(
-        self,
-        shape: Any,
-        dtype: Any,
-        *,
-        data: Any = None,
-        parent: Value | None = None,
-        view: Callable[[Any], Any] | None = None,
-    ) -> None:
-        self.shape, self.dtype = shape, dtype
-        self.data, self.parent, self.view = data, parent, view
+    shape: Any
+    dtype: Any
+    data: Any = None
+    parent: Value | None = None
+    view: Callable[[Any], Any] | None = None
 
     @property
     def given(self) -> bool:
