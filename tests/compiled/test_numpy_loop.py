@@ -267,9 +267,9 @@ def test_the_steps_of_several_runs_count(monkeypatch):
 
 def _recorded(monkeypatch):
     """Return a list that grows with each recording."""
-    recorded, inner = [], numpy_loop.RecordedStep
+    recorded, inner = [], numpy_loop.recorded_step
     monkeypatch.setattr(
-        numpy_loop, "RecordedStep", lambda *args: recorded.append(args) or inner(*args)
+        numpy_loop, "recorded_step", lambda *args: recorded.append(args) or inner(*args)
     )
     return recorded
 

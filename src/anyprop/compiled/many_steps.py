@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from anyprop.compiled.kernels import CELL, NUMBER, REDUCTIONS, Kernel
+from anyprop.compiled.memory import Local
 from anyprop.compiled.numba_dialect import NUMBA, SCALAR_FORMS, get_kernel
 from anyprop.compiled.numpy_plan import Plan
 from anyprop.compiled.operation import (
@@ -25,7 +26,7 @@ from anyprop.compiled.operation import (
     kernel_operation,
     operations,
 )
-from anyprop.compiled.program import Local, Places, Program, fill, leaves_of
+from anyprop.compiled.program import Places, Program, fill, leaves_of
 from anyprop.compiled.trace import OUT, Call, Value
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters

@@ -13,13 +13,28 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from anyprop.compiled.kernels import Dialect, Kernel, Unit
 from anyprop.compiled.namespace import join
 from anyprop.compiled.trace import Call, Value
 from anyprop.repeatable.stand_in import TraceError
+
+
+class Local(NamedTuple):
+    """What differs from run to run: an argument of the function, or the result of one of its calls."""
+
+    number: int
+
+
+class Bound(NamedTuple):
+    """A call: its arguments, its `out`, and what takes the returned value."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    out: Any = None
+    result: Local | None = None
 
 
 class Binding(ABC):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from anyprop.compiled.kernels import Kernel, grouped
-from anyprop.compiled.memory import Binding
+from anyprop.compiled.memory import Binding, Bound, Local
 from anyprop.compiled.numba_dialect import (
     NUMBA,
     NoKernelError,
@@ -21,7 +21,7 @@ from anyprop.compiled.numba_dialect import (
     written,
 )
 from anyprop.compiled.operation import Operation, SharedOperation, kernel_operation
-from anyprop.compiled.program import Bound, Local, Program
+from anyprop.compiled.program import Program
 from anyprop.compiled.trace import OUT, Call, Value
 
 # Bytes that are copied in less time than it takes to find out where an array lies.

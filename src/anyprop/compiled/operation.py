@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anyprop._helpers import ask, pause
+from anyprop.compiled.memory import Bound, Local
 from anyprop.compiled.numba_dialect import APART, PIECE
-from anyprop.compiled.program import Bound, Local
 
 _FORM = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
 # A function of the C library: to, from, how many bytes.

@@ -42,13 +42,10 @@ class Program(NamedTuple):
     arguments: Sequence[Value] = ()
 
 
-_Recorded: TypeAlias = tuple[list[Call], Tree]
-
-
 def record(
     function: Callable[..., Tree], arguments: tuple[Tree, ...], owner: object
 ) -> tuple[list[Call], Tree]:
-    """Record a function of trees, twice, and return the calls and the result if both are the same.
+    """Record a function of trees, twice; return its calls and its result, a tree of Traced.
 
     Parameters
     ----------
@@ -59,20 +56,13 @@ def record(
     owner : object
         What the function belongs to, which `twice` searches.
 
-    Returns
-    -------
-    calls : list of Call
-        What it does.
-    result : tree of Traced
-        What it returns.
-
     Raises
     ------
     TraceError
         The function does what cannot be recorded, or not the same each time.
     """
 
-    def once(time: int) -> _Recorded:
+    def once(time: int) -> tuple[list[Call], Tree]:
         # Only shapes and dtypes are found out, from ones: what NumPy warns of would be about these.
         with np.errstate(all="ignore"), Recording() as recording:
             result = function(*arguments)
@@ -172,7 +162,7 @@ def mapped(function: Callable[[Any], Any], tree: Tree) -> Tree:
     return rebuilt(tree, map(function, leaves_of(tree)))
 
 
-def difference(first: _Recorded, second: _Recorded) -> str | None:
+def difference(first: tuple[list[Call], Tree], second: tuple[list[Call], Tree]) -> str | None:
     """Describe how two recordings differ; None if they do not."""
     (calls, result), (others, other_result) = first, second
     # What the calls compared so far have computed the first time, and the second.
@@ -307,18 +297,3 @@ class Loop(Protocol):
         are as they were. x may be of a dtype that the parameters' holds exactly; each batch is cast.
         Batches are vectors of rows of the data, all of one size.
         """
-
-
-class Local(NamedTuple):
-    """What differs from run to run: an argument of the function, or the result of one of its calls."""
-
-    number: int
-
-
-class Bound(NamedTuple):
-    """A call: its arguments, its `out`, and what takes the returned value."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    out: Any = None
-    result: Local | None = None
