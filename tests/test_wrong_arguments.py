@@ -435,6 +435,42 @@ def test_a_layer_of_ones_own_may_set_its_arrays_itself(backend):
         assert backend.to_numpy(layer.W).tolist() == [[1.0], [0.0]]
 
 
+class RefusedError(ValueError):
+    """An error that takes more than a message, as UnicodeDecodeError and those of JAX's tracers do."""
+
+    def __init__(self, column, row):
+        super().__init__(f"{column} is bad in row {row}")
+
+
+def refuse(*given):
+    raise RefusedError("t", 3)
+
+
+class Refuses(ap.MeanSquaredError):
+    check_targets = refuse
+
+
+class Endless:
+    __len__ = __getitem__ = refuse
+
+
+# All of these put words in front of what they caught.
+OF_USERS = {
+    "a loss": lambda: ap.evaluate(NET, PARAMS, (X, X), loss=Refuses()),
+    "a loss, of a source": lambda: ap.evaluate(NET, PARAMS, ap.Source((X, X)), loss=Refuses()),
+    "an augmentation": lambda: ap.fit(
+        **FIT | {"data": ap.Source((X, T), draw=lambda rng, n: rng.random(n), augment=refuse)}
+    ),
+    "a length": lambda: ap.Source(Endless()),
+}
+
+
+@pytest.mark.parametrize("raising", OF_USERS)
+def test_an_error_of_a_user_s_class_keeps_what_it_says(raising):
+    with pytest.raises(ValueError, match=r"^(data|Source): .*t is bad in row 3"):
+        OF_USERS[raising]()
+
+
 def test_an_error_within_a_call_that_fits_is_left_as_it_is():
     @usage("twice(function)")
     def twice(function):

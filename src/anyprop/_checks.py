@@ -61,6 +61,15 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}".rstrip(":. ")
 
 
+def worded(error: Exception, message: str) -> Exception:
+    """Return an error of the class of another, or of its built-in kind, with another message."""
+    try:
+        return type(error)(message)
+    except Exception:  # it may be of a user's data or loss, and take other arguments
+        kinds = (TypeError, ValueError, OverflowError)
+        return next(kind for kind in kinds if isinstance(error, kind))(message)
+
+
 def has(value: object, *names: str) -> bool:
     """Return whether `value` has all these attributes, and is not a class, which has them too."""
     return not isinstance(value, type) and all(hasattr(value, name) for name in names)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import count, fields, flag, has, kind, optional, takes
+from anyprop._checks import count, fields, flag, has, kind, optional, takes, worded
 from anyprop._typing import Array
 from anyprop._usage import Advising
 from anyprop.sources.parts import (
@@ -265,7 +265,9 @@ def _length(data: Any) -> int:
     try:
         n = len(data)
     except (TypeError, ValueError, OverflowError) as error:  # of a number that is no length
-        raise type(error)(f"Source: len(data) must be the number of examples: {error}.") from error
+        raise worded(
+            error, f"Source: len(data) must be the number of examples: {error}."
+        ) from error
     if n == 0:
         raise ValueError("Source has no examples: len(data) is 0.")
     return n

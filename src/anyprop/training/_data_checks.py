@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import is_scalar_array, kind
+from anyprop._checks import is_scalar_array, kind, worded
 from anyprop._numerics import wide_dtype
 from anyprop._typing import Array
 from anyprop.backend import (
@@ -74,7 +74,7 @@ def check_data(
     try:
         loss.check_targets(t, net.output_shape(tuple(x.shape))[-1])
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from None
+        raise worded(error, f"{name}: {error}") from None
     for entry, array in (("x", x), ("t", t)):  # not every loss checks t
         if namespace(array).isdtype(array.dtype, "real floating"):
             check_finite(name, entry, array)

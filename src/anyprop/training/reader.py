@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._checks import worded
 from anyprop._numerics import cast
 from anyprop._typing import Array
 from anyprop.backend import Pinned, device_of, dtype_name, from_host, holds_exactly, name_of
@@ -59,7 +60,7 @@ class Taker:
             self._check_form()
             self._check(self.first, [0])
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from error
+            raise worded(error, f"{name}: {error}") from error
 
     def together(self, rows: int) -> int:
         """Return how many batches of so many rows make a portion, at least 1."""
@@ -176,7 +177,7 @@ class Taker:
                 first = middle
         error = self._refusal(t[first:last]) or self._refusal(t)
         assert error is not None
-        raise type(error)(f"in row {rows[first]}, {error}") from None
+        raise worded(error, f"in row {rows[first]}, {error}") from None
 
     def _refusal(self, t: Any) -> Exception | None:
         try:
@@ -213,7 +214,7 @@ class Reader(Taker):
             try:
                 first = self._augmented(first, source.draw(_PROBE, 1))  # type: ignore[misc]
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{name}: {error}") from error
+                raise worded(error, f"{name}: {error}") from error
         super().__init__(name, source, first, net, params, loss)
 
     def __len__(self) -> int:
