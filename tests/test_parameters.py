@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -236,3 +237,63 @@ def test_a_layout_is_hashed_anew_in_another_process():
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def _after_compiled_steps(count, params):
+    """Return the network, and what some compiled steps return, which are in parts."""
+    net, opt = _net(), ap.Momentum(weight_decay=0.1, decay_biases=False)
+    xp = params.xp
+    x = xp.asarray(np.random.default_rng(0).standard_normal((6, 4)).astype("float32"))
+    t = xp.asarray([0, 1, 0, 1, 1, 0])
+    step = ap.compile(ap.make_step(net, ap.SoftmaxCrossEntropy(), opt))
+    state = opt.init(params)
+    for _ in range(count):
+        params, state, _ = step(params, state, x, t)
+    return net, params, state, (step, x, t)
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    monkeypatch.setattr("anyprop.compiled.on_jax.LARGE", 0)
+    return partial(_after_compiled_steps, 3, _net().init(seed=8, xp="jax"))
+
+
+@pytest.mark.needs("jax")
+def test_in_parts_they_are_what_they_are_in_one_vector(in_parts):
+    import jax
+
+    net, params, state, (_, x, _) = in_parts()
+    theirs = _after_compiled_steps(3, _net().init(seed=8))[1:3]
+    y, named, leaves = net(params, x), params.named(), params.copy()
+    kept = params.replace(running=params.running)
+    assert None not in (params._parts, leaves._parts, kept._parts)
+    pairs = [(named[name], array) for name, array in theirs[0].named().items()]
+    for ours in (params.copy(), kept, pickle.loads(pickle.dumps(params)), params):
+        pairs += [(ours.flat, theirs[0].flat), (ours.running, theirs[0].running)]
+    pairs += [(state.slots["v"].flat, theirs[1].slots["v"].flat), (y, net(params, x))]
+    pairs += [(params[2].flat, np.zeros(0)), (jax.tree.leaves(params)[0], theirs[0].flat)]
+    for ours, numpys in pairs:
+        np.testing.assert_allclose(ours, numpys, rtol=1e-5, atol=1e-6)
+    assert list(named) == list(theirs[0].named())
+
+
+@pytest.mark.needs("jax")
+def test_whoever_asks_for_the_vector_can_go_on_with_the_compiled_step(in_parts):
+    _, params, state, (step, x, t) = in_parts()
+    params.flat, state.slots["v"].flat
+    assert params._parts is state.slots["v"]._parts is None
+    params = step(params, state, x, t)[0]
+    theirs = _after_compiled_steps(4, _net().init(seed=8))[1]
+    np.testing.assert_allclose(params.flat, theirs.flat, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.needs("jax")
+def test_a_trace_leaves_no_tracer_in_parts_that_it_closes_over(in_parts):
+    import jax
+
+    net, params, state, (step, x, t) = in_parts()
+    traced = jax.jit(lambda x: net(params, x) + params.flat.sum())(x)
+    np.testing.assert_allclose(traced, net(params, x) + params.flat.sum(), rtol=1e-5)
+    value = jax.jit(lambda x: step(params, state, x, t)[2])(x)  # which splits it
+    np.testing.assert_allclose(value, step(params.copy(), state.copy(), x, t)[2], rtol=1e-5)
+    assert params.flat.shape == (params.size,)

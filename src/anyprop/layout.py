@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from anyprop._typing import Shape
+from anyprop._typing import Array, Shape
 
 
 class Spec(NamedTuple):
@@ -89,6 +90,11 @@ class Layout:
         return self._sizes[trainable]
 
     @cached_property
+    def trainable(self) -> tuple[Entry, ...]:
+        """The arrays in the trainable vector, in order."""
+        return tuple(e for e in self.entries if e.trainable)
+
+    @cached_property
     def _sizes(self) -> dict[bool, int]:
         return {
             trainable: sum(math.prod(e.shape) for e in self.entries if e.trainable == trainable)
@@ -123,6 +129,17 @@ class Layout:
         for i in range(self.layers.get("", 0)):
             children.setdefault(i, (Layout(()), slice(0, 0), None))  # without arrays
         return children
+
+
+@lru_cache(maxsize=16)
+def splitter(layout: Layout) -> Callable[[Array], dict[str, Array]]:
+    """Return what splits a vector of JAX into those of its arrays, by name, in one call."""
+
+    def split(flat: Array) -> dict[str, Array]:
+        return {e.name: flat[e.start : e.stop] for e in layout.trainable}
+
+    at_once: Callable[[Array], dict[str, Array]] = sys.modules["jax"].jit(split)
+    return at_once
 
 
 def _range(head: str, entries: list[Entry], *, trainable: bool) -> slice | None:

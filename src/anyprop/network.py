@@ -221,8 +221,9 @@ class ValueAndGrad:
         check_batch(params, x, t)
         if type(dvalue) is not float and not is_scalar_array(dvalue):
             dvalue = real("value_and_grad", "dvalue", dvalue)
-        keep_freed_memory(params.flat)
-        with on_device_of(params.flat):
+        p = params._any
+        keep_freed_memory(p)
+        with on_device_of(p):
             y, residuals = self.net.forward_train(params, x, noise)
             value, kept = self.loss.forward(y, t, sample_weight=sample_weight)
             dy = self.loss.backward(kept, dvalue)
@@ -237,14 +238,15 @@ class ValueAndGrad:
 def check_batch(params: Parameters, x: Array, t: Array) -> None:
     """Raise unless parameters and batch are in the same place and x has the parameters' dtype."""
     check_kind(params)
-    check_same_place([("params", params.flat), ("x", x), ("t", t)])
-    if x.dtype != params.flat.dtype:
+    p = params._any
+    check_same_place([("params", p), ("x", x), ("t", t)])
+    if x.dtype != p.dtype:
         raise wrong_dtype(params, x)
 
 
 def wrong_dtype(params: Parameters, x: Array) -> TypeError:
     """Return the error for x of a dtype that does not go with the parameters'."""
-    given, wanted = dtype_name(x), dtype_name(params.flat)
+    given, wanted = dtype_name(x), dtype_name(params._any)
     advice = f"cast x to {wanted}"
     if "float" in given:  # and not ">f4": parameters have the machine's byte order
         advice += f", or create the parameters with net.init(dtype={given!r})"

@@ -6,12 +6,16 @@ own matrix without a copy.
 
 What a layer also keeps and no gradient ever changes (the running statistics of BatchNorm) is in a
 second vector, `running`; networks without such layers have none.
+
+To XLA a slice of a vector is a copy. So what one compiled step on JAX hands to the next is in parts, a
+vector for each array. They are joined when someone asks for `flat`, and split again by the next step.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,7 +24,7 @@ import numpy as np
 from anyprop._checks import check_shape, kind
 from anyprop._typing import Array, Namespace
 from anyprop.backend import check_array, concatenated, name_of, namespace, reshaped
-from anyprop.layout import Entry, Layout, Place
+from anyprop.layout import Entry, Layout, Place, splitter
 
 
 class Parameters:
@@ -45,7 +49,7 @@ class Parameters:
     ['0.W', '0.b', '2.W', '2.b']
     """
 
-    __slots__ = ("__weakref__", "_views", "flat", "layout", "running")
+    __slots__ = ("__weakref__", "_parts", "_views", "flat", "layout", "running")
 
     def __init__(self, layout: Layout, flat: Array, running: Array | None = None) -> None:
         if not _registered and "jax" in sys.modules:
@@ -53,6 +57,7 @@ class Parameters:
         self.layout = layout
         self.flat = flat
         self.running = running
+        self._parts: dict[str, Array] | None = None  # vectors of the trainable arrays, by name
         self._views: dict[int | str, Any] = {}
 
     def __getitem__(self, key: int | str) -> Any:
@@ -63,6 +68,8 @@ class Parameters:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name == "flat":  # not set, as all is in parts
+            return self._join()
         view = self._views.get(name)
         if view is not None:
             return view
@@ -73,9 +80,13 @@ class Parameters:
 
     def _made(self, key: int | str) -> Any:
         """Make a view, and keep it where that is safe."""
-        flat, running, children = self.flat, self.running, self.layout.children
+        running, children, parts = self.running, self.layout.children, self._parts or {}
         if key not in children:
             return self._other(key)
+        if key in parts:
+            place: Any = children[key]
+            return reshaped(parts[str(key)], place.shape)
+        flat = self._any
         on_numpy = type(flat) is np.ndarray
         views = self._views if on_numpy or name_of(namespace(flat)) not in _TRACING else {}
         # On NumPy, where views cost little, all are made at once: a step asks for each.
@@ -84,7 +95,9 @@ class Parameters:
             if not isinstance(child, Place):
                 layout, of_flat, of_running = child
                 kept = None if running is None or of_running is None else running[of_running]
-                views[name] = type(self)(layout, flat[of_flat], kept)
+                inner = parts and {e.name: parts[f"{name}.{e.name}"] for e in layout.trainable}
+                apart = parted(layout, inner, kept) if inner else None
+                views[name] = apart or Parameters(layout, flat[of_flat], kept)
             elif child.trainable or running is not None:
                 vector: Array = flat if child.trainable else running
                 array = vector[child.range]
@@ -106,7 +119,7 @@ class Parameters:
                 raise IndexError(
                     f"there is no layer {head}; this network has {count}, counted from 0."
                 )
-            return Parameters(_EMPTY, self.flat[:0])  # a layer that has no parameters
+            return Parameters(_EMPTY, self._any[:0])  # a layer that has no parameters
         heads = dict.fromkeys(e.name.partition(".")[0] for e in self._entries)
         have = ", ".join(heads) or "no parameters"
         raise KeyError(f"there is no parameter {head!r}; this layer has {have}.")
@@ -144,22 +157,24 @@ class Parameters:
         """
         if flat is not None:
             check_array("flat", flat)
-            check_shape("flat", flat, self.flat.shape)
+            check_shape("flat", flat, (self.size,))
         if running is not None:
             check_array("running", running)
             old = self.running
             size = self.layout.size(trainable=False) if old is None else old.shape[0]
             check_shape("running", running, (size,))
-        return Parameters(
-            self.layout,
-            self.flat if flat is None else flat,
-            self.running if running is None else running,
-        )
+        running = self.running if running is None else running
+        if flat is None and self._parts is not None:
+            return parted(self.layout, self._parts, running)
+        return Parameters(self.layout, self.flat if flat is None else flat, running)
 
     def copy(self) -> Parameters:
         """Copy both vectors, so that the copy outlives an update of the original in place."""
-        xp = self.xp
-        return map_vectors(self, lambda vector: xp.asarray(vector, copy=True))
+        copied = partial(self.xp.asarray, copy=True)
+        running = None if self.running is None else copied(self.running)
+        if self._parts is None:
+            return Parameters(self.layout, copied(self.flat), running)
+        return parted(self.layout, {name: copied(p) for name, p in self._parts.items()}, running)
 
     @property
     def size(self) -> int:
@@ -169,7 +184,13 @@ class Parameters:
     @property
     def xp(self) -> Namespace:
         """The namespace of the vectors."""
-        return namespace(self.flat)
+        return namespace(self._any)
+
+    @property
+    def _any(self) -> Array:
+        """A vector of trainable numbers, whichever: all are of one dtype and in one place."""
+        parts = self._parts
+        return self.flat if parts is None else next(iter(parts.values()))
 
     def __repr__(self) -> str:
         arrays = ", ".join(f"{e.name} {e.shape}" for e in self.layout.entries)
@@ -179,10 +200,34 @@ class Parameters:
         # Without the views: copied on their own, they would no longer be views of the vector.
         return Parameters, (self.layout, self.flat, self.running)
 
-    def _joined(self, pieces: Sequence[Array]) -> Parameters:
-        """Join vectors into the one of gradients of these parameters."""
-        # Without pieces both vectors are empty.
-        return Parameters(self.layout, concatenated(pieces) if pieces else self.flat)
+    def _join(self) -> Array:
+        """Join the parts into the vector, which is kept in their place."""
+        parts = self._parts
+        if parts is None:  # another thread has just done it
+            return self.flat
+        flat = concatenated([parts[e.name] for e in self.layout.trainable])
+        if not _is_traced(flat):
+            self.flat, self._parts = flat, None
+        return flat
+
+    def _split(self) -> dict[str, Array]:
+        """Split the vector into parts, which are kept in its place."""
+        parts = self._parts
+        if parts is None:
+            parts = splitter(self.layout)(self.flat)
+            if not any(map(_is_traced, parts.values())):
+                self._parts = parts
+                with suppress(AttributeError):  # unless another thread has just done it
+                    del self.flat
+        return parts
+
+    def _joined(self, vectors: Sequence[Array]) -> Parameters:
+        """Return gradients of these parameters, whose vectors follow each other."""
+        if self._parts is not None:
+            names = [e.name for e in self.layout.trainable]
+            return parted(self.layout, dict(zip(names, vectors, strict=True)))
+        # Without vectors that of the parameters is empty.
+        return Parameters(self.layout, concatenated(vectors) if vectors else self.flat)
 
     def _tree_leaves(self) -> list[Array]:
         return [self.flat]
@@ -195,17 +240,17 @@ class Parameters:
         return self.replace(flat=concatenated([reshaped(array, (-1,)) for array in mapped]))
 
 
-class Parted(Parameters):
-    """Parameters in a function that XLA compiles and that reads gradients piece by piece alone.
+def parted(layout: Layout, parts: dict[str, Array], running: Array | None = None) -> Parameters:
+    """Return parameters of JAX in parts, of which there is at least one."""
+    params = Parameters(layout, None, running)
+    params._parts = parts
+    del params.flat
+    return params
 
-    XLA removes a concatenation whose pieces are sliced out of it again, but not what `concatenated`
-    does on JAX.
-    """
 
-    __slots__ = ()
-
-    def _joined(self, pieces: Sequence[Array]) -> Parameters:
-        return Parted(self.layout, self.xp.concat(pieces)) if pieces else super()._joined(pieces)
+def _is_traced(array: Array) -> bool:
+    """Return whether JAX is tracing a function that made an array, which must not outlive it."""
+    return isinstance(array, sys.modules["jax"].core.Tracer)
 
 
 def check_kind(params: Any) -> None:
@@ -246,9 +291,8 @@ def _register_with_jax() -> None:
     if register is None:
         return
     _registered = True
-    for kind_of in (Parameters, Parted):
-        register(kind_of, lambda p: ((p.flat, p.running), p.layout), partial(_unflattened, kind_of))
-
-
-def _unflattened(kind_of: type[Parameters], layout: Layout, vectors: Sequence[Any]) -> Parameters:
-    return kind_of(layout, *vectors)
+    register(
+        Parameters,
+        lambda params: ((params.flat, params.running), params.layout),
+        lambda layout, vectors: Parameters(layout, *vectors),
+    )

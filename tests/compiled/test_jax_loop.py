@@ -29,6 +29,12 @@ CLIPPED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def in_parts(monkeypatch):
+    """Compute small networks as large ones are."""
+    monkeypatch.setattr("anyprop.compiled.on_jax.LARGE", 0)
+
+
 def _data(net):
     rng = np.random.default_rng(0)
     k = net.output_shape((1, net.width_in))[1]
@@ -212,13 +218,16 @@ def test_no_vector_is_copied_between_two_steps():
     net = ap.MLP([7, 11, 13, K])
     step, params = ap.make_step(net, LOSS, ap.Adam(weight_decay=0.1, clip_value=1.0)), net.init(8)
     state = step.optimizer.init(params)
-    held = on_jax._Held.of(params, state)
+    held = on_jax._Form.of(params, apart=True)
     rows, data = (
         np.zeros((4, 6), "int32"),
         {"x": np.zeros((20, 7), "float32"), "t": np.zeros(20, int)},
     )
     table = np.ones((4, len(step.optimizer.scalars(1, 1.0)) + 1), "float32")
-    many, given = on_jax._many(step, held), (held.apart(params, state.slots), None, 4, table, rows)
+    many, given = (
+        on_jax._many(step, held),
+        (held.vectors(params, state.slots), None, 4, table, rows),
+    )
     compiled = jax.jit(many).lower(0, *given, data | {"sample_weight": None}).compile()
     computations = compiled.as_text().split("\n\n")
     (body,) = [c for c in computations if " dot(" in c and "ENTRY" not in c and "arg_tuple" in c]

@@ -118,7 +118,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
     ) -> tuple[Parameters, OptimizerState, Array]:
         batch: Any = step.batch(*given, **options)
         try:
-            xp = namespace(params.flat)
+            xp = namespace(params._any)
         except (AttributeError, TypeError):
             check_kind(params)
             raise

@@ -18,7 +18,6 @@ import numpy as np
 
 from anyprop._numerics import cast
 from anyprop._typing import Array
-from anyprop.backend import concatenated
 from anyprop.compiled.namespace import is_elementwise
 from anyprop.compiled.program import listed
 from anyprop.distributed.data_parallel import DataParallelStep
@@ -26,10 +25,14 @@ from anyprop.layout import Layout
 from anyprop.network import ValueAndGrad
 from anyprop.optimizers.base import Numbers, Optimizer
 from anyprop.optimizers.state import OptimizerState
-from anyprop.parameters import Parameters, Parted
+from anyprop.parameters import Parameters, parted
+from anyprop.repeatable.hidden_state import HiddenState
 from anyprop.repeatable.jaxprs import jitted
 from anyprop.repeatable.ours import is_constant
 from anyprop.step import Step
+
+LARGE = 1 << 15
+"""Fewest numbers in a vector whose copies take longer than to pass several arrays to a step."""
 
 
 class JittedStep:
@@ -42,19 +45,20 @@ class JittedStep:
     """
 
     def __init__(self, step: Step) -> None:
-        self._step = step
-        self._of: dict[_Held, Callable[..., Any]] = {}
+        self._step, self._apart = step, _takes_arrays(step)
+        self._of: dict[_Form, Callable[..., Any]] = {}
 
     def __call__(
         self, params: Parameters, state: OptimizerState, batch: Mapping[str, Any]
     ) -> tuple[Parameters, OptimizerState, Array]:
-        held = _Held.of(params, state)
-        compute = self._of.get(held)
+        form = _Form.of(params, apart=self._apart)
+        compute = self._of.get(form)
         if compute is None:
-            compute = self._of[held] = _jitted(_one, self._step, held)
+            compute = self._of[form] = _jitted(_one, self._step, form)
         numbers = _packed(self._step.optimizer.numbers(state), params)
-        vectors, value = compute(held.apart(params, state.slots), state.decay_mask, numbers, batch)
-        return *held.rebuilt(vectors, state, 1), value
+        vectors, mask = form.vectors(params, state.slots), form.mask(state)
+        vectors, value = compute(vectors, mask, numbers, batch)
+        return *form.after(vectors, state, 1), value
 
 
 class JittedParallelStep:
@@ -109,7 +113,7 @@ class JittedLoop:
     """
 
     def __init__(self, step: Step, most: int) -> None:
-        self._step, self._most = step, most
+        self._step, self._most, self._apart = step, most, _takes_arrays(step)
 
     def __call__(
         self,
@@ -134,7 +138,7 @@ class JittedLoop:
         params, state, values
             The loss of each batch in place of the value of one.
         """
-        held, done = _Held.of(params, state), len(batches)
+        form, done = _Form.of(params, apart=self._apart), len(batches)
         numbers = [
             listed(self._step.optimizer.numbers(state._replace(step=state.step + k)))
             for k in range(done)
@@ -146,63 +150,79 @@ class JittedLoop:
             column[:done] = of_steps
             return column
 
-        rows, table = filled(batches, batches[0].dtype), filled(numbers, params.flat.dtype)
-        compute = _jitted(_many, self._step, held)
-        vectors, values = compute(
-            held.apart(params, state.slots), state.decay_mask, done, table, rows, data
-        )
-        return *held.rebuilt(vectors, state, done), np.asarray(values)[:done].tolist()
+        rows, table = filled(batches, batches[0].dtype), filled(numbers, params._any.dtype)
+        compute = _jitted(_many, self._step, form)
+        vectors, mask = form.vectors(params, state.slots), form.mask(state)
+        vectors, values = compute(vectors, mask, done, table, rows, data)
+        return *form.after(vectors, state, done), np.asarray(values)[:done].tolist()
 
 
-class _Held(NamedTuple):
-    """What a step takes besides its batch, as a tuple of vectors: JAX flattens classes in Python."""
+class _Form(NamedTuple):
+    """What a step takes besides its batch, and in which form: JAX flattens classes in Python.
+
+    A step that can is given each array as a vector of its own, since a slice of a vector, and a vector
+    that is joined, is a copy to XLA. Others get what `Parameters` are made of.
+    """
 
     layout: Layout
-    has_running: bool
-    slots: tuple[str, ...]
+    apart: bool
 
     @classmethod
-    def of(cls, params: Parameters, state: OptimizerState) -> _Held:
-        return cls(params.layout, params.running is not None, tuple(state.slots))
+    def of(cls, params: Parameters, *, apart: bool) -> _Form:
+        """Return the form of a step on some parameters, `apart` if it can take them so."""
+        layout = params.layout
+        return cls(layout, apart and layout.size() >= LARGE and len(layout.trainable) > 1)
 
-    def apart(self, params: Parameters, slots: Mapping[str, Parameters]) -> tuple[Array, ...]:
-        """Split parameters and slots into vectors."""
-        running = (params.running,) if self.has_running else ()
-        return params.flat, *[slots[name].flat for name in self.slots], *running
+    def vectors(self, params: Parameters, slots: Mapping[str, Parameters]) -> tuple[Any, ...]:
+        """Return what parameters and slots consist of."""
+        of_slots = {name: self.numbers(slot) for name, slot in slots.items()}
+        return self.numbers(params), of_slots, params.running
 
-    def together(self, vectors: Sequence[Array]) -> tuple[Parameters, dict[str, Parameters]]:
-        """Rebuild parameters and slots from vectors."""
-        flat, *rest = vectors
-        slots = {name: Parameters(self.layout, rest.pop(0)) for name in self.slots}
-        return Parameters(self.layout, flat, *rest), slots
+    def mask(self, state: OptimizerState) -> Any:
+        """Return what the mask of a state consists of; None if it has none."""
+        return None if state.decay_mask is None else self.numbers(state.decay_mask)
 
-    def in_pieces(self, vectors: Sequence[Array]) -> tuple[Any, ...]:
-        """Split each vector of `apart`, but the running statistics, into those of its arrays."""
-        n = 1 + len(self.slots)
-        return *map(self.pieces, vectors[:n]), *vectors[n:]
+    def numbers(self, params: Parameters) -> Any:
+        """Return the trainable numbers of parameters or of what is laid out as they are."""
+        return params._split() if self.apart else params.flat
 
-    def pieces(self, vector: Array) -> tuple[Array, ...]:
-        """Split a vector into those of its arrays."""
-        return tuple(vector[e.start : e.stop] for e in self.layout.entries if e.trainable)
+    def parameters(self, numbers: Any, running: Array | None = None) -> Parameters:
+        """Return the parameters, or a slot, of what `numbers` returned."""
+        return (parted if self.apart else Parameters)(self.layout, numbers, running)
 
-    def rebuilt(
-        self, vectors: Sequence[Array], state: OptimizerState, steps: int
+    def after(
+        self, vectors: tuple[Any, ...], state: OptimizerState, steps: int
     ) -> tuple[Parameters, OptimizerState]:
         """Return the parameters and the state that follow after some steps."""
-        params, slots = self.together(vectors)
-        return params, OptimizerState(state.step + steps, state.lr_scale, slots, state.decay_mask)
+        numbers, of_slots, running = vectors
+        # In the order of the state, as JAX returns a dict in that of its keys.
+        slots = {name: self.parameters(of_slots[name]) for name in state.slots}
+        state = OptimizerState(state.step + steps, state.lr_scale, slots, state.decay_mask)
+        return self.parameters(numbers, running), state
 
 
-Kind = Callable[[Step, _Held], Callable[..., Any]]
+def _takes_arrays(step: Step) -> bool:
+    """Return whether a step can be done on arrays that are not in one vector."""
+    # Another gradient may read the vector as a whole, where a concatenation in XLA is slow.
+    if not isinstance(step.gradient, ValueAndGrad):
+        return False
+    hidden = HiddenState(step.optimizer)
+    try:
+        return is_elementwise(step.optimizer)
+    finally:
+        hidden.put_back()
 
 
-def _jitted(kind: Kind, step: Step, held: _Held) -> Callable[..., Any]:
+Kind = Callable[[Step, _Form], Callable[..., Any]]
+
+
+def _jitted(kind: Kind, step: Step, form: _Form) -> Callable[..., Any]:
     """Return the jitted function that `kind` makes of a step; an equal step gets the same one."""
-    return (_jit_once if is_constant(step) else _jit)(kind, step, held)
+    return (_jit_once if is_constant(step) else _jit)(kind, step, form)
 
 
-def _jit(kind: Kind, step: Step, held: _Held) -> Callable[..., Any]:
-    return jitted(kind(step, held), step, donate=(0,))
+def _jit(kind: Kind, step: Step, form: _Form) -> Callable[..., Any]:
+    return jitted(kind(step, form), step, donate=(0,))
 
 
 _jit_once = lru_cache(maxsize=16)(_jit)
@@ -213,7 +233,7 @@ def _packed(numbers: Numbers, params: Parameters) -> Any:
     of_step = listed(numbers)
     if any(hasattr(number, "dtype") for number in of_step):
         return numbers  # they may be on a device, and are not read here
-    return np.asarray(of_step, params.flat.dtype)
+    return np.asarray(of_step, params._any.dtype)
 
 
 def _unpacked(numbers: Any, optimizer: Optimizer) -> Numbers:
@@ -224,61 +244,40 @@ def _unpacked(numbers: Any, optimizer: Optimizer) -> Numbers:
     return lr, dict(zip(optimizer.scalars(1, 1.0), scalars, strict=True))
 
 
-def _one(step: Step, held: _Held) -> Callable[..., Any]:
+def _one(step: Step, form: _Form) -> Callable[..., Any]:
     """Return the function that does a step."""
-
-    def compute(
-        time: int, vectors: tuple[Array, ...], mask: Any, numbers: Any, batch: Mapping[str, Any]
-    ) -> tuple[tuple[Array, ...], Array]:
-        params, slots, value = step.compute(
-            *held.together(vectors), mask, _unpacked(numbers, step.optimizer), batch
-        )
-        return held.apart(params, slots), value
-
-    return compute
-
-
-def _one_in_pieces(step: Step, held: _Held) -> Callable[..., Any]:
-    """Return the function that does a step on vectors in pieces."""
-    concatenate = importlib.import_module("jax").numpy.concatenate
 
     def compute(
         time: int, vectors: tuple[Any, ...], mask: Any, numbers: Any, batch: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], Array]:
-        ps, *rest = vectors
-        slots = {name: rest.pop(0) for name in held.slots}
-        params = Parted(held.layout, concatenate(ps), *rest)
-        value, grads, running = step.gradient(params, **batch)
-        gs, numbers = held.pieces(grads.flat), _unpacked(numbers, step.optimizer)
-        ps, slots = step.optimizer.apply(ps, gs, slots, mask, numbers)
-        return (ps, *slots.values(), *(rest if running is None else [running])), value
+        ps, slots, running = vectors
+        params, numbers = form.parameters(ps, running), _unpacked(numbers, step.optimizer)
+        if not form.apart:
+            slots = {name: form.parameters(slot) for name, slot in slots.items()}
+            mask = None if mask is None else form.parameters(mask)
+            params, slots, value = step.compute(params, slots, mask, numbers, batch)
+            return form.vectors(params, slots), value
+        value, grads, after = step.gradient(params, **batch)
+        ps, slots = step.optimizer.apply(ps, form.numbers(grads), slots, mask, numbers)
+        return (ps, slots, running if after is None else after), value
 
     return compute
 
 
-def _many(step: Step, held: _Held) -> Callable[..., Any]:
+def _many(step: Step, form: _Form) -> Callable[..., Any]:
     """Return the function that does the first `done` of many steps."""
-    jax = importlib.import_module("jax")
-    several = sum(entry.trainable for entry in held.layout.entries) > 1
-    # Another gradient may read the vector as a whole, where a concatenation in XLA is slow.
-    several = several and isinstance(step.gradient, ValueAndGrad)
+    jax, one = importlib.import_module("jax"), _one(step, form)
 
     def compute(
         time: int,
-        vectors: tuple[Array, ...],
+        vectors: tuple[Any, ...],
         mask: Any,
         done: Any,
         table: Any,
         rows: Any,
         data: Mapping[str, Any],
-    ) -> tuple[tuple[Array, ...], Array]:
-        dtype = vectors[0].dtype
-        # A slice of a vector is a copy to XLA, which goes on in each step; so here are none. The rule is
-        # asked while `traced_twice` watches what it changes.
-        apart = several and is_elementwise(step.optimizer)
-        one = (_one_in_pieces if apart else _one)(step, held)
-        if apart:
-            mask = None if mask is None else held.pieces(mask.flat)
+    ) -> tuple[tuple[Any, ...], Array]:
+        dtype = table.dtype
 
         def body(i: Any, carry: Any) -> Any:
             vectors, values = carry
@@ -291,10 +290,8 @@ def _many(step: Step, held: _Held) -> Callable[..., Any]:
             vectors, value = one(time, vectors, mask, table[i], batch)
             return vectors, values.at[i].set(value)
 
-        before: Any = held.in_pieces(vectors) if apart else vectors
-        after, values = jax.lax.fori_loop(
-            0, done, body, (before, jax.numpy.zeros(rows.shape[:1], dtype))
-        )
-        return tuple(concatenated(v) if isinstance(v, tuple) else v for v in after), values
+        before = vectors, jax.numpy.zeros(rows.shape[:1], dtype)
+        after: tuple[tuple[Any, ...], Array] = jax.lax.fori_loop(0, done, body, before)
+        return after
 
     return compute

@@ -196,7 +196,11 @@ def flat_pieces(params: Parameters, grads: Grads) -> list[Array]:
         A gradient is missing, or its shape is not that of the parameter.
     """
     if isinstance(grads, Parameters):
-        return [grads.flat]
+        entries = grads.layout.trainable
+        if params._parts is None:  # as it also is for a layer that has nothing to train
+            return [grads.flat] if entries else []
+        parts = grads._split()
+        return [parts[e.name] for e in entries]
     pieces = []
     for entry in params.layout.entries:
         if entry.trainable:

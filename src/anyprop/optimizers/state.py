@@ -48,12 +48,13 @@ class OptimizerState(NamedTuple):
 
     def copy(self) -> OptimizerState:
         """Copy the slots, so that the copy outlives an update of the original in place."""
-        slots = {name: _tree.map_leaves(_copied, slot) for name, slot in self.slots.items()}
-        return self._replace(slots=slots)
+        return self._replace(slots={name: _copied(slot) for name, slot in self.slots.items()})
 
 
-def _copied(array: Array) -> Array:
-    return namespace(array).asarray(array, copy=True)
+def _copied(tree: Tree) -> Tree:
+    if isinstance(tree, Parameters):  # which may be in parts, and remain so
+        return tree.copy()
+    return _tree.map_leaves(lambda array: namespace(array).asarray(array, copy=True), tree)
 
 
 class _Keeps(Protocol):

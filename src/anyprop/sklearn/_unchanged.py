@@ -15,7 +15,7 @@ from typing import Any
 from sklearn.utils import check_random_state
 
 from anyprop._typing import Array
-from anyprop.backend import name_of, namespace
+from anyprop.backend import name_of
 
 
 @contextmanager
@@ -52,8 +52,8 @@ def _written_over(estimator: Any) -> list[Array]:
     memory = getattr(estimator, "_optimizer", None)
     slots = [] if memory is None else memory.state.slots.values()
     owned = [p for p in (getattr(estimator, "_parameters", None), *slots) if p is not None]
-    vectors = [v for p in owned for v in (p.flat, p.running) if v is not None]
-    return [vector for vector in vectors if name_of(namespace(vector)) in ("numpy", "cupy")]
+    owned = [p for p in owned if name_of(p.xp) in ("numpy", "cupy")]
+    return [v for p in owned for v in (p.flat, p.running) if v is not None]
 
 
 def _copied(arrays: list[Array], into: list[Array]) -> list[Array]:
