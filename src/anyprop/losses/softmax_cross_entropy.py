@@ -11,7 +11,7 @@ c are class weights. Z is sum_n w_n, with class weights sum_n w_n sum_k c_k T_nk
 Subtracting m keeps exp from overflowing; taking the log of the quotient by hand keeps a probability
 that underflows from becoming log 0. Where c T is 0, a logit of -inf costs nothing.
 
-Saved: p, c T, the scale s of each row, and y for its dtype.
+Saved: p, c T, whether its rows are known to sum to 1, the scale s of each row, and y for its dtype.
 """
 
 from __future__ import annotations
@@ -108,18 +108,19 @@ class SoftmaxCrossEntropy(Loss):
         exp_z = xp.exp(z)
         sum_exp = summed(exp_z, axis=1, keepdims=True)
         log_p = z - xp.log(sum_exp)
-        if chosen is None or c is not None or self.label_smoothing:
-            terms = product(xp, target, log_p)
-        else:  # T is 1 or 0, so nothing needs to be multiplied; a label out of range has T = NaN
+        one_hot = chosen is not None and c is None and not self.label_smoothing
+        if one_hot:  # so nothing needs to be multiplied or summed; a label out of range has T = NaN
             terms = xp.where(chosen, log_p, target)
+        else:
+            terms = product(xp, target, log_p)
         rows = -summed(terms, axis=1)
         value, scale = mean_over_rows(xp, rows, weights, normalizer, dtype=y.dtype)
-        return value, (exp_z / sum_exp, target, scale, y)
+        return value, (exp_z / sum_exp, target, one_hot, scale, y)
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
-        p, target, scale, y = residuals
-        slope = p * summed(target, axis=1, keepdims=True) - target
-        return gradient_of_rows(slope, scale, dvalue, like=y)
+        p, target, one_hot, scale, y = residuals
+        share = p if one_hot else p * summed(target, axis=1, keepdims=True)
+        return gradient_of_rows(share - target, scale, dvalue, like=y)
 
     def total_weight(
         self, t: Array, sample_weight: Array | None = None, *, dtype: Any = None
