@@ -179,10 +179,7 @@ class Optimizer(Advising, ShortRepr):
         with on_device_of_first(params):
             numbers = self.numbers(state)
             check_beside(params, grads, state)
-            whole = (
-                self.clip_norm or self.clip_global_norm or type(self).apply is not Optimizer.apply
-            )
-            if is_long(params) and not whole:
+            if is_long(params) and self._is_elementwise():
                 apply, given = partial(self.apply, numbers=numbers), (state.slots, state.decay_mask)
                 after = in_pieces(apply, params, grads, *given, donate=donate)
             else:
@@ -191,6 +188,10 @@ class Optimizer(Advising, ShortRepr):
                     after = stored(after, (params, state.slots))
             params, slots = after
             return params, OptimizerState(state.step + 1, state.lr_scale, slots, state.decay_mask)
+
+    def _is_elementwise(self) -> bool:
+        norms = self.clip_norm or self.clip_global_norm
+        return not norms and type(self).apply is Optimizer.apply
 
     @unrecorded
     def numbers(self, state: OptimizerState) -> Numbers:
@@ -270,9 +271,11 @@ class Optimizer(Advising, ShortRepr):
             raise TypeError(
                 f"state must be what {type(self).__name__}.init() returns, not {kind(state)}."
             )
-        lr = self.lr(state.step) if callable(self.lr) else self.lr
-        if callable(self.lr) and not is_scalar_array(lr):
-            lr = non_negative(type(self).__name__, f"lr after {state.step} updates", lr)
+        lr = self.lr
+        if callable(lr):
+            lr = lr(state.step)
+            if not is_scalar_array(lr):
+                lr = non_negative(type(self).__name__, f"lr after {state.step} updates", lr)
         lr = lr * state.lr_scale
         # NumPy makes a scalar of an array of rank 0, and its dtype would count in type promotion.
         return lr if is_scalar_array(lr) else float(lr)

@@ -203,9 +203,15 @@ def stored(
     results: tuple[Tree, dict[str, Tree]], buffers: tuple[Tree, dict[str, Tree]]
 ) -> tuple[Tree, dict[str, Tree]]:
     """Store new parameters and slots in donated ones, where these can be written to."""
+    (params, slots), (donated, kept) = results, buffers
+    if slots.keys() == kept.keys() and _share_layout(donated, params, slots):  # nothing to walk
+        return params._tree_rebuild([_written(donated.flat, params.flat)]), {
+            name: slot._tree_rebuild([_written(kept[name].flat, slot.flat)])
+            for name, slot in slots.items()
+        }
     news = _tree.leaves(results)
     olds = _tree.leaves_like(buffers, results, names=("donated", "updated"))
-    several = len(_tree.leaves(results[0])) > 1
+    several = len(_tree.leaves(params)) > 1
     stored_in: tuple[Tree, dict[str, Tree]] = _tree.rebuild(
         results, _stored(olds, news, several=several)
     )
