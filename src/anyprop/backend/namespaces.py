@@ -114,7 +114,7 @@ def device_of(array: Array) -> Device | None:
     """Return the device of an array; None where a tracer replaces the array."""
     if type(array) is np.ndarray:  # nothing to look up, and every step asks
         return "cpu"
-    if name_of(namespace(array)) == "jax":
+    if name_of(namespace(array)) in ("jax", "torch"):
         return getattr(array, "device", None)
     return array_api_compat.device(array)
 
@@ -143,7 +143,10 @@ def check_array(name: str, array: Any) -> None:
 
 def check_same_place(named: Sequence[tuple[str, Array]]) -> Namespace:
     """Raise TypeError unless named arrays share a namespace and a device; return the namespace."""
-    if {type(array) for _, array in named} == {np.ndarray}:  # these have but one place
+    for _, array in named:
+        if type(array) is not np.ndarray:
+            break
+    else:  # these have but one place
         return namespace(named[0][1])
     try:
         namespaces = [namespace(array) for _, array in named]
