@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array, Namespace, Number
-from anyprop.backend import create, namespace
+from anyprop.backend import create, name_of, namespace
 
 
 def wide_dtype(xp: Namespace, dtype: Any) -> Any:
@@ -96,7 +96,10 @@ def matmul(x: Array, W: Array) -> Array:
     if x.shape[1:] == (1,) == W.shape[:-1]:
         # A column times a row: NumPy has no BLAS for it, and a compiled step joins it to what follows.
         return x * W
-    return x @ W if xp is None else xp.matmul(x, W)
+    # array-api-compat's function promotes dtypes on PyTorch, which takes longer than a small product.
+    if xp is None or (name_of(xp) == "torch" and x.dtype == W.dtype):
+        return x @ W
+    return xp.matmul(x, W)
 
 
 def or_one(xp: Namespace, total: Any) -> Any:
