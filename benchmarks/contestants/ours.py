@@ -16,7 +16,6 @@ from anyprop.backend import (
     get_device,
     get_namespace,
     name_of,
-    namespace,
     read,
     to_host,
 )
@@ -139,7 +138,7 @@ def update(problem: Problem, device: str, *, backend: str, compiled: bool | str 
 
 def _given_gradient(params: Parameters, x: Array, t: Array, **none: object) -> Any:
     """Treat the batch as the gradient, so that a compiled step is an update and nothing else."""
-    return namespace(x).sum(x[:1]), Parameters(params.layout, x), None
+    return x[0], Parameters(params.layout, x), None
 
 
 def epoch(
