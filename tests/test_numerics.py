@@ -64,6 +64,13 @@ def test_what_has_no_product_is_not_stretched(backend, shapes):
         matmul(*(backend.asarray(np.ones(shape, "float32")) for shape in shapes))
 
 
+def test_factors_of_two_dtypes_are_promoted_as_the_standard_has_it(backend):
+    x, W = X[:, :2].astype("float32"), X[:2].astype("float64")
+    found = matmul(backend.asarray(x, "float32"), backend.asarray(W, "float64"))
+    assert found.dtype == backend.asarray(W, "float64").dtype
+    np.testing.assert_allclose(to_host(found), x @ W, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_others(dtype):
     x = X.astype(dtype)

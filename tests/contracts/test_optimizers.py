@@ -128,6 +128,25 @@ def test_donated_buffers_are_reused_where_arrays_can_be_written_to(backend, opt)
 
 
 @every_optimizer
+def test_donated_parameters_keep_their_vectors(backend, opt):
+    (w, b), _ = run(opt, backend)
+    layout = ap.Affine(2, 3).init().layout
+
+    def vector(w, b):
+        return ap.Parameters(layout, backend.asarray(np.concatenate([w.reshape(-1), b])))
+
+    params = vector(W, B)
+    state = opt.init(params)
+    given = _tree.leaves((params, state.slots))
+    for grads in GRADS:
+        params, state = opt.update(params, vector(*grads), state, donate=True)
+    if backend.mutable:
+        pairs = zip(_tree.leaves((params, state.slots)), given, strict=True)
+        assert all(new is old for new, old in pairs)
+    assert_trees_equal(backend, (params.W, params.b), (backend.to_numpy(w), backend.to_numpy(b)))
+
+
+@every_optimizer
 def test_arrays_need_not_be_contiguous(backend, opt):
     def strided(values):
         array = backend.asarray(np.repeat(np.repeat(values.T, 2, axis=0), 2, axis=1))
