@@ -61,11 +61,10 @@ def test_step_for_step(options, rng):
         for p, q in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(p, q, rtol=1e-12, atol=1e-12)
         if step % 10 == 0:  # an epoch of 70 rows
-            estimator.t_, estimator._no_improvement_count = 7 * step, 0
-            rate.on_epoch(run)
+            rate.after_epoch(run, 7 * step)
             their_opt.iteration_ends(7 * step)
         if step % 20 == 0:  # which improved nothing
-            stops.append((rate._after_plateau(run)[0], their_opt.trigger_stopping("", False)))
+            stops.append((rate.after_plateau(run)[0], their_opt.trigger_stopping("", False)))
     assert all(a == b for a, b in stops)
 
 
@@ -75,7 +74,7 @@ def test_the_adaptive_rate_ends_where_theirs_does():
     run, theirs = SimpleNamespace(state=opt.init(np.ones(2))), SGDOptimizer([], 1e-3, "adaptive")
     rate = LearningRate(estimator, opt)
     for _ in range(10):
-        stops, _ = rate._after_plateau(run)
+        stops, _ = rate.after_plateau(run)
         assert stops == theirs.trigger_stopping("", False)
         assert opt.learning_rate(run.state) == pytest.approx(theirs.learning_rate, rel=1e-12)
     assert stops
