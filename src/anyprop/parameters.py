@@ -80,13 +80,13 @@ class Parameters:
 
     def _made(self, key: int | str) -> Any:
         """Make a view, and keep it where that is safe."""
-        running, children, parts = self.running, self.layout.children, self._parts or {}
+        running, children, parts = self.running, self.layout.children, self._parts
         if key not in children:
             return self._other(key)
-        if key in parts:
+        if parts is not None and key in parts:
             place: Any = children[key]
             return reshaped(parts[str(key)], place.shape)
-        flat = self._any
+        flat = self.flat if parts is None else self._any
         on_numpy = type(flat) is np.ndarray
         views = self._views if on_numpy or name_of(namespace(flat)) not in _TRACING else {}
         # On NumPy, where views cost little, all are made at once: a step asks for each.
@@ -95,9 +95,11 @@ class Parameters:
             if not isinstance(child, Place):
                 layout, of_flat, of_running = child
                 kept = None if running is None or of_running is None else running[of_running]
-                inner = parts and {e.name: parts[f"{name}.{e.name}"] for e in layout.trainable}
-                apart = parted(layout, inner, kept) if inner else None
-                views[name] = apart or Parameters(layout, flat[of_flat], kept)
+                if parts is not None and layout.trainable:
+                    inner = {e.name: parts[f"{name}.{e.name}"] for e in layout.trainable}
+                    views[name] = parted(layout, inner, kept)
+                else:
+                    views[name] = Parameters(layout, flat[of_flat], kept)
             elif child.trainable or running is not None:
                 vector: Array = flat if child.trainable else running
                 array = vector[child.range]

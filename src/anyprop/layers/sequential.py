@@ -196,11 +196,10 @@ def flat_pieces(params: Parameters, grads: Grads) -> list[Array]:
         A gradient is missing, or its shape is not that of the parameter.
     """
     if isinstance(grads, Parameters):
-        entries = grads.layout.trainable
         if params._parts is None:  # as it also is for a layer that has nothing to train
-            return [grads.flat] if entries else []
+            return [grads.flat] if grads.layout.trainable else []
         parts = grads._split()
-        return [parts[e.name] for e in entries]
+        return [parts[e.name] for e in grads.layout.trainable]
     pieces = []
     for entry in params.layout.entries:
         if entry.trainable:
