@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import time
 import warnings
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ import pytest
 
 import anyprop as ap
 from anyprop.backend import namespace
+from anyprop.compiled import program
+from anyprop.compiled.trace import Recording
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
+from anyprop.repeatable import jaxprs
 from anyprop.repeatable.ours import is_constant, is_ours
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
@@ -373,6 +377,95 @@ def test_every_difference_is_seen(xp, forms, what):
     step = ap.compile(ap.make_step(net, ap.SoftmaxCrossEntropy(), opt))
     with pytest.warns(RuntimeWarning, match=f"not the same: .*{what}"):
         step(params, opt.init(params), x, t)
+
+
+def _as(dtype):
+    return lambda x: namespace(x).astype(x, getattr(namespace(x), dtype))
+
+
+DIFFERENCES = {
+    "the number of calls": (
+        [lambda x: x * 2.0, lambda x: x * 2.0 * 2.0],
+        "it makes 1 calls the first time and 2 the second",
+    ),
+    "dtypes of results": (
+        [_as("float64"), _as("float16")],
+        "float64.* the first time and .*float16",
+    ),
+    "shapes of constants": (
+        [lambda x: x * np.ones(1, "float32"), lambda x: x * np.ones((1, 1), "float32")],
+        ".",
+    ),
+    "constants": (
+        [lambda x: x + np.float32([1, 1, 1, 1]), lambda x: x + np.float32([1, 2, 1, 1])],
+        r"has the constant .*1\., 1\..* the first time and the constant .*1\., 2\..* the second",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_the_first_difference_of_two_recordings_is_said(name):
+    forms, what = DIFFERENCES[name]
+    x = Recording.given(np.ones((5, 4), "float32"))
+
+    def recorded(form):
+        with Recording() as recording:
+            result = form(x)
+        return recording.calls, result
+
+    assert program.difference(recorded(forms[0]), recorded(forms[0])) is None
+    assert re.search(what, program.difference(*map(recorded, forms)))
+
+
+def _drawing(seed):
+    import jax
+
+    key = jax.random.key(seed)
+    return lambda x: x * jax.random.uniform(key, x.shape, "float32")
+
+
+def _branching(factor):
+    import jax
+
+    return lambda x: jax.lax.cond(x[0, 0] > 0.0, lambda: x * factor, lambda: x)
+
+
+def _of_primitives(*shapes):
+    """Return forms that call a primitive whose result has the shape that a function says."""
+    from jax.extend.core import Primitive
+
+    primitive = Primitive("own")
+    primitive.def_abstract_eval(lambda x, *, shape: x.update(shape=shape()))
+    return [lambda x, s=s: primitive.bind(x, shape=lambda: s) for s in shapes]
+
+
+JAX_DIFFERENCES = {
+    "keys": (
+        lambda: [_drawing(3), _drawing(4)],
+        r"has the constant .*3\].* and the constant .*4\].* the second",
+    ),
+    "branches": (lambda: [_branching(2.0), _branching(3.0)], "cond: branches is"),
+    "results of a user's primitive": (
+        lambda: _of_primitives((5, 4), (4, 5)),
+        "has a result of another shape the second time",
+    ),
+}
+
+
+@pytest.mark.needs("jax")
+@pytest.mark.parametrize("name", [*DIFFERENCES, *JAX_DIFFERENCES])
+def test_the_first_difference_of_what_jax_traces_is_said(name):
+    import jax
+
+    forms, what = DIFFERENCES.get(name) or JAX_DIFFERENCES[name]
+    forms = forms() if callable(forms) else forms
+    x = jax.numpy.ones((5, 4), "float32")
+
+    def traced(form):
+        return jax.make_jaxpr(lambda x: form(x))(x)
+
+    assert jaxprs.difference(traced(forms[0]), traced(forms[0])) is None
+    assert re.search(what, jaxprs.difference(*map(traced, forms)))
 
 
 @dataclass(frozen=True)
