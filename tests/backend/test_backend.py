@@ -23,6 +23,7 @@ from anyprop.backend import (
     devices,
     dtype_name,
     get_device,
+    memory_range,
     name_of,
     namespace,
     transfer,
@@ -151,6 +152,28 @@ def test_the_reasons_against_cupy_are_told_apart(cupy, reason):
     assert reason in availability._why_no_cupy(cupy)
 
 
+def test_a_cupy_without_a_gpu_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr(availability, "_missing", lambda name: "")
+    monkeypatch.setitem(sys.modules, "cupy", _cupy(count=0))
+    with pytest.raises(BackendUnavailableError, match="'cupy' cannot be used here: no GPU is vis"):
+        ap.get_namespace("cupy")
+
+
+def test_the_namespace_of_dask_is_that_of_its_compatible_arrays(monkeypatch):
+    compatible = SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "array_api_compat.dask.array", compatible)
+    assert ap.get_namespace(SimpleNamespace(__name__="dask.array")) is compatible
+
+
+@pytest.mark.needs("jax")
+def test_the_cpu_is_a_device_of_jax_beside_its_gpus(monkeypatch):
+    def listed(platform="gpu"):
+        return [SimpleNamespace(platform=platform, id=0)]
+
+    monkeypatch.setattr("jax.devices", listed)
+    assert list(devices(ap.get_namespace("jax"))) == ["gpu:0", "cpu:0"]
+
+
 @pytest.mark.parametrize("missing", ["cublas", "nvrtc", None])
 def test_missing_toolkit_libraries_are_named(monkeypatch, missing):
     def libraries(name):
@@ -212,6 +235,31 @@ def test_from_host_converts(backend):
     assert dtype_name(array) == "float32"
 
 
+def test_numbers_become_flags_and_flags_numbers(backend):
+    numbers = np.asarray([0.0, 0.5, -2.0], "float32")
+    flags = ap.from_host(numbers, backend.xp, dtype="bool", device=backend.device)
+    np.testing.assert_array_equal(ap.to_host(flags), [False, True, True], strict=True)
+
+
+def test_structures_are_refused_by_the_library_itself(backend):
+    structures = np.zeros(2, "i4,f4")
+    if backend.name == "numpy":
+        assert ap.from_host(structures, backend.xp) is structures
+        return
+    with pytest.raises(TypeError) as told:
+        ap.from_host(structures, backend.xp, device=backend.device)
+    assert "cannot make an array" not in str(told.value)
+
+
+def test_an_array_is_stored_where_its_numbers_are(backend):
+    x = backend.asarray(np.arange(12.0).reshape(3, 4))
+    found = memory_range(x)
+    if found is not None:  # JAX does not say
+        assert found[1] - found[0] == 12 * 8
+    assert (found is None) == (backend.name == "jax")
+    assert memory_range(x[:0, :]) is None
+
+
 def test_from_host_takes_read_only_and_strided(backend, rng):
     host = rng.standard_normal((4, 6))
     host.flags.writeable = False
@@ -271,6 +319,13 @@ def test_to_host_asks_unknown_namespaces_for_an_exchange(monkeypatch):
     np.testing.assert_array_equal(ap.to_host(strict.asarray([1.0, 2.0])), [1.0, 2.0])
 
 
+def test_to_host_asks_arrays_of_ndonnx_for_the_values_that_they_know():
+    library = make_library("ndonnx")
+    array = library.asarray([1.0, 2.0])
+    type(array).unwrap_numpy = lambda self: self.data + 1.0
+    np.testing.assert_array_equal(ap.to_host(array), [2.0, 3.0])
+
+
 @pytest.mark.parametrize("exchange", [BufferError("not exported"), RuntimeError("no such device")])
 def test_to_host_takes_the_conversion_where_there_is_no_exchange(exchange):
     def refuses(*args, **options):
@@ -287,6 +342,16 @@ def test_arrays_that_numpy_cannot_have_are_refused():
     array = library.asarray([1.0, 2.0])
     del type(array).__array__
     with pytest.raises(TypeError, match="closed_library cannot hand an array to NumPy"):
+        ap.to_host(array)
+
+
+def test_a_lack_of_memory_is_no_refusal():
+    def lacks(*args, **options):
+        raise MemoryError
+
+    array = make_library("large_library").asarray([1.0, 2.0])
+    type(array).__array__ = lacks
+    with pytest.raises(MemoryError):
         ap.to_host(array)
 
 

@@ -51,7 +51,9 @@ def test_a_dtype_holds_what_numpy_casts_to_the_same_number(dtype, other):
     assert holds_exactly(np.dtype(dtype).name, other) == kept
 
 
-@pytest.mark.parametrize("other", ["complex64", "object", "str", "datetime64[s]", "float8_e4m3fn"])
+@pytest.mark.parametrize(
+    "other", ["complex64", "object", "str", "datetime64[s]", "float8_e4m3fn", "float12"]
+)
 def test_what_is_not_real_or_unknown_is_held_by_nothing(other):
     assert not holds_exactly("float64", other)
 

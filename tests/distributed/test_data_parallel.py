@@ -117,6 +117,14 @@ def test_a_step_without_parts_is_refused():
         step(params, case.opt.init(params), [])
 
 
+def test_a_compiled_step_names_what_is_no_array_in_a_part():
+    case = CASES["plain"]
+    step = ap.compile(make_data_parallel_step(case.net, case.loss, case.opt, SerialCommunicator()))
+    params = case.net.init()
+    with pytest.raises(TypeError, match=r"^x: builtins\.float is not an Array API array"):
+        step(params, case.opt.init(params), [{"x": 1.0, "t": np.zeros(1, "int64")}])
+
+
 def test_only_batch_norms_are_replaced():
     (net, serial) = on_ranks(2, lambda c: synchronized(CASES["everything"].net, c))
     kinds = [type(layer).__name__ for layer in net.layers]

@@ -116,11 +116,9 @@ def _take_apart(tree: Tree, leaves: list[Any], kinds: list[Any]) -> None:
         # Its names too, as the arrays alone do not say which of them they are.
         kinds += tree
         branches: Any = tree.values()
-    elif isinstance(tree, (tuple, list)):
+    else:  # a list of parts
         kinds.append(len(tree))
         branches = tree
-    else:
-        branches = (tree,)
     for branch in branches:
         if branch is None:
             kinds.append(None)
