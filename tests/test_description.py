@@ -51,6 +51,18 @@ def test_settings_hold_the_numbers_of_numpy(number):
     assert json.loads(json.dumps(settings)) == settings
 
 
+def test_settings_hold_the_number_of_an_array(backend):
+    assert settings_of(ap.SGD(lr=backend.asarray(0.25)))["lr"] == 0.25
+
+
+def test_a_schedule_of_ones_own_is_described_by_its_values_where_they_are_finite():
+    def endless(step):
+        return np.inf
+
+    assert settings_of(ap.SGD(lambda step: 0.5))["lr"]["step 1"] == 0.5
+    assert settings_of(ap.SGD(endless))["lr"] == f"<{endless.__qualname__}>"
+
+
 def test_layers_of_your_own_are_refused_wherever_they_stand():
     class ReLU(Layer):
         """Has the name of one of the library's."""

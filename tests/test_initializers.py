@@ -122,6 +122,11 @@ def test_a_function_is_an_initializer():
         ap.Affine(2, 3).init(weights=lambda rng, shape: np.zeros(shape[::-1]))
 
 
+def test_what_a_function_draws_must_be_real():
+    with pytest.raises(TypeError, match="the initial W is complex128, expected real numbers"):
+        ap.Affine(3, 2).init(weights=lambda rng, shape: np.ones(shape, complex))
+
+
 def test_names():
     assert get_initializer("normal") == Normal(0.01)
     assert get_initializer("normal:1e-3") == Normal(0.001)

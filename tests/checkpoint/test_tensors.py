@@ -127,6 +127,17 @@ def test_what_the_library_refuses_to_write_is_no_error_of_the_disk(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_the_librarys_own_words_are_given_where_they_name_no_error_of_the_system(
+    tmp_path, monkeypatch
+):
+    def refuse(*args):
+        raise safetensors.SafetensorError("of its own")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", refuse)
+    with pytest.raises(ValueError, match=r"^this cannot be written to a file: of its own\.$"):
+        write(tmp_path / "a", {}, {})
+
+
 ENTRY = '{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
 
 
@@ -211,12 +222,13 @@ def test_what_is_no_regular_file(tmp_path):
             Reader(path)
 
 
-def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+@pytest.mark.parametrize("into", [None, {"a": np.empty(100_000)}], ids=["new", "given"])
+def test_a_file_that_shrinks_while_it_is_read(into, tmp_path):
     write(tmp_path / "a", {"a": np.zeros(100_000)}, {})
     with Reader(tmp_path / "a") as file:
         os.truncate(tmp_path / "a", 5000)
         with pytest.raises(ValueError, match="it ends inside 'a'"):
-            file.read()
+            file.read(into)
 
 
 def test_a_file_that_is_replaced_after_it_was_opened_is_read_as_it_was(tmp_path):

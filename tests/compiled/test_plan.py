@@ -12,6 +12,7 @@ from anyprop.compiled import namespace as xp
 from anyprop.compiled.numpy_plan import make_plan
 from anyprop.compiled.program import Program, values_of
 from anyprop.compiled.trace import Recording
+from anyprop.repeatable.stand_in import TraceError
 from rules import Remembering
 
 
@@ -113,6 +114,21 @@ def test_recording_needs_no_memory():
     assert len(recording.calls) == 60
     assert kept < 100_000
     assert peak < 2 * x.nbytes
+
+
+def test_matrices_are_not_joined():
+    with pytest.raises(TraceError, match="joins arrays that are not vectors"):
+        _planned(lambda x: [xp.concat([x, x])], np.ones((2, 2)))
+
+
+def test_an_array_of_a_recording_is_an_array_already():
+    x = Recording.given(np.ones(2))
+    assert xp.asarray(x) is x
+
+
+def test_a_number_of_a_recording_adds_to_numbers_alone():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Recording.number(1.0) + "1"
 
 
 def test_shapes_without_a_product_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import re
@@ -130,6 +131,19 @@ class CountingGlobally(Scaling):
         return late(CALLS)
 
 
+class CountingInANewGlobal(Scaling):
+    def start(self):
+        globals().pop("NEW_CALLS", None)
+
+    def factor(self):
+        global NEW_CALLS
+        try:
+            NEW_CALLS += 1
+        except NameError:
+            NEW_CALLS = 1
+        return late(NEW_CALLS)
+
+
 class LoggingGlobally(Scaling):
     def start(self):
         LOG.clear()
@@ -176,6 +190,16 @@ def counting_in_a_closure():
             return late(calls)
 
     return Closed()
+
+
+def counting_in_a_partial_function():
+    def factor(calls, step):
+        calls[0] += step
+        return late(calls[0])
+
+    layer = Scaling()
+    layer.factor = functools.partial(factor, [0], step=1)
+    return layer
 
 
 def counting_in_a_function():
@@ -252,7 +276,8 @@ class DrawingFromPythonsOwn(Scaling):
 KINDS = [
     *(Warming, Counting, CountingLazily, CountingInALazyList, CountingInSlots, Frozen),
     *(CountingOfTheClass, CountingGlobally, LoggingGlobally, CountingInAnArray, CountingInADict),
-    *(CountingElsewhere, counting_in_a_closure, counting_in_a_function, Drawing, DrawingRarely),
+    *(CountingElsewhere, CountingInANewGlobal, Drawing, DrawingRarely),
+    *(counting_in_a_closure, counting_in_a_function, counting_in_a_partial_function),
     *(DrawingFromPython, DrawingFromItsOwn, DrawingFromARandomState, DrawingGlobally),
     DrawingFromPythonsOwn,
 ]
@@ -468,6 +493,26 @@ def test_the_first_difference_of_what_jax_traces_is_said(name):
     assert re.search(what, jaxprs.difference(*map(traced, forms)))
 
 
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("the number of calls", r"is output the first time and aten\.mul.* the second"),
+        ("dtypes of results", "has .* the first time and .* the second"),
+    ],
+)
+def test_the_first_difference_of_what_pytorch_traces_is_said(name, what):
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    from anyprop.compiled.on_torch import difference
+
+    forms, _ = DIFFERENCES[name]
+    first, second, again = (make_fx(form)(torch.ones((5, 4))) for form in (*forms, forms[0]))
+    assert re.search(what, difference(first, second))
+    assert difference(first, again) is None
+
+
 @dataclass(frozen=True)
 class DrawingLoss(ap.SoftmaxCrossEntropy):
     def backward(self, residuals, dvalue=1.0):
@@ -566,9 +611,13 @@ class Remembering(Scaling):
 
     drawn = None
 
+    def __init__(self):
+        self.last = [None]
+
     def forward(self, params, x):
         if self.drawn is None:
             self.drawn = float(np.random.rand())
+        self.last[0] = x
         self.x, self.kept = x, {"y": [x * self.drawn]}
         return self.kept["y"][0], None
 
@@ -582,7 +631,7 @@ def test_what_changes_nothing_is_compiled_and_no_array_of_a_recording_is_left(ba
         np.random.seed(4)
         results.append(_fitted(backend, layer := Remembering(), compile, epochs=2))
         if compile and backend.name in ("numpy", "jax"):
-            assert vars(layer) == {"drawn": layer.drawn}
+            assert vars(layer) == {"drawn": layer.drawn, "last": [None]}
     assert layer.drawn == np.random.RandomState(4).rand()
     (ours, told), (theirs, _) = results
     assert not told
