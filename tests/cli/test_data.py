@@ -84,6 +84,15 @@ def test_one_file_of_images_has_no_labels(folder, run, forms, images):
     assert run("predict", "--data", f"{folder}/x_test.npy") == (0, expected, "")
 
 
+def test_a_file_that_holds_no_arrays_is_named_by_its_kind(run, forms):
+    run("train", "--data", "a.npz", "--steps", "2", "--hidden", "8")
+    Path("a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
+    code, _, err = run("predict", "--data", "a.h5")
+    assert code == 2
+    assert err.startswith("anyprop: a.h5 is an HDF5 file; --data takes mnist, an .npz file")
+    assert err.endswith("or one .npy or IDX file of images.\n")
+
+
 def test_a_part_that_is_not_needed_is_not_read(run, forms, arrays):
     run("train", "--data", "a.npz", "--steps", "2", "--hidden", "8")
     np.savez("a.npz", **{**arrays, "x_train": np.zeros(3, complex)})

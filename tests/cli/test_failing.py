@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ import anyprop as ap
 from anyprop._locks import locked
 from anyprop.cli import predict, train
 from anyprop.cli._main import make_parser
+from anyprop.cli._termination import Terminated
 from ranks import on_ranks
 
 
@@ -123,6 +125,38 @@ def test_compare_ends_at_a_failure_with_what_it_has(run, images, monkeypatch):
     runs = json.loads(Path("runs/compare/compare.json").read_text())["runs"]
     assert [result["final"]["ended"] for result in runs.values()] == ["finished", "failed"]
     assert "adagrad" not in out
+
+
+def test_a_rank_that_cannot_write_ends_the_others(monkeypatch, capsys):
+    aborted = []
+    several = SimpleNamespace(rank=1, size=2, abort=aborted.append)
+    monkeypatch.setattr(train, "connect", lambda args: several)
+
+    def full(*args):
+        raise OSError(28, "No space left on device", "log.csv")
+
+    monkeypatch.setattr(train, "_run", full)
+    train.run(argparse.Namespace())
+    assert aborted == [1]
+    assert capsys.readouterr().err == "anyprop: log.csv: No space left on device.\n"
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_a_command_that_is_interrupted_says_so(error, code, run, monkeypatch):
+    def interrupted(args):
+        raise error
+
+    monkeypatch.setattr(predict, "run", interrupted)
+    assert run("predict") == (code, "", "anyprop: interrupted.\n")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("words", ["train", "compare sgd"])
+def test_a_run_without_a_step_draws_no_losses(words, run, images):
+    _, out, _ = run(*words.split(), "--data", images, "--weights", "normal:1e37", "--steps", "3")
+    assert "diverged" in out
+    assert "\nloss " not in out
+    assert not list(Path("runs").glob("*/*.png"))
 
 
 def test_ranks_end_in_order_when_rank_0_fails(tmp_path, images, monkeypatch):

@@ -1,10 +1,13 @@
 """A console that refuses text fails no command that has done its work."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
+
+from anyprop.cli._printing import safe_printing
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 
@@ -45,6 +48,15 @@ def test_a_full_disk_is_told():
 def test_a_console_without_unicode(command):
     done = shell(f"ANYPROP {command}", PYTHONIOENCODING="ascii", LANG="C")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_letters_that_a_console_lacks_become_question_marks(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with safe_printing() as out:
+        print("naïve")
+        assert not out.refused()
+    assert written.getvalue() == b"na?ve\n"
 
 
 def test_a_full_disk_under_predict(run, images):

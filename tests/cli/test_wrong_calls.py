@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -66,6 +67,7 @@ WRONG = {
     "train --data npy/x_train.npy": "is an array of NumPy; name the folder with all four files inst",
     "train --data few/t10k-images-idx3-ubyte": "is an IDX file of data; name the folder with all",
     "train --data a.h5": "a.h5 is an HDF5 file; --data takes mnist, an .npz file with x_train,",
+    "train --data pipe": "'pipe' is no folder; --data takes mnist, an .npz file",
     "train --data digit.png": "digit.png is a PNG picture; --data takes mnist, an .npz file",
     "train --data html.npz": "html.npz is no .npz archive but a text file; write it by numpy.savez.",
     "train --data cut.npz": "cut.npz cannot be read as an .npz archive (File is not a zip file); fetch",
@@ -127,6 +129,7 @@ def files(images, arrays, make_images, tmp_path):
     shutil.copy(tmp_path / "other.npz", tmp_path / "beside")
 
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_text("something else")
     make_images(tmp_path / "few", train=9)
     for name, spoil in (("cut", lambda old: old[:-1]), ("foreign", lambda old: b"P5 6 6" + old)):

@@ -220,6 +220,7 @@ MISFITS = {
     "bool labels": ("y_train", np.ones(5, "?"), "; convert them by astype('int64')"),
     "one-hot labels": ("y_train", np.eye(5, dtype="u1"), "; of rows with a single one take argmax"),
     "named labels": ("y_train", np.array(list("abcab")), "; number them by numpy.unique(y, return"),
+    "complex labels": ("y_train", np.ones(5, complex), "a whole dtype, (N,) or (N, 1)."),
     "negative": (
         "y_train",
         np.array([0, -1, 2, 1, 0]),
@@ -335,6 +336,8 @@ def test_paths_that_are_no_files(tmp_path):
     for call in (map_npy, lambda path: both(path)):
         with pytest.raises(FileNotFoundError, match="absent"):
             call(tmp_path / "absent")
+    with pytest.raises(ValueError, match="not a regular file"):
+        load_inputs(tmp_path, "float32")
     folder = write(tmp_path / "folder", PIXELS)
     (folder / "x_train.npy").unlink()
     (folder / "x_train.npy").mkdir()

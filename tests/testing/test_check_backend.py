@@ -129,6 +129,7 @@ def test_without_float64_the_rest_is_checked():
     ("name", "words"),
     [
         ("dask.arry", "unknown array library 'dask.arry'; did you mean 'dask.array'"),
+        ("json.decoders", "unknown array library 'json.decoders'"),
         ("numpyy", "did you mean 'numpy'"),
         ("json", "json is not an Array API namespace"),
     ],

@@ -88,6 +88,16 @@ def test_right_results_pass_though_their_calls_cannot_be_watched(monkeypatch):
     )
 
 
+def test_ctrl_c_ends_all_checks():
+    def exp(x):
+        raise KeyboardInterrupt
+
+    library = make_library("patient_library", exp=exp)
+    report = ap.check_backend(library, only="layers/S*()", speed=False)
+    assert [outcome.status for outcome in report.outcomes] == ["not run"] * 4
+    assert {outcome.text for outcome in report.outcomes} == {"it was interrupted."}
+
+
 @pytest.mark.parametrize(
     "error", [SystemExit(3), type("PanicException", (BaseException,), {})("index out of bounds")]
 )

@@ -12,10 +12,11 @@ import pytest
 import anyprop as ap
 from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Given, ObservedCall
 from anyprop.testing.contract import Check
+from anyprop.testing.namespaces import header
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.one_check import run_check
 from anyprop.testing.place import Place
-from anyprop.testing.reproducer import repeated, write
+from anyprop.testing.reproducer import opening, repeated, write
 from made_library import make_library
 
 X = Given(np.asarray([[1.0, -2.0], [3.0, 4.0]]))
@@ -52,6 +53,11 @@ WRONG = {
         of(FUNCTION, "sum", X),
         "xp.sum gives float instead of an array.",
     ),
+    "an array of another library": (
+        {"exp": lambda x: ap.get_namespace("array_api_strict").asarray(np.exp(x))},
+        of(FUNCTION, "exp", X),
+        "xp.exp gives an array of array_api_strict instead of wrong_library.",
+    ),
     "an array of no library": (
         {"sqrt": _nobody},
         of(FUNCTION, "sqrt", NUMBER),
@@ -85,6 +91,18 @@ def test_a_namespace_that_cannot_be_imported_is_named_in_the_program():
     del sys.modules["hidden_library"]
     call = of(FUNCTION, "exp", NUMBER)
     assert write(call, repeated(call, place), place).splitlines()[0] == "# xp is hidden_library"
+
+
+def test_a_namespace_that_a_module_makes_is_imported_from_it(monkeypatch):
+    made = types.ModuleType("maker.numpy")
+    assert header(made) == ["# xp is maker.numpy"]
+    monkeypatch.setitem(sys.modules, "maker", types.SimpleNamespace(numpy=made))
+    assert header(made) == ["from maker import numpy as xp"]
+
+
+def test_a_device_that_no_library_lists_is_written_by_its_name():
+    place = Place(make_library("plain_library"), "cpu")
+    assert opening(place, x64=False)[-1] == "device = 'cpu'"
 
 
 def test_a_result_on_another_device_is_told_and_shown(monkeypatch):
