@@ -109,6 +109,11 @@ def test_what_the_ranks_lost_is_observed():
     np.testing.assert_allclose(np.sum(seen, axis=0), losses * sizes[:100], rtol=1e-12)
 
 
+def test_a_process_of_its_own_has_what_rank_0_has():
+    x = np.ones(2)
+    assert SerialCommunicator().broadcast(x) is x
+
+
 def test_a_step_without_parts_is_refused():
     case = CASES["plain"]
     step = make_data_parallel_step(case.net, case.loss, case.opt, SerialCommunicator())

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,6 +130,12 @@ def test_noise_for_another_number_of_layers_is_refused(rng):
     for noise in (whole[:1], list(whole)):
         with pytest.raises(ValueError, match=r"for each of 2 layers; draw it by noise\(rng"):
             net.forward_train(net.init(), x, noise)
+
+
+def test_a_notebook_shows_the_table():
+    net, shown = ap.MLP([4, 8, 3]), []
+    net._repr_pretty_(SimpleNamespace(text=shown.append), cycle=False)
+    assert shown == [str(net)]
 
 
 def test_a_width_that_is_not_known_yet_is_not_asked_about():

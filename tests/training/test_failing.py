@@ -57,6 +57,24 @@ def test_an_error_does_not_carry_what_diverged_before_losses_were_read(problem, 
     assert np.isfinite(problem.numpy(caught.value.params.flat)).all()
 
 
+def test_an_error_carries_the_last_good_state_where_the_device_does_not_answer(
+    problem, monkeypatch
+):
+    def lost(arrays):
+        raise RuntimeError("the device is lost")
+
+    class Stopping(ap.Callback):
+        def on_settled(self, run, *, ending):
+            if run.step == 4:
+                monkeypatch.setattr("anyprop.training.run.read", lost)
+                raise LookupError("own")
+
+    with pytest.raises(LookupError, match="own") as caught:
+        problem.fit(steps=8, callbacks=[Stopping()])
+    monkeypatch.undo()
+    carries(caught.value, problem, caught.value.state.step)
+
+
 def test_the_error_of_own_batches_carries_the_last_step(problem):
     def batches(n, batch_size, epoch):
         yield from ap.batch_indices(n, batch_size, seed=3, epoch=epoch)

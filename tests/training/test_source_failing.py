@@ -130,6 +130,14 @@ def test_targets_of_any_kind_are_checked(examples):
         examples.fit(ap.Source((examples.x, t)), loss=ap.MeanSquaredError())
 
 
+def test_a_label_beyond_int64_is_named(examples):
+    x, t = examples.host
+    t = t.astype("uint64")
+    t[-1] = 1 << 63
+    with pytest.raises((ap.DataError, ValueError), match="(?<!-)9223372036854775808"):
+        examples.fit(ap.Source((x, t)))
+
+
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_before_the_first_step_the_error_is_as_it_was_raised(examples, ahead):
     data = Failing(examples.host, 0, raising)

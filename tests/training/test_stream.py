@@ -79,6 +79,15 @@ def test_weights_and_accumulation(examples):
     np.testing.assert_allclose(ours.history.losses, theirs.history.losses, rtol=1e-12)
 
 
+def test_all_batches_have_weights_or_none(examples):
+    def batches(epoch):
+        for k, batch in enumerate(Batches(examples, weighted=True)(epoch)):
+            yield batch if k == 0 else batch[:2]
+
+    with pytest.raises(ap.DataError, match="there are 2 arrays, but 3 in batch 0"):
+        fit(examples, ap.Stream(batches), epochs=1)
+
+
 @pytest.mark.parametrize("ahead", [0, 1])
 @pytest.mark.parametrize(
     "options", [{"steps": 6}, {"epochs": 9, "report_every": 2, "callbacks": [StopAt(5)]}]
@@ -113,6 +122,9 @@ def test_resumed_by_replay(examples, ahead, tmp_path):
         ours = fit(examples, ap.Stream(made, ahead=ahead), noisy(), epochs=3, resume=path)
         examples.assert_same(ours, whole)
         assert made.made[0] == ((0, 0) if step <= 4 else (1, 0) if step <= 9 else (2, 0))
+    with pytest.raises(OSError, match="the line is dead") as caught:
+        fit(examples, ap.Stream(Batches(examples, fails=(2, 1))), noisy(), epochs=3, resume=path)
+    assert "batch 1 of epoch 2" in "".join(caught.value.__notes__)
     with pytest.raises(ap.ResumeError, match="examples was None and is 30"):
         examples.fit(examples.problem.data, noisy(), epochs=3, resume=path)
     short = ap.Stream(lambda epoch: list(Batches(examples)(epoch))[:2])

@@ -78,8 +78,6 @@ class Taker:
         arrays = self._named(parts)
         for name, array in arrays.items():
             wanted = self.first[name]
-            if (array is None) != (wanted is None):
-                raise ValueError("some examples have weights and others have none.")
             if array is not None and (
                 array.shape != (len(rows), *wanted.shape[1:]) or array.dtype != wanted.dtype
             ):
