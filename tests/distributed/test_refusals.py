@@ -1,9 +1,12 @@
 """What one rank refuses, and what fails on one rank, ends all of them."""
 
+import threading
+
 import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop._signals import HeldSignals
 from parallel_cases import BATCH, CASES, SEED, N
 from ranks import on_ranks
 
@@ -192,6 +195,23 @@ def test_all_ranks_end_when_something_beside_the_steps_fails(what, bad_rank, ste
     assert [str(error) for error in others] == [f"rank {bad_rank} failed: LookupError: own"] * 2
     for error in others:
         np.testing.assert_array_equal(error.params.flat, own.params.flat)
+
+
+def test_all_ranks_stop_after_the_same_step_when_a_signal_came_to_one(monkeypatch):
+    """A stand-in says that it came: handlers of signals belong to the main thread."""
+    rank = threading.local()
+    monkeypatch.setattr(HeldSignals, "came", property(lambda self: rank.has_signal))
+
+    def fit(communicator):
+        def schedule(updates):
+            rank.has_signal = communicator.rank == 1 and updates == 3
+            return 0.01
+
+        rank.has_signal = False
+        return CASE.fit(communicator, compile=False, optimizer=ap.SGD(lr=Schedule(schedule)))
+
+    results = on_ranks(3, fit)
+    assert [len(result["losses"]) for result in results] == [4] * 3
 
 
 class Schedule:
