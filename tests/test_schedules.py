@@ -286,6 +286,14 @@ def test_options_at_their_defaults_are_not_shown():
         assert eval(repr(schedule)) == schedule
 
 
+def test_a_schedule_may_show_itself_in_its_own_way():
+    class Own(Constant):
+        def __repr__(self):
+            return "as it likes"
+
+    assert repr(Own(0.1)) == "as it likes"
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_one_cycle_survives_few_steps(steps):
     values = [OneCycle(0.1, steps=steps)(step) for step in range(steps + 2)]

@@ -175,19 +175,6 @@ def test_a_smallest_step_as_large_as_the_largest_is_refused():
         ap.Rprop(step_min=0.5, step_max=0.5)
 
 
-def test_a_number_of_numpy_is_a_number_beside_every_array(backend):
-    p, opt = (
-        backend.asarray([1.0, -2.0], dtype="float32"),
-        ap.Adam(lr=lambda step: 0.1 / (1 + step)),
-    )
-    state = opt.init(p)
-    expected, _ = opt.update(p, p, state)
-    moved, _ = opt.update(p, p, state._replace(step=np.float64(0.0)))
-    moved, expected = map(backend.to_numpy, (moved, expected))
-    np.testing.assert_allclose(moved, expected, rtol=1e-6)
-    assert moved.dtype == "float32"
-
-
 @pytest.mark.parametrize("clip", ["clip_norm", "clip_global_norm"])
 def test_nothing_to_train_has_no_norm_to_clip(clip):
     p, opt = np.asarray([], "float32"), ap.SGD(**{clip: 1.0})

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import anyprop as ap
-from anyprop.testing.calls import CONVERSION, FUNCTION, OPERATOR, Given, ObservedCall
+from anyprop.testing import one_check, process
+from anyprop.testing.calls import ATTRIBUTE, CONVERSION, FUNCTION, OPERATOR, Given, ObservedCall
 from anyprop.testing.contract import Check
+from anyprop.testing.judging import SHAPE, Fault
 from anyprop.testing.namespaces import header
 from anyprop.testing.observing import ObservedNamespace
 from anyprop.testing.one_check import run_check
@@ -129,6 +131,42 @@ def test_float64_of_jax_is_shown_in_its_64_bit_mode(monkeypatch):
         exec(outcome.reproducer, {})
     monkeypatch.undo()
     exec(outcome.reproducer, {})
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (3, "with exit code 3"),
+        (-9, "by SIGKILL (exit code 137)"),
+        (-99, "by signal 99 (exit code 227)"),
+    ],
+)
+def test_how_a_process_ended_is_said_as_a_shell_does(code, said):
+    assert process._how(code) == said
+
+
+def test_other_numbers_are_given_to_every_array_of_a_call():
+    call = of(FUNCTION, "concat", [X, X.host], axis=0).replace(lambda host: host[:1])
+    (found,) = call.args
+    assert [found[0].host.shape, found[1].shape] == [(1, 2), (1, 2)]
+    assert call.kwargs == {"axis": 0}
+
+
+def test_a_result_on_another_device_is_wrong():
+    strict = ap.get_namespace("array_api_strict")
+    found = strict.asarray(1.0, device=strict.Device("CPU_DEVICE"))
+    one_check._check_place("y", found, Place(strict, "CPU_DEVICE"))
+    with pytest.raises(one_check.WrongResultError, match="y is on .*, expected .*device1"):
+        one_check._check_place("y", found, Place(strict, "device1"))
+
+
+def test_an_attribute_is_shown_as_one():
+    place = Place(make_library("turned_library"))
+    call, fault = of(ATTRIBUTE, "T", X), Fault(SHAPE, "", expected=(3, 3))
+    program = write(call, fault, place)
+    with pytest.raises(AssertionError):
+        exec(program, {})
+    assert ".T\n" in program
 
 
 def test_asking_for_what_no_library_has_is_no_fault():
