@@ -100,6 +100,16 @@ def test_an_unknown_name_says_what_there_is(backend):
         params[-1]
 
 
+def test_a_layer_says_which_array_it_misses_in_parameters_of_a_class_of_ones_own():
+    class Own(ap.Parameters):
+        pass
+
+    params, layer = ap.LayerNorm(3).init(), ap.Affine(3, 2)
+    for kind in (ap.Parameters, Own):
+        with pytest.raises(AttributeError, match="no parameter 'W'"):
+            layer.forward(kind(params.layout, params.flat), np.ones((1, 3), "float32"))
+
+
 def test_slots_say_that_they_lack_running_statistics(backend):
     slot = ap.Adam().init(_init(backend)).slots["m"]
     assert "1.gamma" in slot.named()

@@ -15,6 +15,7 @@ import pytest
 
 import anyprop as ap
 from anyprop.training import reader
+from anyprop.training._data_checks import check_rows_finite
 from backend_cases import CASES
 
 from .test_source import Examples, Rows, draw, noisy, rolled
@@ -128,6 +129,11 @@ def test_targets_of_any_kind_are_checked(examples):
     t[row, 2] = np.inf
     with pytest.raises(ap.DataError, match=rf"t\[{row}, 2\] is inf"):
         examples.fit(ap.Source((examples.x, t)), loss=ap.MeanSquaredError())
+
+
+def test_large_finite_rows_whose_sum_overflows_pass():
+    largest = np.finfo("float32").max
+    check_rows_finite("x", np.full((3, 2), largest), range(3))
 
 
 def test_a_label_beyond_int64_is_named(examples):

@@ -48,8 +48,6 @@ class Ranks:
 
     def check_same(self, function: str, settings: Mapping[str, Any]) -> None:
         """Raise ValueError on all ranks if they called `function` with different `settings`."""
-        if not self.several:
-            return
         # Without the addresses of objects, which differ from process to process.
         told = {name: re.sub(r" at 0x[0-9a-f]+", "", repr(v)) for name, v in settings.items()}
         gathered = self.communicator.gather(told) or ()
