@@ -197,21 +197,36 @@ def test_all_ranks_end_when_something_beside_the_steps_fails(what, bad_rank, ste
         np.testing.assert_array_equal(error.params.flat, own.params.flat)
 
 
-def test_all_ranks_stop_after_the_same_step_when_a_signal_came_to_one(monkeypatch):
+@pytest.mark.parametrize(("during", "steps"), [("step", 4), ("epoch", 3)])
+def test_all_ranks_stop_after_the_same_step_when_a_signal_came_to_one(during, steps, monkeypatch):
     """A stand-in says that it came: handlers of signals belong to the main thread."""
     rank = threading.local()
-    monkeypatch.setattr(HeldSignals, "came", property(lambda self: rank.has_signal))
+
+    def came(self):
+        found, rank.has_signal = rank.has_signal, False
+        return found
+
+    monkeypatch.setattr(HeldSignals, "came", property(came))
 
     def fit(communicator):
         def schedule(updates):
-            rank.has_signal = communicator.rank == 1 and updates == 3
+            come("step", updates == 3)
             return 0.01
 
+        def come(when, now=True):
+            # Callbacks are called on rank 0 alone.
+            rank.has_signal = communicator.rank == 0 and when == during and now
+
+        class Coming(ap.Callback):
+            def on_epoch(self, run):
+                come("epoch")
+
         rank.has_signal = False
-        return CASE.fit(communicator, compile=False, optimizer=ap.SGD(lr=Schedule(schedule)))
+        optimizer = ap.SGD(lr=Schedule(schedule))
+        return CASE.fit(communicator, compile=False, optimizer=optimizer, callbacks=[Coming()])
 
     results = on_ranks(3, fit)
-    assert [len(result["losses"]) for result in results] == [4] * 3
+    assert [len(result["losses"]) for result in results] == [steps] * 3
 
 
 class Schedule:
