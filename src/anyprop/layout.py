@@ -133,10 +133,10 @@ class Layout:
 
 @lru_cache(maxsize=16)
 def splitter(layout: Layout) -> Callable[[Array], dict[str, Array]]:
-    """Return what splits a vector of JAX into those of its arrays, by name, in one call."""
+    """Return what splits a vector of JAX into its arrays, by name, in one call."""
 
     def split(flat: Array) -> dict[str, Array]:
-        return {e.name: flat[e.start : e.stop] for e in layout.trainable}
+        return {e.name: flat[e.start : e.stop].reshape(e.shape) for e in layout.trainable}
 
     at_once: Callable[[Array], dict[str, Array]] = sys.modules["jax"].jit(split)
     return at_once

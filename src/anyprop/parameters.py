@@ -7,8 +7,8 @@ own matrix without a copy.
 What a layer also keeps and no gradient ever changes (the running statistics of BatchNorm) is in a
 second vector, `running`; networks without such layers have none.
 
-To XLA a slice of a vector is a copy. So what one compiled step on JAX hands to the next is in parts, a
-vector for each array. They are joined when someone asks for `flat`, and split again by the next step.
+To XLA a slice of a vector is a copy. So what one compiled step on JAX hands to the next is in parts, the
+arrays themselves. They are joined when someone asks for `flat`, and split again by the next step.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Parameters:
         self.layout = layout
         self.flat = flat
         self.running = running
-        self._parts: dict[str, Array] | None = None  # vectors of the trainable arrays, by name
+        self._parts: dict[str, Array] | None = None  # the trainable arrays, by name
         self._views: dict[int | str, Any] = {}
 
     def __getitem__(self, key: int | str) -> Any:
@@ -84,8 +84,7 @@ class Parameters:
         if key not in children:
             return self._other(key)
         if parts is not None and key in parts:
-            place: Any = children[key]
-            return reshaped(parts[str(key)], place.shape)
+            return parts[str(key)]
         flat = self.flat if parts is None else self._any
         on_numpy = type(flat) is np.ndarray
         views = self._views if on_numpy or name_of(namespace(flat)) not in _TRACING else {}
@@ -99,9 +98,10 @@ class Parameters:
                     inner = {e.name: parts[f"{name}.{e.name}"] for e in layout.trainable}
                     views[name] = parted(layout, inner, kept)
                 else:
-                    views[name] = Parameters(layout, flat[of_flat], kept)
+                    vector: Array = flat[of_flat] if parts is None else self._empty
+                    views[name] = Parameters(layout, vector, kept)
             elif child.trainable or running is not None:
-                vector: Array = flat if child.trainable else running
+                vector = flat if child.trainable else running
                 array = vector[child.range]
                 views[name] = array if len(child.shape) == 1 else reshaped(array, child.shape)
         return views[key] if key in views else self._other(key)
@@ -121,10 +121,9 @@ class Parameters:
                 raise IndexError(
                     f"there is no layer {head}; this network has {count}, counted from 0."
                 )
-            return Parameters(_EMPTY, self._any[:0])  # a layer that has no parameters
-        heads = dict.fromkeys(e.name.partition(".")[0] for e in self._entries)
-        have = ", ".join(heads) or "no parameters"
-        raise KeyError(f"there is no parameter {head!r}; this layer has {have}.")
+            return Parameters(_EMPTY, self._empty)  # a layer that has no parameters
+        have = ", ".join(dict.fromkeys(e.name.partition(".")[0] for e in self._entries))
+        raise KeyError(f"there is no parameter {head!r}; this layer has {have or 'no parameters'}.")
 
     @property
     def _entries(self) -> list[Entry]:
@@ -162,9 +161,7 @@ class Parameters:
             check_shape("flat", flat, (self.size,))
         if running is not None:
             check_array("running", running)
-            old = self.running
-            size = self.layout.size(trainable=False) if old is None else old.shape[0]
-            check_shape("running", running, (size,))
+            check_shape("running", running, (self.layout.size(trainable=False),))
         running = self.running if running is None else running
         if flat is None and self._parts is not None:
             return parted(self.layout, self._parts, running)
@@ -190,9 +187,14 @@ class Parameters:
 
     @property
     def _any(self) -> Array:
-        """A vector of trainable numbers, whichever: all are of one dtype and in one place."""
+        """An array of trainable numbers, whichever: all are of one dtype and in one place."""
         parts = self._parts
         return self.flat if parts is None else next(iter(parts.values()))
+
+    @property
+    def _empty(self) -> Array:
+        """A vector of no numbers."""
+        return reshaped(self._any, (-1,))[:0]
 
     def __repr__(self) -> str:
         arrays = ", ".join(f"{e.name} {e.shape}" for e in self.layout.entries)
@@ -207,7 +209,7 @@ class Parameters:
         parts = self._parts
         if parts is None:  # another thread has just done it
             return self.flat
-        flat = concatenated([parts[e.name] for e in self.layout.trainable])
+        flat = concatenated([reshaped(parts[e.name], (-1,)) for e in self.layout.trainable])
         if not _is_traced(flat):
             self.flat, self._parts = flat, None
         return flat
@@ -226,8 +228,8 @@ class Parameters:
     def _joined(self, vectors: Sequence[Array]) -> Parameters:
         """Return gradients of these parameters, whose vectors follow each other."""
         if self._parts is not None:
-            names = [e.name for e in self.layout.trainable]
-            return parted(self.layout, dict(zip(names, vectors, strict=True)))
+            pairs = zip(self.layout.trainable, vectors, strict=True)
+            return parted(self.layout, {e.name: reshaped(v, e.shape) for e, v in pairs})
         # Without vectors that of the parameters is empty.
         return Parameters(self.layout, concatenated(vectors) if vectors else self.flat)
 
@@ -287,10 +289,8 @@ _registered = False
 def _register_with_jax() -> None:
     # JAX must know the class before it traces one, and must not be imported for that.
     global _registered
-    if _registered:
-        return
     register = getattr(sys.modules.get("jax.tree_util"), "register_pytree_node", None)
-    if register is None:
+    if _registered or register is None:
         return
     _registered = True
     register(

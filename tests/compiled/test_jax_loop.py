@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.compiled import on_jax
 from anyprop.compiled.compile import compiled_loop
 from anyprop.compiled.namespace import is_elementwise
 from anyprop.layers.base import Layer
 from anyprop.layout import Spec
+from anyprop.repeatable import jaxprs
 from anyprop.step import Step
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import K
@@ -232,3 +234,56 @@ def test_no_vector_is_copied_between_two_steps():
     computations = compiled.as_text().split("\n\n")
     (body,) = [c for c in computations if " dot(" in c and "ENTRY" not in c and "arg_tuple" in c]
     assert f"f32[{params.size}]" not in body
+
+
+@pytest.fixture
+def asked_anew():
+    """Let steps be compiled, and XLA be asked for its option, anew in a test and after it."""
+
+    def clear():
+        on_jax._jit_once.cache_clear()
+        jaxprs._lean_options.cache_clear()
+
+    clear()
+    yield clear
+    clear()
+
+
+def test_a_step_is_the_same_where_xla_lacks_the_option_for_its_order(monkeypatch, asked_anew):
+    jax = pytest.importorskip("jax")
+    net, opt, jit = ap.MLP([4, 5, K]), ap.RMSProp(), jax.jit
+    given = []
+
+    def unknowing(function, *, compiler_options=None, **options):
+        given.append(compiler_options)
+        if compiler_options is not None:
+            compiler_options = {"xla_has_no_such_option": 1}
+        return jit(function, compiler_options=compiler_options, **options)
+
+    def trained():
+        asked_anew()
+        params = net.init(seed=8, xp=jax.numpy)
+        data = _data(net)
+        step = ap.compile(ap.make_step(net, LOSS, opt))
+        return step(params, opt.init(params), data["x"], data["t"])[0].flat
+
+    expected = trained()
+    assert jaxprs._lean_options() is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "jit", unknowing)
+        np.testing.assert_array_equal(trained(), expected)
+        assert jaxprs._lean_options() is None
+    assert [options for options in given if options] == [{"xla_cpu_scheduler_type": 1}]
+
+
+def test_a_step_can_be_part_of_what_jax_traces(asked_anew):
+    jax = pytest.importorskip("jax")
+    net, opt = ap.MLP([4, 5, K]), ap.RMSProp()
+    params, host = net.init(seed=8, xp=jax.numpy), _data(net)
+    x, t = (jax.numpy.asarray(host[name]) for name in ("x", "t"))
+
+    def value(x):
+        return ap.compile(ap.make_step(net, LOSS, opt))(params, opt.init(params), x, t)[2]
+
+    expected, _ = ap.value_and_grad(net, LOSS)(params.copy(), x, t)[:2]
+    np.testing.assert_allclose(jax.jit(value)(x), expected, rtol=1e-5)

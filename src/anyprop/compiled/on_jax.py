@@ -33,6 +33,8 @@ from anyprop.step import Step
 
 LARGE = 1 << 15
 """Fewest numbers in a vector whose copies take longer than to pass several arrays to a step."""
+HUGE = 1 << 19
+"""Fewest numbers in a vector for which XLA's own order of a single step is the faster one on a CPU."""
 
 
 class JittedStep:
@@ -160,8 +162,8 @@ class JittedLoop:
 class _Form(NamedTuple):
     """What a step takes besides its batch, and in which form: JAX flattens classes in Python.
 
-    A step that can is given each array as a vector of its own, since a slice of a vector, and a vector
-    that is joined, is a copy to XLA. Others get what `Parameters` are made of.
+    A step that can is given each array on its own, since a slice of a vector, and a vector that is
+    joined, is a copy to XLA. Others get what `Parameters` are made of.
     """
 
     layout: Layout
@@ -222,7 +224,8 @@ def _jitted(kind: Kind, step: Step, form: _Form) -> Callable[..., Any]:
 
 
 def _jit(kind: Kind, step: Step, form: _Form) -> Callable[..., Any]:
-    return jitted(kind(step, form), step, donate=(0,))
+    lean = kind is _one and form.apart and form.layout.size() < HUGE
+    return jitted(kind(step, form), step, donate=(0,), lean=lean)
 
 
 _jit_once = lru_cache(maxsize=16)(_jit)

@@ -130,7 +130,7 @@ def _read_images(file: Path) -> NDArray[np.uint8]:
     if images.dtype != np.uint8 or images.ndim != 3 or images.size == 0:
         raise ValueError(
             f"{file} holds {images.shape} {images.dtype}; expected a nonempty array of uint8 with 3 "
-            "dimension(s), as its name says."
+            "dimensions, as its name says."
         )
     return images
 

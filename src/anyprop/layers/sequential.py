@@ -199,7 +199,7 @@ def flat_pieces(params: Parameters, grads: Grads) -> list[Array]:
         if params._parts is None:  # as it also is for a layer that has nothing to train
             return [grads.flat] if grads.layout.trainable else []
         parts = grads._split()
-        return [parts[e.name] for e in grads.layout.trainable]
+        return [reshaped(parts[e.name], (-1,)) for e in grads.layout.trainable]
     pieces = []
     for entry in params.layout.entries:
         if entry.trainable:

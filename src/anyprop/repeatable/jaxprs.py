@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -15,14 +16,22 @@ from anyprop.repeatable.twice import twice
 
 
 def jitted(
-    function: Callable[..., Any], step: object, *, donate: Sequence[int] = ()
+    function: Callable[..., Any],
+    step: object,
+    *,
+    donate: Sequence[int] = (),
+    lean: bool = False,
 ) -> Callable[..., Any]:
     """Compile a function with `jax.jit`, as `traced_twice` returns it; some arguments are donated.
 
-    It raises TraceError also where tracing needs the numbers of an array.
+    A `lean` one is ordered, on a CPU, so that it needs little memory, and not for much to be done at
+    once. It raises TraceError also where tracing needs the numbers of an array.
     """
     jax = importlib.import_module("jax")
-    compiled = jax.jit(traced_twice(function, step), donate_argnums=donate)
+    traced = traced_twice(function, step)
+    plain = compiled = jax.jit(traced, donate_argnums=donate)
+    if lean:
+        compiled = jax.jit(traced, donate_argnums=donate, compiler_options=_lean_options())
     errors = (
         jax.errors.ConcretizationTypeError,
         jax.errors.NonConcreteBooleanIndexError,
@@ -33,12 +42,29 @@ def jitted(
 
     def call(*args: Any, **options: Any) -> Any:
         try:
-            return compiled(*args, **options)
+            try:
+                return compiled(*args, **options)
+            except ValueError as error:
+                if "compiler_options" not in str(error):
+                    raise
+            return plain(*args, **options)  # within another function that JAX traces
         except errors as error:
             what = str(error).partition("\n")[0].rstrip(".")
             raise TraceError(f"JAX cannot trace it ({what})") from error
 
     return call
+
+
+@lru_cache(maxsize=1)
+def _lean_options() -> dict[str, Any] | None:
+    """Return XLA's option for an order that needs little memory; None if it has none, as on a GPU."""
+    jax = importlib.import_module("jax")
+    options = {"xla_cpu_scheduler_type": 1}
+    try:
+        jax.jit(abs, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options if jax.default_backend() == "cpu" else None
 
 
 def traced_twice(function: Callable[..., Any], step: object) -> Callable[..., Any]:
