@@ -45,6 +45,13 @@ class Sevens(ap.MeanSquaredError):
             raise ValueError("t holds another number than 7.")
 
 
+class Module:
+    """What PyTorch's modules are asked for."""
+
+    def state_dict(self):
+        return {"weight": X[:1], "bias": X[0, :1]}
+
+
 class Labelled:
     """Rows with labels, as those of a table of pandas."""
 
@@ -302,6 +309,18 @@ ADVICE = {
     "give Rescale the numbers of the state dictionary": (
         lambda: interchange.from_torch(ap.Rescale(0.5), {"scale": np.asarray(0.25)}),
         lambda: interchange.from_torch(ap.Rescale(0.25), {"scale": np.asarray(0.25)}),
+    ),
+    "cast them alike": (
+        lambda: interchange.from_torch(
+            ap.Affine(2, 1), {"weight": X[:1], "bias": np.zeros(1, "float64")}
+        ),
+        lambda: interchange.from_torch(
+            ap.Affine(2, 1), {"weight": X[:1], "bias": np.zeros(1, "float32")}
+        ),
+    ),
+    "pass what its state_dict() returns": (
+        lambda: interchange.from_torch(ap.Affine(2, 1), Module()),
+        lambda: interchange.from_torch(ap.Affine(2, 1), Module().state_dict()),
     ),
     "pass dtype='float32'": (
         lambda: interchange.from_torch(ap.Affine(4, 1, bias=False), {"weight": T[None]}),

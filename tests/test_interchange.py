@@ -105,13 +105,19 @@ WEIGHT, BIAS = np.zeros((3, 2)), np.zeros(3)
         ({"weight": WEIGHT}, "lacks 'bias' that net needs, and has nothing that"),
         ({"weight": WEIGHT, "bias": BIAS, "0.bias": BIAS}, "lacks nothing .* has '0.bias' that"),
         ({"weight": WEIGHT.T, "bias": BIAS}, r"what belongs to W has shape \(3, 2\), expected"),
-        ({"weight": WEIGHT.astype("f4"), "bias": BIAS}, "differ in dtype: float32, float64"),
+        ({"weight": WEIGHT.astype("f4"), "bias": BIAS}, "differ in dtype: float32, float64; cast"),
         ({"weight": WEIGHT.astype("i1"), "bias": BIAS.astype("i1")}, "are int8, which parameters"),
     ],
 )
 def test_state_dictionaries_of_other_networks(given, match):
     with pytest.raises(ValueError, match=match):
         interchange.from_torch(ap.Affine(2, 3), given)
+
+
+def test_a_module_is_no_state_dictionary():
+    module = SimpleNamespace(state_dict=lambda: {"weight": WEIGHT, "bias": BIAS})
+    with pytest.raises(TypeError, match=r"is .*Namespace; pass what its state_dict\(\) returns"):
+        interchange.from_torch(ap.Affine(2, 3), module)
 
 
 def test_parameters_are_no_whole_numbers():

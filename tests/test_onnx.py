@@ -108,12 +108,25 @@ def test_layers_of_your_own_are_named(tmp_path):
     [
         (ap.Affine(2, 3), ap.Affine(2, 4).init(), {}, "params do not match net"),
         (ap.Affine(2, 3), None, {"dtype": "float16"}, "dtype must be one of: float32, float64"),
+        (
+            *(ap.Affine(2, 3), ap.Affine(2, 3).init(dtype="float16"), {}),
+            "params are float16, but models are float32 or float64; export with dtype='float32'",
+        ),
         (ap.Softmax(), None, {"softmax": True}, "ends in a softmax already"),
     ],
 )
 def test_what_cannot_be_exported(net, params, options, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         ap.export_onnx(net, params or net.init(), tmp_path / "net.onnx", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_do_not_fit_are_refused(tmp_path):
+    net = ap.Affine(2, 3)
+    params = net.init(dtype="float64")
+    params = params.replace(flat=params.flat + 1e99)
+    with pytest.raises(OverflowError, match="does not fit in float32"):
+        ap.export_onnx(net, params, tmp_path / "net.onnx", dtype="float32")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from anyprop._checks import flag
 from anyprop._files import write_whole
-from anyprop.backend import dtype_name, to_host
+from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.description import describe
 from anyprop.layers.affine import Affine
 from anyprop.layers.base import Layer
@@ -78,6 +78,8 @@ def export_onnx(
         onnx is not installed.
     TypeError
         A layer is not one of the library's, which the message names, or `params` is something else.
+    OverflowError
+        A number does not fit in the dtype.
     ValueError
         The parameters are not those of the network, the network ends in a softmax already, the dtype
         is another, or ONNX Runtime lacks a layer in float64; the message names it.
@@ -100,7 +102,10 @@ def export_onnx(
     """
     onnx = _onnx()
     check_params(net, params)
-    dtype = dtype_name(params.flat) if dtype is None else dtype
+    if dtype is None and (dtype := dtype_name(params.flat)) not in _DTYPES:
+        raise ValueError(
+            f"params are {dtype}, but models are {' or '.join(_DTYPES)}; export with dtype='float32'."
+        )
     softmax = flag("export_onnx", "softmax", softmax)
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of: {', '.join(_DTYPES)}, not {dtype!r}.")
@@ -161,7 +166,7 @@ class _Graph:
 
     def constant(self, name: str, values: Any) -> str:
         """Add an array or a number by a name of its own, which is returned."""
-        array = np.asarray(values, self.dtype, order="C")
+        array = np.asarray(from_host(values, dtype=self.dtype.name), order="C")
         self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 

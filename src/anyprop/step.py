@@ -181,7 +181,8 @@ class _Accumulated:
     ) -> tuple[Array, Parameters, Array | None]:
         check_batch(params, x, t)
         n = x.shape[0]
-        edges = sorted({n * i // self.parts for i in range(self.parts + 1)}) if n else [0, 0]
+        parts = max(1, min(self.parts, n))
+        edges = [n * i // parts for i in range(parts + 1)]
         rows = [slice(a, b) for a, b in pairwise(edges)]
         ts = [t[r, ...] for r in rows]
         weights = [None if sample_weight is None else sample_weight[r] for r in rows]

@@ -22,6 +22,10 @@ ADVICE = {
         "export run/model.safetensors",
         ["export run/model.safetensors --onnx a --torch b"],
     ),
+    "is a file that this command reads; name another to write": (
+        "predict run --data {images} --out run/model.safetensors",
+        ["predict run --data {images} --out classes.csv"],
+    ),
     "--softmax goes with --onnx; leave it out": (
         "export run/model.safetensors --torch b --softmax",
         ["export run/model.safetensors --torch b"],
@@ -171,3 +175,11 @@ def test_advice_about_files_of_arrays_leads_somewhere(run, arrays, tmp_path):
     for file in ("a.npz", "npy/x_test.npy"):
         assert "write `--data` before it if it holds examples" in run("predict", file)[2]
         assert run("predict", "--data", file)[0] == 0
+
+
+def test_advice_about_a_network_of_one_output_leads_somewhere(run, arrays):
+    net, x = ap.Affine(36, 1), arrays["x_test"].reshape(60, -1).astype("float32")
+    np.save("x.npy", x)
+    ap.save("net", net.init(), net=net)
+    assert "call anyprop.predict for its numbers" in run("predict", "net", "--data", "x.npy")[2]
+    assert ap.predict(net, ap.load("net").params, x).shape == (60, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -53,3 +55,18 @@ def test_without_onnx(run, model, monkeypatch):
     code, _, err = run("export", model, "--onnx", "a")
     assert code == 2
     assert err == 'anyprop: onnx is not installed; run pip install "anyprop[onnx]" first.\n'
+
+
+def test_files_are_not_written_over_each_other(run, model):
+    before = Path(model).read_bytes()
+    for option in ("--onnx", "--torch"):
+        code, out, err = run("export", "runs/train", option, f"./{model}")
+        assert (code, out) == (2, "")
+        assert (
+            err == f"anyprop: ./{model} is a file that this command reads; name another to write.\n"
+        )
+        assert Path(model).read_bytes() == before
+    code, out, err = run("export", model, "--onnx", "both", "--torch", "both")
+    assert (code, out) == (2, "")
+    assert "both is a file that this command writes already" in err
+    assert not Path("both").exists()

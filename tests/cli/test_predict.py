@@ -177,3 +177,57 @@ def test_the_folder_of_a_run_that_was_killed_names_its_checkpoint(run, model, im
         f"its newest checkpoint, {newest}.\n"
     )
     assert run("inspect", newest)[0] == 0
+
+
+def save(name, net):
+    ap.save(name, net.init(), net=net)
+    return name
+
+
+def test_probabilities_of_a_network_that_ends_in_a_softmax(run, arrays):
+    """They are its outputs, and not a softmax of them."""
+    x = arrays["x_test"].reshape(60, -1)
+    np.save("x.npy", x)
+    logits = ap.Affine(36, 3)
+    ends = [ap.Softmax(), ap.Sequential(ap.Softmax(), ap.Identity()), ap.Residual(ap.Softmax())]
+    for i, end in enumerate(ends):
+        for net in (logits, ap.Sequential(logits, end)):
+            save("net", net)
+            assert (
+                run("predict", "net", "--data", "x.npy", "--out", f"{type(net).__name__}.csv")[0]
+                == 0
+            )
+        alike = Path("Affine.csv").read_text() == Path("Sequential.csv").read_text()
+        assert alike == (i < 2)  # x + softmax(x) are no probabilities
+
+
+def test_one_output_names_no_class(run, arrays):
+    np.save("x.npy", arrays["x_test"])
+    code, out, err = run("predict", save("net", ap.Affine(36, 1)), "--data", "x.npy")
+    assert (code, out) == (2, "")
+    assert "net has one output" in err
+
+
+def test_data_for_which_the_outputs_overflow(run):
+    np.save("x.npy", np.full((3, 36), 3e38, "float32"))
+    code, out, err = run("predict", save("net", ap.Affine(36, 3)), "--data", "x.npy")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        "anyprop: the outputs of net overflow float32: these numbers are far from"
+    )
+
+
+def test_what_is_read_is_not_written_over(run, model, arrays):
+    np.save("x.npy", arrays["x_test"])
+    Image.new("L", (9, 9)).save("three.png")
+    for out, given in (
+        (model, ["--data", "x.npy"]),
+        ("./x.npy", ["--data", "x.npy"]),
+    ):
+        before = Path(out).read_bytes()
+        code, _, err = run("predict", "runs/train", *given, "--out", out)
+        assert code == 2
+        assert err == f"anyprop: {out} is a file that this command reads; name another to write.\n"
+        assert Path(out).read_bytes() == before
+    save("digits", ap.Affine(784, 10))
+    assert run("predict", "digits", "--out", "mnist")[0] == 0

@@ -238,7 +238,7 @@ def test_no_vector_is_copied_between_two_steps():
 
 @pytest.fixture
 def asked_anew():
-    """Let steps be compiled, and XLA be asked for its option, anew in a test and after it."""
+    """Have steps compiled, and XLA asked for its option, anew in a test and after it."""
 
     def clear():
         on_jax._jit_once.cache_clear()

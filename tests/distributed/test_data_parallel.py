@@ -78,7 +78,7 @@ def test_a_step_reduces_once():
     assert on_ranks(2, reductions) == [100, 100]
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 10**15])
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 11, 64])
 def test_shares_cover_a_batch_once_and_keep_its_parts(n, parts):
     for size in (1, 2, 3, 8):

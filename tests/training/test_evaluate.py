@@ -140,8 +140,9 @@ def test_wrong_arguments(problem):
         ap.predict(problem.net, params, x, batch_size=0)
     with pytest.raises(TypeError, match="float64"):
         ap.predict(problem.net, problem.params(dtype="float32"), x)
-    with pytest.raises(ValueError, match="expected"):
-        ap.predict(problem.net, params, x[:, :3])
+    for rows in (1000, 7):
+        with pytest.raises(ValueError, match=r"x has shape \(30, 3\), expected \(N, 4\)"):
+            ap.predict(problem.net, params, x[:, :3], batch_size=rows)
 
 
 def test_parameters_of_another_network_are_refused(problem):

@@ -25,7 +25,7 @@ def _targets(problem, loss):
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("accumulate", [1, 2, 4, 7, 30, 100])
+@pytest.mark.parametrize("accumulate", [1, 2, 4, 7, 30, 100, 10**15])
 def test_the_parts_of_a_batch_give_its_loss_and_gradient(problem, loss, weighted, accumulate):
     t, params, weight = _targets(problem, loss), problem.params(), None
     if weighted:

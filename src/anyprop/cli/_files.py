@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,15 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def check_apart(name: str, others: Iterable[str], what: str) -> None:
+    """Raise WrongCallError if a file to be written is one of others, which the command `what`."""
+    for other in others:
+        if Path(name).resolve() == Path(other).resolve():
+            raise WrongCallError(
+                f"{name} is a file that this command {what}; name another to write"
+            )
 
 
 def check_writable(path: Path) -> None:

@@ -41,7 +41,7 @@ def model_file(name: str) -> str:
     found = checkpoints_in(folder / CHECKPOINTS) or checkpoints_in(folder)
     hint = f"take its newest checkpoint, {found[0][1]}" if found else "name another"
     raise WrongCallError(
-        f"{name} is a folder without {MODEL}, which `anyprop train` writes; {hint}"
+        f"{folder} is a folder without {MODEL}, which `anyprop train` writes; {hint}"
     )
 
 

@@ -74,8 +74,10 @@ def wrong_calls() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, ImportError, BackendUnavailableError) as error:
+    except (ValueError, TypeError, OverflowError, ImportError, BackendUnavailableError) as error:
         raise WrongCallError(error) from error
+    except MemoryError as error:
+        raise WrongCallError(f"this needs more memory than there is: {error}") from error
     except OSError as error:
         raise WrongCallError(os_error(error)) from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 
+from anyprop.cli._files import check_apart
 from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._parser import Parser, WrongCallError, option, require_extras, wrong_calls
 from anyprop.interchange.torch import save_torch
@@ -37,14 +38,19 @@ def run(args: argparse.Namespace) -> int:
             raise WrongCallError("name an output: --onnx FILE, --torch FILE, or both")
         if args.softmax and args.onnx is None:
             raise WrongCallError("--softmax goes with --onnx; leave it out")
+        files = [name for name in (args.onnx, args.torch) if name is not None]
+        model = model_file(args.model)
+        for i, name in enumerate(files):
+            check_apart(name, [model], "reads")
+            check_apart(name, files[:i], "writes already")
         if args.onnx is not None:
             require_extras("onnx", extra="onnx")
-        net, model = load_network(model_file(args.model))
+        net, found = load_network(model)
         if args.onnx is not None:
             # A model saved in float64 should also run where only float32 does, which is common.
-            export_onnx(net, model.params, args.onnx, softmax=args.softmax, dtype="float32")
+            export_onnx(net, found.params, args.onnx, softmax=args.softmax, dtype="float32")
             print(f"wrote {args.onnx}")
         if args.torch is not None:
-            save_torch(args.torch, net, model.params)
+            save_torch(args.torch, net, found.params)
             print(f"wrote {args.torch}")
     return 0

@@ -23,12 +23,16 @@ from anyprop._text import printable, table
 from anyprop._typing import Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.cli._data import ONE_FILE, TAKES, Inputs, load_inputs
-from anyprop.cli._files import check_writable, write_text
+from anyprop.cli._files import check_apart, check_writable, write_text
 from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._options import add_place
 from anyprop.cli._parser import Parser, WrongCallError, option, wrong_calls
 from anyprop.cli._task import get_place
 from anyprop.data import load_image
+from anyprop.layers.base import Layer
+from anyprop.layers.dropout import Dropout
+from anyprop.layers.identity import Identity
+from anyprop.layers.sequential import Sequential
 from anyprop.layers.softmax import Softmax
 from anyprop.training.evaluate import predict
 
@@ -61,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         net, model = load_network(args.model, xp=xp, device=device)
         params = model.params
         dtype = dtype_name(params.flat)
+        read = [args.model, *(args.image or [args.data] * (args.data != "mnist"))]
         if args.image is None:
             given = load_inputs(args.data, xp, device, dtype)
             what = f"{args.data} holds {given.shape[0]} rows of {given.shape[1]}"
@@ -71,12 +76,23 @@ def run(args: argparse.Namespace) -> int:
             )
         if net.width_in not in (None, given.shape[1]):
             raise WrongCallError(f"{args.model} takes rows of {net.width_in} numbers, but {what}")
+        if net.output_shape(given.shape)[1] == 1:
+            raise WrongCallError(
+                f"{args.model} has one output, but there is one for each class where classes are "
+                "predicted; call anyprop.predict for its numbers"
+            )
         if args.out is not None:
+            check_apart(args.out, read, "reads")
             check_writable(Path(args.out))
-    p = to_host(Softmax().forward(params, predict(net, params, given.x))[0])
+    with np.errstate(all="ignore"):
+        y = predict(net, params, given.x)
+        p = to_host(y if _ends_in_softmax(net) else Softmax().forward(params, y)[0])
     if not np.isfinite(p).all():  # of pixels that are all finite
         raise WrongCallError(
             f"{args.model} computes NaN for some of the images, so its parameters are of no use"
+            if not np.isfinite(to_host(params.flat)).all()
+            else f"the outputs of {args.model} overflow {dtype}: these numbers are far from those that "
+            "it was trained on; scale them alike"
         )
     if args.out is not None:
         try:
@@ -85,6 +101,16 @@ def run(args: argparse.Namespace) -> int:
             raise WrongCallError(f"cannot write {args.out}: {error.strerror}") from None
     print(_summary(p, given.labels) if args.image is None else printable(_guesses(p, args.image)))
     return 0
+
+
+def _ends_in_softmax(net: Layer) -> bool:
+    """Return whether the outputs are probabilities already."""
+    while type(net) is Sequential:
+        last = [layer for layer in net.layers if type(layer) not in (Dropout, Identity)][-1:]
+        if not last:
+            return False
+        net = last[0]
+    return type(net) is Softmax
 
 
 def _load_pictures(names: list[str], xp: Namespace, device: Device, dtype: str) -> Inputs:

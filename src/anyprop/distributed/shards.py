@@ -35,6 +35,7 @@ def shares(n: int, communicator: Communicator, parts: int = 1) -> list[slice]:
     [slice(0, 2, None), slice(2, 5, None)]
     """
     rank, size = communicator.rank, communicator.size
-    kept = [i for i in range(parts) if n * (i + 1) // parts > n * i // parts] or [0]
+    # Of more parts than rows, those that have one.
+    kept = range(parts) if parts <= n else [-(-parts * (j + 1) // n) - 1 for j in range(n)] or [0]
     edges = ((i * size + rank, i * size + rank + 1) for i in kept)
     return [slice(n * a // (parts * size), n * b // (parts * size)) for a, b in edges]

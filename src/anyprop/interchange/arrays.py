@@ -26,7 +26,9 @@ def parameters_of(
     """Lay out host arrays as the parameters of a network."""
     given, *others = sorted({str(array.dtype) for array in arrays.values()}) or ["float32"]
     if others:
-        raise ValueError(f"the arrays differ in dtype: {', '.join([given, *others])}.")
+        raise ValueError(
+            f"the arrays differ in dtype: {', '.join([given, *others])}; cast them alike."
+        )
     if dtype is not None:
         check_floating(dtype)
     elif np.dtype(given).kind != "f":

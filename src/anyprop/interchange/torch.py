@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop._checks import few
+from anyprop._checks import few, kind
 from anyprop._files import as_path
 from anyprop._numerics import is_floating
 from anyprop._typing import Namespace
@@ -177,6 +177,8 @@ def from_torch(
     """
     check_layer(net)
     names = _torch_names(net)
+    if hasattr(state_dict, "state_dict"):
+        raise TypeError(f"state_dict is {kind(state_dict)}; pass what its state_dict() returns.")
     if not isinstance(state_dict, Mapping):
         with tensors.Reader(as_path(state_dict, "state_dict")) as file:
             state_dict = file.read()

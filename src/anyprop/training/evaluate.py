@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anyprop._checks import count
+from anyprop._checks import check_rows, count
 from anyprop._numerics import cast, wide_dtype
 from anyprop._typing import Array
 from anyprop._usage import usage
@@ -248,6 +248,9 @@ def predict(net: Layer, params: Parameters, x: Array | Source, *, batch_size: in
         if not isinstance(x, Source):
             if x.shape[0] <= batch_size:
                 return _forward(net, params, x)
+            width = getattr(net, "width_in", None)
+            if width is not None:  # before there are batches, whose shapes are not that of x
+                check_rows("x", x, width)
             return _joined(params, passes(net, params, x, batch_size))
         examples = Read(Reader("x", x, net, params, None))
         with closing(examples.portions(batch_size, chosen(None))) as portions:
