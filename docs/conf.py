@@ -105,6 +105,14 @@ autosummary_generate = True
 autosummary_context = {
     "derivations": of_classes(),
     "in_playground": in_playground("optimizer"),
+    # base classes, whose modules' texts say what one that is derived from them must do
+    "contracts": {
+        "Layer": "layers",
+        "Loss": "losses",
+        "Optimizer": "optimizers",
+        "Schedule": "schedules",
+        "Callback": "training/callbacks",
+    },
 }
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"

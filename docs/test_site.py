@@ -134,6 +134,23 @@ def test_derivation_reference_and_playground_link_to_one_another(name, page):
     assert "highlight-text" in reference.partition('class="py class"')[0]  # the formula, first
 
 
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("Layer", "output_shape(shape)"),
+        ("Loss", "dvalue"),
+        ("Optimizer", "scalars(t, lr)"),
+        ("schedules.Schedule", "for_run(lr, steps)"),
+        ("Callback", "on_settled(run)"),
+    ],
+)
+def test_the_reference_of_a_base_class_has_its_contract(name, word):
+    page = (SITE / "reference" / "generated" / f"anyprop.{name}.html").read_text("utf-8")
+    before = page.partition('class="py class"')[0]
+    assert "highlight-text" in before
+    assert word in re.sub("<[^>]*>", "", before)
+
+
 @pytest.mark.parametrize("folder", ["start", "how-to", "reference"])
 def test_an_index_has_a_word_on_every_page(folder):
     index = (DOCS / folder / "index.md").read_text(encoding="utf-8")

@@ -152,12 +152,15 @@ def value_and_grad(net: Layer, loss: Loss, *, running: bool = False) -> Callable
     -------
     callable
         ``(params, x, t, *, noise=None, sample_weight=None, dvalue=1.0) -> (value, grads)``, or
-        ``-> (value, grads, running)``: x of shape
-        (N, D) and the dtype of the parameters, t as the loss takes them, noise from `noise_beside`,
-        sample_weight of shape (N,), dvalue a number or an array of shape (), the gradient of whatever
-        follows with respect to value. value is the mean loss, an array of shape (); grads are the
-        gradients, laid out as the parameters are; running are the new running statistics, of shape
-        (R,), or None if the network has none.
+        ``-> (value, grads, running)``.
+
+        x has the shape (N, D) and the dtype of the parameters, t is as the loss takes it, noise comes
+        from `noise_beside`, sample_weight has the shape (N,); dvalue, a number or an array of shape (),
+        is the gradient of whatever follows with respect to value.
+
+        value is the mean loss, an array of shape (); grads are the gradients, laid out as the
+        parameters are; running are the new running statistics, of shape (R,), or None if the network
+        has none.
 
     Raises
     ------

@@ -58,7 +58,7 @@ def get_namespace(name: str | Namespace) -> Namespace:
     Returns
     -------
     namespace
-        The namespace `namespace` finds for arrays of that library.
+        The namespace that `namespace` finds for arrays of that library.
 
     Raises
     ------

@@ -34,6 +34,11 @@ class Affine(Layer):
     bias : bool
         Whether b is added. Leave it out before a BatchNorm, which subtracts it again.
 
+    Raises
+    ------
+    TypeError, ValueError
+        A size is not a whole number of at least 1, or bias is neither True nor False.
+
     References
     ----------
     Saitoh, "Deep Learning from Scratch", 2016, section 5.6.

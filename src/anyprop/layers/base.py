@@ -56,7 +56,7 @@ _UNRECORDED = (
 
 
 class Layer(Advising):
-    """Base of all layers; see the module's text for the contract."""
+    """Base of all layers; the text of its module, `anyprop.layers.base`, is the contract."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -103,11 +103,43 @@ class Layer(Advising):
         return shape
 
     def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
-        """Compute y from x, and what `backward` needs."""
+        """Compute y from x, and what `backward` needs.
+
+        Parameters
+        ----------
+        params : Parameters, or None where the layer has none
+            Beside x.
+        x : array, shape (N, D), float
+            N rows; of any shape where the layer works on each number alone.
+
+        Returns
+        -------
+        y : array, shape (N, M), float
+            The output; its shape is `output_shape` of that of x.
+        residuals
+            What `backward` takes.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define forward.")
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
-        """Compute dx and the gradients of the parameters from dy."""
+        """Compute dx and the gradients of the parameters from dy.
+
+        Parameters
+        ----------
+        params : Parameters, or None where the layer has none
+            Those that `forward` was given.
+        residuals
+            What `forward` returned.
+        dy : array, shape of y, float
+            Gradient with respect to y.
+
+        Returns
+        -------
+        dx : array, shape of x, float
+            Gradient with respect to x.
+        grads : dict of str to array
+            Gradient of each trainable array, by its name in `specs`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define backward.")
 
     def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:

@@ -48,8 +48,13 @@ class BatchNorm(Layer):
         Features, D.
     momentum : float in [0, 1)
         Weight of the newest batch in the running statistics, as in PyTorch.
-    eps : float, > 0
+    eps : float > 0
         Added to the variance.
+
+    Raises
+    ------
+    TypeError, ValueError
+        d is not a whole number of at least 1, or momentum or eps is out of its range.
 
     Notes
     -----

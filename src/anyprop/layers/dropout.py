@@ -31,6 +31,11 @@ class Dropout(Layer):
     rate : float in [0, 1)
         Probability that a number is dropped.
 
+    Raises
+    ------
+    TypeError, ValueError
+        rate is not a number in [0, 1).
+
     References
     ----------
     Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, "Dropout: a simple way to prevent

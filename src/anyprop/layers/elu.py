@@ -27,6 +27,11 @@ class ELU(Layer):
     alpha : float > 0
         Distance of the lower asymptote from zero.
 
+    Raises
+    ------
+    TypeError, ValueError
+        alpha is not a number above 0.
+
     References
     ----------
     Clevert, Unterthiner & Hochreiter, "Fast and accurate deep network learning by exponential linear

@@ -28,7 +28,9 @@ CA = C * 0.044715
 
 @dataclass(frozen=True)
 class GELU(Layer):
-    """Gaussian error linear unit (tanh form) on every number of x.
+    """Gaussian error linear unit in its tanh form, on every number of x.
+
+    y = x (1 + tanh(c (x + 0.044715 x^3))) / 2 with c = sqrt(2 / pi).
 
     References
     ----------

@@ -36,6 +36,11 @@ class LayerNorm(Layer):
     eps : float > 0
         Added to the variance.
 
+    Raises
+    ------
+    TypeError, ValueError
+        d is not a whole number of at least 1, or eps is not a number above 0.
+
     References
     ----------
     Ba, Kiros & Hinton, "Layer normalization", 2016.

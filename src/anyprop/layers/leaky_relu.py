@@ -26,6 +26,11 @@ class LeakyReLU(Layer):
     slope : float in [0, 1)
         Derivative for negative x.
 
+    Raises
+    ------
+    TypeError, ValueError
+        slope is not a number in [0, 1).
+
     References
     ----------
     Maas, Hannun & Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.

@@ -20,7 +20,7 @@ from anyprop.parameters import Parameters
 
 @dataclass(frozen=True)
 class Sigmoid(Layer):
-    """Logistic function, which maps every number of x into (0, 1).
+    """Logistic function, y = 1 / (1 + exp(-x)), which maps every number of x into (0, 1).
 
     Notes
     -----

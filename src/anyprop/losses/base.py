@@ -34,7 +34,7 @@ _UNRECORDED = ("forward", "backward", "total_weight", "correct")
 
 
 class Loss(Advising):
-    """Base of all losses; see the module's text for the contract."""
+    """Base of all losses; the text of its module, `anyprop.losses.base`, is the contract."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -43,11 +43,41 @@ class Loss(Advising):
     def forward(
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
-        """Compute the mean loss of a batch, and what `backward` needs."""
+        """Compute the mean loss of a batch, and what `backward` needs.
+
+        Parameters
+        ----------
+        y : array, shape (N, K), float
+            Predictions.
+        t : array, shape (N,) or (N, K)
+            Targets, as the loss takes them.
+        sample_weight : array, shape (N,), optional
+            Weights w of the rows; ones by default.
+
+        Returns
+        -------
+        value : array, shape (), float
+            The loss, of the dtype of y.
+        residuals
+            What `backward` takes.
+        """
         raise NotImplementedError
 
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
-        """Compute the gradient of the loss with respect to y."""
+        """Compute the gradient of the loss with respect to y.
+
+        Parameters
+        ----------
+        residuals
+            What `forward` returned.
+        dvalue : float or array, shape ()
+            Gradient of whatever follows with respect to value.
+
+        Returns
+        -------
+        array, shape (N, K), float
+            The gradient, of the dtype of y.
+        """
         raise NotImplementedError
 
     @unrecorded

@@ -33,6 +33,11 @@ class Huber(Loss):
     delta : float > 0
         Difference beyond which the loss grows linearly, in the unit of the targets.
 
+    Raises
+    ------
+    TypeError, ValueError
+        delta is not a number above 0.
+
     Notes
     -----
     Targets are real numbers (N, K), the shape of the predictions.

@@ -28,8 +28,8 @@ class MeanSquaredError(Loss):
 
     Notes
     -----
-    Targets are real numbers (N, K), the shape of the predictions. The book's `mean_squared_error` is
-    half the sum over k.
+    Targets are real numbers (N, K), the shape of the predictions. The book's `sum_squared_error`,
+    `mean_squared_error` in its first printings, is half the sum over k.
 
     References
     ----------

@@ -36,11 +36,16 @@ class PoissonNLL(Loss):
     deviance : bool
         Whether the value is half the Poisson deviance, which is 0 where exp(y) = t.
 
+    Raises
+    ------
+    TypeError
+        deviance is neither True nor False.
+
     Notes
     -----
     Targets are counts (N, K), the shape of the predictions; fractions are allowed. A log rate above
-    log(largest number / 1e6), 74.9 in float32 and below and 696.0 in float64, makes the value
-    infinite.
+    log(largest number / 1e6), 74.9 in float32 and narrower dtypes and 696.0 in float64, makes
+    the value infinite.
 
     References
     ----------

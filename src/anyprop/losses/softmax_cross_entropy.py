@@ -45,6 +45,12 @@ class SoftmaxCrossEntropy(Loss):
         Weights c of the classes, one of them above 0. The mean then divides by the weights of the
         targets' classes, sum_n w_n sum_k c_k T_nk with T before smoothing.
 
+    Raises
+    ------
+    TypeError, ValueError
+        label_smoothing is not a number in [0, 1), or class_weight not a sequence of finite numbers of
+        at least 0, one of them above.
+
     Notes
     -----
     Targets are integer labels (N,) in 0..K-1, or rows of probabilities (N, K). A label outside that

@@ -66,7 +66,7 @@ def check_optimizer(optimizer: Any) -> None:
 
 @dataclass(frozen=True)
 class Optimizer(Advising, ShortRepr):
-    """Base of all optimizers; its parameters are common to all of them.
+    """Base of all optimizers, with their common parameters; the text of its module is the contract.
 
     Parameters
     ----------
@@ -75,14 +75,18 @@ class Optimizer(Advising, ShortRepr):
     weight_decay : float >= 0
         Adds weight_decay * p to the gradient (L2 regularization); AdamW and Lion shrink p itself.
     decay_biases : bool
-        Whether weight decay applies to vectors too (biases, gains and shifts of norms), or only to
-        arrays of two or more dimensions.
+        Whether weight decay applies to vectors too: biases, and the gains and shifts of norms.
     clip_value : float > 0, optional
         Largest absolute value that an entry of the gradient keeps.
     clip_norm : float > 0, optional
         Largest Euclidean norm that the gradient of each array keeps.
     clip_global_norm : float > 0, optional
         Largest Euclidean norm that the gradient of all arrays together keeps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An option, of this class or of one derived from it, is of another kind, or out of its range.
     """
 
     lr: Any = 1e-3

@@ -25,7 +25,13 @@ from anyprop.backend import namespace
 
 
 class Schedule(Advising, ShortRepr):
-    """Base of all schedules; see the module's text for the contract."""
+    """Base of all schedules; the text of its module, `anyprop.schedules.base`, is the contract.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An option of a schedule is of another kind, or out of its range.
+    """
 
     def __call__(self, step: int | Number) -> Number:
         """Compute the learning rate of the update that follows `step` updates.

@@ -94,7 +94,7 @@ def evaluate(
     ValueError
         The parameters are not those of the network, there are no examples or none of them has a
         weight, x or t holds a NaN or an infinity, or shapes or targets do not fit. What one rank
-        refuses all refuse, also where they were given different arguments.
+        refuses, all refuse, also where they were given different arguments.
     RuntimeError
         Another rank failed; the message names it and its error.
     Exception

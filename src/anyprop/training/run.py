@@ -31,8 +31,8 @@ class TrainingDivergedError(ArithmeticError):
     step : int
         The step in which that was detected, from 1.
     params, state : Parameters, OptimizerState
-        The last ones kept from which a step with a finite loss was computed: those of the last report
-        before the failure, or of the one before.
+        Those of the last report before the failure; of the one before it, if the very next step had no
+        finite loss.
     history : History
         The history up to the last finite loss.
     """

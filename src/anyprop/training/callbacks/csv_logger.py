@@ -18,8 +18,8 @@ class CSVLogger(Logger):
     Parameters
     ----------
     path : str or path
-        The file; an older one is replaced when a run starts, and so is
-        that of the run that is resumed, whose rows are written again.
+        The file. One that is there is replaced when a run starts; a resumed run writes the rows of the
+        epochs before it again.
 
     Raises
     ------

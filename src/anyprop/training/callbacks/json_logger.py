@@ -14,8 +14,8 @@ class JSONLogger(Logger):
     Parameters
     ----------
     path : str or path
-        The file; an older one is replaced when a run starts, and so is
-        that of the run that is resumed, whose lines are written again.
+        The file. One that is there is replaced when a run starts; a resumed run writes the lines of the
+        epochs before it again.
 
     Raises
     ------
