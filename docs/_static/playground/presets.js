@@ -131,7 +131,7 @@
       label: "Adam's average",
       text:
         "On a kink the gradient keeps its size up to the bottom. All three have lr = 0.2. RMSProp's steps stay as " +
-        "long as they are, forth and back; Adam's average m of forth and back is near 0, and so are its " +
+        "long as they are, back and forth; Adam's average m of them is near 0, and so are its " +
         "steps. Before that, the average carries Adam past the floor; see m.",
       surface: "kink",
       runs: [
