@@ -5,9 +5,9 @@ Train a network on MNIST on all processes of an MPI job, with the result of one.
 
 .. code-block:: sh
 
-    pip install "anyprop[cli,mpi]" mpich
+    pip install ".[cli,mpi]" mpich                               # in a clone of anyprop
     mpiexec -n 2 python examples/distributed_mnist.py
-    mpiexec -n 8 python examples/distributed_mnist.py --nccl     # on 8 GPUs, with CuPy
+    mpiexec -n 8 python examples/distributed_mnist.py --nccl     # on 8 GPUs, with CuPy; not run yet
 
 Every process runs this script. Rank 0 prints the loss and the accuracy on the test images, and draws the
 loss curve into distributed_mnist.png; `examples/cluster` has scripts for Slurm and Kubernetes.

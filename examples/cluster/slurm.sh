@@ -4,8 +4,9 @@
 # On CPUs: leave out --gpus-per-node, set --ntasks-per-node to the cores (or to the sockets, with
 # --cpus-per-task), and replace the last line by   srun anyprop train --distributed mpi ...
 #
-# The environment must have mpi4py for the cluster's own MPI: load its module, then
-#     pip install "anyprop[cli,cuda13,mpi]" nvidia-nccl-cu13
+# The environment must have mpi4py for the cluster's own MPI: load its module, then in a clone of anyprop
+#     pip install ".[cli,cuda13,mpi]" nvidia-nccl-cu13
+# Training with NCCL has not been run on GPUs yet.
 
 #SBATCH --job-name=anyprop
 #SBATCH --nodes=2

@@ -30,8 +30,13 @@ class Normal(Advising):
 
     Parameters
     ----------
-    std : float, > 0
+    std : float > 0
         Standard deviation. The book starts with 0.01.
+
+    Raises
+    ------
+    TypeError, ValueError
+        std is not a number above 0.
 
     Examples
     --------
@@ -55,8 +60,13 @@ class Orthogonal(Advising):
 
     Parameters
     ----------
-    gain : float, > 0
+    gain : float > 0
         Factor on the orthonormal matrix; sqrt(2) suits ReLU.
+
+    Raises
+    ------
+    TypeError, ValueError
+        gain is not a number above 0.
 
     References
     ----------
@@ -84,12 +94,23 @@ class VarianceScaling(Advising):
 
     Parameters
     ----------
-    scale : float, > 0
+    scale : float > 0
         Numerator of the variance.
     fan : {"in", "average"}
         Denominator: D, or (D + M) / 2.
     distribution : {"normal", "uniform"}
         Shape of the distribution.
+
+    Raises
+    ------
+    TypeError, ValueError
+        scale is not a number above 0, or fan or distribution is not one of those names.
+
+    References
+    ----------
+    LeCun, Bottou, Orr & Müller, "Efficient BackProp", 1998; Glorot & Bengio, "Understanding the
+    difficulty of training deep feedforward neural networks", 2010; He, Zhang, Ren & Sun, "Delving deep
+    into rectifiers: surpassing human-level performance on ImageNet classification", 2015.
     """
 
     scale: float
