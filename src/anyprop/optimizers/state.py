@@ -125,7 +125,8 @@ def _check_dtype(optimizer: _Keeps, p: Array) -> None:
     if eps < smallest:
         raise ValueError(
             f"{type(optimizer).__name__}: eps={eps:g} is too small for {dtype_name(p)}, "
-            f"where 1 / eps is infinite; give an eps of at least {smallest:.2g}."
+            f"where 1 / eps is infinite; give an eps of at least "
+            f"{1.05 * smallest:.2g}."  # whose two digits are not below it
         )
 
 
