@@ -1,6 +1,7 @@
 """What is written by mistake in the first five minutes gets a sentence that says what to write."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,6 +130,23 @@ def test_one_sentence_mends_it(mistake):
     with pytest.raises(TypeError, match=re.escape(says)) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole", "parts", "take"),
+    [
+        ("loss", LOSS, "forward backward check_targets", lambda loss: ap.value_and_grad(NET, loss)),
+        ("optimizer", OPT, "init update numbers apply", lambda opt: ap.make_step(NET, LOSS, opt)),
+    ],
+)
+def test_what_acts_as_a_loss_or_an_optimizer_has_all_that_is_asked_of_it(kind, whole, parts, take):
+    """Noticed where it is given, not in the middle of a run."""
+    acting = {name: getattr(whole, name) for name in parts.split()}
+    take(SimpleNamespace(**acting))
+    for name in acting:
+        lacking = {other: part for other, part in acting.items() if other != name}
+        with pytest.raises(TypeError, match=rf"^{kind} must be one such .* not types\.SimpleN"):
+            take(SimpleNamespace(**lacking))
 
 
 def test_an_activation_is_a_name_a_class_or_a_layer():

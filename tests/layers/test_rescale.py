@@ -137,7 +137,7 @@ def test_a_column_of_one_number_becomes_0(backend):
     ],
 )
 def test_what_cannot_be_standardized_is_named(data, error, match):
-    with pytest.raises(error, match=match):
+    with pytest.raises(error, match=rf"^Rescale\.standardizing\b.*{match}"):
         ap.Rescale.standardizing(data)
 
 

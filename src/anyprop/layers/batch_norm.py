@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from anyprop._checks import check_rows, check_shape, count, fields, fraction, positive
-from anyprop._numerics import widened
+from anyprop._numerics import cast, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer, own
@@ -103,7 +103,7 @@ class BatchNorm(Layer):
         y, residuals = self._standardized(
             params, widened(xp, x) - params.mean, widened(xp, params.var), None
         )
-        return xp.astype(y, x.dtype, copy=False), residuals
+        return cast(xp, y, x.dtype), residuals
 
     def forward_train(self, params: Parameters, x: Array, noise: Any) -> tuple[Array, Residuals]:
         check_rows("x", x, self.d)
@@ -113,7 +113,7 @@ class BatchNorm(Layer):
         centred = wide - mu
         v = self._batch_variance(centred, n)
         y, residuals = self._standardized(params, centred, v, (mu, v, n))
-        return xp.astype(y, x.dtype, copy=False), residuals
+        return cast(xp, y, x.dtype), residuals
 
     def _batch_means(self, *arrays: Array) -> tuple[list[Array], Any]:
         """Return the mean of each array over the rows of the batch, and their number, N."""
@@ -139,12 +139,12 @@ class BatchNorm(Layer):
         xp = namespace(z, dy)
         wide = widened(xp, dy)
         grads = {"gamma": xp.sum(wide * z, axis=0), "beta": xp.sum(wide, axis=0)}
-        grads = {name: xp.astype(g, dy.dtype, copy=False) for name, g in grads.items()}
+        grads = {name: cast(xp, g, dy.dtype) for name, g in grads.items()}
         dz = wide * params.gamma
         if batch is not None:
             (mean_dz, mean_dz_z), _ = self._batch_means(dz, dz * z)
             dz = dz - mean_dz - z * mean_dz_z
-        return xp.astype(dz * inverse_std, dy.dtype, copy=False), grads
+        return cast(xp, dz * inverse_std, dy.dtype), grads
 
     def updated_running(self, params: Parameters, residuals: Residuals) -> Mapping[str, Array]:
         if residuals.batch is None or residuals.batch[2] < 2:
@@ -157,6 +157,6 @@ class BatchNorm(Layer):
         xp = namespace(mu)
         dtype, mean, var = params.mean.dtype, widened(xp, params.mean), widened(xp, params.var)
         return {
-            "mean": xp.astype((1.0 - new) * mean + new * mu, dtype, copy=False),
-            "var": xp.astype((1.0 - new) * var + new * v, dtype, copy=False),
+            "mean": cast(xp, (1.0 - new) * mean + new * mu, dtype),
+            "var": cast(xp, (1.0 - new) * var + new * v, dtype),
         }

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anyprop._checks import check_rows, check_shape, count, fields, positive
-from anyprop._numerics import widened
+from anyprop._numerics import cast, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer, own
@@ -77,7 +77,7 @@ class LayerNorm(Layer):
         inverse_std = 1.0 / xp.sqrt(v + self.eps)
         z = centred * inverse_std
         y = params.gamma * z + params.beta
-        return xp.astype(y, x.dtype, copy=False), (z, inverse_std)
+        return cast(xp, y, x.dtype), (z, inverse_std)
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         z, inverse_std = residuals
@@ -88,5 +88,5 @@ class LayerNorm(Layer):
         mean_dz = xp.mean(dz, axis=1, keepdims=True)
         dx = (dz - mean_dz - z * xp.mean(dz * z, axis=1, keepdims=True)) * inverse_std
         grads = {"gamma": xp.sum(wide * z, axis=0), "beta": xp.sum(wide, axis=0)}
-        grads = {name: xp.astype(g, dy.dtype, copy=False) for name, g in grads.items()}
-        return xp.astype(dx, dy.dtype, copy=False), grads
+        grads = {name: cast(xp, g, dy.dtype) for name, g in grads.items()}
+        return cast(xp, dx, dy.dtype), grads

@@ -17,7 +17,7 @@ from typing import Any
 
 from anyprop._checks import check_rows, check_shape, real
 from anyprop._moments import moments
-from anyprop._numerics import is_floating, widened
+from anyprop._numerics import cast, is_floating, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import create, dtype_name, namespace
 from anyprop.layers.base import Layer
@@ -143,14 +143,14 @@ class Rescale(Layer):
             y = y * _beside(y, self.scale)
         if self.shift != 0.0:
             y = y + _beside(y, self.shift)
-        return xp.astype(y, x.dtype, copy=False), x
+        return cast(xp, y, x.dtype), x
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         x = residuals
         check_shape("dy", dy, x.shape)
         xp = namespace(x, dy)
         dx = widened(xp, dy)
-        return xp.astype(dx * _beside(dx, self.scale), dy.dtype, copy=False), {}
+        return cast(xp, dx * _beside(dx, self.scale), dy.dtype), {}
 
 
 def _numbers(name: str, given: Any) -> float | tuple[float, ...]:

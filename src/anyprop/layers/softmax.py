@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anyprop._checks import check_shape
-from anyprop._numerics import largest, widened
+from anyprop._numerics import cast, largest, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
 from anyprop.layers.base import Layer
@@ -44,7 +44,7 @@ class Softmax(Layer):
         wide = widened(xp, x)
         exp_z = xp.exp(wide - largest(wide))
         y = exp_z / xp.sum(exp_z, axis=-1, keepdims=True)
-        y = xp.astype(y, x.dtype, copy=False)
+        y = cast(xp, y, x.dtype)
         return y, y
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
@@ -53,4 +53,4 @@ class Softmax(Layer):
         xp = namespace(y, dy)
         wide, y = widened(xp, dy), widened(xp, y)
         dx = y * (wide - xp.sum(wide * y, axis=-1, keepdims=True))
-        return xp.astype(dx, dy.dtype, copy=False), {}
+        return cast(xp, dx, dy.dtype), {}

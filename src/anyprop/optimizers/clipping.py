@@ -12,7 +12,7 @@ import math
 from functools import partial, reduce
 
 from anyprop import _tree
-from anyprop._numerics import widened
+from anyprop._numerics import cast, widened
 from anyprop._typing import Array, Tree
 from anyprop.backend import namespace
 
@@ -51,17 +51,13 @@ def _shrunk(largest: float, gs: list[Array]) -> list[Array]:
     unit = unit + xp.astype(unit == 0.0, unit.dtype)
     squares = []
     for g in wide:
-        scaled = g / xp.astype(unit, g.dtype, copy=False)
+        scaled = g / cast(xp, unit, g.dtype)
         squares.append(xp.sum(scaled * scaled))
     limit = largest / xp.maximum(xp.sqrt(sum(squares)), 1.0)
     limit = xp.where(top <= float(limits.max), limit, xp.nan)  # the run stops, as for NaN
     fits = unit <= limit
     unit, limit = xp.where(fits, 1.0, unit), xp.where(fits, 1.0, limit)
     return [
-        xp.astype(
-            w / xp.astype(unit, w.dtype, copy=False) * xp.astype(limit, w.dtype, copy=False),
-            g.dtype,
-            copy=False,
-        )
+        cast(xp, w / cast(xp, unit, w.dtype) * cast(xp, limit, w.dtype), g.dtype)
         for g, w in zip(gs, wide, strict=True)
     ]
