@@ -141,6 +141,14 @@ def make_step(
     Step
         ``(params, state, x, t, *, noise=None, sample_weight=None) -> (params, state, value)``.
 
+    Raises
+    ------
+    TypeError
+        `net`, `loss` or `optimizer` is not one, `accumulate` is not a whole number, or `donate` is
+        neither True nor False.
+    ValueError
+        `accumulate` is below 1.
+
     Examples
     --------
     >>> import numpy as np, anyprop as ap

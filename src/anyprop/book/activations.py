@@ -19,6 +19,10 @@ class ReLU:
     mask : array of bool, or None
         Where x <= 0, of the shape of x; None before the first `forward`.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 5.5.
+
     Examples
     --------
     >>> import numpy as np
@@ -56,6 +60,10 @@ class Sigmoid:
     ----------
     out : array, or None
         y; None before the first `forward`.
+
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 5.5.
 
     Examples
     --------

@@ -34,6 +34,10 @@ class Affine(HoldsArrays):
     TypeError, ValueError
         W or b is not an array, or the shapes do not fit.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 5.6.
+
     Examples
     --------
     >>> import numpy as np

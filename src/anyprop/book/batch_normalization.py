@@ -41,6 +41,10 @@ class BatchNormalization(HoldsArrays):
     TypeError, ValueError
         An argument is not an array, the shapes do not fit, or `momentum` is out of its range.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 6.3.
+
     Examples
     --------
     >>> import numpy as np

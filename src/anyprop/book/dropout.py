@@ -24,6 +24,10 @@ class Dropout(Advising):
     mask : array, or None
         1 where the last training step kept a number and 0 elsewhere; None before the first.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 6.4.
+
     Examples
     --------
     >>> import numpy as np

@@ -38,6 +38,10 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     TypeError
         x is not an array of a floating dtype, or f is not a function whose values are numbers.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 4.4.
+
     Examples
     --------
     >>> import numpy as np

@@ -25,6 +25,10 @@ class SoftmaxWithLoss:
     loss : array, shape (), or None
         Its mean loss.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 5.6.
+
     Examples
     --------
     >>> import numpy as np
@@ -156,6 +160,10 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     ------
     TypeError, ValueError
         The targets do not fit y: another shape, labels out of range, rows that do not sum to 1.
+
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 4.2.
 
     Examples
     --------

@@ -18,6 +18,10 @@ class SGD(BookOptimizer):
     lr : float > 0
         Learning rate.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 6.1.
+
     Examples
     --------
     >>> params = {"x": -7.0, "y": 2.0}
@@ -47,6 +51,10 @@ class Momentum(BookOptimizer):
     ----------
     v : dict of str to array, or None
         Velocities; None before the first update.
+
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 6.1.
     """
 
     lr: float = 0.01
@@ -73,6 +81,10 @@ class Nesterov(BookOptimizer):
     ----------
     v : dict of str to array, or None
         Velocities; None before the first update.
+
+    References
+    ----------
+    Nesterov, "A method of solving a convex programming problem with convergence rate O(1/k^2)", 1983.
     """
 
     lr: float = 0.01
@@ -97,6 +109,10 @@ class AdaGrad(BookOptimizer):
     ----------
     h : dict of str to array, or None
         Sums of squared gradients; None before the first update.
+
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 6.1.
     """
 
     lr: float = 0.01
@@ -123,6 +139,10 @@ class RMSProp(BookOptimizer):
     ----------
     h : dict of str to array, or None
         Running means of squared gradients; None before the first update.
+
+    References
+    ----------
+    Tieleman & Hinton, "Lecture 6.5: RMSProp", COURSERA: Neural Networks for Machine Learning, 2012.
     """
 
     lr: float = 0.01
@@ -154,6 +174,10 @@ class Adam(BookOptimizer):
         Running means of gradients and of their squares; None before the first update.
     iter : int
         Updates done so far.
+
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 6.1.
     """
 
     lr: float = 0.001

@@ -57,6 +57,10 @@ class Trainer(Advising):
         The optimizer or one of its settings is unknown, or a number is not a whole number of at
         least 1.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 6.4.
+
     Examples
     --------
     >>> import numpy as np

@@ -30,6 +30,10 @@ def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
     TypeError, ValueError
         They are not arrays, or have different numbers of rows.
 
+    References
+    ----------
+    Saitoh, "Deep Learning from Scratch", 2016, section 6.5.
+
     Examples
     --------
     >>> import numpy as np

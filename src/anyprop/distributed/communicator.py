@@ -96,7 +96,20 @@ def all_reduce(communicator: AllReduces, array: Array) -> Array:
 
 
 def any_rank(communicator: Communicator, flag: bool) -> bool:
-    """Return on every rank whether `flag` is true on at least one of them."""
+    """Return on every rank whether `flag` is true on at least one of them.
+
+    Parameters
+    ----------
+    communicator : Communicator
+        The ranks; every one of them calls this.
+    flag : bool
+        This rank's.
+
+    Returns
+    -------
+    bool
+        The same on every rank.
+    """
     if communicator.size == 1:
         return flag
     return bool(communicator.all_reduce(np.asarray([float(flag)]))[0])
