@@ -470,6 +470,42 @@ def test_wrong_batches_raise_what_the_step_raises():
         assert str(ours.value) == str(eager.value)
 
 
+def test_wrong_states_raise_what_the_step_raises():
+    opt = ap.Adam()
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), opt)
+    wide = opt.init(NET.init(8, dtype="float64"))
+    given = batch()
+    for wrong, error, match in (
+        (wide, TypeError, "float32.*float64"),
+        (ap.SGD().init(params), ValueError, "comes from another optimizer or other options"),
+        (ap.AMSGrad().init(params), ValueError, "comes from another optimizer or other options"),
+        (state._replace(lr_scale=-1.0), ValueError, "lr_scale must be"),
+        (state._replace(decay_mask=params), ValueError, "decay_biases"),
+    ):
+        compiled, ours = ap.compile(step), _copied(params, state)
+        for _ in range(2):  # before there is a plan, and after
+            for run in (step, compiled):
+                with pytest.raises(error, match=match):
+                    run(ours[0], wrong, **given)
+            *ours, _ = compiled(*ours, **given)
+        assert ours[1].step == 2
+
+
+def test_steps_with_and_without_running_statistics_are_two_plans():
+    net = ap.MLP([4, 5, K], norm="batch")
+    step, params, state, batch = _problem(net, ap.SoftmaxCrossEntropy(), ap.SGD())
+    bare = ap.Parameters(params.layout, params.flat)
+    for first, second in ((params, bare), (bare, params)):
+        compiled = ap.compile(step)
+        for start in (first, second):
+            given = batch()
+            expected = step(start.copy(), state, **given)[0]
+            actual = compiled(start.copy(), state, **given)[0]
+            assert (actual.running is None) == (expected.running is None)
+            if expected.running is not None:
+                np.testing.assert_array_equal(actual.running, expected.running)
+
+
 def test_only_steps_are_compiled():
     with pytest.raises(TypeError, match="takes a step from make_step"):
         ap.compile(lambda params, state, x, t: None)

@@ -397,6 +397,13 @@ def test_lr_scale_multiplies_the_learning_rate(backend, make):
     assert_trees_equal(backend, actual, expected, rtol=1e-15)
 
 
+@pytest.mark.parametrize("scale", [-1.0, math.nan, math.inf, None, "1"])
+def test_lr_scale_is_a_number_of_at_least_0(backend, scale):
+    p, opt = backend.asarray(W), ap.SGD(lr=0.1)
+    with pytest.raises((TypeError, ValueError), match="state: lr_scale must be"):
+        opt.update(p, p, opt.init(p)._replace(lr_scale=scale))
+
+
 @pytest.mark.parametrize("lr", [-0.1, math.nan, math.inf])
 def test_a_schedule_that_goes_wrong_raises(lr):
     opt = ap.SGD(lr=lambda step: lr if step == 1 else 0.1)

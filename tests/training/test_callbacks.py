@@ -86,6 +86,42 @@ def test_a_callback_can_replace_the_parameters(problem):
         problem.fit(callbacks=[Restart()])
 
 
+@pytest.mark.parametrize("compile", [True, False])
+def test_what_a_run_cannot_go_on_with_is_refused_where_it_is_handed_over(problem, compile):
+    normed = problem.with_(net=ap.MLP([4, 6, 3], norm="batch"))
+    params, other = normed.params(), normed.params(dtype="float32")
+    elsewhere = ap.get_namespace("array_api_strict" if problem.backend.name == "numpy" else "numpy")
+    state = normed.optimizer.init(params)
+    cases = [
+        ("params", other, TypeError, "float64 .* cannot go on with float32"),
+        ("params", normed.net.init(xp=elsewhere), TypeError, "run.params belongs to"),
+        ("params", ap.Parameters(params.layout, params.flat), ValueError, "running statistics"),
+        ("params", None, TypeError, "net.init"),
+        ("state", ap.SGD().init(params), ValueError, "has no slots"),
+        ("state", normed.optimizer.init(other), TypeError, "float64.*float32"),
+        ("state", state._replace(decay_mask=params), ValueError, "has a decay_mask"),
+        ("state", state._replace(lr_scale=-1.0), ValueError, "lr_scale must be"),
+        ("state", state._replace(step=-1), ValueError, "state.step must be"),
+        ("state", {}, TypeError, "optimizer.init"),
+    ]
+    seen = []
+
+    class Replace(ap.Callback):
+        def on_epoch(self, run):
+            for name, value, error, match in cases:
+                before = run.snapshot()
+                with pytest.raises(error, match=match):
+                    setattr(run, name, value)
+                assert run.params.layout is before[0].layout
+                assert run.state.slots.keys() == before[1].slots.keys()
+                seen.append(match)
+
+    result = normed.fit(epochs=2, callbacks=[Replace()], compile=compile)
+    assert len(seen) == 2 * len(cases)
+    plain = normed.fit(epochs=2, compile=compile)
+    assert result.history.losses == plain.history.losses
+
+
 def test_snapshots_stay_as_they_are(problem):
     snapshots, seen = [], []
 

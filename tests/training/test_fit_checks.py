@@ -222,6 +222,21 @@ def test_a_state_of_another_optimizer_or_network(problem):
         problem.fit(state=other)
 
 
+def test_a_state_that_cannot_be_continued_from(problem):
+    def state(optimizer=problem.optimizer, dtype="float64", **changes):
+        return optimizer.init(problem.params(dtype=dtype))._replace(**changes)
+
+    masked = ap.RMSProp(weight_decay=0.1, decay_biases=False)
+    refused(problem, TypeError, "float64.*float32", state=state(dtype="float32"))
+    refused(problem, ValueError, "has no decay_mask", state=state(), optimizer=masked)
+    refused(problem, ValueError, "has a decay_mask", state=state(masked))
+    refused(problem, ValueError, "state.step must be a whole", state=state(step=-1))
+    refused(problem, ValueError, "state.step must be a whole", state=state(step=1.5))
+    for scale in (-0.1, np.nan, np.inf):
+        refused(problem, ValueError, "lr_scale must be zero or", state=state(lr_scale=scale))
+    refused(problem, TypeError, "lr_scale must be a number", state=state(lr_scale=None))
+
+
 def test_progress_without_tqdm(problem, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(

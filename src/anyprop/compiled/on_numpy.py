@@ -52,7 +52,8 @@ class PlannedStep:
         numbers = self._step.optimizer.numbers(state)
         leaves, kinds = taken_apart(batch)
         # An lr that lies in an array is read in each run, and not the same program as a Python float.
-        key = (params.layout, params.flat.dtype, type(numbers[0]), *kinds)
+        whole = params.running is not None
+        key = (params.layout, params.flat.dtype, whole, type(numbers[0]), *kinds)
         planned = plans.get(key)
         # Once for each set of types is enough: arrays of another library have other types.
         if planned is None:

@@ -12,6 +12,7 @@ from anyprop._typing import Array, Tree
 from anyprop.backend import check_array
 from anyprop.compiled.trace import Call, Recording, Value, value_of
 from anyprop.optimizers.base import Numbers, Optimizer
+from anyprop.optimizers.continuing import check_continues
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.repeatable.same import same, shown
@@ -259,6 +260,7 @@ class Places(NamedTuple):
             fill(self.params, params)
         # By identity: a loop hands back what it was given, and then there is nothing to copy.
         if state.slots is not self.slots:
+            check_continues(state, params, self.after(state))
             for name, slot in self.slots.items():
                 fill(slot, state.slots[name])
         if state.decay_mask is not self.mask:

@@ -42,6 +42,7 @@ from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop._usage import Advising
 from anyprop.backend import dtype_name, namespace
 from anyprop.optimizers.clipping import clipped_to_norms, clipped_to_value
+from anyprop.optimizers.continuing import check_dtypes, check_scale
 from anyprop.optimizers.pieces import in_pieces, is_long
 from anyprop.optimizers.state import (
     OptimizerState,
@@ -259,6 +260,7 @@ class Optimizer(Advising, ShortRepr):
     ) -> tuple[Any, ...]:
         """Update one array: decay, then the rule."""
         lr, scalars = numbers
+        check_dtypes(p, slot)
         if self.weight_decay and self.decoupled:
             p = p * (1.0 - (beside(p, lr, "lr") * self.weight_decay) * m)
         elif self.weight_decay:
@@ -280,6 +282,7 @@ class Optimizer(Advising, ShortRepr):
             lr = lr(state.step)
             if not is_scalar_array(lr):
                 lr = non_negative(type(self).__name__, f"lr after {state.step} updates", lr)
+        check_scale(state)
         lr = lr * state.lr_scale
         # NumPy makes a scalar of an array of rank 0, and its dtype would count in type promotion.
         return lr if is_scalar_array(lr) else float(lr)

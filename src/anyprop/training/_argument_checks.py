@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
-from anyprop import _tree
 from anyprop._checks import count, flag, kind, takes
 from anyprop.compiled.on_torch import check_torch_backend
 from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.continuing import check_continues
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.training.callbacks.base import Callback
@@ -92,10 +92,5 @@ def check_state(
             f"state must be what optimizer.init() or fit returns, not {kind(state)}; leave it out "
             "to start afresh."
         )
-    if state.slots.keys() != fresh.slots.keys():
-        raise ValueError(
-            f"state has the slots {sorted(state.slots)}, but {type(optimizer).__name__} keeps "
-            f"{sorted(fresh.slots)}; it comes from another optimizer."
-        )
-    _tree.leaves_like(state.slots, fresh.slots, names=("state.slots", "those of the optimizer"))
+    check_continues(state, params, fresh)
     return state

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.backend import read, read_number
+from anyprop.backend import check_same_place, dtype_name, read, read_number
 from anyprop.checkpoint import Checkpoint
 from anyprop.history import History
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss
 from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.continuing import check_continues
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
 from anyprop.training._last_good import LastGood, Snapshot
@@ -113,8 +114,17 @@ class Run:
     @params.setter
     def params(self, params: Parameters) -> None:
         check_kind(params)
-        if params.layout != self._params.layout:
-            raise ValueError(f"a run of {self._params} cannot go on with {params}.")
+        now = self._params
+        if params.layout != now.layout:
+            raise ValueError(f"a run of {now} cannot go on with {params}.")
+        check_same_place([("run.params", now._any), ("params", params._any)])
+        if params._any.dtype != now._any.dtype:
+            was, given = dtype_name(now._any), dtype_name(params._any)
+            raise TypeError(f"a run of {was} parameters cannot go on with {given} ones.")
+        if params.running is None and now.running is not None:
+            raise ValueError(
+                "a run whose network has running statistics cannot go on without them."
+            )
         self._params = params.copy() if self._in_place else params
 
     @property
@@ -124,6 +134,7 @@ class Run:
 
     @state.setter
     def state(self, state: OptimizerState) -> None:
+        check_continues(state, self._params, self._state)
         self._state = state.copy() if self._in_place else state
 
     def snapshot(self) -> Snapshot:

@@ -1,0 +1,46 @@
+"""Whether a state can be continued from: checks that are made where one is handed over."""
+
+from __future__ import annotations
+
+from anyprop._checks import is_scalar_array, kind, non_negative, whole
+from anyprop._typing import Array, Tree
+from anyprop.backend import dtype_name
+from anyprop.optimizers.state import OptimizerState, check_beside
+
+
+def check_continues(state: OptimizerState, params: Tree, kept: OptimizerState) -> None:
+    """Raise unless a state of these parameters can take the place of `kept`."""
+    if not isinstance(state, OptimizerState):
+        raise TypeError(f"state must be what optimizer.init() returns, not {kind(state)}.")
+    if state.slots.keys() != kept.slots.keys():
+        raise ValueError(
+            f"state has {list(state.slots) or 'no slots'}, but the optimizer keeps "
+            f"{list(kept.slots) or 'none'}; it comes from another optimizer or other options."
+        )
+    if (state.decay_mask is None) != (kept.decay_mask is None):
+        has = "no" if state.decay_mask is None else "a"
+        raise ValueError(
+            f"state has {has} decay_mask, so its optimizer had another weight_decay or decay_biases; "
+            "create the state with this optimizer's init."
+        )
+    if not is_scalar_array(state.step):
+        whole("state.step", state.step)
+    check_scale(state)
+    if state.slots is not kept.slots:
+        check_beside(params, params, state)
+
+
+def check_scale(state: OptimizerState) -> None:
+    """Raise unless `lr_scale` is a number of at least 0; one in an array stays unread."""
+    if not is_scalar_array(state.lr_scale):
+        non_negative("state", "lr_scale", state.lr_scale)
+
+
+def check_dtypes(p: Array, slot: list[Array | float]) -> None:
+    """Raise TypeError unless what is remembered of an array has its dtype; 0.0 stands for nothing."""
+    for array in slot:
+        if not isinstance(array, float) and array.dtype != p.dtype:
+            raise TypeError(
+                f"params are {dtype_name(p)}, but a slot of the state is {dtype_name(array)}; "
+                "cast one of them."
+            )
