@@ -31,6 +31,7 @@ ORDER = [
         "layers.base",
         "losses.base",
         "optimizers.clipping",
+        "optimizers.continuing",
         "optimizers.pieces",
         "optimizers.state",
         "schedules.base",
@@ -127,7 +128,7 @@ def test_the_ideas_of_a_package_do_not_import_each_other(package):
 VARIANTS: dict[str, set[str]] = {
     f"optimizers.{variant}": {"optimizers.adam"}
     for variant in ("adamax", "adamw", "amsgrad", "nadam", "radam")
-}
+} | {"optimizers.continuing": {"optimizers.state"}}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("cli")])

@@ -251,6 +251,21 @@ def test_torch(ours, theirs, steps):
             scheduler.step()
 
 
+@pytest.mark.parametrize("step", [10**4, 2**53, 10**300])
+def test_no_step_is_too_large(step):
+    for rising in (Exponential, StepDecay):
+        assert rising(0.1, factor=2.0, every=1, end=0.7)(step) == 0.7
+        assert rising(0.1, factor=2.0, every=1)(step) == math.inf  # which optimizers refuse
+    assert InverseTime(0.1, decay=1e10)(step) < 1e-14
+
+
+@every_schedule
+def test_a_step_that_none_can_be_is_refused(schedule):
+    for step in (-1, -0.5, math.nan, math.inf, 10**400):
+        with pytest.raises(ValueError, match=f"{type(schedule).__name__}: step "):
+            schedule(step)
+
+
 def test_what_has_ended_stays_at_its_end():
     for step in (100, 101, 10**9):
         assert Linear(0.1, steps=100, end=0.01)(step) == pytest.approx(0.01, rel=1e-15)

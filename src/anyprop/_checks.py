@@ -106,7 +106,10 @@ def real(owner: str, name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         given = kind(value) if isinstance(value, type) else repr(value)
         raise TypeError(f"{owner}: {name} must be a number, not {given}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{owner}: {name} is a number that no float can hold.") from None
 
 
 def positive(owner: str, name: str, value: Any) -> float:

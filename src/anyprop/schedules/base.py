@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import is_scalar_array, kind, real
+from anyprop._checks import is_scalar_array, kind, non_negative
 from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number
 from anyprop._usage import Advising
@@ -46,10 +46,16 @@ class Schedule(Advising, ShortRepr):
         float, or array of shape ()
             The learning rate: a float for an int; for an array one beside it, in the widest floating
             dtype of its namespace.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `step` is no number, or a negative one.
         """
         if not is_scalar_array(step):
-            t = np.asarray(real(type(self).__name__, "step", step))
-            return float(self.at(namespace(t), t))
+            t = np.asarray(non_negative(type(self).__name__, "step", step))
+            with np.errstate(all="ignore"):  # powers overflow where `end` has long been reached
+                return float(self.at(namespace(t), t))
         xp = namespace(step)
         widths = xp.__array_namespace_info__().dtypes(kind="real floating")
         return self.at(xp, xp.astype(step, widths.get("float64", xp.float32)))
