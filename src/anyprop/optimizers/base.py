@@ -36,13 +36,13 @@ from typing import Any, ClassVar
 
 from anyprop import _tree
 from anyprop._autograd import unrecorded
-from anyprop._checks import fields, flag, has, is_scalar_array, kind, non_negative, positive, shown
+from anyprop._checks import fields, flag, has, is_scalar_array, non_negative, positive, shown
 from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop._usage import Advising
 from anyprop.backend import dtype_name, namespace
 from anyprop.optimizers.clipping import clipped_to_norms, clipped_to_value
-from anyprop.optimizers.continuing import check_dtypes, check_scale
+from anyprop.optimizers.continuing import check_dtypes, check_kind_and_scale
 from anyprop.optimizers.pieces import in_pieces, is_long
 from anyprop.optimizers.state import (
     OptimizerState,
@@ -273,16 +273,12 @@ class Optimizer(Advising, ShortRepr):
     @unrecorded
     def learning_rate(self, state: OptimizerState) -> Number:
         """Return the learning rate of the update that starts from `state`."""
-        if not isinstance(state, OptimizerState):
-            raise TypeError(
-                f"state must be what {type(self).__name__}.init() returns, not {kind(state)}."
-            )
+        check_kind_and_scale(state, type(self).__name__)
         lr = self.lr
         if callable(lr):
             lr = lr(state.step)
             if not is_scalar_array(lr):
                 lr = non_negative(type(self).__name__, f"lr after {state.step} updates", lr)
-        check_scale(state)
         lr = lr * state.lr_scale
         # NumPy makes a scalar of an array of rank 0, and its dtype would count in type promotion.
         return lr if is_scalar_array(lr) else float(lr)

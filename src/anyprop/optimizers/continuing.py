@@ -10,8 +10,7 @@ from anyprop.optimizers.state import OptimizerState, check_beside
 
 def check_continues(state: OptimizerState, params: Tree, kept: OptimizerState) -> None:
     """Raise unless a state of these parameters can take the place of `kept`."""
-    if not isinstance(state, OptimizerState):
-        raise TypeError(f"state must be what optimizer.init() returns, not {kind(state)}.")
+    check_kind_and_scale(state, "optimizer")
     if state.slots.keys() != kept.slots.keys():
         raise ValueError(
             f"state has {list(state.slots) or 'no slots'}, but the optimizer keeps "
@@ -25,13 +24,14 @@ def check_continues(state: OptimizerState, params: Tree, kept: OptimizerState) -
         )
     if not is_scalar_array(state.step):
         whole("state.step", state.step)
-    check_scale(state)
     if state.slots is not kept.slots:
         check_beside(params, params, state)
 
 
-def check_scale(state: OptimizerState) -> None:
-    """Raise unless `lr_scale` is a number of at least 0; one in an array stays unread."""
+def check_kind_and_scale(state: OptimizerState, owner: str) -> None:
+    """Raise unless a state is one, and its `lr_scale`, if it is read, a number of at least 0."""
+    if not isinstance(state, OptimizerState):
+        raise TypeError(f"state must be what {owner}.init() returns, not {kind(state)}.")
     if not is_scalar_array(state.lr_scale):
         non_negative("state", "lr_scale", state.lr_scale)
 
