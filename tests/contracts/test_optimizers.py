@@ -627,6 +627,20 @@ def test_slots_keep_to_their_names_in_whatever_order_the_parameters_come(backend
     assert_trees_equal(backend, state.slots["v"]["b"], np.asarray([5.7, 9.5]), rtol=1e-15)
 
 
+@every_optimizer
+def test_the_slots_of_a_state_may_come_in_any_order(backend, opt):
+    """As they do from a file that lists them by name."""
+    params, state = run(opt, backend)
+    grads = arrays(backend, GRADS[0])
+    turned = state._replace(slots=dict(reversed(state.slots.items())))
+    expected, after = opt.update(params, grads, state)
+    found, after_turned = opt.update(params, grads, turned)
+    assert_trees_equal(backend, found, expected)
+    assert after_turned.slots.keys() == after.slots.keys()
+    for name, slot in after.slots.items():
+        assert_trees_equal(backend, after_turned.slots[name], slot)
+
+
 @pytest.mark.needs("jax")
 @every_optimizer
 def test_jit_equals_eager(opt):
