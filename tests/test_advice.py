@@ -344,6 +344,10 @@ ADVICE = {
         lambda: ap.SoftmaxCrossEntropy(class_weight=[0, 0]),
         lambda: fit(loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
     ),
+    "divide them by a large number": (
+        lambda: fit(sample_weight=np.full(4, 3e38, "float32")),
+        lambda: fit(sample_weight=np.full(4, 3e38, "float32") / np.float32(1e30)),
+    ),
     "check the weights of the classes": (
         lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
         lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[1, 1])),

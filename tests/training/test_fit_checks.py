@@ -133,6 +133,25 @@ def test_examples_without_a_weight(problem):
     refused(problem, ValueError, f"data: {match}", sample_weight=weights, loss=first)
 
 
+def test_weights_whose_sum_overflows(problem):
+    """Divided by an infinite sum, each would weigh nothing, and nothing would be learnt."""
+    match = "data: the sum of the weights is infinite"
+    huge = np.full(30, 1e308)
+    refused(problem, ValueError, match, sample_weight=problem.backend.asarray(huge))
+    heavy = ap.SoftmaxCrossEntropy(class_weight=[1e308, 1e308, 1e308])
+    refused(problem, ValueError, match, loss=heavy)
+    host = problem.numpy(problem.x), problem.numpy(problem.t), huge
+    with pytest.raises(ValueError, match=match):
+        problem.fit(data=ap.Source(host))
+    with pytest.raises(ValueError, match=match):
+        ap.evaluate(problem.net, problem.params(), ap.Source(host), loss=problem.loss)
+    wide = problem.backend.asarray(np.full(30, 1e39))  # which float32 cannot hold
+    x = ap.to_namespace(problem.numpy(problem.x).astype("float32"), problem.backend.xp)
+    narrow = (x, problem.t)
+    params = problem.params(dtype="float32")
+    refused(problem, ValueError, match, params=params, data=narrow, sample_weight=wide)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,10 +81,28 @@ def check_data(
             check_finite(name, entry, array)
     if sample_weight is not None:
         check_sample_weight(sample_weight, params, x.shape[0])
-    total = loss.total_weight(t, sample_weight, dtype=wide_dtype(params.xp, params.flat.dtype))
-    if not float(to_host(total) if is_scalar_array(total) else total) > 0.0:
-        raise without_weight(name)
+    with np.errstate(all="ignore"):
+        total = loss.total_weight(t, sample_weight, dtype=wide_dtype(params.xp, params.flat.dtype))
+    check_total(name, float(to_host(total) if is_scalar_array(total) else total))
     return x, t
+
+
+def check_total(name: str, total: float) -> None:
+    """Raise ValueError unless the sum of the weights of all examples is one to divide by."""
+    if not total > 0.0:
+        raise ValueError(
+            f"{name}: no example has a weight above 0, so there is nothing to learn or to measure; "
+            "check the weights of the classes and of the examples."
+        )
+    check_finite_total(name, total)
+
+
+def check_finite_total(name: str, total: float) -> None:
+    """Raise ValueError if a sum of weights, none of them negative, is too large for its dtype."""
+    if total == math.inf:
+        raise ValueError(
+            f"{name}: the sum of the weights is infinite; divide them by a large number."
+        )
 
 
 def _about_batches(data: Any) -> str:
@@ -95,14 +114,6 @@ def _about_batches(data: Any) -> str:
         )
     return (
         "; if it has batches, give Stream(lambda epoch: data)" if hasattr(data, "__iter__") else ""
-    )
-
-
-def without_weight(name: str) -> ValueError:
-    """Return the error for data of which no example counts."""
-    return ValueError(
-        f"{name}: no example has a weight above 0, so there is nothing to learn or to measure; "
-        "check the weights of the classes and of the examples."
     )
 
 

@@ -29,7 +29,7 @@ from anyprop.losses.base import Loss, check_loss
 from anyprop.network import check_params
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
-from anyprop.training._data_checks import check_beside, without_weight
+from anyprop.training._data_checks import check_beside, check_total
 from anyprop.training.examples import Examples, Passing, Read, Stored, examples_of
 from anyprop.training.ranks import Ranks
 from anyprop.training.reader import Reader
@@ -142,8 +142,7 @@ def measured(
     with agreeing(communicator):
         sums = _sums(net, params, examples, loss, batch_size, communicator)
     weighted, total, n, hits, known = communicator.all_reduce(sums).tolist()
-    if not total > 0.0:  # which is known of arrays before
-        raise without_weight(examples.name)
+    check_total(examples.name, total)  # which is known of arrays before
     return Evaluation(weighted / total, hits / n if known else None)
 
 

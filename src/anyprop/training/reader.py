@@ -15,7 +15,7 @@ from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss, check_loss
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
-from anyprop.training._data_checks import check_rows_finite
+from anyprop.training._data_checks import check_finite_total, check_rows_finite
 
 SIZE = 16 << 20
 """Bytes of a portion, unless one batch is larger."""
@@ -163,6 +163,10 @@ class Taker:
         if weight is not None and (weight < 0).any():
             i = int(np.argmax(weight < 0))
             raise ValueError(f"weight[{rows[i]}] is {weight[i]}; it must be at least 0.")
+        if weight is not None:
+            wide = "float64" if self._dtype_name == "float64" else "float32"
+            with np.errstate(over="ignore"):
+                check_finite_total(self.name, weight.sum(dtype=wide))
         t = arrays["t"]
         if not self._refusal(t):
             return
