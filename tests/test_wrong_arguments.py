@@ -1,6 +1,7 @@
 """A wrong argument of a public function is refused by a sentence that names the argument."""
 
 import copy
+import importlib
 import inspect
 import pickle
 import re
@@ -12,7 +13,7 @@ import pytest
 
 import anyprop as ap
 from anyprop import book, initializers, interchange, schedules
-from anyprop._names import members
+from anyprop._names import PUBLIC, members
 from anyprop._usage import usage
 from anyprop.layers.registry import LAYERS
 from anyprop.losses.registry import LOSSES
@@ -486,3 +487,36 @@ def test_an_error_within_a_call_that_fits_is_left_as_it_is():
     assert caught.value is raised
     with pytest.raises(TypeError, match=r"twice: .*write twice\(function\)"):
         twice()
+
+
+def functions():
+    """List the public functions; those of the backends, which steps call, keep Python's own words."""
+    for part, modules in PUBLIC.items():
+        for module, names in modules.items():
+            for name in names.split() if part != "backends" else ["check_backend"]:
+                if hasattr(found := importlib.import_module(f"anyprop.{module}"), name):
+                    function = getattr(found, name)
+                    if inspect.isfunction(function):
+                        yield name, function
+
+
+@pytest.mark.parametrize(("name", "function"), [pytest.param(*f, id=f[0]) for f in functions()])
+def test_arguments_that_do_not_fit_are_refused_by_a_call_that_does(name, function):
+    with pytest.raises(TypeError, match=rf"^{name}: .*; write {name}\("):
+        function(zyzzyva=1)
+    with pytest.raises(TypeError, match=rf"^{name}: .*; write {name}\("):
+        function(*range(20))
+
+
+def test_names_of_other_libraries_are_known_by_functions_of_files(tmp_path):
+    for call in (
+        lambda: ap.load(tmp_path / "new", backend="torch"),
+        lambda: ap.load_mnist(backend="torch"),
+    ):
+        with pytest.raises(TypeError, match="'backend'; did you mean 'xp'"):
+            call()
+    with pytest.raises(TypeError, match="'network'; did you mean 'net'"):
+        ap.save(tmp_path / "new", PARAMS, network=NET)
+    with pytest.raises(TypeError, match="'filename'; did you mean 'path'"):
+        ap.export_onnx(NET, PARAMS, filename=tmp_path / "new")
+    assert not (tmp_path / "new").exists()

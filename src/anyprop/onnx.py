@@ -18,6 +18,7 @@ import numpy as np
 
 from anyprop._checks import flag
 from anyprop._files import write_whole
+from anyprop._usage import usage
 from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.description import describe
 from anyprop.layers.affine import Affine
@@ -46,6 +47,7 @@ OPSET, IR_VERSION = 21, 10
 _DTYPES = ("float32", "float64")
 
 
+@usage("export_onnx(net, params, path)")
 def export_onnx(
     net: Layer,
     params: Parameters,

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from anyprop._checks import count, flag
+from anyprop._usage import usage
 from anyprop.history import History
 
 Curve: TypeAlias = History | Sequence[float]
@@ -25,6 +26,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _STYLES = ("-", "--", "-.", ":")
 
 
+@usage("plot_history(history)")
 def plot_history(
     histories: Curve | Mapping[str, Curve], *, smooth: int | None = None, log: bool | None = None
 ) -> Any:

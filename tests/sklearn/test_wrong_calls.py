@@ -209,3 +209,19 @@ def test_callbacks_that_are_none(make_task):
         task.ours(callbacks=[print]).fit(task.X, task.y)
     with pytest.raises(ValueError, match="solver='lbfgs' has no epochs to call after"):
         task.ours(callbacks=[ap.Callback()], solver="lbfgs").fit(task.X, task.y)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_arguments_of_other_libraries_are_named(kind):
+    for theirs, ours in {
+        "lr": "learning_rate_init",
+        "epochs": "max_iter",
+        "seed": "random_state",
+        "patience": "n_iter_no_change",
+        "hidden": "hidden_layer_sizes",
+        "droupout": "dropout",
+    }.items():
+        with pytest.raises(TypeError, match=f"'{theirs}'; did you mean '{ours}'"):
+            kind(**{theirs: 3})
+    with pytest.raises(TypeError, match=rf"write {kind.__name__}\(hidden_layer_sizes="):
+        kind(zzz=3)

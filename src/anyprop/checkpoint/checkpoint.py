@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from anyprop._checks import few, kind
 from anyprop._typing import Namespace
+from anyprop._usage import usage
 from anyprop.backend import check_floating, from_host
 from anyprop.checkpoint.packing import pack
 from anyprop.checkpoint.tensors import Reader, write
@@ -65,6 +66,7 @@ class Checkpoint(NamedTuple):
     run: dict[str, Any] | None = None
 
 
+@usage("save(path, params, net=net)")
 def save(
     path: str | PathLike[str],
     params: Parameters,
@@ -147,6 +149,7 @@ def save_checkpoint(path: str | PathLike[str], checkpoint: Checkpoint) -> None:
     write(path, arrays, {"format": _FORMAT, "version": _VERSION, **texts})
 
 
+@usage("load(path)")
 def load(
     path: str | PathLike[str],
     *,

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from anyprop._files import as_path
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import from_host
 from anyprop.data._directory import find_files
 from anyprop.data._prepare import Examples, Stored, check_class_numbers, prepare
 from anyprop.data.idx import read_idx
 
 
+@usage("load_idx(folder)")
 def load_idx(
     directory_or_file: str | os.PathLike[str],
     *,

@@ -26,6 +26,7 @@ from anyprop._checks import choice
 from anyprop._files import existing_file
 from anyprop._foreign import HEAD, foreign
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import from_host
 from anyprop.data._prepare import FLOATS
 
@@ -36,6 +37,7 @@ _ENOUGH = 600  # pixels of a side, of which the digit takes a part
 _LEAST_CONTRAST = 24  # of 255: less is what paper and a camera's noise have by themselves
 
 
+@usage("load_image(path)")
 def load_image(
     path: str | os.PathLike[str],
     *,

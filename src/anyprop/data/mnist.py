@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anyprop._usage import usage
 from anyprop.data._prepare import Examples, Stored, prepare
 from anyprop.data.idx import read_header
 
 _STREAM_HEADER_SIZE = 12
 
 
+@usage("load_mnist()")
 def load_mnist(
     normalize: bool = True,
     flatten: bool = True,

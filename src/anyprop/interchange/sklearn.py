@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from anyprop._checks import few
 from anyprop._typing import Array, Namespace
+from anyprop._usage import usage
 from anyprop.backend import to_host
 from anyprop.interchange.arrays import parameters_of
 from anyprop.layers.affine import Affine
@@ -32,6 +33,7 @@ OF_SKLEARN = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity":
 """scikit-learn's name of an activation -> ours."""
 
 
+@usage("to_sklearn(net, params)")
 def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
     """Return the weights and biases of a network as scikit-learn's perceptrons hold them.
 
@@ -76,6 +78,7 @@ def to_sklearn(net: Layer, params: Parameters) -> tuple[list[NDArray[Any]], list
     return [named[f"{p}W"] for p in prefixes], [named[f"{p}b"] for p in prefixes]
 
 
+@usage("from_sklearn(estimator)")
 def from_sklearn(
     estimator: Any,
     *,

@@ -38,6 +38,7 @@ from anyprop._checks import few, kind
 from anyprop._files import as_path
 from anyprop._numerics import is_floating
 from anyprop._typing import Namespace
+from anyprop._usage import usage
 from anyprop.backend import check_array, namespace, to_host
 from anyprop.checkpoint import tensors
 from anyprop.interchange.arrays import parameters_of
@@ -56,6 +57,7 @@ _TORCH_NAMES: dict[type[Layer], dict[str, str]] = {
 }
 
 
+@usage("to_torch(net, params)")
 def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     """Return parameters as a state dictionary in PyTorch's layout.
 
@@ -98,6 +100,7 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     }
 
 
+@usage("save_torch(path, net, params)")
 def save_torch(path: str | PathLike[str], net: Layer, params: Parameters) -> None:
     """Write parameters to a safetensors file that PyTorch takes as a state dictionary.
 
@@ -131,6 +134,7 @@ def save_torch(path: str | PathLike[str], net: Layer, params: Parameters) -> Non
     tensors.write(path, to_torch(net, params), {"format": "pt"})
 
 
+@usage("from_torch(net, state_dict)")
 def from_torch(
     net: Layer,
     state_dict: Mapping[str, Any] | str | PathLike[str],

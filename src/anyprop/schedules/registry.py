@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from anyprop._checks import choice, count
 from anyprop._names import members
+from anyprop._usage import usage
 from anyprop.schedules.base import Schedule
 
 SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
@@ -16,6 +17,7 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
 """Name -> function of (lr, steps) that makes a schedule for a run of so many updates."""
 
 
+@usage("schedule_by_name(name, lr, steps)")
 def schedule_by_name(name: str, lr: float, steps: int) -> Schedule:
     """Return a schedule for a whole training run by its name.
 

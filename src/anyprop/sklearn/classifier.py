@@ -21,6 +21,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from anyprop._numerics import largest, sigmoid
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import on_device_of, to_host
 from anyprop.losses.base import Loss
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
@@ -191,6 +192,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     }
     _numeric_targets = False
 
+    @usage("MLPClassifier(hidden_layer_sizes=(100,), ...)")
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),

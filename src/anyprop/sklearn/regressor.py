@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import on_device_of
 from anyprop.losses.base import Loss
 from anyprop.losses.mean_squared_error import MeanSquaredError
@@ -167,6 +168,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     }
     _numeric_targets = True
 
+    @usage("MLPRegressor(hidden_layer_sizes=(100,), ...)")
     def __init__(
         self,
         loss: str = "squared_error",
@@ -242,10 +244,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Raises
         ------
-        TypeError
-            X is masked.
-        ValueError
-            X does not fit, weights or outputs are not finite, or `activation` was changed after `fit`.
+        TypeError, ValueError
+            X is masked or does not fit, numbers are not finite, or `activation` was changed after `fit`.
         """
         with on_device_of(X):
             y = self._real_numbers(self._raw_outputs(X, "predict"))

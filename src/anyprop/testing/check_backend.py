@@ -13,6 +13,7 @@ import numpy as np
 
 from anyprop._checks import said
 from anyprop._typing import Namespace
+from anyprop._usage import usage
 from anyprop.testing.contract import CHECKS, Check
 from anyprop.testing.namespaces import namespace_named, short_name, version_of
 from anyprop.testing.one_check import FAILED, NOT_RUN, Furthest, Outcome, run_check, run_snippet
@@ -24,6 +25,7 @@ from anyprop.testing.speed import step_seconds
 Tell = Callable[[str], None]
 
 
+@usage("check_backend(xp)")
 def check_backend(
     xp: Namespace | str,
     *,

@@ -13,11 +13,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from anyprop._checks import count, flag, optional, whole
+from anyprop._usage import usage
 
 Batches: TypeAlias = Callable[[int, int, int], Iterable[Any]]
 """``batches(n, batch_size, epoch)`` returns the row indices of each batch of an epoch, 0 the first."""
 
 
+@usage("batch_indices(n, batch_size, seed=0, epoch=0)")
 def batch_indices(
     n: int,
     batch_size: int,
