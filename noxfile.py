@@ -81,6 +81,26 @@ PART.append(
 )
 
 
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run a part of the tests on the lowest versions that pyproject.toml allows.
+
+    Those of the extra `torch` are installed if PyTorch's tests are asked for: `lowest -- torch`.
+    """
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    chosen = session.posargs or ["jax"]
+    extras = [project["optional-dependencies"][extra] for extra in ("fast", "strict", *chosen)]
+    pins = [f"{pin.replace('>=', '==')}.*" for pin in sum(extras, project["dependencies"])]
+    session.install(LAZY, "-e", ".", *pins, "pytest", "pytest-xdist", "hypothesis")
+    contracts = [f"tests/contracts/test_{kind}.py" for kind in ("layers", "losses", "optimizers")]
+    hosts = ["--backend=numpy", "--backend=array_api_strict"]
+    # NumPy 2.0's OpenBLAS rounds a product with a matrix in Fortran order in another way.
+    left = "tests/compiled/test_compile.py::test_what_is_not_writable_or_contiguous_is_copied"
+    hosts.append(f"--deselect={left}")
+    session.run(*PYTEST, *hosts, "tests/compiled", *contracts, env=ONE_THREAD)
+    session.run(*PYTEST, *(f"--backend={name}" for name in chosen), *PART, env=ONE_THREAD)
+
+
 @nox.session(tags=["default"])
 def jax(session: nox.Session) -> None:
     """Run a part of the tests on JAX; `tests(jax)` runs all of them, Optax's and Keras's among them."""
