@@ -84,6 +84,7 @@ WRONG = {
     "train --data ids.npz": "the labels of ids.npz go up to 1000000000, beyond its 69 examples; numb",
     "train --data same.npz": "all labels of same.npz are 0, so there is nothing to learn.",
     "train --data sizes.npz": "rows of 36 numbers in x_train, but of 18 in x_test; expected as many",
+    "train --data mixed.npz": "mixed.npz has float64 in x_train, but uint8 in x_test; expected both of",
     "predict file --data nan.npz": "file is no safetensors file but a text file",
     "train --data cut": "is truncated",
     "train --data foreign": "is not an IDX file",
@@ -118,6 +119,7 @@ def files(images, arrays, make_images, tmp_path):
         "ids": {"y_test": few["y_test"].astype("i8") * 0 + 10**9},
         "same": {name: 0 * few[name] for name in ("y_train", "y_test")},
         "sizes": {"x_test": few["x_test"][:, :3]},
+        "mixed": {"x_train": few["x_train"] * 1.0},
     }.items():
         np.savez(tmp_path / f"{name}.npz", **few | changes)
     np.savez(tmp_path / "other.npz", images=few["x_train"], labels=few["y_train"])

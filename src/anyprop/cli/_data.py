@@ -61,6 +61,12 @@ def load_data(name: str, xp: Namespace, device: Device, dtype: str) -> Data:
             f"{name} has rows of {widths[0]} numbers in x_train, but of {widths[1]} in x_test; expected "
             "as many in both"
         )
+    kinds = {rows.x.dtype.kind for rows in parts}
+    if len(kinds) > 1:
+        raise WrongCallError(
+            f"{name} has {parts[0].x.dtype} in x_train, but {parts[1].x.dtype} in x_test; expected both "
+            "of uint8, which are divided by 255, or both of floats, which are taken as they are"
+        )
     classes = 1 + max(int(rows.t.max()) for rows in parts)
     train, test = (_examples(rows, path, xp, device) for rows in parts)
     return _checked(name, Data(train, test, widths[0], classes))
