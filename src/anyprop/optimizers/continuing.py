@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from anyprop._checks import is_scalar_array, kind, non_negative, whole
 from anyprop._typing import Array, Tree
 from anyprop.backend import dtype_name
@@ -32,8 +34,11 @@ def check_kind_and_scale(state: OptimizerState, owner: str) -> None:
     """Raise unless a state is one, and its `lr_scale`, if it is read, a number of at least 0."""
     if not isinstance(state, OptimizerState):
         raise TypeError(f"state must be what {owner}.init() returns, not {kind(state)}.")
-    if not is_scalar_array(state.lr_scale):
-        non_negative("state", "lr_scale", state.lr_scale)
+    scale = state.lr_scale
+    if type(scale) is float and 0.0 <= scale < math.inf:
+        return  # at once, as each update asks
+    if not is_scalar_array(scale):
+        non_negative("state", "lr_scale", scale)
 
 
 def check_dtypes(p: Array, slot: list[Array | float]) -> None:
