@@ -89,7 +89,9 @@ def lowest(session: nox.Session) -> None:
     """
     project = nox.project.load_toml("pyproject.toml")["project"]
     chosen = session.posargs or ["jax"]
-    extras = [project["optional-dependencies"][extra] for extra in ("fast", "strict", *chosen)]
+    extras = [
+        project["optional-dependencies"][extra] for extra in ("cli", "fast", "strict", *chosen)
+    ]
     pins = [f"{pin.replace('>=', '==')}.*" for pin in sum(extras, project["dependencies"])]
     session.install(LAZY, "-e", ".", *pins, "pytest", "pytest-xdist", "hypothesis")
     contracts = [f"tests/contracts/test_{kind}.py" for kind in ("layers", "losses", "optimizers")]
