@@ -146,7 +146,7 @@ def test_weights_whose_sum_overflows(problem):
     with pytest.raises(ValueError, match=match):
         ap.evaluate(problem.net, problem.params(), ap.Source(host), loss=problem.loss)
     wide = problem.backend.asarray(np.full(30, 1e39))  # which float32 cannot hold
-    x = ap.to_namespace(problem.numpy(problem.x).astype("float32"), problem.backend.xp)
+    x = problem.backend.asarray(problem.numpy(problem.x).astype("float32"))
     narrow = (x, problem.t)
     params = problem.params(dtype="float32")
     refused(problem, ValueError, match, params=params, data=narrow, sample_weight=wide)
