@@ -176,8 +176,6 @@ def _jaxprs(a: Any, b: Any) -> bool | None:
 
 
 def _closed(jaxpr: Any) -> Any:
-    if hasattr(
-        jaxpr, "jaxpr"
-    ):  # closed already; in some versions of JAX, such a one has `eqns` too
+    if hasattr(jaxpr, "jaxpr"):  # closed already, although it has `eqns` too
         return jaxpr
     return importlib.import_module("jax.extend.core").ClosedJaxpr(jaxpr, ())
