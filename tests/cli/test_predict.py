@@ -217,17 +217,26 @@ def test_data_for_which_the_outputs_overflow(run):
     )
 
 
-def test_what_is_read_is_not_written_over(run, model, arrays):
+def test_what_is_read_is_not_written_over(run, model, arrays, images):
     np.save("x.npy", arrays["x_test"])
-    Image.new("L", (9, 9)).save("three.png")
+    np.savez("data.npz", **arrays)
+    Path("folder").mkdir()
+    Path("elsewhere").symlink_to("folder", target_is_directory=True)
+    for name, array in arrays.items():
+        np.save(f"folder/{name}.npy", array)
     for out, given in (
         (model, ["--data", "x.npy"]),
         ("./x.npy", ["--data", "x.npy"]),
+        ("data.npz", ["--data", "data.npz"]),
+        *((f"elsewhere/{name}.npy", ["--data", "folder"]) for name in arrays),
+        *((str(file), ["--data", images]) for file in images.iterdir()),
     ):
         before = Path(out).read_bytes()
         code, _, err = run("predict", "runs/train", *given, "--out", out)
         assert code == 2
         assert err == f"anyprop: {out} is a file that this command reads; name another to write.\n"
         assert Path(out).read_bytes() == before
+    for _ in range(2):  # a table beside the data is none of them
+        assert run("predict", model, "--data", "folder", "--out", "folder/out.csv")[0] == 0
     save("digits", ap.Affine(784, 10))
     assert run("predict", "digits", "--out", "mnist")[0] == 0

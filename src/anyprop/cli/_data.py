@@ -117,6 +117,14 @@ def load_inputs(name: str, xp: Namespace, device: Device, dtype: str) -> Inputs:
     return Inputs(Source(rows), None, (len(rows), rows.width))
 
 
+def files_of(name: str) -> list[str]:
+    """List the files that hold the data set that `--data` names."""
+    path = Path(name)
+    if name == "mnist" or not path.is_dir():
+        return [name] * (name != "mnist")
+    return [str(file) for pattern in ("*.npy", _IDX) for file in path.glob(pattern)]
+
+
 def examples(data: Examples) -> int:
     """Return the number of examples."""
     return len(data) if isinstance(data, Source) else data[0].shape[0]

@@ -22,7 +22,7 @@ import numpy as np
 from anyprop._text import printable, table
 from anyprop._typing import Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
-from anyprop.cli._data import ONE_FILE, TAKES, Inputs, load_inputs
+from anyprop.cli._data import ONE_FILE, TAKES, Inputs, files_of, load_inputs
 from anyprop.cli._files import check_apart, check_writable, write_text
 from anyprop.cli._model import add_model, load_network, model_file
 from anyprop.cli._options import add_place
@@ -65,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
         net, model = load_network(args.model, xp=xp, device=device)
         params = model.params
         dtype = dtype_name(params.flat)
-        read = [args.model, *(args.image or [args.data] * (args.data != "mnist"))]
         if args.image is None:
             given = load_inputs(args.data, xp, device, dtype)
             what = f"{args.data} holds {given.shape[0]} rows of {given.shape[1]}"
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
                 "predicted; call anyprop.predict for its numbers"
             )
         if args.out is not None:
-            check_apart(args.out, read, "reads")
+            check_apart(args.out, [args.model, *(args.image or files_of(args.data))], "reads")
             check_writable(Path(args.out))
     with np.errstate(all="ignore"):
         y = predict(net, params, given.x)
