@@ -184,3 +184,18 @@ def test_advice_about_a_network_of_one_output_leads_somewhere(run, arrays):
     ap.save("net", net.init(), net=net)
     assert "call anyprop.predict for its numbers" in run("predict", "net", "--data", "x.npy")[2]
     assert ap.predict(net, ap.load("net").params, x).shape == (60, 1)
+
+
+def test_advice_about_numbers_beyond_float32_leads_somewhere(run, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    net = ap.Affine(2, 1)
+    params = net.init(dtype="float64").replace(flat=np.asarray([1.0, 1e40, 0.0]))
+    ap.save("large", params, net=net)
+    code, out, said = run("export", "large", "--onnx", "net.onnx")
+    assert (code, out) == (2, "")
+    assert "large holds numbers that do not fit in float32, which --onnx writes" in said
+    assert "write the model in Python by anyprop.export_onnx(net, params, path)." in said
+    assert not (tmp_path / "net.onnx").exists()
+    ap.export_onnx(net, ap.load("large").params, "net.onnx")
+    (y,) = runtime.InferenceSession("net.onnx").run(None, {"x": np.asarray([[1.0, 2.0]])})
+    np.testing.assert_allclose(y, [[2e40]])

@@ -48,7 +48,13 @@ def run(args: argparse.Namespace) -> int:
         net, found = load_network(model)
         if args.onnx is not None:
             # A model saved in float64 should also run where only float32 does, which is common.
-            export_onnx(net, found.params, args.onnx, softmax=args.softmax, dtype="float32")
+            try:
+                export_onnx(net, found.params, args.onnx, softmax=args.softmax, dtype="float32")
+            except OverflowError:  # which advises another dtype
+                raise WrongCallError(
+                    f"{model} holds numbers that do not fit in float32, which --onnx writes; write the "
+                    "model in Python by anyprop.export_onnx(net, params, path)"
+                ) from None
             print(f"wrote {args.onnx}")
         if args.torch is not None:
             save_torch(args.torch, net, found.params)
