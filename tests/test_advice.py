@@ -426,6 +426,14 @@ def test_advice_about_files_leads_somewhere(tmp_path):
         fit(callbacks=[ap.Checkpoints(tmp_path / "c")])
     fit(resume=tmp_path / "c", epochs=2, callbacks=[ap.Checkpoints(tmp_path / "c")])
     fit(callbacks=[ap.Checkpoints(tmp_path / "d")])
+    log = ap.CSVLogger(tmp_path / "e")
+    with pytest.raises(ValueError, match="name another for one of them"):
+        fit(callbacks=[log, ap.CSVLogger(tmp_path / "e")])
+    fit(callbacks=[log, ap.CSVLogger(tmp_path / "f")])
+    with pytest.raises(ValueError, match="leave one out, or make two of them"):
+        fit(callbacks=[log, log])
+    fit(callbacks=[log])
+    fit(callbacks=[ap.EarlyStopping("train_loss"), ap.EarlyStopping("train_loss")])
     interchange.save_torch(path, NET, PARAMS)
     with pytest.raises(ValueError, match="are read by anyprop.interchange.from_torch"):
         ap.load(path)

@@ -115,10 +115,14 @@ def write_whole(path: str | PathLike[str], content: bytes) -> None:
         part.write_bytes(content)
 
 
-def remove_parts(folder: str | PathLike[str], name: str = "*") -> None:
-    """Remove what killed processes have left of files called `name`, a pattern for `glob`."""
-    for part in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}"):
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)
+def remove_parts(folder: str | PathLike[str], *names: str) -> None:
+    """Remove what killed processes have left of files called `names`, patterns for `glob`.
+
+    Only those that the caller alone writes: of another's files the parts may be on their way.
+    """
+    for name in names:
+        for part in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}"):
+            if part.is_dir():
+                shutil.rmtree(part)
+            else:
+                part.unlink(missing_ok=True)

@@ -293,5 +293,5 @@ def test_parts_left_behind_are_removed_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     remove_parts(tmp_path, "a")
     assert sorted(os.listdir(tmp_path)) == sorted(names[1:])
-    remove_parts(tmp_path)
+    remove_parts(tmp_path, "c", "[ab]")
     assert sorted(os.listdir(tmp_path)) == sorted(set(names) - {names[0], names[4]})

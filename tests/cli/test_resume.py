@@ -163,6 +163,9 @@ def test_a_disk_that_is_full_ends_in_a_sentence(run, images, monkeypatch):
 
 def test_what_a_kill_left_is_cleared_away(run, images):
     Path("runs/train").mkdir(parents=True)
-    Path("runs/train/.model.safetensors.0123abcd").touch()
+    for name in (".model.safetensors.0123abcd", ".history.json.0123abcd", ".notes.20240101"):
+        Path("runs/train", name).touch()
     assert run("train", "--data", images, *OPTIONS, "--steps", 20)[0] == 0
-    assert [name for name in os.listdir("runs/train") if name.startswith(".")] == []
+    assert [name for name in os.listdir("runs/train") if name.startswith(".")] == [
+        ".notes.20240101"
+    ]

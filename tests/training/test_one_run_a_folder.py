@@ -37,9 +37,40 @@ def test_a_second_run_is_refused(problem, tmp_path, resume):
     assert sorted(path.name for path in tmp_path.iterdir()) == wanted
 
 
-def test_two_of_one_run_are_refused(problem, tmp_path):
-    with pytest.raises(ValueError, match="another run is writing into"):
-        problem.fit(callbacks=[ap.Checkpoints(tmp_path), ap.Checkpoints(tmp_path)])
+WRITING = {
+    "Checkpoints and Checkpoints": [ap.Checkpoints, ap.Checkpoints],
+    "CSVLogger and JSONLogger": [ap.CSVLogger, ap.JSONLogger],
+    "JSONLogger and Checkpoints": [ap.JSONLogger, ap.Checkpoints],
+}
+
+
+@pytest.mark.parametrize("both", WRITING)
+def test_two_of_one_run_are_refused(problem, tmp_path, both):
+    (tmp_path / "link").symlink_to(tmp_path)
+    one, other = WRITING[both]
+    with pytest.raises(ValueError, match=f"{both} of callbacks would both write") as caught:
+        problem.fit(callbacks=[one(tmp_path / "a"), Within(print), other(tmp_path / "link" / "a")])
+    assert f"{tmp_path / 'a'}; name another" in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link"]
+
+
+def test_one_callback_is_given_once(problem):
+    stop = ap.EarlyStopping("train_loss", patience=2)
+    with pytest.raises(ValueError, match="hold one EarlyStopping twice"):
+        problem.fit(callbacks=[stop, Within(list), stop])
+
+
+def test_files_of_others_stay(problem, tmp_path):
+    names = [".notes.20240101", ".net.safetensors.0123abcd"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    left = [".best.safetensors.0123abcd", ".step-00000005.safetensors.0123abcd"]
+    for name in left:
+        (tmp_path / name).mkdir()
+    problem.fit(callbacks=[ap.Checkpoints(tmp_path)])
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found >= set(names)
+    assert not found & set(left)
 
 
 @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt, SystemExit])

@@ -49,6 +49,8 @@ from anyprop.training.callbacks.early_stopping import EarlyStopping
 from anyprop.training.resume import checkpoints_in
 from anyprop.training.run import Run
 
+_HISTORY = "history.json"
+
 _LOSS = SoftmaxCrossEntropy()
 
 
@@ -189,7 +191,7 @@ def _claim(args: argparse.Namespace, folder: Path, held: contextlib.ExitStack) -
     resume = _resume(args)
     if not there:
         make_folder(args.out, held)
-    remove_parts(folder)
+    remove_parts(folder, MODEL, _HISTORY)
     return resume
 
 
@@ -232,7 +234,7 @@ def _report(args: argparse.Namespace, plan: _Plan, result: Result) -> None:
     if measured:
         final = {"test_accuracy": result.test_accuracy, "ended": outcome.ended}
         _save(args, plan, outcome, final=final)
-    write_json(folder / "history.json", {"settings": settings(args), **result.to_dict()})
+    write_json(folder / _HISTORY, {"settings": settings(args), **result.to_dict()})
     drawn = bool(losses) and measured
     if drawn:
         figure = plot_history({args.optimizer: outcome.history})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterable
+from itertools import combinations
 from typing import Any
 
 from anyprop._checks import count, flag, kind, takes
@@ -28,6 +30,18 @@ def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
             raise TypeError(
                 "fit: each of callbacks must be an object of a class of anyprop.Callback, such as "
                 f"anyprop.EarlyStopping(), not {kind(callback)}."
+            )
+    for one, other in combinations(several, 2):
+        if one is other:
+            raise ValueError(
+                f"fit: callbacks hold one {type(one).__name__} twice, which would be called twice for "
+                "each event; leave one out, or make two of them."
+            )
+        places = [os.path.realpath(c._place) for c in (one, other) if c._place is not None]
+        if len(places) == 2 and places[0] == places[1]:
+            both = " and ".join(type(c).__name__ for c in (one, other))
+            raise ValueError(
+                f"fit: {both} of callbacks would both write {one._place}; name another for one of them."
             )
     return several
 

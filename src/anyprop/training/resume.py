@@ -26,7 +26,7 @@ from anyprop.parameters import Parameters
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.run import Run
 
-_PATTERN = "step-*.safetensors"
+PATTERN = "step-*.safetensors"
 
 
 class ResumeError(ValueError):
@@ -60,7 +60,7 @@ def checkpoint_name(step: int) -> str:
 
 def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
     """List the checkpoints in a folder by their steps, the newest first."""
-    numbered = ((path.stem.removeprefix("step-"), path) for path in folder.glob(_PATTERN))
+    numbered = ((path.stem.removeprefix("step-"), path) for path in folder.glob(PATTERN))
     return sorted(((int(n), path) for n, path in numbered if n.isdecimal()), reverse=True)
 
 

@@ -19,6 +19,7 @@ called after `on_start`: plain values, and `Parameters` and `OptimizerState`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from anyprop._usage import Advising
@@ -34,6 +35,9 @@ class Callback(Advising):
     ...     def on_epoch(self, run):
     ...         print(run.epoch, run.history.epochs[-1].train_loss)
     """
+
+    _place: Path | None = None
+    """The file or folder that no other callback of a run may write."""
 
     def on_start(self, run: Run) -> None:
         """Prepare for a run that is about to begin."""

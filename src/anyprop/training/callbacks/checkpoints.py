@@ -11,8 +11,16 @@ from anyprop._locks import locked
 from anyprop.checkpoint import check_dtypes
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import MONITORS, Monitor
-from anyprop.training.resume import checkpoint_name, checkpoints_in, save_model, save_run
+from anyprop.training.resume import (
+    PATTERN,
+    checkpoint_name,
+    checkpoints_in,
+    save_model,
+    save_run,
+)
 from anyprop.training.run import Run
+
+_BEST = "best.safetensors"
 
 
 class Checkpoints(Callback):
@@ -57,7 +65,7 @@ class Checkpoints(Callback):
         keep: int = 3,
         monitor: str | None = None,
     ) -> None:
-        self.folder = as_path(folder, "folder")
+        self.folder = self._place = as_path(folder, "folder")
         self.every = None if every is None else count("Checkpoints", "every", every)
         self.keep = count("Checkpoints", "keep", keep)
         if monitor is not None:
@@ -79,7 +87,7 @@ class Checkpoints(Callback):
         with naming(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             run.hold(locked(self.folder))
-            remove_parts(self.folder)
+            remove_parts(self.folder, PATTERN, _BEST)
         found = checkpoints_in(self.folder)
         if found and not run.resumed:
             raise ValueError(
@@ -92,7 +100,7 @@ class Checkpoints(Callback):
 
     def on_epoch(self, run: Run) -> None:
         if self._monitor.look(run):
-            save_model(self.folder / "best.safetensors", run)
+            save_model(self.folder / _BEST, run)
 
     def on_settled(self, run: Run, *, ending: bool) -> None:
         due = run.batch == 0 if self.every is None else run.step % self.every == 0

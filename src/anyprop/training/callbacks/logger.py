@@ -15,7 +15,7 @@ class Logger(Callback):
     """Writes the records of a run into a file, each as soon as its epoch ends; a subclass says how."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = as_path(path)
+        self.path = self._place = as_path(path)
 
     def heading(self) -> str:
         """Write what comes before the first record."""
