@@ -22,6 +22,11 @@ def wide_dtype(xp: Namespace, dtype: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def _is_narrow(xp: Namespace, dtype: Any) -> bool:
+    if not is_floating(xp, dtype):
+        name = str(dtype).rpartition(".")[2]
+        raise TypeError(
+            f"expected an array of a floating dtype, not of {name}; cast it to float32."
+        )
     return bool(xp.finfo(dtype).bits < 32)
 
 

@@ -50,6 +50,15 @@ def _run(case: LayerCase, backend, x, dy, *, training: bool, dtype: str = "float
 
 
 @both_modes
+@pytest.mark.parametrize("layer", [ap.Softmax(), ap.BatchNorm(3), ap.LayerNorm(3)], ids=repr)
+def test_layers_with_sums_refuse_whole_numbers(layer, training, backend):
+    params = layer.init(xp=backend.xp, device=backend.device)
+    x = backend.asarray(np.ones((2, 3), "int32"))
+    with pytest.raises(TypeError, match="floating dtype, not of int32; cast it to float32"):
+        _forward(LayerCase("whole", layer), params, x, training=training)
+
+
+@both_modes
 @both_dtypes
 @every_layer
 def test_results_lie_beside_the_inputs_and_inputs_stay_as_they_are(

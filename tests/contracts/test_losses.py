@@ -50,6 +50,13 @@ def test_results_lie_beside_the_inputs_and_inputs_stay_as_they_are(
 
 
 @every_loss
+def test_whole_numbers_as_predictions_are_refused(case, backend, rng):
+    y, t = backend.asarray(np.ones((5, K), "int32")), backend.asarray(case.t(rng, 5, K))
+    with pytest.raises(TypeError, match="floating dtype, not of int32; cast it to float32"):
+        case.loss.forward(y, t)
+
+
+@every_loss
 def test_gradients_are_those_of_central_differences(case, backend, rng):
     y, t = _batch(case, backend, rng)
     assert ap.gradcheck(case.loss, y, t=t).checked == 2 * 5 * K
