@@ -143,17 +143,45 @@ def test_ranks_that_are_called_differently_are_told_so(options, named):
     assert sorted(refused) == [0, 1]
 
 
-def test_ranks_with_other_data_are_told_so():
-    def train(communicator):
-        x, t, _ = CASE.data()
-        if communicator.rank == 1:
-            x = x[::-1]
-        net = CASE.net
-        params = net.init(dtype="float64")
-        ap.fit(net, params, (x, t), loss=CASE.loss, optimizer=CASE.opt, communicator=communicator)
+@pytest.mark.parametrize("other", ["data", "sample_weight", "validation", "validation of a Source"])
+def test_ranks_with_other_data_are_told_so(other):
+    x, t, _ = CASE.data()
+    given = {"data": (x, t), "sample_weight": np.arange(1.0, len(x) + 1), "validation": (x, t)}
+    name = other.partition(" ")[0]
+    if name != other:
+        given[name] = ap.Source(given[name])
+    turned = {name: given[name][::-1].copy()} if name == "sample_weight" else {name: (x[::-1], t)}
 
-    with pytest.raises(ValueError, match="different rows at the ends of data"):
+    def train(communicator):
+        mine = given | turned if communicator.rank == 1 else given
+        params = CASE.net.init(dtype="float64")
+        how = {"loss": CASE.loss, "optimizer": CASE.opt, "communicator": communicator}
+        ap.fit(CASE.net, params, mine["data"], **how, **{k: mine[k] for k in given if k != "data"})
+
+    with pytest.raises(ValueError, match=f"different rows at the ends of {name};"):
         on_ranks(2, train)
+
+
+def test_the_state_of_rank_0_holds_for_all_with_its_mask():
+    x, t, _ = CASE.data()
+    optimizer = ap.Adam(weight_decay=0.5, decay_biases=False)
+    params = CASE.net.init(dtype="float64")
+    fresh = optimizer.init(params)
+    slots = {
+        name: slot.replace(flat=slot.flat + i) for i, (name, slot) in enumerate(fresh.slots.items())
+    }
+    mask = fresh.decay_mask.replace(flat=1.0 - fresh.decay_mask.flat)
+    own = fresh._replace(slots=slots, decay_mask=mask)
+    turned = own._replace(slots=dict(reversed(slots.items())), decay_mask=fresh.decay_mask)
+
+    def train(communicator=None):
+        state = own if communicator is None or communicator.rank == 0 else turned
+        how = {"loss": CASE.loss, "optimizer": optimizer, "communicator": communicator}
+        return ap.fit(CASE.net, params, (x, t), state=state, batch_size=10, **how).params.flat
+
+    alone = train()
+    for flat in on_ranks(2, train):
+        np.testing.assert_allclose(flat, alone, rtol=1e-12)
 
 
 def test_settings_that_only_lie_elsewhere_in_memory_are_the_same():

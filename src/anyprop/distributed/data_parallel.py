@@ -216,7 +216,7 @@ def broadcast_parameters(
     params : Parameters
         This rank's parameters, of the same layout on all ranks; left as they are.
     state : OptimizerState
-        Their optimizer state, with the same slots on all ranks.
+        Their optimizer state, with the same slots on all ranks, and a mask on all or on none.
     communicator : Communicator
         The ranks.
 
@@ -230,8 +230,11 @@ def broadcast_parameters(
         return communicator.broadcast(namespace(array).asarray(array, copy=True))
 
     numbers = communicator.broadcast(np.asarray([float(state.step), float(state.lr_scale)]))
-    slots = {name: _tree.map_leaves(of_rank_0, slot) for name, slot in state.slots.items()}
+    # By name, for in a dict that was given they may come in another order.
+    slots = {name: _tree.map_leaves(of_rank_0, state.slots[name]) for name in sorted(state.slots)}
+    mask = state.decay_mask
+    mask = None if mask is None else _tree.map_leaves(of_rank_0, mask)
     return (
         map_vectors(params, of_rank_0),
-        state._replace(step=int(numbers[0]), lr_scale=float(numbers[1]), slots=slots),
+        OptimizerState(int(numbers[0]), float(numbers[1]), slots, mask),
     )

@@ -33,7 +33,7 @@ from anyprop.training.batches import Batches, batch_indices, batches_of
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
 from anyprop.training.examples import Read, examples_of
-from anyprop.training.ranks import Ranks
+from anyprop.training.ranks import Ranks, ends
 from anyprop.training.resume import settings_of_run
 
 
@@ -155,9 +155,14 @@ class Given:
         return self.data.reader.source if isinstance(self.data, Read) else None
 
     @cached_property
-    def ends(self) -> Any:
+    def ends(self) -> dict[str, Any]:
         """Numbers that are the same for data of which the first and the last example are the same."""
-        return self.data.ends
+        weights, validation = self.sample_weight, self.validation
+        return {
+            "rows at the ends of data": self.data.ends,
+            "rows at the ends of sample_weight": None if weights is None else ends(weights),
+            "rows at the ends of validation": None if validation is None else validation.ends,
+        }
 
     @property
     def total(self) -> int | None:
@@ -193,6 +198,5 @@ def check_alike(given: Given, ranks: Ranks) -> None:
     place = {"backend": name_of(given.params.xp), "layout": given.params.layout}
     length = {name: getattr(given, name) for name in ("epochs", "steps", "report_every")}
     start = {"resume": given.resume is not None, "allow_changes": given.allow_changes}
-    rows = {"rows at the ends of data": given.ends}
     others = {name: value for name, value in given.settings.items() if name != "callbacks"}
-    ranks.check_same("fit", place | others | length | start | rows)
+    ranks.check_same("fit", place | others | length | start | given.ends)
