@@ -352,6 +352,10 @@ ADVICE = {
         lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[0, 1])),
         lambda: fit(t=0 * T, loss=ap.SoftmaxCrossEntropy(class_weight=[1, 1])),
     ),
+    "multiply them if they round to 0": (
+        lambda: fit(sample_weight=np.full(4, 1e-320)),
+        lambda: fit(sample_weight=np.full(4, 1e-320) * 1e300),
+    ),
     "cast one of them": (
         lambda: OPT.update(PARAMS.flat, WIDE_GRADS, OPT.init(PARAMS.flat)),
         lambda: [

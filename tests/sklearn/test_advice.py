@@ -22,6 +22,7 @@ Y = (X[:, 0] > 0).astype(int)
 R = X[:, 0]
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0}
 MIXED = np.asarray(["a", 1] * 30, dtype=object)
+TINY = np.full(60, 1e-320)
 MASKED = np.ma.masked_array(X, X > 2)
 
 
@@ -33,8 +34,8 @@ def regressor(**options):
     return MLPRegressor(**SMALL | options)
 
 
-def fitted(**options):
-    return classifier(**options).fit(X, Y)
+def fitted(sample_weight=None, **options):
+    return classifier(**options).fit(X, Y, sample_weight=sample_weight)
 
 
 def goes_on(change, **options):
@@ -137,6 +138,18 @@ ADVICE = {
     "check the weights that were given": (
         lambda: classifier(class_weight={0: 0, 1: 0}).fit(X, Y),
         lambda: classifier(class_weight={0: 0, 1: 1}).fit(X, Y),
+    ),
+    "multiply them if they round to 0": (
+        lambda: fitted(dtype="float32", sample_weight=TINY),
+        lambda: fitted(dtype="float32", sample_weight=TINY * 1e300),
+    ),
+    "1. Multiply the weights of the rows, now 1e-320 on average": (
+        lambda: fitted(sample_weight=TINY),
+        lambda: fitted(sample_weight=TINY * 1e300),
+    ),
+    "inf. Multiply the weights of the rows": (
+        lambda: fitted(solver="lbfgs", sample_weight=TINY),
+        lambda: fitted(solver="lbfgs", sample_weight=TINY * 1e300),
     ),
     "Increase 'validation_fraction' or the size of your dataset": (
         lambda: regressor(early_stopping=True, validation_fraction=0.02).fit(X[:40], R[:40]),

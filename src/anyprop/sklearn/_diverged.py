@@ -18,12 +18,15 @@ _SCALE_X = "scale X, for example by MaxAbsScaler"
 def diverged(what: str, estimator: Any, data: Data, *, at_once: bool = False) -> ValueError:
     """Return the error for numbers that are no longer finite; `what` says which, and since when.
 
-    It names what is too large: X, y or alpha; and the learning rate, unless it was so `at_once`, before
-    the first update.
+    It names what is too large: X, y or alpha, alone or beside the weights of the rows; and the learning
+    rate, unless it was so `at_once`, before the first update.
     """
     large = []
+    weight = 1.0 if data.weight is None else _mean(data.weight)
     if estimator.alpha > LARGE:
         large.append(f"lower alpha={estimator.alpha}")
+    elif estimator.alpha > LARGE * weight:  # by whose sum alpha is divided
+        large.append(f"multiply the weights of the rows, now {weight:.3g} on average")
     if _largest(data.x) > LARGE:
         large.append(_SCALE_X)
     if is_regressor(estimator) and _largest(data.t) > LARGE:
@@ -46,6 +49,10 @@ def _less(estimator: Any) -> str:
     if callable(estimator.learning_rate):
         return f"lower learning_rate={estimator.learning_rate!r}"
     return f"lower learning_rate_init={estimator.learning_rate_init}"
+
+
+def _mean(array: Any) -> float:
+    return float(namespace(array).mean(array))
 
 
 def _largest(array: Any) -> float:

@@ -252,7 +252,9 @@ def checked_weights(sample_weight: Any, X: Any, place: Place) -> Array | None:
 def check_some_weight(weight: Array | None, otherwise: str) -> None:
     """Raise ValueError, saying what is `otherwise`, if there are weights and none is above 0."""
     if weight is not None and not bool(namespace(weight).any(weight > 0.0)):
-        raise ValueError(f"{otherwise}; check the weights that were given.")
+        raise ValueError(
+            f"{otherwise}; check the weights that were given, and multiply them if they round to 0."
+        )
 
 
 def beside(classes: Any, place: Place) -> Any:

@@ -92,7 +92,7 @@ def check_total(name: str, total: float) -> None:
     if not total > 0.0:
         raise ValueError(
             f"{name}: no example has a weight above 0, so there is nothing to learn or to measure; "
-            "check the weights of the classes and of the examples."
+            "check the weights of the classes and of the examples, and multiply them if they round to 0."
         )
     check_finite_total(name, total)
 
