@@ -52,6 +52,24 @@ class Module:
         return {"weight": X[:1], "bias": X[0, :1]}
 
 
+class Sparse:
+    """A sparse matrix of SciPy or CuPy."""
+
+    shape = X.shape
+
+    def toarray(self):
+        return X
+
+
+class SparseInJAX:
+    """A sparse matrix of JAX."""
+
+    shape = X.shape
+
+    def todense(self):
+        return X
+
+
 class Labelled:
     """Rows with labels, as those of a table of pandas."""
 
@@ -155,6 +173,11 @@ ADVICE = {
     "fill or drop what is masked, as by array.filled(0)": (
         lambda: fit(HOLED),
         lambda: fit(HOLED.filled(0)),
+    ),
+    "pass what its toarray() returns": (lambda: fit(Sparse()), lambda: fit(Sparse().toarray())),
+    "pass what its todense() returns": (
+        lambda: ap.from_host(SparseInJAX()),
+        lambda: ap.from_host(SparseInJAX().todense()),
     ),
     "pass numpy.asarray(array)": (
         lambda: fit(X.view(np.matrix)),

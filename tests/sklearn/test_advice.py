@@ -5,6 +5,7 @@ import re
 import array_api_strict
 import numpy as np
 import pytest
+import scipy.sparse
 import sklearn
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import make_pipeline
@@ -22,6 +23,7 @@ Y = (X[:, 0] > 0).astype(int)
 R = X[:, 0]
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0}
 MIXED = np.asarray(["a", 1] * 30, dtype=object)
+SPARSE = scipy.sparse.csr_array(1.0 + Y[:, None])
 TINY = np.full(60, 1e-320)
 MASKED = np.ma.masked_array(X, X > 2)
 
@@ -126,6 +128,20 @@ ADVICE = {
     "fill or drop what is masked": (
         lambda: classifier().fit(MASKED, Y),
         lambda: classifier().fit(MASKED.filled(0), Y),
+    ),
+    "y is sparse; pass y.toarray()": (
+        lambda: regressor().fit(X, SPARSE),
+        lambda: regressor().fit(X, SPARSE.toarray().ravel()),
+    ),
+    "classes is sparse; pass classes.toarray()": (
+        lambda: classifier().partial_fit(X, Y, classes=scipy.sparse.csr_array([[0, 1]])),
+        lambda: classifier().partial_fit(
+            X, Y, classes=scipy.sparse.csr_array([[0, 1]]).toarray().ravel()
+        ),
+    ),
+    "sample_weight is sparse; pass sample_weight.toarray()": (
+        lambda: fitted().score(X, Y, SPARSE),
+        lambda: fitted().score(X, Y, SPARSE.toarray().ravel()),
     ),
     "make them strings by y.astype(str)": (
         lambda: classifier().fit(X, MIXED),

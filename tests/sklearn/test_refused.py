@@ -131,6 +131,16 @@ def test_a_score_needs_a_weight():
             kind(**SMALL).fit(X, Y).score(X, Y, sample_weight=np.linspace(-1.0, 1.0, 60))
 
 
+@works
+def test_sparse_targets_are_not_scored():
+    model = MLPRegressor(**SMALL).fit(X, X[:, 0])
+    with pytest.raises(TypeError, match=r"^y is sparse; pass y.toarray\(\)"):
+        model.score(X, scipy.sparse.csr_array(X[:, :1]))
+    labels = np.stack([Y, 1 - Y], axis=1)
+    several = MLPClassifier(**SMALL).fit(X, labels)
+    assert several.score(X, scipy.sparse.csr_array(labels)) == several.score(X, labels)
+
+
 def test_class_weights_of_labels_are_not_negative():
     labels = np.stack([Y, 1 - Y], axis=1)
     weight = [{0: -1.0, 1: 1.0}, {0: 1.0, 1: 1.0}]

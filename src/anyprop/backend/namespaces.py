@@ -15,7 +15,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from anyprop._checks import kind
+from anyprop._checks import has, kind
 from anyprop._typing import Array, Device, Namespace, Shape
 
 # name -> (module that holds the namespace, package to look for, what to install)
@@ -89,9 +89,15 @@ def _find(array: Array) -> Namespace:
 
 
 def check_plain(array: Any) -> None:
-    """Raise TypeError if an array is of a kind of `numpy.ndarray` that computes differently."""
+    """Raise TypeError if an array is sparse, or a kind of `numpy.ndarray` that computes differently."""
     # An array in a mapped file is an array; a matrix or one with units has operators of its own.
-    if type(array) in (np.ndarray, np.memmap) or not isinstance(array, np.ndarray):
+    if type(array) in (np.ndarray, np.memmap):
+        return
+    if not isinstance(array, np.ndarray):
+        if not hasattr(array, "__array_namespace__"):
+            for dense in ("toarray", "todense"):  # those of SciPy and CuPy, and of JAX
+                if has(array, dense, "shape"):
+                    raise TypeError(f"{kind(array)} is sparse; pass what its {dense}() returns.")
         return
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(

@@ -18,6 +18,7 @@ from anyprop.layers.sequential import Sequential
 from anyprop.parameters import Parameters
 from anyprop.sklearn._given import (
     Place,
+    check_dense,
     check_same_place,
     check_some_weight,
     host,
@@ -101,6 +102,9 @@ class FittedMLP(BaseEstimator):
     def _measured(self, metric: Callable[..., float], X: Any, y: Any, sample_weight: Any) -> float:
         """Compute a metric of predictions on the host, where all dtypes have all operations."""
         y, weight = readable(y, "y"), readable(sample_weight, "sample_weight")
+        check_dense(weight, "sample_weight")
+        if self._numeric_targets:  # several labels for each row may be sparse
+            check_dense(y, "y")
         weight = None if weight is None else np.asarray(host(weight))
         check_some_weight(weight, "no row has a weight above 0")
         if weight is not None and (weight < 0.0).any():

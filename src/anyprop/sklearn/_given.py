@@ -150,7 +150,8 @@ def _as_float(rows: Any, dtype: str) -> Any:
 
 
 def number_of_outputs(y: Any) -> int:
-    """Return the columns of real targets; raise ValueError if they are dates."""
+    """Return the columns of real targets; raise TypeError if they are sparse, ValueError if dates."""
+    check_dense(y, "y")
     if getattr(y.dtype, "kind", "f") in "Mm":
         raise ValueError(
             "y holds dates or times; divide differences by a unit, such as "
@@ -195,6 +196,12 @@ def readable(array: Any, name: str) -> Any:
     if min(array.strides, default=0) < 0 and dispatches():
         array = array.copy()
     return array
+
+
+def check_dense(array: Any, name: str) -> None:
+    """Raise TypeError if an input is sparse."""
+    if scipy.sparse.issparse(array):
+        raise TypeError(f"{name} is sparse; pass {name}.toarray().")
 
 
 def host(y: Any) -> Any:

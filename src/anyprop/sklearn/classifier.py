@@ -27,7 +27,7 @@ from anyprop.losses.base import Loss
 from anyprop.losses.sigmoid_cross_entropy import SigmoidCrossEntropy
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.sklearn._base import BaseMLP
-from anyprop.sklearn._given import Place, beside, check_labels, host, readable
+from anyprop.sklearn._given import Place, beside, check_dense, check_labels, host, readable
 from anyprop.sklearn._objective import Scaled
 from anyprop.sklearn._settings import CONSTRAINTS
 
@@ -255,6 +255,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             As `fit`; also if `class_weight` is "balanced", which a part of the data cannot be.
         """
         with self._guarded(X, incremental=True):
+            check_dense(classes, "classes")
             classes = None if classes is None else host(readable(classes, "classes"))
             check_labels(classes, "classes")
             check_labels(y, "y")
