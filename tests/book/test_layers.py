@@ -139,6 +139,7 @@ def test_the_articles_last_layer(backend, one_hot):
     loss = float(book.cross_entropy_error(p, t))
     assert abs(loss + np.log(0.25 * 0.5) / 2) < 1e-6
     assert abs(float(layer.loss) - loss) < 1e-6
+    assert layer.t is t
 
 
 @pytest.mark.parametrize("kind", [book.SoftmaxWithLoss, book.SoftmaxCrossEntropy])
@@ -174,6 +175,8 @@ def test_cross_entropy_error_of_one_example_and_of_a_sure_mistake(backend):
     for t, expected in (([1.0, 0.0], -np.log(1e-7)), ([0.0, 1.0], 0.0), (0, -np.log(1e-7))):
         value = float(book.cross_entropy_error(p, backend.asarray(t)))
         assert abs(value - expected) < 1e-6
+    value = book.cross_entropy_error(p, backend.asarray([1]))  # a label in a row of its own
+    assert abs(float(value)) < 1e-6
     for t in (0, [1.0]):  # of the only class, which has not all of the probability
         value = book.cross_entropy_error(backend.asarray([0.6]), backend.asarray(t))
         assert abs(float(value) + np.log(0.6)) < 1e-6
@@ -217,7 +220,7 @@ def test_a_refused_gradient_leaves_the_network(backend):
     x, t = backend.asarray(X), backend.asarray([0, 1, 1, 0])
     net.gradient(x, t)
     grads, before = net.grads, dict(net.grads)
-    for wrong in (t[:2], backend.asarray(np.ones((4, 3)))):
+    for wrong in (t[:2], backend.asarray(np.ones((4, 3))), t + 1, t - 1):
         with pytest.raises(ValueError):  # noqa: PT011
             net.backward(wrong)
         with pytest.raises(ValueError):  # noqa: PT011
@@ -305,6 +308,7 @@ def test_smooth_curve_at_its_ends():
     np.testing.assert_allclose(book.smooth_curve(list(x)), expected)
     for n in (1, 2, 5):
         assert book.smooth_curve([3.0] * n) == pytest.approx([3.0] * n)
+        assert book.smooth_curve([np.asarray(3)] * n) == pytest.approx([3.0] * n)
 
 
 def test_shuffled_rows_stay_together(backend):
@@ -322,7 +326,60 @@ def test_both_spellings_are_the_same_class():
     assert book.RMSprop is book.RMSProp
 
 
+def test_an_array_of_another_shape_that_is_put_into_a_layer_is_named(backend):
+    """One number, or one row for each example, would be added in silence."""
+    affine = book.Affine(backend.asarray(np.ones((3, 2))), backend.asarray(np.zeros(2)))
+    for wrong in ((), (1, 2), (4, 2), (3,)):
+        affine.b = backend.asarray(np.ones(wrong))
+        with pytest.raises(ValueError, match=r"b has shape .*, expected \(2,\)"):
+            affine.forward(backend.asarray(X))
+    affine.W = backend.asarray(np.ones((3, 1, 2)))
+    with pytest.raises(ValueError, match=r"W has shape \(3, 1, 2\), expected \(D, M\)"):
+        affine.forward(backend.asarray(X))
+    layer = norm(backend)
+    for wrong in ((), (1, 3), (4, 3)):
+        layer.beta = backend.asarray(np.ones(wrong))
+        with pytest.raises(ValueError, match=r"beta has shape .*, expected \(3,\)"):
+            layer.forward(backend.asarray(X))
+    assert layer.running_mean is None
+
+
+@pytest.mark.parametrize("kind", ["TwoLayerNet", "NeuralNetwork"])
+def test_accuracy_counts_every_row_and_refuses_labels_that_are_no_class(kind):
+    net = getattr(book, kind)(2, 3, 2, xp="numpy", dtype="float16")
+    x = np.zeros((70_001, 2), "float16")
+    t = np.full(len(x), net.predict(x[:1]).argmax())
+    assert net.accuracy(x, t) == 1.0  # and float16 ends at 65,504
+    t[1] = 1 - t[1]
+    assert net.accuracy(x, t) == 70_000 / 70_001
+    for wrong in (2, -1):
+        t[-1] = wrong
+        with pytest.raises(ValueError, match=f"label {wrong} is out of range"):
+            net.accuracy(x, t)
+
+
+@pytest.mark.parametrize("dtype", ["complex128", object])
+def test_networks_take_real_numbers(dtype):
+    net = book.TwoLayerNet(2, 3, 2, xp="numpy")
+    for x in (np.ones((1, 2), "bool"), np.ones((1, 2), "uint8")):
+        np.testing.assert_array_equal(net.predict(x), net.predict(np.ones((1, 2))))
+    with pytest.raises(TypeError, match="x must be of a real dtype, not"):
+        net.predict(np.ones((1, 2), dtype))
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(4096.0, "float32"), (1.0, "float16"), (1e13, "f8")])
+def test_numbers_to_which_differences_add_nothing_are_named(number, dtype):
+    x = np.asarray([0.01, number], dtype)
+    with pytest.raises(ValueError, match=f"x holds {number}.* more than 0.0001 apart"):
+        book.numerical_gradient(np.sum, x)
+    assert x.tolist() == np.asarray([0.01, number], dtype).tolist()
+
+
 ONES = np.ones((2, 2))
+
+
+def trainer(x, t):
+    return book.Trainer(book.TwoLayerNet(2, 3, 2), x, t, ONES, np.asarray([0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -373,6 +430,12 @@ ONES = np.ones((2, 2))
         ),
         (lambda: book.shuffle_dataset(ONES, ONES[:1]), ValueError, "x has 2 rows, but t has 1"),
         (lambda: book.smooth_curve([]), ValueError, "one row of values"),
+        (lambda: book.smooth_curve([1.0, None]), TypeError, "a row of numbers"),
+        (lambda: book.smooth_curve(["1.0"]), TypeError, "a row of numbers"),
+        (lambda: book.smooth_curve([1j]), TypeError, "a row of numbers"),
+        (lambda: trainer(ONES[:0], ONES[:0, 0]), ValueError, "number of rows of x_train must be"),
+        (lambda: trainer(ONES, ONES[:1, 0]), ValueError, "x_train has 2 rows, but t_train has 1"),
+        (lambda: trainer(ONES, [0, 1]), TypeError, "t_train: builtins.list"),
         (
             lambda: book.numerical_gradient(np.sum, np.asarray([1, 2])),
             TypeError,
@@ -384,6 +447,14 @@ ONES = np.ones((2, 2))
             "label 2 is out of range",
         ),
         (lambda: book.cross_entropy_error(ONES, np.asarray([0])), ValueError, "t has shape"),
+        *(
+            (
+                lambda y=y: book.cross_entropy_error(y, np.asarray([0])),
+                ValueError,
+                "predictions have",
+            )
+            for y in (ONES[None], ONES[0, 0])
+        ),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(wrong, error, message):

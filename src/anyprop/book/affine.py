@@ -51,11 +51,7 @@ class Affine(HoldsArrays):
     W, b = Held(), Held()
 
     def __init__(self, W: Array, b: Array) -> None:
-        check_array("W", W)
-        check_array("b", b)
-        if W.ndim != 2:
-            raise ValueError(f"W has shape {tuple(W.shape)}, expected (D, M).")
-        check_shape("b", b, (W.shape[1],))
+        _layer(W, b)
         self.arrays = {"W": W, "b": b}
         self.x: Array | None = None
         self.dW: Array | None = None
@@ -65,22 +61,29 @@ class Affine(HoldsArrays):
     def forward(self, x: Array) -> Array:
         """Compute y, (N, M), from x, (N, D), or (N, ...) with D numbers for each example."""
         arrays: Any = self  # the layer looks for W and b, and here they are
-        rows = as_rows(x)
-        if rows.shape[1] != self.W.shape[0]:
-            check_rows("x", x, self.W.shape[0])  # under the shape that it came in
-        y, rows = self._layer().forward(arrays, rows)
+        layer, rows = _layer(self.W, self.b), as_rows(x)
+        if rows.shape[1] != layer.d:
+            check_rows("x", x, layer.d)  # under the shape that it came in
+        y, rows = layer.forward(arrays, rows)
         self.x, self._shape = rows, x.shape
         return y
 
     def backward(self, dout: Array) -> Array:
         """Compute dx, of the shape of x, from `dout`, (N, M), and store dW and db."""
         arrays: Any = self
-        dx, grads = self._layer().backward(arrays, kept(self, self.x), dout)
+        dx, grads = _layer(self.W, self.b).backward(arrays, kept(self, self.x), dout)
         self.dW, self.db = grads["W"], grads["b"]
         return namespace(dx).reshape(dx, self._shape)
 
-    def _layer(self) -> affine.Affine:
-        return affine.Affine(*self.W.shape)
+
+def _layer(W: Array, b: Array) -> affine.Affine:
+    """Return the layer of two arrays, which may have been put in the place of others by hand."""
+    check_array("W", W)
+    check_array("b", b)
+    if W.ndim != 2:
+        raise ValueError(f"W has shape {tuple(W.shape)}, expected (D, M).")
+    check_shape("b", b, (W.shape[1],))
+    return affine.Affine(*W.shape)
 
 
 def as_rows(x: Array) -> Array:

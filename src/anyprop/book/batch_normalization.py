@@ -66,12 +66,10 @@ class BatchNormalization(HoldsArrays):
         running_mean: Array | None = None,
         running_var: Array | None = None,
     ) -> None:
-        check_array("gamma", gamma)
-        if gamma.ndim != 1:
-            raise ValueError(f"gamma has shape {tuple(gamma.shape)}, expected (D,).")
-        for name, array in (("beta", beta), ("mean", running_mean), ("var", running_var)):
+        _layer(gamma, beta)
+        for name, array in (("running_mean", running_mean), ("running_var", running_var)):
             if array is not None:
-                check_shape(name if name == "beta" else f"running_{name}", array, gamma.shape)
+                check_shape(name, array, gamma.shape)
         self.momentum = fraction("BatchNormalization", "momentum", momentum)
         self.arrays = {"gamma": gamma, "beta": beta}
         self.running_mean, self.running_var = running_mean, running_var
@@ -90,7 +88,7 @@ class BatchNormalization(HoldsArrays):
         train_flg : bool
             Whether the batch's own statistics are used, and the running ones follow them.
         """
-        xp, rows, layer = namespace(x, self.gamma), as_rows(x), self._layer()
+        layer, xp, rows = _layer(self.gamma, self.beta), namespace(x, self.gamma), as_rows(x)
         mean = xp.zeros_like(self.gamma) if self.running_mean is None else self.running_mean
         var = xp.zeros_like(self.gamma) if self.running_var is None else self.running_var
         arrays: Any = _Arrays(self.gamma, self.beta, mean, var)
@@ -109,9 +107,15 @@ class BatchNormalization(HoldsArrays):
         """Compute dx from `dout`, both of the shape of x, and store dgamma and dbeta."""
         arrays: Any = self  # of which the layer looks for gamma
         residuals = kept(self, self._residuals)
-        dx, grads = self._layer().backward(arrays, residuals, as_rows(dout))
+        dx, grads = _layer(self.gamma, self.beta).backward(arrays, residuals, as_rows(dout))
         self.dgamma, self.dbeta = grads["gamma"], grads["beta"]
         return namespace(dx).reshape(dx, self._shape)
 
-    def _layer(self) -> BatchNorm:
-        return BatchNorm(self.gamma.shape[0], eps=1e-6)
+
+def _layer(gamma: Array, beta: Array) -> BatchNorm:
+    """Return the layer of two arrays, which may have been put in the place of others by hand."""
+    check_array("gamma", gamma)
+    if gamma.ndim != 1:
+        raise ValueError(f"gamma has shape {tuple(gamma.shape)}, expected (D,).")
+    check_shape("beta", beta, gamma.shape)
+    return BatchNorm(gamma.shape[0], eps=1e-6)

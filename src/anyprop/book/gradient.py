@@ -37,6 +37,8 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     ------
     TypeError
         x is not an array of a floating dtype, or f is not a function whose values are numbers.
+    ValueError
+        A number of x is so large that 1e-4 is lost beside it.
 
     References
     ----------
@@ -69,6 +71,11 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
                 replace({id(current): x})
                 current = x
         (right, above), (left, below) = ends
+        if right == left:
+            raise ValueError(
+                f"x holds {before}, near which numbers of {dtype_name(x)} are more than {_H:g} apart: "
+                "differences need a wider dtype, or smaller numbers."
+            )
         grad[index] = (above - below) / (right - left)
     return from_host(grad, xp, dtype=dtype_name(x), device=device_of(x))
 

@@ -11,6 +11,7 @@ from anyprop.backend import create, namespace, to_host
 from anyprop.book.affine import kept
 from anyprop.layers.softmax import Softmax
 from anyprop.losses import softmax_cross_entropy
+from anyprop.losses.base import check_predictions
 
 
 class SoftmaxWithLoss:
@@ -134,8 +135,14 @@ class SoftmaxCrossEntropy(SoftmaxWithLoss):
             raise TypeError("SoftmaxCrossEntropy: after forward(x) call backward(t), with targets.")
         loss = softmax_cross_entropy.SoftmaxCrossEntropy()
         value, residuals = loss.forward(x, dout)
-        self.loss = value
+        self.loss, self.t = value, dout
         return loss.backward(residuals, float(x.shape[0]))
+
+
+def check_targets(t: Array, width: int) -> None:
+    """Raise unless these are targets of so many classes; all labels of an only class are 0."""
+    if width > 1 or t.ndim > 1 or to_host(t).any():
+        softmax_cross_entropy.SoftmaxCrossEntropy().check_targets(t, width)
 
 
 def cross_entropy_error(y: Array, t: Array) -> Array:
@@ -148,7 +155,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     ----------
     y : array, shape (N, K) or (K,), float
         Probabilities.
-    t : array, shape (N,) int or (N, K); () or (K,) for a single example
+    t : array, shape (N,) int or (N, K); (), (1,) or (K,) for a single example
         Labels, or one-hot rows.
 
     Returns
@@ -173,11 +180,12 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     """
     xp = namespace(y, t)
     if y.ndim == 1:
-        y, t = xp.expand_dims(y, axis=0), xp.expand_dims(t, axis=0)
+        is_label = t.shape == (1,) != y.shape
+        y, t = xp.expand_dims(y, axis=0), t if is_label else xp.expand_dims(t, axis=0)
+    check_predictions(y)
     if t.shape[:1] != y.shape[:1]:
         raise ValueError(f"t has shape {tuple(t.shape)}, expected a label or row for each of y's.")
-    if y.shape[1] > 1 or t.ndim > 1 or to_host(t).any():  # not a label of the only class
-        softmax_cross_entropy.SoftmaxCrossEntropy().check_targets(t, y.shape[1])
+    check_targets(t, y.shape[1])
     if t.ndim == 1:
         classes = create(xp.arange, y.shape[1], like=y, dtype=t.dtype)
         t = xp.expand_dims(t, axis=1) == classes

@@ -204,7 +204,7 @@ class MultiLayerNetExtend(MultiLayerNet):
         Parameters
         ----------
         x : array, shape (N, input_size)
-            Inputs, of any dtype of the network's namespace.
+            Inputs, of any real dtype of the network's namespace.
         train_flg : bool
             Whether numbers are dropped, and normalized by the statistics of the batch.
         """
@@ -216,7 +216,7 @@ class MultiLayerNetExtend(MultiLayerNet):
         Parameters
         ----------
         x : array, shape (N, input_size)
-            Inputs, of any dtype of the network's namespace.
+            Inputs, of any real dtype of the network's namespace.
         t : array, shape (N,) int or (N, output_size)
             Labels, or one-hot rows.
         train_flg : bool

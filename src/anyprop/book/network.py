@@ -14,14 +14,14 @@ from anyprop._checks import count, few
 from anyprop._numerics import is_floating
 from anyprop._typing import Array, Device, Initializer, Namespace
 from anyprop._usage import Advising
-from anyprop.backend import check_floating, from_host, namespace
+from anyprop.backend import check_floating, dtype_name, from_host, namespace
 from anyprop.book.activations import ReLU, Sigmoid
 from anyprop.book.affine import Affine
 from anyprop.book.batch_normalization import BatchNormalization
 from anyprop.book.dropout import Dropout
 from anyprop.book.gradient import numerical_gradient
 from anyprop.book.holding import HoldsArrays
-from anyprop.book.losses import SoftmaxWithLoss
+from anyprop.book.losses import SoftmaxWithLoss, check_targets
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.xp import xp as chosen_xp
 
@@ -107,7 +107,7 @@ class Network(Advising):
         Parameters
         ----------
         x : array, shape (N, input_size)
-            Inputs, of any dtype of the network's namespace.
+            Inputs, of any real dtype of the network's namespace.
         t : array, shape (N,) int or (N, output_size)
             Labels, or one-hot rows.
 
@@ -122,7 +122,7 @@ class Network(Advising):
         """Read the loss from the device; ValueError if it is NaN because a label is not a class."""
         value = float(self.last_layer.forward(y, t))
         if math.isnan(value) and isinstance(self.last_layer, SoftmaxWithLoss):
-            SoftmaxCrossEntropy().check_targets(t, y.shape[1])
+            check_targets(t, y.shape[1])
         return value
 
     def accuracy(self, x: Array, t: Array) -> float:
@@ -138,7 +138,8 @@ class Network(Advising):
         y = self._through([copy.copy(layer) for layer in self._in_order()], x)
         xp = namespace(y)
         right = SoftmaxCrossEntropy().correct(y, t)
-        return float(xp.sum(xp.astype(right, y.dtype))) / max(int(y.shape[0]), 1)
+        check_targets(t, y.shape[1])
+        return int(xp.sum(xp.astype(right, xp.int32))) / max(int(y.shape[0]), 1)
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Compute the gradients of the loss by backpropagation.
@@ -194,6 +195,8 @@ class Network(Advising):
     def _through(self, layers: Iterable[Any], x: Array, train_flg: bool = False) -> Array:
         W = self.params["W1"]
         xp = namespace(x, W)
+        if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
+            raise TypeError(f"x must be of a real dtype, not {dtype_name(x)}.")
         if is_floating(xp, W.dtype):  # not to a whole number that was put there by hand
             x = xp.astype(x, W.dtype, copy=False)
         for layer in layers:

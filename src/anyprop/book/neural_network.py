@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from anyprop._typing import Array, Device, Namespace
 from anyprop.book.activations import ReLU
-from anyprop.book.losses import SoftmaxCrossEntropy, SoftmaxWithLoss
+from anyprop.book.losses import SoftmaxCrossEntropy, SoftmaxWithLoss, check_targets
 from anyprop.book.network import Network
 from anyprop.initializers import Normal
 
@@ -114,10 +115,16 @@ class NeuralNetwork(Network):
         ------
         RuntimeError
             Neither of them was called before.
+        TypeError, ValueError
+            The targets do not fit: another shape, or labels that are no class.
         """
         if not self.loss_layer.has_seen:
             raise RuntimeError("NeuralNetwork: call compute_loss(x, t) before backward(t).")
-        self.grads = self._backward(self.loss_layer.backward(t))
+        dout = self.loss_layer.backward(t)
+        loss: Any = self.loss_layer.loss
+        if math.isnan(float(loss)):
+            check_targets(t, dout.shape[1])  # no `compute_loss` need have seen these
+        self.grads = self._backward(dout)
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Compute `grads` and return them.

@@ -54,8 +54,8 @@ class Trainer(Advising):
     Raises
     ------
     TypeError, ValueError
-        The optimizer or one of its settings is unknown, or a number is not a whole number of at
-        least 1.
+        The optimizer or one of its settings is unknown, a number is not a whole number of at least
+        1, or inputs and targets do not fit together.
 
     References
     ----------
@@ -98,9 +98,9 @@ class Trainer(Advising):
             count("Trainer", "evaluate_sample_num_per_epoch", evaluate_sample_num_per_epoch)
         if not has(network, "params", "gradient", "loss", "accuracy"):
             raise TypeError(f"network must be one such as MultiLayerNet(...), not {kind(network)}.")
-        check_examples(x_train, t_train)
-        check_examples(x_test, t_test)
-        self.train_size = int(x_train.shape[0])
+        check_examples(x_train, t_train, "_train")
+        check_examples(x_test, t_test, "_test")
+        self.train_size = count("Trainer", "the number of rows of x_train", x_train.shape[0])
         self.iter_per_epoch = max(self.train_size / self.batch_size, 1)
         self.max_iter = int(self.epochs * self.iter_per_epoch)
         self.current_iter, self.current_epoch = 0, 0

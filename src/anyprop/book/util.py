@@ -46,14 +46,14 @@ def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
     return take_rows(x, order), take_rows(t, order)
 
 
-def check_examples(x: Array, t: Array) -> None:
-    """Raise unless x and t are arrays with the same number of rows."""
-    for name, array in (("x", x), ("t", t)):
+def check_examples(x: Array, t: Array, part: str = "") -> None:
+    """Raise unless x and t are arrays with the same number of rows; `part` ends their names."""
+    for name, array in ((f"x{part}", x), (f"t{part}", t)):
         check_array(name, array)
         if not array.ndim:
             raise ValueError(f"{name} has shape (), expected (N, ...): one entry per example.")
     if x.shape[0] != t.shape[0]:
-        raise ValueError(f"x has {x.shape[0]} rows, but t has {t.shape[0]}.")
+        raise ValueError(f"x{part} has {x.shape[0]} rows, but t{part} has {t.shape[0]}.")
 
 
 def take_rows(x: Array, rows: Any) -> Array:
@@ -87,7 +87,8 @@ def smooth_curve(x: Sequence[float]) -> Any:
     True
     """
     try:
-        values = np.asarray(x, dtype=np.float64)
+        given = np.asarray(x)
+        values = given.astype(np.float64, casting="same_kind")
     except (TypeError, ValueError):
         raise TypeError(f"smooth_curve takes a row of numbers, not {few([x])}.") from None
     if values.ndim != 1 or not values.size:
