@@ -433,7 +433,7 @@ def trainer(x, t):
         (lambda: book.smooth_curve([1.0, None]), TypeError, "a row of numbers"),
         (lambda: book.smooth_curve(["1.0"]), TypeError, "a row of numbers"),
         (lambda: book.smooth_curve([1j]), TypeError, "a row of numbers"),
-        (lambda: trainer(ONES[:0], ONES[:0, 0]), ValueError, "number of rows of x_train must be"),
+        (lambda: trainer(ONES[:0], ONES[:0, 0]), ValueError, r"x_train.shape\[0\] must be"),
         (lambda: trainer(ONES, ONES[:1, 0]), ValueError, "x_train has 2 rows, but t_train has 1"),
         (lambda: trainer(ONES, [0, 1]), TypeError, "t_train: builtins.list"),
         (

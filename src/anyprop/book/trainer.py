@@ -100,7 +100,7 @@ class Trainer(Advising):
             raise TypeError(f"network must be one such as MultiLayerNet(...), not {kind(network)}.")
         check_examples(x_train, t_train, "_train")
         check_examples(x_test, t_test, "_test")
-        self.train_size = count("Trainer", "the number of rows of x_train", x_train.shape[0])
+        self.train_size = count("Trainer", "x_train.shape[0]", x_train.shape[0])
         self.iter_per_epoch = max(self.train_size / self.batch_size, 1)
         self.max_iter = int(self.epochs * self.iter_per_epoch)
         self.current_iter, self.current_epoch = 0, 0
