@@ -150,6 +150,7 @@ def test_ranks_with_other_data_are_told_so(other):
     name = other.partition(" ")[0]
     if name != other:
         given[name] = ap.Source(given[name])
+    told = "data" if name == "sample_weight" else name
     turned = {name: given[name][::-1].copy()} if name == "sample_weight" else {name: (x[::-1], t)}
 
     def train(communicator):
@@ -158,7 +159,7 @@ def test_ranks_with_other_data_are_told_so(other):
         how = {"loss": CASE.loss, "optimizer": CASE.opt, "communicator": communicator}
         ap.fit(CASE.net, params, mine["data"], **how, **{k: mine[k] for k in given if k != "data"})
 
-    with pytest.raises(ValueError, match=f"different rows at the ends of {name};"):
+    with pytest.raises(ValueError, match=f"different rows at the ends of {told};"):
         on_ranks(2, train)
 
 

@@ -144,6 +144,32 @@ def test_weights_and_validation(examples, size):
     ]
 
 
+WEIGHTS = ("bool", "int8", "int64", "uint8", "uint16", "uint32", "uint64", "float64", ">i4", ">f8")
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_weights_of_any_dtype_weigh_as_floats_do(backend, dtype, kind):
+    if backend.name == "array_api_strict" and dtype == "float16":
+        pytest.skip("it has no float16")
+    rng, net = np.random.default_rng(0), ap.MLP([4, 3])
+    x, t, weight = rng.integers(0, 8, (30, 4)), rng.integers(0, 3, 30), rng.integers(0, 2, 30)
+    x, weight = x.astype("uint8"), weight.astype(kind)
+    params = net.init(xp=backend.xp, dtype=dtype, device=backend.device)
+    held = backend.asarray(x), backend.asarray(t)
+
+    def losses(data, **options):
+        given = {"loss": ap.SoftmaxCrossEntropy(), "optimizer": ap.SGD(lr=0.01), "steps": 3}
+        return ap.fit(net, params, data, **given, **options).history.losses
+
+    wanted = losses(held, sample_weight=backend.asarray(weight.astype("float32")))
+    assert losses(ap.Source((x, t, weight))) == wanted
+    stream = losses(ap.Stream(lambda epoch: [(x, t, weight)]))
+    np.testing.assert_allclose(stream, wanted, rtol=1e-2 if dtype == "float16" else 1e-5)
+    if backend.name != "jax" or kind not in ("float64", ">f8"):
+        assert losses(held, sample_weight=backend.asarray(weight)) == wanted
+
+
 def test_floating_targets_are_cast_too(examples, size):
     t = np.random.default_rng(2).standard_normal((30, 3)).astype("float32")
     wide = examples.problem.backend.asarray(t.astype("float64"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import is_scalar_array, kind, worded
-from anyprop._numerics import wide_dtype
+from anyprop._numerics import cast, wide_dtype
 from anyprop._typing import Array
 from anyprop.backend import (
     check_same_place,
@@ -34,8 +34,11 @@ def check_data(
     params: Parameters,
     loss: Loss,
     sample_weight: Array | None = None,
-) -> tuple[Array, Array]:
-    """Raise unless `data` is a pair (x, t) that the network and the loss can work on; return it."""
+) -> tuple[Array, Array, Array | None]:
+    """Raise unless `data` is a pair (x, t) that the network and the loss can work on.
+
+    Return both and the weights, in dtypes that the backend can take rows of and compute with.
+    """
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError(
             f"{name} must be a pair (x, t) of arrays or an anyprop.Source, not {kind(data)}"
@@ -80,11 +83,11 @@ def check_data(
         if namespace(array).isdtype(array.dtype, "real floating"):
             check_finite(name, entry, array)
     if sample_weight is not None:
-        check_sample_weight(sample_weight, params, x.shape[0])
+        sample_weight = checked_weights(sample_weight, params, x.shape[0])
     with np.errstate(all="ignore"):
         total = loss.total_weight(t, sample_weight, dtype=wide_dtype(params.xp, params.flat.dtype))
     check_total(name, float(to_host(total) if is_scalar_array(total) else total))
-    return x, t
+    return x, t, sample_weight
 
 
 def check_total(name: str, total: float) -> None:
@@ -142,8 +145,11 @@ def check_finite(name: str, entry: str, x: Array) -> None:
         )
 
 
-def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> None:
-    """Raise unless the weights of the examples are beside the parameters and fit."""
+def checked_weights(sample_weight: Array, params: Parameters, n: int) -> Array:
+    """Raise unless the weights of the examples are beside the parameters and fit.
+
+    Return them in the dtype in which losses compute with them.
+    """
     check_same_place([("params", params.flat), ("sample_weight", sample_weight)])
     if tuple(sample_weight.shape) != (n,):
         raise ValueError(
@@ -151,12 +157,16 @@ def check_sample_weight(sample_weight: Array, params: Parameters, n: int) -> Non
             "one weight per example."
         )
     host = to_host(sample_weight)
+    if host.dtype.kind not in "biuf":
+        raise TypeError(f"sample_weight must hold real numbers, not {host.dtype}.")
     if not (np.isfinite(host) & (host >= 0)).all():
         raise ValueError("sample_weight must hold finite numbers of at least 0.")
     if not (host > 0).any():
         raise ValueError(
             "sample_weight holds no weight above 0, so there is nothing to learn from."
         )
+    with np.errstate(over="ignore"):  # of their sum it will be said
+        return cast(params.xp, sample_weight, wide_dtype(params.xp, params.flat.dtype))
 
 
 def check_rows_finite(name: str, array: Any, rows: Any) -> None:

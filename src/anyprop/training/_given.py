@@ -33,7 +33,7 @@ from anyprop.training.batches import Batches, batch_indices, batches_of
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation, measured
 from anyprop.training.examples import Read, examples_of
-from anyprop.training.ranks import Ranks, ends
+from anyprop.training.ranks import Ranks
 from anyprop.training.resume import settings_of_run
 
 
@@ -124,9 +124,7 @@ class Given:
         Only a file or other ranks ask for it, since it calls a learning rate that is a function.
         """
         validation, source = self.validation, self.source
-        weighted = self.sample_weight is not None
-        if self.rows is not None:
-            weighted |= self.data.first["sample_weight"] is not None
+        weighted = self.rows is not None and self.data.first["sample_weight"] is not None
         return settings_of_run(
             self.net,
             self.loss,
@@ -157,10 +155,9 @@ class Given:
     @cached_property
     def ends(self) -> dict[str, Any]:
         """Numbers that are the same for data of which the first and the last example are the same."""
-        weights, validation = self.sample_weight, self.validation
+        validation = self.validation
         return {
             "rows at the ends of data": self.data.ends,
-            "rows at the ends of sample_weight": None if weights is None else ends(weights),
             "rows at the ends of validation": None if validation is None else validation.ends,
         }
 

@@ -65,7 +65,7 @@ def _inputs(given: Given, ranks: Ranks) -> ArrayInputs | SourceInputs | StreamIn
         given.net,
         given.data.x,
         given.data.t,
-        given.sample_weight,
+        given.data.weight,
         seed=given.seed,
         # NumPy gathers every batch into the same memory, which the compiled step copies from.
         reuse=works_in_place(given) and name_of(given.params.xp) == "numpy",

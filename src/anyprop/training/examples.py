@@ -46,6 +46,7 @@ class Held:
 
     x: Array
     t: Array
+    weight: Array | None = None
     name: str = "data"
 
     def __len__(self) -> int:
@@ -59,7 +60,7 @@ class Held:
     @property
     def ends(self) -> tuple[Any, ...]:
         """Numbers that are the same for examples of which the first and the last are the same."""
-        return ends(self.x), ends(self.t)
+        return tuple(ends(a) for a in (self.x, self.t, self.weight) if a is not None)
 
     def portions(self, batch_size: int, communicator: Communicator) -> Generator[Iterable[Batch]]:
         """Return this rank's batches in one portion."""
@@ -68,7 +69,8 @@ class Held:
         yield map(self._rows, cuts)
 
     def _rows(self, cut: slice) -> Batch:
-        return {"x": self.x[cut, ...], "t": self.t[cut, ...], "sample_weight": None}
+        weight = None if self.weight is None else self.weight[cut, ...]
+        return {"x": self.x[cut, ...], "t": self.t[cut, ...], "sample_weight": weight}
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import worded
-from anyprop._numerics import cast
+from anyprop._numerics import cast, wide_dtype
 from anyprop._typing import Array
 from anyprop.backend import Pinned, device_of, dtype_name, from_host, holds_exactly, name_of
 from anyprop.layers.base import Layer
 from anyprop.losses.base import Loss, check_loss
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
+from anyprop.sources.parts import rounded
 from anyprop.training._data_checks import check_finite_total, check_rows_finite
 
 SIZE = 16 << 20
@@ -50,13 +51,15 @@ class Taker:
         self.name, self._data, self._net, self._loss = name, data, net, loss
         self._xp, self._device = params.xp, device_of(params.flat)
         self._dtype, self._dtype_name = params.flat.dtype, dtype_name(params.flat)
+        wide = wide_dtype(self._xp, self._dtype)
+        self._weights = self._dtype_name if wide == self._dtype else "float32"
         backend = name_of(self._xp)
         # PyTorch cannot compare or index by these.
         self._widened = ("uint16", "uint32", "uint64") if backend == "torch" else ()
         # Fewer bytes are moved where x is cast on the device.
         self._cast_there = getattr(self._device, "type", "cpu") != "cpu" or backend == "cupy"
         try:
-            self.first = self._named(tuple(part[:1] for part in first))
+            self.first = self._named(tuple(part[:1] for part in first), [0])
             self._check_form()
             self._check(self.first, [0])
         except (TypeError, ValueError) as error:
@@ -75,7 +78,7 @@ class Taker:
         TypeError, ValueError
             They have another form than the first, or a number cannot be trained on.
         """
-        arrays = self._named(parts)
+        arrays = self._named(parts, rows)
         for name, array in arrays.items():
             wanted = self.first[name]
             if array is not None and (
@@ -117,7 +120,7 @@ class Taker:
 
         return {name: copy(name, array) for name, array in arrays.items()}
 
-    def _named(self, parts: tuple[Any, ...]) -> dict[str, Any]:
+    def _named(self, parts: tuple[Any, ...], rows: Any) -> dict[str, Any]:
         x, t, weight = (*parts, None)[:3]
         if self._loss is None:
             return {"x": x, "t": None, "sample_weight": None}
@@ -125,11 +128,15 @@ class Taker:
             if t.size and t.max() >= 1 << 63:
                 raise ValueError(f"t holds {t.max()}, which is no label that a network can have.")
             t = t.astype("int64")
+        if weight is not None:  # as losses do with those of arrays
+            weight = rounded("weight", weight, self._weights, rows).astype(
+                self._weights, copy=False
+            )
         return {"x": x, "t": t, "sample_weight": weight}
 
     @staticmethod
     def _is_cast(name: str, array: Any) -> bool:
-        return name != "t" or array.dtype.kind == "f"
+        return name == "x" or (name == "t" and array.dtype.kind == "f")
 
     def _check_form(self) -> None:
         """Check dtypes and shapes of the first row, which all have."""
@@ -138,9 +145,8 @@ class Taker:
                 continue
             found = array.dtype.name
             if self._data.dtype != self._dtype_name and not holds_exactly(self._dtype_name, found):
-                called = "weight" if name == "sample_weight" else name
                 raise TypeError(
-                    f"{called} is {found}, which {self._dtype_name} parameters cannot hold exactly; "
+                    f"{name} is {found}, which {self._dtype_name} parameters cannot hold exactly; "
                     f"round it while it is read: {type(self._data).__name__}(..., "
                     f"dtype={self._dtype_name!r})."
                 )
@@ -164,9 +170,8 @@ class Taker:
             i = int(np.argmax(weight < 0))
             raise ValueError(f"weight[{rows[i]}] is {weight[i]}; it must be at least 0.")
         if weight is not None:
-            wide = "float64" if self._dtype_name == "float64" else "float32"
             with np.errstate(over="ignore"):
-                check_finite_total(self.name, weight.sum(dtype=wide))
+                check_finite_total(self.name, weight.sum())
         t = arrays["t"]
         if not self._refusal(t):
             return
