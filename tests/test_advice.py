@@ -345,6 +345,10 @@ ADVICE = {
         lambda: interchange.from_torch(ap.Affine(2, 1), Module()),
         lambda: interchange.from_torch(ap.Affine(2, 1), Module().state_dict()),
     ),
+    "pass History.from_dict(history)": (
+        lambda: ap.plot_history(ap.History([1.0]).to_dict()),
+        lambda: ap.plot_history(ap.History.from_dict(ap.History([1.0]).to_dict())),
+    ),
     "pass dtype='float32'": (
         lambda: interchange.from_torch(ap.Affine(4, 1, bias=False), {"weight": T[None]}),
         lambda: interchange.from_torch(

@@ -37,6 +37,12 @@ def test_to_dict_gives_a_copy():
         {"losses": ["a"], "epochs": []},
         {"losses": [], "epochs": [{"epoch": 1}]},
         {"losses": 3, "epochs": []},
+        {"losses": "12", "epochs": []},
+        {"losses": [True], "epochs": []},
+        *(
+            {"losses": [], "epochs": [vars(RECORD) | wrong]}
+            for wrong in ({"epoch": None}, {"step": 1.5}, {"lr": "0.1"}, {"seconds": [1.0]})
+        ),
         [],
     ],
 )

@@ -104,7 +104,8 @@ WEIGHT, BIAS = np.zeros((3, 2)), np.zeros(3)
     [
         ({"weight": WEIGHT}, "lacks 'bias' that net needs, and has nothing that"),
         ({"weight": WEIGHT, "bias": BIAS, "0.bias": BIAS}, "lacks nothing .* has '0.bias' that"),
-        ({"weight": WEIGHT.T, "bias": BIAS}, r"what belongs to W has shape \(3, 2\), expected"),
+        ({"weight": WEIGHT.T, "bias": BIAS}, r"weight has shape \(2, 3\), expected \(3, 2\)"),
+        ({"weight": WEIGHT, "bias": BIAS[None]}, r"bias has shape \(1, 3\), expected \(3,\)"),
         ({"weight": WEIGHT.astype("f4"), "bias": BIAS}, "differ in dtype: float32, float64; cast"),
         ({"weight": WEIGHT.astype("i1"), "bias": BIAS.astype("i1")}, "are int8, which parameters"),
     ],
@@ -118,6 +119,13 @@ def test_a_module_is_no_state_dictionary():
     module = SimpleNamespace(state_dict=lambda: {"weight": WEIGHT, "bias": BIAS})
     with pytest.raises(TypeError, match=r"is .*Namespace; pass what its state_dict\(\) returns"):
         interchange.from_torch(ap.Affine(2, 3), module)
+
+
+@pytest.mark.parametrize("given", [[("weight", np.zeros(99))], 3])
+def test_what_is_neither_a_dictionary_nor_a_path_is_not_written_out(given):
+    expected = r"dict of arrays, or the path of a safetensors file, not builtins\.(list|int)\.$"
+    with pytest.raises(TypeError, match=expected):
+        interchange.from_torch(ap.Affine(2, 3), given)
 
 
 def test_parameters_are_no_whole_numbers():

@@ -134,6 +134,17 @@ def test_a_figure_brings_its_picture_along():
     assert again._repr_png_() == picture
 
 
+@pytest.mark.parametrize("losses", [[1.0, 1e300, np.inf], [1e308] * 200, [-1e308, 1e308]])
+@pytest.mark.parametrize("log", [False, True])
+def test_losses_near_the_largest_float_leave_a_gap(losses, log):
+    """The margins of an axis are powers of ten beyond its last number."""
+    history = History(losses, [record(1, 1e300)])
+    figure = ap.plot_history(history, smooth=2, log=log)
+    figure.canvas.draw()
+    raw = figure.axes[0].get_lines()[0].get_ydata()
+    assert np.isnan(raw).tolist() == [abs(loss) > 1e299 for loss in losses]
+
+
 def test_the_figure_can_be_written(tmp_path):
     for suffix in ("png", "svg", "pdf"):
         path = tmp_path / f"loss.{suffix}"
@@ -159,6 +170,8 @@ def test_pyplot_stays_out_of_it():
         ({"a": []}, ValueError),
         (3, TypeError),
         (["a"], TypeError),
+        ({1: LOSSES, "1": LOSSES}, ValueError),
+        ({"a": VALIDATED.to_dict()}, TypeError),
     ],
 )
 def test_nothing_to_draw(histories, error):

@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from anyprop._checks import few
 from anyprop._typing import Shape
 
 _CHUNK = 1 << 20
@@ -21,7 +22,7 @@ _CHUNK = 1 << 20
 def as_path(path: str | PathLike[str], name: str = "path") -> Path:
     """Return a path as a `Path`; raise TypeError if it is not one."""
     if not isinstance(path, (str, PathLike)):
-        raise TypeError(f"{name} must be a str or a pathlib.Path, not {path!r}.")
+        raise TypeError(f"{name} must be a str or a pathlib.Path, not {few([path])}.")
     return Path(path)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import Any
+
+from anyprop._checks import few
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,28 @@ class History:
         """
         try:
             return cls(
-                [float(value) for value in content["losses"]],
-                [EpochRecord(**record) for record in content["epochs"]],
+                [float(_number("a loss", value)) for value in content["losses"]],
+                [_record(record) for record in content["epochs"]],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is not the history of a training run: {error}.") from None
+
+
+def _record(content: Mapping[str, Any]) -> EpochRecord:
+    """Return the record of what `record_dict` returned."""
+    record = EpochRecord(**content)
+    for name, value in vars(record).items():
+        if name in ("epoch", "step"):
+            _number(name, value, Integral)
+        elif value is not None:
+            _number(name, value)
+    return record
+
+
+def _number(name: str, value: Any, kind: type = Real) -> Any:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name} is {few([value])}")
+    return value
 
 
 def record_dict(record: EpochRecord) -> dict[str, Any]:

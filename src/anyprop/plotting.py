@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from anyprop._checks import count, flag
+from anyprop._checks import count, few, flag
 from anyprop._usage import usage
 from anyprop.history import History
 
@@ -24,6 +24,7 @@ Curve: TypeAlias = History | Sequence[float]
 # Okabe and Ito's colours, which readers with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", "-.", ":")
+_TOO_LARGE = 1e280
 
 
 @usage("plot_history(history)")
@@ -98,10 +99,17 @@ def plot_history(
 
 
 def _named(histories: Curve | Mapping[str, Curve]) -> dict[str, History]:
-    if not isinstance(histories, Mapping):
-        histories = {"": histories}
-    runs = {}
-    for name, curve in histories.items():
+    curves: Any = histories
+    if not isinstance(curves, Mapping) or {"losses", "epochs"} <= curves.keys():
+        curves = {"": curves}
+    runs: dict[str, History] = {}
+    for name, curve in curves.items():
+        if isinstance(curve, Mapping):
+            raise TypeError(
+                "plot_history was given the dict of a history; pass History.from_dict(history)."
+            )
+        if str(name) in runs:
+            raise ValueError(f"plot_history was given two curves called {str(name)!r}.")
         if not isinstance(curve, History):
             try:
                 if isinstance(curve, (str, bytes, Set)):
@@ -109,7 +117,7 @@ def _named(histories: Curve | Mapping[str, Curve]) -> dict[str, History]:
                 curve = History([float(value) for value in curve])
             except (TypeError, ValueError):
                 raise TypeError(
-                    f"plot_history draws a History or a sequence of losses, not {curve!r}."
+                    f"plot_history draws a History or a sequence of losses, not {few([curve])}."
                 ) from None
         if not curve.losses:
             raise ValueError(f"the history {name!r} has no losses to draw.")
@@ -126,10 +134,10 @@ def _spans(runs: Iterable[History]) -> bool:
 
 
 def _draw_loss(axes: Any, name: str, run: History, smooth: int, style: dict[str, Any]) -> None:
-    steps = np.arange(1, len(run.losses) + 1)
+    steps, losses = np.arange(1, len(run.losses) + 1), _drawable(run.losses)
     if smooth > 1:
-        axes.plot(steps, run.losses, color=style["color"], alpha=0.25, linewidth=0.7, zorder=1)
-    mean = _smoothed(run.losses, smooth)
+        axes.plot(steps, losses, color=style["color"], alpha=0.25, linewidth=0.7, zorder=1)
+    mean = _smoothed(losses, smooth)
     axes.plot(steps, mean, **style, linewidth=1.8, label=name or "training")
     hollow = {"color": style["color"], "linestyle": "none", "markerfacecolor": "white", "zorder": 3}
     name = f"{name}, validation" if name else "validation"
@@ -139,7 +147,8 @@ def _draw_loss(axes: Any, name: str, run: History, smooth: int, style: dict[str,
 def _draw_points(axes: Any, name: str, run: History, field: str, style: dict[str, Any]) -> None:
     steps, values = _points(run, field)
     if steps:
-        axes.plot(steps, values, **style, marker="o", markersize=5, label=name or None)
+        drawn = _drawable(values)
+        axes.plot(steps, drawn, **style, marker="o", markersize=5, label=name or None)
 
 
 def _points(run: History, field: str) -> tuple[list[int], list[float]]:
@@ -156,6 +165,12 @@ def _label(axes: Any, what: str, *, named: bool) -> None:
     axes.margins(x=0.02)
     if named:
         axes.legend(frameon=False)
+
+
+def _drawable(values: Sequence[float]) -> Any:
+    """Put NaN, which leaves a gap, for numbers so large that the margins of an axis overflow."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return np.where(np.abs(numbers) < _TOO_LARGE, numbers, np.nan)
 
 
 def _smoothed(values: Sequence[float], width: int) -> Any:

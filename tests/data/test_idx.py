@@ -305,6 +305,16 @@ def test_options_of_a_data_set(tmp_path):
     assert np.array_equal(tv, np.eye(4)[[1, 3, 0]])
 
 
+def test_one_hot_rows_of_many_classes_take_no_matrix_of_classes(tmp_path):
+    labels = np.array([0, 2, 1, 2, 70_000], "i4")
+    folder = write_data_set(tmp_path / "d", contents=(PIXELS, labels, *CONTENTS[2:]))
+    (_, t), (_, tv) = load_idx(folder, one_hot_label=True)  # the matrix would take 20 GB
+    assert t.shape == (5, 70_001)
+    assert tv.shape == (3, 70_001)
+    assert np.argwhere(t).tolist() == [[i, label] for i, label in enumerate(labels.tolist())]
+    assert (t.max(), t.dtype) == (1.0, "float32")
+
+
 def test_a_data_set_on_every_backend(tmp_path, backend):
     (x, t), _ = load_idx(write_data_set(tmp_path), xp=backend.xp, device=backend.device)
     for array, shape, dtype in ((x, (5, 6), "float32"), (t, (5,), "int64")):

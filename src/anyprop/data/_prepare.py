@@ -50,7 +50,9 @@ def prepare(
     def convert(part: Stored) -> Examples:
         x = scaled(part.images, dtype, normalize=normalize)
         shape = (len(x), -1) if flatten else (len(x), 1, *x.shape[1:])
-        t = np.eye(classes, dtype=dtype)[part.labels] if one_hot_label else part.labels.astype("i8")
+        t = part.labels.astype("i8")
+        if one_hot_label:
+            t = (t[:, None] == np.arange(classes)).astype(dtype)
         return (
             from_host(x.reshape(shape), xp, device=device),
             from_host(t, xp, device=device),

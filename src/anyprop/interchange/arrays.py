@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import check_shape
 from anyprop._typing import Namespace
 from anyprop.backend import check_floating, from_host
 from anyprop.layers.base import Layer, layout_of
-from anyprop.layout import Entry
 from anyprop.parameters import Parameters, filled, map_vectors
 
 
@@ -23,7 +21,7 @@ def parameters_of(
     device: Any,
     dtype: str | None,
 ) -> Parameters:
-    """Lay out host arrays as the parameters of a network."""
+    """Lay out host arrays, of the shapes that a network's have, as its parameters."""
     given, *others = sorted({str(array.dtype) for array in arrays.values()}) or ["float32"]
     if others:
         raise ValueError(
@@ -35,11 +33,5 @@ def parameters_of(
         raise ValueError(
             f"the arrays are {given}, which parameters cannot be; pass dtype='float32'."
         )
-
-    def checked(entry: Entry) -> Any:
-        array = arrays[entry.name]
-        check_shape(f"what belongs to {entry.name}", array, entry.shape)
-        return array
-
-    host = filled(layout_of(net), checked, given)
+    host = filled(layout_of(net), lambda entry: arrays[entry.name], given)
     return map_vectors(host, partial(from_host, xp=xp, dtype=dtype, device=device))

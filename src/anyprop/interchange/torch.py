@@ -29,13 +29,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop._checks import few, kind
-from anyprop._files import as_path
+from anyprop._checks import check_shape, few, kind
 from anyprop._numerics import is_floating
 from anyprop._typing import Namespace
 from anyprop._usage import usage
@@ -43,7 +43,7 @@ from anyprop.backend import check_array, namespace, to_host
 from anyprop.checkpoint import tensors
 from anyprop.interchange.arrays import parameters_of
 from anyprop.layers.affine import Affine
-from anyprop.layers.base import Layer, check_layer, leaves
+from anyprop.layers.base import Layer, check_layer, layout_of, leaves
 from anyprop.layers.batch_norm import BatchNorm
 from anyprop.layers.layer_norm import LayerNorm
 from anyprop.layers.rescale import Rescale
@@ -71,9 +71,9 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of str to numpy.ndarray
-        The arrays by PyTorch's names, copied. Those of a `Rescale` are its constants, of shape () or
-        (D,): a module that does not scale its inputs refuses the dictionary, rather than computing
-        something else. `anyprop.interchange.torch` shows a module that takes them.
+        The arrays by PyTorch's names, copied; those of bfloat16 as float32. Those of a `Rescale` are its
+        constants, of shape () or (D,): a module that does not scale its inputs refuses the dictionary,
+        rather than computing something else. `anyprop.interchange.torch` shows a module that takes them.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def to_torch(net: Layer, params: Parameters) -> dict[str, NDArray[Any]]:
 
 @usage("save_torch(path, net, params)")
 def save_torch(path: str | PathLike[str], net: Layer, params: Parameters) -> None:
-    """Write parameters to a safetensors file that PyTorch takes as a state dictionary.
+    """Write what `to_torch` returns to a safetensors file, which PyTorch takes as a state dictionary.
 
     ``torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))`` takes it as it is.
 
@@ -157,7 +157,8 @@ def from_torch(
     device : str or device, optional
         Device of the parameters; the backend's default by default.
     dtype : str, optional
-        Dtype of the parameters; that of the state dictionary by default.
+        Dtype of the parameters; that of the state dictionary by default, and float32 for bfloat16, which
+        NumPy lacks.
 
     Returns
     -------
@@ -171,7 +172,7 @@ def from_torch(
         `Rescale` is another number than the network's, or the file cannot be read; the message
         names it.
     TypeError
-        A layer with parameters is not one of the library's.
+        A layer with parameters is not one of the library's, or `state_dict` is something else.
 
     Examples
     --------
@@ -183,8 +184,13 @@ def from_torch(
     names = _torch_names(net)
     if hasattr(state_dict, "state_dict"):
         raise TypeError(f"state_dict is {kind(state_dict)}; pass what its state_dict() returns.")
+    if not isinstance(state_dict, (Mapping, str, PathLike)):
+        raise TypeError(
+            f"state_dict must be a dict of arrays, or the path of a safetensors file, not "
+            f"{kind(state_dict)}."
+        )
     if not isinstance(state_dict, Mapping):
-        with tensors.Reader(as_path(state_dict, "state_dict")) as file:
+        with tensors.Reader(Path(state_dict)) as file:
             state_dict = file.read()
     given = {
         name: array
@@ -203,8 +209,10 @@ def from_torch(
             f"the state dictionary lacks {few(sorted(missing)) or 'nothing'} that net needs, and "
             f"has {few(sorted(surplus)) or 'nothing'} that net lacks."
         )
-    for theirs in names.values():
+    for entry in layout_of(net).entries:
+        theirs = names[entry.name]
         check_array(theirs, given[theirs])
+        check_shape(theirs, given[theirs], entry.shape[::-1])
     arrays = {ours: to_host(given[theirs]) for ours, theirs in names.items()}
     return parameters_of(net, {ours: array.T for ours, array in arrays.items()}, xp, device, dtype)
 
