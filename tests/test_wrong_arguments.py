@@ -173,6 +173,13 @@ OTHER_NAMES = {
     "ap.fit(**FIT, validation_data=(X, T))": "validation",
     "ap.fit(**FIT, max_epochs=3)": "epochs",
     "NET.init(backend='numpy')": "xp",
+    "ap.from_host(X, backend='numpy')": "xp",
+    "ap.to_namespace(X, namespace='numpy')": "xp",
+    "ap.value_and_grad(NET, LOSS)(PARAMS, X, T, weights=X)": "sample_weight",
+    "ap.make_step(NET, LOSS, OPT)(PARAMS, OPT.init(PARAMS), X, T, weights=X)": "sample_weight",
+    "ap.compile(ap.make_step(NET, LOSS, OPT))(PARAMS, OPT.init(PARAMS), X, T, weight=X)": (
+        "sample_weight"
+    ),
 }
 
 

@@ -210,6 +210,7 @@ class ValueAndGrad:
     loss: Loss
     running: bool
 
+    @usage("value_and_grad(net, loss)(params, x, t)")
     @unrecorded
     def __call__(
         self,
@@ -241,6 +242,7 @@ class ValueAndGrad:
 def check_batch(params: Parameters, x: Array, t: Array) -> None:
     """Raise unless parameters and batch are in the same place and x has the parameters' dtype."""
     check_kind(params)
+    check_running(params)
     p = params._any
     check_same_place([("params", p), ("x", x), ("t", t)])
     if x.dtype != p.dtype:
@@ -271,7 +273,12 @@ def check_params(net: Layer, params: Parameters) -> None:
             f"params do not match net: missing {', '.join(missing) or 'nothing'}, unexpected "
             f"{', '.join(surplus) or 'nothing'}; create them with net.init()."
         )
-    if params.running is None and wanted.size(trainable=False):
+    check_running(params)
+
+
+def check_running(params: Parameters) -> None:
+    """Raise ValueError if parameters lack the running statistics that their layout has."""
+    if params.running is None and params.layout.size(trainable=False):
         raise ValueError("params lack the running statistics of net; create them with net.init().")
 
 

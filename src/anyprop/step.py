@@ -107,6 +107,7 @@ class Step:
         return params.replace(running=running), slots, value
 
     @staticmethod
+    @usage("step(params, state, x, t)")
     def batch(
         x: Array, t: Array, *, noise: Any = None, sample_weight: Array | None = None
     ) -> dict[str, Any]:

@@ -491,19 +491,17 @@ def test_wrong_states_raise_what_the_step_raises():
         assert ours[1].step == 2
 
 
-def test_steps_with_and_without_running_statistics_are_two_plans():
+def test_parameters_without_running_statistics_are_refused_in_every_call(backend):
     net = ap.MLP([4, 5, K], norm="batch")
-    step, params, state, batch = _problem(net, ap.SoftmaxCrossEntropy(), ap.SGD())
+    step, params, state, batch = _problem(net, ap.SoftmaxCrossEntropy(), ap.SGD(), xp=backend.name)
     bare = ap.Parameters(params.layout, params.flat)
-    for first, second in ((params, bare), (bare, params)):
-        compiled = ap.compile(step)
-        for start in (first, second):
-            given = batch()
-            expected = step(start.copy(), state, **given)[0]
-            actual = compiled(start.copy(), state, **given)[0]
-            assert (actual.running is None) == (expected.running is None)
-            if expected.running is not None:
-                np.testing.assert_array_equal(actual.running, expected.running)
+    compiled = ap.compile(step)
+    parts = ap.make_step(net, ap.SoftmaxCrossEntropy(), ap.SGD(), accumulate=2)
+    for call in (step, parts, compiled):
+        for _ in range(2):  # also when a compiled step has seen the others
+            with pytest.raises(ValueError, match="lack the running statistics of net; create them"):
+                call(bare, state, **batch())
+            call(params.copy(), state, **batch())
 
 
 def test_only_steps_are_compiled():

@@ -225,3 +225,17 @@ def test_arguments_of_other_libraries_are_named(kind):
             kind(**{theirs: 3})
     with pytest.raises(TypeError, match=rf"write {kind.__name__}\(hidden_layer_sizes="):
         kind(zzz=3)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_arguments_of_methods_that_others_name_otherwise_are_named(kind):
+    model, rows = kind(hidden_layer_sizes=(2,), max_iter=1), ([[0.0], [1.0]], [0, 1])
+    model.fit(*rows)
+    for method in (model.fit, model.partial_fit, model.score):
+        for theirs in ("weights", "weight", "sample_wieght"):
+            with pytest.raises(TypeError, match=f"'{theirs}'; did you mean 'sample_weight'"):
+                method(*rows, **{theirs: [1.0, 1.0]})
+        with pytest.raises(TypeError, match=rf"'y'; write model.{method.__name__}\(X, y"):
+            method(rows[0])
+    with pytest.raises(TypeError, match="'eval_set'; did you mean 'X_val'"):
+        model.fit(*rows, eval_set=rows)

@@ -14,6 +14,7 @@ import numpy as np
 
 from anyprop._checks import said
 from anyprop._typing import Array, Namespace
+from anyprop._usage import usage
 from anyprop.backend.availability import get_device, get_namespace
 from anyprop.backend.dtypes import as_dtype, cast_to
 from anyprop.backend.namespaces import (
@@ -28,6 +29,7 @@ from anyprop.backend.namespaces import (
 _BEYOND_BFLOAT16 = 2.0**128 - 2.0**119  # rounded to eight digits, it is 2^128
 
 
+@usage("from_host(array, xp)")
 def from_host(
     array: Any, xp: Namespace | str | None = None, *, dtype: str | None = None, device: Any = None
 ) -> Array:
@@ -176,6 +178,7 @@ def _exchanged(array: Array) -> Any:
     return host
 
 
+@usage("to_namespace(array, xp)")
 def to_namespace(
     array: Array, xp: Namespace | str, *, dtype: str | None = None, device: Any = None
 ) -> Array:

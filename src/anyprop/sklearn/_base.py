@@ -13,6 +13,7 @@ import scipy.sparse
 from sklearn.utils import check_random_state
 
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import name_of, on_device_of, to_host
 from anyprop.layers.sequential import Sequential
 from anyprop.losses.base import Loss
@@ -84,6 +85,7 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
             if name != "self":
                 setattr(self, name, value)
 
+    @usage("model.fit(X, y)")
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
     ) -> Self:

@@ -118,7 +118,7 @@ def train(
         books.enter_failed_epoch()
         run.state = opt.init(books.best)  # the one of the run is of no use
         message = f"The weights are those of the best validation score. {failure}"
-        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+        warnings.warn(message, ConvergenceWarning, stacklevel=6)
     else:
         _warn_of_the_end(est, run, interrupt, incremental=incremental)
     if books.best is None:
@@ -148,13 +148,13 @@ def _warn_of_the_end(
         # not be continued.
         if incremental or not est.n_iter_:
             raise interrupt
-        warnings.warn("Training interrupted by user.", stacklevel=6)
+        warnings.warn("Training interrupted by user.", stacklevel=7)
     elif not (incremental or run.stopped):
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization "
             "hasn't converged yet.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
 
 
@@ -165,7 +165,7 @@ def clipped_batch_size(batch_size: Any, n: int) -> int:
     if batch_size > n:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=5,
+            stacklevel=6,
         )
     return min(int(batch_size), n)
 

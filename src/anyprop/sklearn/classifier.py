@@ -229,6 +229,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self._store(locals())
 
     @available_if(lambda self: self._check_solver())
+    @usage("model.partial_fit(X, y, classes=...)")
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
     ) -> MLPClassifier:
@@ -405,6 +406,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 return classes[to_host(indices)]
             return xp.take(classes, indices, axis=0)
 
+    @usage("model.score(X, y)")
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of predictions.
 

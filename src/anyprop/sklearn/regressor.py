@@ -205,6 +205,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self._store(locals())
 
     @available_if(lambda self: self._check_solver())
+    @usage("model.partial_fit(X, y)")
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train for one epoch, from where the last call ended.
 
@@ -251,6 +252,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             y = self._real_numbers(self._raw_outputs(X, "predict"))
             return y[:, 0] if self.n_outputs_ == 1 else y
 
+    @usage("model.score(X, y)")
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the R^2 of predictions.
 
@@ -274,12 +276,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return Place.of(y).xp.exp(y) if self.out_activation_ == "exp" else y
 
     def _learn_targets(self, y: Any, place: Place, *, incremental: bool) -> None:
-        n_outputs = number_of_outputs(y)
-        if self._goes_on(incremental=incremental) and n_outputs != self.n_outputs_:
-            raise ValueError(
-                f"y has {n_outputs} outputs, but the model was fitted to {self.n_outputs_}."
-            )
-        self.n_outputs_ = n_outputs
+        n = number_of_outputs(y)
+        if self._goes_on(incremental=incremental) and n != self.n_outputs_:
+            raise ValueError(f"y has {n} outputs, but the model was fitted to {self.n_outputs_}.")
+        self.n_outputs_ = n
 
     def _encoded(self, y: Any, place: Place) -> Array:
         t, xp = real_targets(y, self.n_outputs_, place), place.xp
