@@ -40,6 +40,10 @@ def fitted(sample_weight=None, **options):
     return classifier(**options).fit(X, Y, sample_weight=sample_weight)
 
 
+def stopped_early(rows):
+    return regressor(early_stopping=True).fit(X, R, X_val=X[:rows], y_val=R[:rows])
+
+
 def goes_on(change, **options):
     """Fit, change the estimator, and fit again from where it was."""
     model = classifier(warm_start=True, **options).fit(X, Y)
@@ -143,6 +147,7 @@ ADVICE = {
         lambda: fitted().score(X, Y, SPARSE),
         lambda: fitted().score(X, Y, SPARSE.toarray().ravel()),
     ),
+    "give more rows in X_val": (lambda: stopped_early(1), lambda: stopped_early(2)),
     "make them strings by y.astype(str)": (
         lambda: classifier().fit(X, MIXED),
         lambda: classifier().fit(X, MIXED.astype(str)),

@@ -201,6 +201,10 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         X, y = validated(self, X_val, y_val, place.dtype, reset=False)
         if not scipy.sparse.issparse(X) or name_of(place.xp) != "numpy":
             X = place.put(dense(X))
+        if self.early_stopping and self._numeric_targets and X.shape[0] < 2:
+            raise ValueError(
+                "early stopping follows R^2, which one row does not have; give more rows in X_val."
+            )
         self._check_known(y)
         return Data(X, self._encoded(y, place), None)
 
