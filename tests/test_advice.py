@@ -592,6 +592,24 @@ def test_advice_about_sources_leads_somewhere():
 
 
 @pytest.mark.needs("torch")
+@pytest.mark.parametrize("compile", [False, True])
+def test_advice_about_autocast_leads_somewhere(compile):
+    import torch
+
+    def run(dtype):
+        x, t = ap.from_host(X, "torch", dtype=dtype), ap.from_host(T, "torch")
+        return fit(x, t, params=NET.init(xp="torch", dtype=dtype), compile=compile)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with pytest.raises(ValueError, match="torch.autocast makes gradients") as told:
+            run("float32")
+        wanted = "make parameters of 16 bits by net.init(dtype='bfloat16') if these are wanted"
+        assert f"leave it, and {wanted}." in str(told.value)
+        run("bfloat16")
+    run("float32")
+
+
+@pytest.mark.needs("torch")
 def test_advice_about_compiling_leads_somewhere():
     def run(ranks, **options):
         x, t = ap.from_host(X, "torch"), ap.from_host(T, "torch")

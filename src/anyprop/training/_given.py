@@ -28,6 +28,7 @@ from anyprop.training._argument_checks import (
     check_progress,
     check_start,
     check_state,
+    check_uncast,
 )
 from anyprop.training.batches import Batches, batch_indices, batches_of
 from anyprop.training.callbacks.base import Callback
@@ -67,6 +68,7 @@ class Given:
         """Check everything; return it with what was left out, `several` if there are several ranks."""
         net, params, loss, optimizer = self.net, self.params, self.loss, self.optimizer
         check_params(net, params)
+        check_uncast(params)
         check_optimizer(optimizer)
         callbacks = check_callbacks(self.callbacks)
         data: Any = self.data
