@@ -299,6 +299,13 @@ def test_a_gradient_that_raises_leaves_x_as_it_was(backend):
     assert backend.to_numpy(x).tolist() == [1.0, 2.0]
 
 
+def test_a_long_double_is_as_before():
+    x = np.asarray([1.0, 2.0], "longdouble") / 3
+    before = x.copy()
+    book.numerical_gradient(np.sum, x)
+    np.testing.assert_array_equal(x, before)
+
+
 def test_smooth_curve_at_its_ends():
     """An 11-point window, mirrored without the first value and with the last one twice."""
     x = np.cumsum(RNG.standard_normal(30))

@@ -91,7 +91,7 @@ def _value(f: Callable[[Array], Any], x: Array) -> float:
 def _written(array: Array, index: tuple[int, ...], host: Any) -> Array:
     """Write one number of `host` into `array`, or put a new array in its place."""
     try:
-        array[index] = float(host[index])
+        array[index] = host[index].item()  # a Python number, or a longdouble in full
         return array
     except (TypeError, ValueError, RuntimeError):
         new = from_host(
