@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 
+import anyprop as ap
 from anyprop import book
 
 KINDS = [
@@ -249,3 +250,30 @@ def test_a_setting_that_is_wrong_by_then_is_refused(backend):
     with pytest.raises(ValueError, match="lr must be"):
         optimizer.update(params, made(backend, G))
     np.testing.assert_array_equal(backend.to_numpy(params["W1"]), P["W1"])
+
+
+DECAY = {"weight_decay": 0.1, "decay_biases": False}
+TABLE = {
+    "SGD": (book.SGD(0.1), ap.SGD(0.1, **DECAY)),
+    "RMSprop": (book.RMSprop(0.01, 0.9), ap.RMSProp.like("book", 0.01, rho=0.9, **DECAY)),
+    "AdaGrad": (book.AdaGrad(0.01), ap.AdaGrad.like("book", 0.01, **DECAY)),
+    "Adam": (book.Adam(0.01), ap.Adam(0.01, eps=1e-7, eps_before_correction=True, **DECAY)),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_the_page_writes_for_a_books_optimizer_with_weight_decay_is_the_same(name):
+    theirs, ours = TABLE[name]
+    rng = np.random.default_rng(8)
+    x, t = rng.standard_normal((6, 4)), rng.integers(0, 3, 6)
+    place = {"xp": "numpy", "dtype": "float64"}
+    shaped = book.MultiLayerNet(4, [5], 3, weight_decay_lambda=0.1, **place)
+    net = ap.MLP([4, 5, 3])
+    vector = np.concatenate([p.ravel() for p in shaped.params.values()])
+    params = net.init(dtype="float64").replace(flat=vector)
+    state, gradient = ours.init(params), ap.value_and_grad(net, ap.SoftmaxCrossEntropy())
+    for _ in range(5):
+        theirs.update(shaped.params, shaped.gradient(x, t))
+        params, state = ours.update(params, gradient(params, x, t)[1], state)
+    vector = np.concatenate([p.ravel() for p in shaped.params.values()])
+    np.testing.assert_allclose(params.flat, vector, rtol=1e-12)
