@@ -352,6 +352,26 @@ def test_an_array_of_another_shape_that_is_put_into_a_layer_is_named(backend):
 
 
 @pytest.mark.parametrize("kind", ["TwoLayerNet", "NeuralNetwork"])
+def test_gradients_are_those_of_the_layers_of_now(backend, kind):
+    place = {"xp": backend.xp, "device": backend.device, "seed": 8}
+    net, twin = (
+        getattr(book, kind)(3, 4 if kind == "TwoLayerNet" else [4], 2, **place) for _ in "ab"
+    )
+    x, t = backend.asarray(X, "float32"), backend.asarray([0, 1, 1, 0])
+    net.gradient(-x, t)
+    last = "Affine2" if kind == "TwoLayerNet" else 2
+    net.layers[last] = book.Affine(net.params["W2"], net.params["b2"])
+    expected = twin.gradient(x, t)
+    for name, g in net.gradient(x, t).items():
+        np.testing.assert_array_equal(backend.to_numpy(g), backend.to_numpy(expected[name]))
+    del net.layers[last]
+    with pytest.raises(
+        ValueError, match="has 'Affine', but params has the arrays of 'Affine', 'Aff"
+    ):
+        net.gradient(x, t)
+
+
+@pytest.mark.parametrize("kind", ["TwoLayerNet", "NeuralNetwork"])
 def test_accuracy_counts_every_row_and_refuses_labels_that_are_no_class(kind):
     net = getattr(book, kind)(2, 3, 2, xp="numpy", dtype="float16")
     x = np.zeros((70_001, 2), "float16")

@@ -181,11 +181,19 @@ class Network(Advising):
         return self.loss(x, t)
 
     def _backward(self, dout: Array) -> dict[str, Array]:
-        for layer in reversed(self._in_order()):
+        layers, first = self._in_order(), self._holding
+        # Those of now: a layer may have been put in the place of another.
+        now = [layer for layer in layers if isinstance(layer, HoldsArrays)]
+        if [layer.held_names() for layer in now] != [layer.held_names() for layer in first]:
+            raise ValueError(
+                f"{type(self).__name__}: layers has {few(type(layer).__name__ for layer in now)}, but "
+                f"params has the arrays of {few(type(layer).__name__ for layer in first)}."
+            )
+        for layer in reversed(layers):
             dout = layer.backward(dout)
         return {
-            f"{name}{layer.suffix}": getattr(layer, f"d{name}")
-            for layer in self._holding
+            f"{name}{of.suffix}": getattr(layer, f"d{name}")
+            for of, layer in zip(first, now, strict=True)
             for name in layer.held_names()
         }
 
