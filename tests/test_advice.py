@@ -390,6 +390,10 @@ ADVICE = {
             OPT.update(WIDE_GRADS, WIDE_GRADS, OPT.init(WIDE_GRADS)),
         ],
     ),
+    "give a smaller initial value": (
+        lambda: ap.AdaGrad(initial_accumulator=1e39).init(X),
+        lambda: ap.AdaGrad(initial_accumulator=1e38).init(X),
+    ),
     "make RMSProp(...) itself with the parameters you want": (
         lambda: ap.RMSProp.like("torch", clip_norm=1.0),
         lambda: ap.RMSProp(0.01, clip_norm=1.0),

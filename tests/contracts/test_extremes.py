@@ -375,3 +375,48 @@ def test_the_eps_named_where_one_is_too_small_is_accepted_and_hardly_larger_than
     ap.Adam(eps=eps).init(p)
     with pytest.raises(ValueError, match="is too small"):
         ap.Adam(eps=0.9 * eps).init(p)
+
+
+def test_rprop_sees_the_signs_of_gradients_of_any_size(backend):
+    opt = ap.Rprop(lr=0.01, step_min=1e-4)
+    signs = np.asarray([[1.0, 1.0, -1.0, 0.0], [1.0, -1.0, -1.0, 0.0], [1.0, 1.0, 1.0, -1.0]])
+    for dtype in _narrow(backend):
+        limits = np.finfo(dtype)
+        expected, slots = _updated(opt, backend, dtype, signs)
+        assert len(set(slots[1].tolist())) > 1
+        for size in (float(limits.smallest_normal), float(limits.max)):
+            actual, of_size = _updated(opt, backend, dtype, size * signs)
+            np.testing.assert_array_equal(actual, expected)
+            np.testing.assert_array_equal(of_size[1], slots[1])
+
+
+def test_a_limit_beyond_the_dtype_clips_nothing(backend):
+    for dtype in _narrow(backend):
+        largest = float(np.finfo(dtype).max)
+        g = np.asarray([largest, -1.0, 0.5, 0.0])
+        plain = _updated(ap.SGD(lr=1e-3), backend, dtype, [g])[0]
+        clipped = _updated(ap.SGD(lr=1e-3, clip_value=1e3 * largest), backend, dtype, [g])[0]
+        np.testing.assert_array_equal(clipped, plain)
+
+
+def test_a_slot_that_starts_beyond_the_dtype_is_refused(backend):
+    for dtype in _narrow(backend):
+        largest = float(np.finfo(dtype).max)
+        p = backend.asarray(P, dtype)
+        with pytest.raises(ValueError, match=f"AdaGrad: the slot h starts at .* largest {dtype}"):
+            ap.AdaGrad(eps=1e-3, initial_accumulator=1.1 * largest).init(p)
+        ap.AdaGrad(eps=1e-3, initial_accumulator=largest).init(p)
+
+
+@every_optimizer
+def test_steps_that_are_counted_in_an_array_are_counted_in_16_bits_too(opt, backend):
+    """A schedule that is traced has the step there; 70,000 is beyond float16."""
+    if "float16" not in _narrow(backend):
+        return
+    opt, p = _for(opt, "float16"), backend.asarray(P, "float16")
+    for step in (0, 3, 300, 70_000):
+        state = opt.init(p)._replace(step=step)
+        counted = state._replace(step=backend.asarray(np.asarray(float(step)), "float32"))
+        expected = opt.update(p, 0.5 * p, state)[0]
+        actual = opt.update(p, 0.5 * p, counted)[0]
+        np.testing.assert_allclose(backend.to_numpy(actual), backend.to_numpy(expected), rtol=4e-3)

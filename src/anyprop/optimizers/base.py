@@ -213,7 +213,7 @@ class Optimizer(Advising, ShortRepr):
         leaves = [leaf for slot in state.slots.values() for leaf in _tree.leaves(slot)]
         if leaves:  # the parameters are of their dtypes
             widest = max(leaves, key=lambda leaf: namespace(leaf).finfo(leaf.dtype).bits)
-            lr, t = beside(widest, lr, "lr"), beside(widest, t, "state.step")
+            lr, t = beside(widest, lr, "lr", wide=True), beside(widest, t, "state.step", wide=True)
         return lr, self.scalars(t, lr)
 
     @unrecorded

@@ -33,6 +33,7 @@ def clipped_to_norms(grads: Tree, of_each: float | None, of_all: float | None) -
 
 def _held(g: Array, largest: float) -> Array:
     xp = namespace(g)
+    largest = min(largest, float(xp.finfo(g.dtype).max))
     return xp.minimum(xp.maximum(g, -largest), largest)
 
 

@@ -1,6 +1,6 @@
 """Rprop: every parameter has a step size of its own, which grows while its gradient keeps its sign.
 
-    s  = g prev                               prev: the gradient of the step before, 0 at first
+    s  = sign(g) prev                         prev: the gradient of the step before, 0 at first
     d <- d eta_plus    where s > 0            at most step_max
     d <- d eta_minus   where s < 0            at least step_min; there also g <- 0
     p <- p - d sign(g)
@@ -88,7 +88,8 @@ class Rprop(Optimizer):
         step_min, step_max = self.step_min, self.step_max
 
         def rule(p, g, prev, d):  # type: ignore[no-untyped-def]
-            s = g * prev
+            # Not g prev, which underflows where both are small: below 1e-4 in float16.
+            s = where(g > 0.0, prev, where(g < 0.0, -prev, 0.0))
             d = where(s > 0.0, d * eta_plus, where(s < 0.0, d * eta_minus, d))
             d = maximum(minimum(d, step_max), step_min)
             g = where(s < 0.0, 0.0, g)

@@ -12,6 +12,7 @@ import numpy as np
 from anyprop import _tree
 from anyprop._autograd import detached
 from anyprop._checks import is_scalar_array
+from anyprop._numerics import wide_dtype
 from anyprop._typing import Array, Number, Tree
 from anyprop.backend import (
     check_array,
@@ -121,7 +122,14 @@ def _check_dtype(optimizer: _Keeps, p: Array) -> None:
     xp = namespace(p)
     if not xp.isdtype(p.dtype, "real floating"):
         raise TypeError(f"parameters must be of a floating dtype, not {p.dtype}.")
-    eps, smallest = getattr(optimizer, "eps", 1.0), 1.0 / float(xp.finfo(p.dtype).max)
+    largest = float(xp.finfo(p.dtype).max)
+    for name, initial in optimizer.slots().items():
+        if initial is not None and initial > largest:
+            raise ValueError(
+                f"{type(optimizer).__name__}: the slot {name} starts at {initial:g}, but the largest "
+                f"{dtype_name(p)} is {largest:.5g}; give a smaller initial value."
+            )
+    eps, smallest = getattr(optimizer, "eps", 1.0), 1.0 / largest
     if eps < smallest:
         raise ValueError(
             f"{type(optimizer).__name__}: eps={eps:g} is too small for {dtype_name(p)}, "
@@ -258,7 +266,7 @@ def check_beside(params: Tree, grads: Tree, state: OptimizerState) -> None:
     ps = _tree.leaves(params)
     slots = {name: leaves_of_slot(name, state.slots, params) for name in state.slots}
     if ps and is_scalar_array(state.step):
-        beside(ps[0], state.step, "state.step")
+        beside(ps[0], state.step, "state.step", wide=True)
     for p, *others in zip(ps, gs, *slots.values(), strict=True):
         named = list(zip(("grads", *slots), others, strict=True))
         check_same_place([("params", p), *named])
@@ -269,10 +277,14 @@ def check_beside(params: Tree, grads: Tree, state: OptimizerState) -> None:
                 )
 
 
-def beside(p: Array, number: Number, name: str) -> Number:
-    """Return an array of shape () in the dtype of `p`, for it counts in type promotion."""
+def beside(p: Array, number: Number, name: str, *, wide: bool = False) -> Number:
+    """Return an array of shape () in the dtype of `p`, for it counts in type promotion.
+
+    `wide` is to return one of 16 bits in float32, in which steps can be counted.
+    """
     if not hasattr(number, "dtype"):
         return number
     if isinstance(number, np.generic):  # what NumPy makes of arrays of shape ()
         return float(number)
-    return check_same_place([("params", p), (name, number)]).astype(number, p.dtype, copy=False)
+    xp = check_same_place([("params", p), (name, number)])
+    return xp.astype(number, wide_dtype(xp, p.dtype) if wide else p.dtype, copy=False)
