@@ -285,6 +285,23 @@ def test_a_trainer_measures_at_the_start_of_each_epoch(batch, epochs):
     assert batch > 10 or all(0 <= n < batch for n in late)
 
 
+def test_a_trainer_trains_on_when_it_is_called_again():
+    x, t = np.eye(10), np.arange(10) % 2
+    shaped = {"xp": "numpy", "dtype": "float64", "seed": 8}
+    once, twice = (
+        book.Trainer(book.TwoLayerNet(10, 4, 2, **shaped), x, t, x, t, epochs, 5, verbose=False)
+        for epochs in (6, 3)
+    )
+    np.random.seed(3)
+    once.train()
+    np.random.seed(3)
+    twice.train()
+    twice.train()
+    assert len(once.train_loss_list) == 12
+    assert twice.train_loss_list == once.train_loss_list
+    assert twice.test_acc_list == once.test_acc_list
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})

@@ -121,8 +121,8 @@ class Trainer(Advising):
         self.current_iter += 1
 
     def train(self) -> None:
-        """Train to the last batch, and measure the accuracy on all test examples."""
-        while self.current_iter < self.max_iter:
+        """Train for `epochs`, or as many more, and measure the accuracy on all test examples."""
+        for _ in range(self.max_iter):
             self.train_step()
         accuracy = self.network.accuracy(self.x_test, self.t_test)
         self._say(f"final test accuracy: {accuracy}")
