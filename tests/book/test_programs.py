@@ -131,6 +131,24 @@ def test_train_neuralnet(mnist, data, place):
     assert losses[-1] < 2.2
 
 
+def test_the_network_of_section_4_5(mnist, data, place):
+    (x, t), _ = mnist
+    np.random.seed(8)
+    net = plain.Net([784, 50, 10], 0.01, relu=False)
+    np.random.seed(8)
+    found = book.MultiLayerNet(784, [50], 10, "sigmoid", 0.01, **place)
+    x_batch, t_batch = (a[:100] for a in data[0])
+    for _ in range(3):
+        expected = net.gradient(x[:100], t[:100])
+        close(found.loss(x_batch, t_batch), net.loss(x[:100], t[:100]))
+        close(to_host(found.last_layer.y), net.p)
+        grads = found.gradient(x_batch, t_batch)
+        for name, g in expected.items():
+            close(to_host(grads[name]), g)
+        book.SGD(0.1).update(found.params, grads)
+        plain.Rule("SGD", 0.1).update(net.params, expected)
+
+
 @pytest.mark.needs("numpy")
 def test_optimizer_compare_naive():
     rates = {"SGD": 0.95, "Momentum": 0.1, "Nesterov": 0.1}

@@ -19,6 +19,9 @@ What differs from the book's classes, on purpose:
   that form reads 2.303, 14.83, 14.99, 13.86, and in truth the loss is 2.303, 91187, 52175, 17796: h
   starts at 0, so the first step moves every weight by lr / sqrt(1 - decay_rate) = 1. The gradients
   are the same. `cross_entropy_error` is the book's.
+- `TwoLayerNet` is chapter 5's. That of section 4.5, which has a sigmoid between its layers, is
+  ``MultiLayerNet(784, [50], 10, "sigmoid", 0.01)``; its probabilities, which `predict` returned there,
+  are ``net.last_layer.y`` after `loss`.
 - Parameters are float32 unless `dtype` says otherwise.
 - `Relu.backward` leaves `dout` as it was.
 - `SoftmaxWithLoss.backward` uses `dout`.

@@ -1,4 +1,4 @@
-"""The network of chapters 4 and 5."""
+"""The network of chapter 5."""
 
 from __future__ import annotations
 
