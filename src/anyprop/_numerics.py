@@ -39,7 +39,10 @@ def is_integral(xp: Namespace, dtype: Any) -> bool:
 @lru_cache(maxsize=64)
 def is_floating(xp: Namespace, dtype: Any) -> bool:
     """Return whether a dtype is one of real numbers with a fraction."""
-    return bool(xp.isdtype(dtype, "real floating"))
+    try:
+        return bool(xp.isdtype(dtype, "real floating"))
+    except TypeError:  # one that a package adds to NumPy, as ml_dtypes does bfloat16
+        return False
 
 
 # NumPy's arrays go the short way below: what it leaves out are calls in Python, of array-api-compat and

@@ -134,3 +134,13 @@ def test_labels_in_bfloat16(backend):
         model = MLPClassifier(**SMALL).fit(x, y)
         assert model.loss_curve_ == MLPClassifier(**SMALL).fit(x, Y).loss_curve_
         assert set(model.predict(x).tolist()) <= {0.0, 1.0, 2.0}
+
+
+def test_bfloat16_without_dispatch():
+    torch = pytest.importorskip("torch")
+    x = torch.asarray(X).to(torch.bfloat16)
+    with config_context(array_api_dispatch=False):
+        model = MLPClassifier(**SMALL).fit(x, Y)
+        wide = MLPClassifier(**SMALL).fit(x.to(torch.float64), Y)
+        assert model.loss_curve_ == wide.loss_curve_
+        np.testing.assert_array_equal(model.predict(x), wide.predict(x.to(torch.float64)))

@@ -12,7 +12,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from anyprop._checks import said
+from anyprop._checks import said, worded
 from anyprop._typing import Array, Namespace
 from anyprop._usage import usage
 from anyprop.backend.availability import get_device, get_namespace
@@ -69,11 +69,14 @@ def from_host(
     check_plain(array)
     try:
         host = np.asarray(array)
-    except ValueError as error:
-        raise ValueError(f"array cannot be read by NumPy: {said(error)}.") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise worded(error, f"array cannot be read by NumPy: {said(error)}.") from None
     target: Namespace = get_namespace("numpy" if xp is None else xp)
     device = get_device(target, device)
     backend = name_of(target)
+    if host.dtype.name == "bfloat16":  # of the package ml_dtypes; NumPy's own functions refuse it
+        dtype = "bfloat16" if dtype is None and backend in ("torch", "jax") else dtype
+        host = host.astype("float32")
     if isinstance(dtype, str) and dtype == "bfloat16":
         if backend not in ("torch", "jax"):
             raise TypeError(f"{backend} has no bfloat16 here; ask for float32.")
@@ -136,12 +139,12 @@ def to_host(array: Array) -> Any:
     """
     xp = namespace(array)
     backend = name_of(xp)
+    if dtype_name(array) == "bfloat16":
+        array = xp.astype(array, xp.float32)
     if backend == "numpy":
         return np.asarray(array)
     if backend == "cupy":
         return array.get()
-    if dtype_name(array) == "bfloat16":
-        array = xp.astype(array, xp.float32)
     if backend == "torch":
         return array.detach().cpu().numpy()
     if backend == "array_api_strict":

@@ -189,7 +189,9 @@ def readable(array: Any, name: str) -> Any:
     if not isinstance(array, np.ndarray):
         strange = hasattr(array, "__array__") and not hasattr(array, "columns")
         if not (strange and dispatches()) or array_api_compat.is_array_api_obj(array):
-            return array
+            # NumPy lacks bfloat16; as all but float32 it is computed in float64.
+            narrow = hasattr(array, "dtype") and dtype_name(array) == "bfloat16"
+            return to_host(array).astype("float64") if narrow and not dispatches() else array
         array = np.asarray(array)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))

@@ -51,6 +51,8 @@ def on_host(name: str, array: Any) -> Any:
 
 def check_numbers(name: str, dtype: Any) -> None:
     """Raise TypeError unless `dtype` is one of real numbers that NumPy knows."""
+    if str(dtype) == "bfloat16":
+        raise TypeError(f"{name} is bfloat16, which NumPy lacks; copy it by anyprop.to_host.")
     if getattr(dtype, "kind", "") not in ("b", "i", "u", "f"):
         raise TypeError(f"{name} is {dtype}; a Source must give numbers, whole or floating.")
 

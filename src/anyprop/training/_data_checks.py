@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import is_scalar_array, kind, worded
-from anyprop._numerics import cast, wide_dtype
+from anyprop._numerics import cast, is_floating, wide_dtype
 from anyprop._typing import Array
 from anyprop.backend import (
     check_same_place,
@@ -80,7 +80,7 @@ def check_data(
     except (TypeError, ValueError) as error:
         raise worded(error, f"{name}: {error}") from None
     for entry, array in (("x", x), ("t", t)):  # not every loss checks t
-        if namespace(array).isdtype(array.dtype, "real floating"):
+        if is_floating(namespace(array), array.dtype):
             check_finite(name, entry, array)
     if sample_weight is not None:
         sample_weight = checked_weights(sample_weight, params, x.shape[0])
