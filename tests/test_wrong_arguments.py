@@ -357,6 +357,7 @@ WRONG_KINDS = {
     "book.NeuralNetwork(2, 3, 2, **LAYER).accuracy(X, T[:2])": "2 labels for 4 rows",
     "book.NeuralNetwork(2, 3, 2, **LAYER).compute_loss(X, T + 7)": "label 7 is out of range",
     "book.MultiLayerNetExtend(2, [3], 2, **LAYER).loss(X, T - 1)": "label -1 is out of range",
+    "setattr(book.TwoLayerNet(2, 3, 2, **LAYER), 'params', 5)": "params must be a dict of arrays",
     "book.numerical_gradient(3, WIDE)": "f must be a function of an array, not builtins.int",
     "book.numerical_gradient(lambda x: None, WIDE)": "f must return a number, not builtins.NoneType",
     "book.numerical_gradient(lambda x: x, WIDE)": "f must return a number, not numpy.ndarray",
@@ -505,6 +506,8 @@ def functions():
                     function = getattr(found, name)
                     if inspect.isfunction(function):
                         yield name, function
+    found = {name: getattr(book, name) for name in book.__all__}
+    yield from ((name, value) for name, value in found.items() if inspect.isfunction(value))
 
 
 @pytest.mark.parametrize(("name", "function"), [pytest.param(*f, id=f[0]) for f in functions()])

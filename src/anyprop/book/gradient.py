@@ -9,12 +9,14 @@ import numpy as np
 
 from anyprop._checks import kind
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import device_of, dtype_name, from_host, namespace, to_host
 from anyprop.book.holding import replace
 
 _H = 1e-4
 
 
+@usage("numerical_gradient(f, x)")
 def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     """Compute the gradient of f at x by central differences of 1e-4.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from anyprop._checks import is_scalar_array, kind
 from anyprop._typing import Array, Residuals
+from anyprop._usage import usage
 from anyprop.backend import create, namespace, to_host
 from anyprop.book.affine import kept
 from anyprop.layers.softmax import Softmax
@@ -145,6 +146,7 @@ def check_targets(t: Array, width: int) -> None:
         softmax_cross_entropy.SoftmaxCrossEntropy().check_targets(t, width)
 
 
+@usage("cross_entropy_error(y, t)")
 def cross_entropy_error(y: Array, t: Array) -> Array:
     """Compute the mean of -log(p + 1e-7) over a batch, p the probability of the right class.
 

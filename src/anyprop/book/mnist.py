@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from anyprop import data
 from anyprop._typing import Array, Device, Namespace
+from anyprop._usage import usage
 from anyprop.xp import xp as chosen_xp
 
 
+@usage("load_mnist()")
 def load_mnist(
     normalize: bool = True,
     flatten: bool = True,

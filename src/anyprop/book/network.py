@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from anyprop._checks import count, few
+from anyprop._checks import count, few, kind
 from anyprop._numerics import is_floating
 from anyprop._typing import Array, Device, Initializer, Namespace
 from anyprop._usage import Advising
@@ -45,6 +45,8 @@ class Network(Advising):
 
     @params.setter
     def params(self, params: dict[str, Array]) -> None:
+        if not isinstance(params, Mapping):
+            raise TypeError(f"params must be a dict of arrays by name, not {kind(params)}.")
         if missing := self._params.keys() - params.keys():
             raise ValueError(f"{type(self).__name__}: params lacks {few(sorted(missing))}.")
         self._params = params

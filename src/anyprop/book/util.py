@@ -9,9 +9,11 @@ import numpy as np
 
 from anyprop._checks import few
 from anyprop._typing import Array
+from anyprop._usage import usage
 from anyprop.backend import check_array, device_of, from_host, namespace
 
 
+@usage("shuffle_dataset(x, t)")
 def shuffle_dataset(x: Array, t: Array) -> tuple[Array, Array]:
     """Return the examples in a random order, drawn from NumPy's global generator.
 
@@ -62,6 +64,7 @@ def take_rows(x: Array, rows: Any) -> Array:
     return xp.take(x, from_host(rows, xp, device=device_of(x)), axis=0)
 
 
+@usage("smooth_curve(x)")
 def smooth_curve(x: Sequence[float]) -> Any:
     """Smooth a curve, each value averaged with its ten neighbours under a Kaiser window.
 
