@@ -2,6 +2,7 @@
 
 import re
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,10 @@ def fit_of(data, **options):
     return ap.fit(NET, PARAMS, data, loss=LOSS, optimizer=OPT, **options)
 
 
+def one_of_one(batches, epoch):
+    return batches
+
+
 def draw(rng, n):
     return rng.random(n)
 
@@ -129,6 +134,10 @@ ADVICE = {
     "give Stream(batches) with a function that makes another for each epoch": (
         lambda: fit_of(iter([(X, T)])),
         lambda: fit_of(ap.Stream(lambda epoch: iter([(X, T)]))),
+    ),
+    "make another in each call": (
+        lambda: fit_of(ap.Stream(partial(one_of_one, iter([(X, T)]))), epochs=2),
+        lambda: fit_of(ap.Stream(lambda epoch: iter([(X, T)])), epochs=2),
     ),
     "leave out batch_size": (
         lambda: fit_of(ap.Stream(lambda epoch: [(X, T)]), batch_size=4),

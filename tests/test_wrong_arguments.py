@@ -467,9 +467,6 @@ class Endless:
 OF_USERS = {
     "a loss": lambda: ap.evaluate(NET, PARAMS, (X, X), loss=Refuses()),
     "a loss, of a source": lambda: ap.evaluate(NET, PARAMS, ap.Source((X, X)), loss=Refuses()),
-    "an augmentation": lambda: ap.fit(
-        **FIT | {"data": ap.Source((X, T), draw=lambda rng, n: rng.random(n), augment=refuse)}
-    ),
     "a length": lambda: ap.Source(Endless()),
 }
 

@@ -305,7 +305,18 @@ def test_what_is_no_checkpoint_of_a_run(place, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"epoch": -1}, {"epoch": "1"}, {"batch": 1000}, {"stopped": 0}, {"settings": None}]
+    "change",
+    [
+        {"epoch": -1},
+        {"epoch": "1"},
+        {"epoch": True},
+        {"epoch": 0},
+        {"batch": 1000},
+        {"batch": 1},
+        {"stopped": 0},
+        {"settings": None},
+        {"waited": "long"},
+    ],
 )
 def test_a_forged_place(place, change, tmp_path):
     problem, folder = place
@@ -314,7 +325,7 @@ def test_a_forged_place(place, change, tmp_path):
     metadata.pop("checksum")
     metadata["run"] = json.dumps(json.loads(metadata["run"]) | change)
     write(tmp_path / "forged", arrays, metadata)
-    with pytest.raises(ap.ResumeError, match="contradicts itself about the state of its run"):
+    with pytest.raises(ap.ResumeError, match=f"about the state of its run: .{next(iter(change))}"):
         problem.fit(resume=tmp_path / "forged", allow_changes=True)
 
 

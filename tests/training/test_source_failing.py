@@ -226,6 +226,16 @@ WRONG = {
         TypeError,
         r"augment must return \(x, t\)",
     ),
+    "words": (
+        lambda x, t: ap.Source((x, t), draw=draw, augment=lambda x, t, drawn: (x.astype(str), t)),
+        TypeError,
+        "augment's x is <U3; a Source must give numbers",
+    ),
+    "one draw": (
+        lambda x, t: ap.Source((x, t), draw=lambda rng, n: 3.0, augment=rolled),
+        ValueError,
+        r"what draw returned has shape \(\) for a batch of 1 rows",
+    ),
 }
 
 
@@ -256,6 +266,24 @@ def test_what_is_too_wide_is_rounded_on_request(examples):
     options = {"loss": problem.loss, "optimizer": problem.optimizer, "seed": 1, "batch_size": 7}
     ours = ap.fit(problem.net, params, source, **options)
     examples.assert_same(ours, ap.fit(problem.net, params, narrow.data, **options))
+
+
+def test_draws_are_arrays_whatever_makes_them(examples):
+    def added(x, t, drawn):
+        return x + drawn[:, None].astype("uint8"), t
+
+    listed = ap.Source(examples.host, draw=lambda rng, n: list(range(n)), augment=added)
+    array = ap.Source(examples.host, draw=lambda rng, n: np.arange(n), augment=added)
+    examples.assert_same(examples.fit(listed), examples.fit(array))
+
+
+@pytest.mark.parametrize("fails", ["draw", "augment"])
+def test_an_error_in_the_first_augmentation_says_where_it_was(fails):
+    examples, functions = Examples(NUMPY), {"draw": draw, "augment": rolled}
+    functions[fails] = lambda *given: {}["own"]
+    with pytest.raises(KeyError, match="own") as caught:
+        examples.fit(ap.Source(examples.host, **functions))
+    assert "It was raised while the first row of data was augmented." in caught.value.__notes__
 
 
 def test_an_augmentation_that_changes_its_mind(examples):

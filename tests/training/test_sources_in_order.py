@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -324,6 +325,23 @@ def test_wrong_numbers_are_named_by_their_row(row, wrong, message):
         ap.evaluate(NET, params_of_numpy(), ap.Source(data), loss=LOSS, batch_size=5)
     if row == 0:  # before anything else is read
         assert data.asked == [[0]]
+
+
+class Exhausted(Rows):
+    """Reads what can be run through only once, and has ended."""
+
+    def __getitem__(self, rows):
+        return super().__getitem__(rows) if rows[-1] < 8 else next(iter([]))
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_source_that_has_ended_too_early_is_no_shorter_one(ahead, monkeypatch):
+    monkeypatch.setattr(reader, "SIZE", 1)
+    x, t = made()
+    source = ap.Source(Exhausted(x, t), ahead=ahead)
+    for measure in (ap.predict, partial(ap.evaluate, loss=LOSS)):
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            measure(NET, params_of_numpy(), source, batch_size=4)
 
 
 def params_of_numpy():

@@ -168,6 +168,19 @@ def test_other_failures(examples):
         fit(examples, ap.Stream(lambda epoch: [(x, t)] * (1 - epoch)), epochs=2)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_batches_that_have_ended_are_told_to_be_made_anew(examples, own):
+    advice = "epoch 1; a generator can be run through only once, so make another in each call"
+    if own:
+        once = iter([np.arange(4)])
+        with pytest.raises(ValueError, match=advice):
+            examples.fit(examples.problem.data, batches=lambda n, size, epoch: once, epochs=2)
+    else:
+        once = iter([examples.host])
+        with pytest.raises(ap.DataError, match=advice):
+            fit(examples, ap.Stream(lambda epoch: once), epochs=2)
+
+
 def test_an_error_after_the_last_step_is_none(examples):
     for ahead in (0, 2):
         made = Batches(examples, fails=(1, 2))

@@ -137,4 +137,12 @@ class Stream(Advising):
                 for new, old in zip(read, parts, strict=True)
             )
         if first is None:
-            raise ValueError(f"batches gave no batch for epoch {epoch}.")
+            raise no_batch(epoch)
+
+
+def no_batch(epoch: int) -> ValueError:
+    """Return the error for an epoch without batches."""
+    return ValueError(
+        f"batches gave no batch for epoch {epoch}; a generator can be run through only once, so make "
+        "another in each call."
+    )

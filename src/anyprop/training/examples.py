@@ -107,7 +107,8 @@ class Read:
         if pinned is not None:
             yield from self._overlapping(pinned, parts)
             return
-        with closing(Ahead(map(self._read, parts), self.reader.source.ahead)) as read:
+        # In generators, where a StopIteration that a source raises is an error; it would end a map.
+        with closing(Ahead((self._read(p) for p in parts), self.reader.source.ahead)) as read:
             for part, arrays in read:
                 yield _moved(self.reader, arrays, _inner(part))
 
@@ -120,7 +121,8 @@ class Read:
             arrays = self._read(part)[1]
             return part, pinned.put(arrays, np.arange(arrays["x"].shape[0]))
 
-        with closing(pinned), closing(Ahead(map(put, parts), self.reader.source.ahead)) as read:
+        puts = (put(part) for part in parts)
+        with closing(pinned), closing(Ahead(puts, self.reader.source.ahead)) as read:
             for part, moved in read:
                 moved.hold()
                 yield (self.reader.copied(moved.arrays, cut) for cut in _inner(part))

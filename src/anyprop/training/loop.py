@@ -29,6 +29,7 @@ from anyprop._checks import kind
 from anyprop._signals import HeldSignals
 from anyprop.history import EpochRecord
 from anyprop.parameters import Parameters
+from anyprop.sources.stream import no_batch
 from anyprop.training._progress import Bar
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation
@@ -162,7 +163,7 @@ class Loop:
         if waiting:
             self._take(waiting)
         if not sizes:
-            raise ValueError(f"batches gave no batch for epoch {run.epoch}.")
+            raise no_batch(run.epoch)
         if len(sizes) < run.batch:
             raise ValueError(
                 f"batches gave {len(sizes)} for epoch {run.epoch}, but {run.batch} were done "

@@ -245,7 +245,9 @@ class SourceInputs(Inputs):
         try:
             drawn = None
             if source.draw is not None:
-                drawn = joined(self._drawn(epoch, k + i, size) for i in range(len(batches)))
+                # Not from the generators of their noise.
+                draws = (stream(self._seed, epoch, k + i, 1) for i in range(len(batches)))
+                drawn = joined(self._reader.drawn(rng, size) for rng in draws)
             portion.arrays, portion.places = self._reader.read(portion.rows, drawn)
             if pinned is not None:
                 portion.there = pinned.put(portion.arrays, portion.places)
@@ -253,12 +255,3 @@ class SourceInputs(Inputs):
         except Exception as error:  # it comes when the batches before these are done
             portion.failure = error
         return portion
-
-    def _drawn(self, epoch: int, k: int, n: int) -> Any:
-        """Draw the random numbers of a whole batch; not from the generator of its noise."""
-        draw = self._reader.source.draw
-        assert draw is not None
-        drawn = np.asarray(draw(stream(self._seed, epoch, k, 1), n))
-        if drawn.shape[:1] != (n,):
-            raise ValueError(f"what draw returned has shape {drawn.shape} for a batch of {n} rows.")
-        return drawn

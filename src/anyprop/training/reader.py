@@ -16,6 +16,7 @@ from anyprop.losses.base import Loss, check_loss
 from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
 from anyprop.sources.parts import rounded
+from anyprop.sources.reading import on_host
 from anyprop.training._data_checks import check_finite_total, check_rows_finite
 
 SIZE = 16 << 20
@@ -219,9 +220,10 @@ class Reader(Taker):
         if self._augment is not None:
             self._came = "augment returned"
             try:
-                first = self._augmented(first, source.draw(_PROBE, 1))  # type: ignore[misc]
-            except (TypeError, ValueError) as error:
-                raise worded(error, f"{name}: {error}") from error
+                first = self._augmented(first, self.drawn(_PROBE, 1))
+            except Exception as error:
+                error.add_note(f"It was raised while the first row of {name} was augmented.")
+                raise
         super().__init__(name, source, first, net, params, loss)
 
     def __len__(self) -> int:
@@ -240,6 +242,13 @@ class Reader(Taker):
         parts = tuple(np.take(part, places, axis=0) for part in parts)
         return self.taken(self._augmented(parts, drawn), rows), np.arange(len(rows))
 
+    def drawn(self, rng: np.random.Generator, n: int) -> Any:
+        """Draw the random numbers of a whole batch of n rows."""
+        drawn = np.asarray(self.source.draw(rng, n))  # type: ignore[misc]
+        if drawn.shape[:1] != (n,):
+            raise ValueError(f"what draw returned has shape {drawn.shape} for a batch of {n} rows.")
+        return drawn
+
     def pinned(self) -> Pinned | None:
         """Return what copies portions to the device while it computes, if the source asks for it."""
         if not self.source.pinned:
@@ -251,4 +260,4 @@ class Reader(Taker):
         given = self._augment(*parts[:2], drawn)  # type: ignore[misc]
         if not isinstance(given, tuple) or len(given) != 2:
             raise TypeError("augment must return (x, t), as it was given them.")
-        return (*map(np.asarray, given), *parts[2:])
+        return on_host("augment's x", given[0]), on_host("augment's t", given[1]), *parts[2:]

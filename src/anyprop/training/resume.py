@@ -145,20 +145,24 @@ def _check_place(path: object, found: Checkpoint) -> None:
     run, history = found.run, found.history
     assert run is not None
     assert history is not None
-    kinds: dict[str, Any] = {
-        "settings": dict,
-        "callbacks": dict,
-        "epoch": int,
-        "batch": int,
-        "seconds": (int, float),
-        "lr": (int, float),
-        "stopped": bool,
+    number = (int, float)
+    kinds: dict[str, tuple[type, ...]] = {
+        "settings": (dict,),
+        "callbacks": (dict,),
+        "epoch": (int,),
+        "batch": (int,),
+        "seconds": number,
+        "waited": (*number, type(None)),
+        "lr": number,
+        "stopped": (bool,),
     }
-    wrong = [name for name, kind in kinds.items() if not isinstance(run.get(name), kind)]
-    wrong = wrong or [
-        name for name in ("epoch", "batch") if not 0 <= run[name] <= len(history.losses)
-    ]
-    if wrong or found.step != len(history.losses):
+    done = history.epochs[-1].step if history.epochs else 0
+    steps = len(history.losses)
+    place = {**run, "step": found.step}
+    wanted = {"epoch": len(history.epochs), "batch": steps - done, "step": steps}
+    wrong = [name for name, kind in kinds.items() if type(run.get(name)) not in kind]
+    wrong = wrong or [name for name, value in wanted.items() if place[name] != value]
+    if wrong:
         raise ResumeError(f"{path} contradicts itself about the state of its run: {few(wrong)}.")
 
 
