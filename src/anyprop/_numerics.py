@@ -45,6 +45,12 @@ def is_floating(xp: Namespace, dtype: Any) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
+def is_real(xp: Namespace, dtype: Any) -> bool:
+    """Return whether a dtype is one of real numbers, whole or not, or of truth values."""
+    return bool(xp.isdtype(dtype, ("bool", "integral", "real floating")))
+
+
 # NumPy's arrays go the short way below: what it leaves out are calls in Python, of array-api-compat and
 # of NumPy itself, which take longer than to compute with a small array.
 _add: Any = np.add.reduce

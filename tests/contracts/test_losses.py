@@ -57,6 +57,22 @@ def test_whole_numbers_as_predictions_are_refused(case, backend, rng):
 
 
 @every_loss
+def test_complex_targets_and_weights_are_refused(case, backend, rng):
+    """A cast to real numbers would drop their imaginary parts."""
+    y, t = _batch(case, backend, rng)
+    complex_t = backend.asarray(np.full((5, K), 0.25 + 1j), "complex64")
+    for call in (
+        lambda: case.loss.forward(y, complex_t),
+        lambda: case.loss.check_targets(complex_t, K),
+    ):
+        with pytest.raises(TypeError, match="t must be of a real dtype, not complex64"):
+            call()
+    weights = backend.asarray(np.ones(5), "complex64")
+    with pytest.raises(TypeError, match="sample_weight must be of a real dtype, not complex64"):
+        case.loss.forward(y, t, sample_weight=weights)
+
+
+@every_loss
 def test_gradients_are_those_of_central_differences(case, backend, rng):
     y, t = _batch(case, backend, rng)
     assert ap.gradcheck(case.loss, y, t=t).checked == 2 * 5 * K

@@ -14,7 +14,7 @@ from anyprop._checks import count, few, kind
 from anyprop._numerics import is_floating
 from anyprop._typing import Array, Device, Initializer, Namespace
 from anyprop._usage import Advising
-from anyprop.backend import check_floating, dtype_name, from_host, namespace
+from anyprop.backend import check_floating, from_host, namespace
 from anyprop.book.activations import ReLU, Sigmoid
 from anyprop.book.affine import Affine
 from anyprop.book.batch_normalization import BatchNormalization
@@ -22,6 +22,7 @@ from anyprop.book.dropout import Dropout
 from anyprop.book.gradient import numerical_gradient
 from anyprop.book.holding import HoldsArrays
 from anyprop.book.losses import SoftmaxWithLoss, check_targets
+from anyprop.losses.base import check_real
 from anyprop.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from anyprop.xp import xp as chosen_xp
 
@@ -205,8 +206,7 @@ class Network(Advising):
     def _through(self, layers: Iterable[Any], x: Array, train_flg: bool = False) -> Array:
         W = self.params["W1"]
         xp = namespace(x, W)
-        if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-            raise TypeError(f"x must be of a real dtype, not {dtype_name(x)}.")
+        check_real("x", x)
         if is_floating(xp, W.dtype):  # not to a whole number that was put there by hand
             x = xp.astype(x, W.dtype, copy=False)
         for layer in layers:

@@ -25,10 +25,10 @@ import numpy as np
 
 from anyprop._autograd import unrecorded, unrecorded_methods
 from anyprop._checks import check_rows, check_shape, has, shown
-from anyprop._numerics import cast, or_one, product, summed, widened
+from anyprop._numerics import cast, is_real, or_one, product, summed, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop._usage import Advising
-from anyprop.backend import check_array, namespace, to_host
+from anyprop.backend import check_array, dtype_name, namespace, to_host
 
 _UNRECORDED = ("forward", "backward", "total_weight", "correct")
 
@@ -126,6 +126,12 @@ def check_predictions(y: Array) -> None:
         raise ValueError(f"predictions have shape {tuple(y.shape)}, expected (N, K).")
 
 
+def check_real(name: str, array: Array) -> None:
+    """Raise TypeError unless an array holds real numbers: a cast would drop imaginary parts."""
+    if not is_real(namespace(array), array.dtype):
+        raise TypeError(f"{name} must be of a real dtype, not {dtype_name(array)}.")
+
+
 def check_rows_of_targets(
     t: Array, width: int, low: float = -math.inf, high: float = math.inf
 ) -> None:
@@ -141,6 +147,7 @@ def check_rows_of_targets(
         Smallest and largest target allowed.
     """
     check_rows("t", t, width)
+    check_real("t", t)
     host = to_host(t)
     bad = np.argwhere(~(np.isfinite(host) & (host >= low) & (host <= high)))
     if bad.size:
@@ -154,6 +161,7 @@ def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
     xp = namespace(y, t)
     check_predictions(y)
     check_shape("t", t, y.shape)
+    check_real("t", t)
     return xp, xp.astype(t, y.dtype, copy=False)
 
 
@@ -164,6 +172,7 @@ def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
     check_array("sample_weight", sample_weight)
     xp = namespace(y, sample_weight)
     check_shape("sample_weight", sample_weight, (y.shape[0],))
+    check_real("sample_weight", sample_weight)
     return xp.astype(sample_weight, y.dtype, copy=False)
 
 

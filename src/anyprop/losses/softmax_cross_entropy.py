@@ -27,6 +27,7 @@ from anyprop.backend import create, dtype_name, namespace, to_host
 from anyprop.losses.base import (
     Loss,
     check_predictions,
+    check_real,
     gradient_of_rows,
     mean_over_rows,
     row_weights,
@@ -194,6 +195,7 @@ class SoftmaxCrossEntropy(Loss):
                 f"or (N, {width}) probabilities."
             )
         else:
+            check_real("t", t)
             rows = to_host(t)
             if not (rows >= 0).all() or not (abs(rows.sum(axis=1) - 1) < 1e-3).all():
                 raise ValueError(
@@ -239,6 +241,7 @@ def _check_fit(t: Array, y: Array) -> None:
     """Raise unless t holds labels or distributions for the rows of y."""
     if t.ndim != 1:
         check_shape("t", t, y.shape)
+        check_real("t", t)
         return
     if t.shape[0] != y.shape[0]:
         raise ValueError(f"{t.shape[0]} labels for {y.shape[0]} rows of predictions.")
