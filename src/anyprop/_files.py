@@ -75,15 +75,20 @@ def naming(path: Path) -> Iterator[None]:
 def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
     """Enter with a name to write a file under, which gets its own name, `path`, when it is complete.
 
-    An older file is replaced in one moment, when the new one is on the disk.
+    An older file is replaced in one moment, when the new one is on the disk. A symbolic link stays, and
+    the file that it leads to is replaced.
 
     Raises
     ------
     OSError
         The file cannot be written; an older one is still there, and nothing else.
     """
-    path = as_path(path)
-    check_folder(path)
+    given = as_path(path)
+    path = Path(os.path.realpath(given))
+    for place in (given, path):
+        check_folder(place)
+    if path.exists() and not path.is_file():  # a device would become a file
+        raise FileExistsError(f"{given} is not a regular file; name another to write.")
     # A folder, because a library that writes the file may write parts of its own beside it.
     folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -98,7 +103,8 @@ def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
         part.chmod(usual)
         part.replace(path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # the part's name would say nothing
+        error.filename = str(given)  # the part's name would say nothing
+        del error.filename2  # None would be shown
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

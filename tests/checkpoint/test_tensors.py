@@ -279,6 +279,37 @@ def test_a_file_that_fails_half_way_leaves_nothing(tmp_path):
     assert (tmp_path / "a").read_text() == "older"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_its_file_is_written(there, tmp_path):
+    (tmp_path / "folder").mkdir()
+    file, link = tmp_path / "folder" / "file", tmp_path / "link"
+    if there:
+        file.touch()
+    link.symlink_to(file)
+    write(link, ARRAYS, {})
+    assert link.is_symlink()
+    with Reader(file) as found:
+        assert found.read().keys() == ARRAYS.keys()
+    assert os.listdir(file.parent) == ["file"]
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere" / "file")
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        write(link, ARRAYS, {})
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="pipe is not a regular file; name another to write"):
+        write(tmp_path / "pipe", ARRAYS, {})
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_an_error_names_the_file_and_nothing_else(tmp_path):
+    with pytest.raises(OSError, match="left on device") as caught, whole_file(tmp_path / "a"):
+        raise OSError(28, "No space left on device")
+    assert str(caught.value) == f"[Errno 28] No space left on device: '{tmp_path / 'a'}'"
+
+
 def test_folders_of_parts_left_behind_are_removed(tmp_path):
     (tmp_path / ".a.0123abcd").mkdir()
     (tmp_path / ".a.0123abcd" / ".tmpX").touch()

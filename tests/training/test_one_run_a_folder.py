@@ -60,6 +60,15 @@ def test_one_callback_is_given_once(problem):
         problem.fit(callbacks=[stop, Within(list), stop])
 
 
+def test_folders_are_no_checkpoints(problem, tmp_path):
+    for step in (0, 99):
+        (tmp_path / f"step-{step:08d}.safetensors").mkdir()
+    problem.fit(epochs=2, callbacks=[ap.Checkpoints(tmp_path, keep=1)])
+    problem.fit(epochs=3, callbacks=[ap.Checkpoints(tmp_path, keep=1)], resume=tmp_path)
+    assert len([path for path in tmp_path.glob("step-*") if path.is_file()]) == 1
+    assert len([path for path in tmp_path.glob("step-*") if path.is_dir()]) == 2
+
+
 def test_files_of_others_stay(problem, tmp_path):
     names = [".notes.20240101", ".net.safetensors.0123abcd"]
     for name in names:

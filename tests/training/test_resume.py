@@ -402,6 +402,21 @@ def test_a_damaged_newest_one_is_passed_over_with_a_warning(problem, tmp_path):
     assert_same(problem, resumed, whole)
 
 
+def test_where_all_are_damaged_the_oldest_is_named_with_what_is_wrong(problem, tmp_path):
+    problem.fit(epochs=2, callbacks=[ap.Checkpoints(tmp_path, every=5)])
+    files = sorted(tmp_path.glob("step-*"))
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1])
+    with (
+        pytest.warns(RuntimeWarning, match="The one before it is used") as warned,
+        pytest.raises(
+            ap.ResumeError, match=f"{files[0].name}.* truncated.*no checkpoint before it"
+        ),
+    ):
+        problem.fit(epochs=2, resume=tmp_path)
+    assert len(warned) == len(files) - 1
+
+
 def test_options_of_checkpoints():
     with pytest.raises(ValueError, match="every"):
         ap.Checkpoints("a", every=0)

@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():  # a pipe or a device
             path.write_text(text, encoding="utf-8")
         else:
-            write_whole(path.resolve(), text.encode())
+            write_whole(path, text.encode())
     except OSError as error:
         error.filename = str(path)
         raise

@@ -60,7 +60,8 @@ def checkpoint_name(step: int) -> str:
 
 def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
     """List the checkpoints in a folder by their steps, the newest first."""
-    numbered = ((path.stem.removeprefix("step-"), path) for path in folder.glob(PATTERN))
+    files = (path for path in folder.glob(PATTERN) if path.is_file())
+    numbered = ((path.stem.removeprefix("step-"), path) for path in files)
     return sorted(((int(n), path) for n, path in numbered if n.isdecimal()), reverse=True)
 
 
@@ -133,10 +134,13 @@ def _newest(path: Path, params: Parameters) -> Checkpoint:
     options = {"device": device_of(params.flat), "dtype": dtype_name(params.flat)}
     if not path.is_dir():
         return load(path, xp=params.xp, **options)
-    for _, file in checkpoints_in(path):
+    files = [file for _, file in checkpoints_in(path)]
+    for file in files:
         try:
             return load(file, xp=params.xp, **options)
         except ValueError as error:
+            if file is files[-1]:
+                raise ResumeError(f"{error} There is no checkpoint before it in {path}.") from None
             warnings.warn(f"{error} The one before it is used.", RuntimeWarning, stacklevel=5)
     raise ResumeError(f"there is no checkpoint in {path}.")
 
