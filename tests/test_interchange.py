@@ -128,6 +128,17 @@ def test_what_is_neither_a_dictionary_nor_a_path_is_not_written_out(given):
         interchange.from_torch(ap.Affine(2, 3), given)
 
 
+def test_arrays_of_several_dtypes_are_cast_to_one_that_is_asked_for():
+    """As those of a module in half precision, whose norms keep float32."""
+    given = {"weight": np.asarray([[0.1], [2.0]], "f2"), "bias": np.asarray([1 / 3, 4.0], "f8")}
+    params = interchange.from_torch(ap.Affine(1, 2), given, dtype="float32")
+    wanted = np.asarray([np.float16(0.1), 2.0, 1 / 3, 4.0], "f4")
+    np.testing.assert_array_equal(params.flat, wanted)
+    given["bias"][0] = 1e300
+    with pytest.raises(OverflowError, match="does not fit in float32"):
+        interchange.from_torch(ap.Affine(1, 2), given, dtype="float32")
+
+
 def test_parameters_are_no_whole_numbers():
     with pytest.raises(TypeError, match="must be a floating dtype .* not 'int32'"):
         interchange.from_torch(ap.Affine(2, 3), {"weight": WEIGHT, "bias": BIAS}, dtype="int32")

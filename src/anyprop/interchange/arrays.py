@@ -22,13 +22,15 @@ def parameters_of(
     dtype: str | None,
 ) -> Parameters:
     """Lay out host arrays, of the shapes that a network's have, as its parameters."""
-    given, *others = sorted({str(array.dtype) for array in arrays.values()}) or ["float32"]
-    if others:
-        raise ValueError(
-            f"the arrays differ in dtype: {', '.join([given, *others])}; cast them alike."
-        )
+    found = {array.dtype for array in arrays.values()} or {np.dtype("float32")}
+    given = str(np.result_type(*found))
     if dtype is not None:
         check_floating(dtype)
+    elif len(found) > 1:
+        names = ", ".join(sorted(map(str, found)))
+        raise ValueError(
+            f"the arrays differ in dtype: {names}; cast them alike, or pass dtype='float32'."
+        )
     elif np.dtype(given).kind != "f":
         raise ValueError(
             f"the arrays are {given}, which parameters cannot be; pass dtype='float32'."

@@ -157,8 +157,8 @@ def from_torch(
     device : str or device, optional
         Device of the parameters; the backend's default by default.
     dtype : str, optional
-        Dtype of the parameters; that of the state dictionary by default, and float32 for bfloat16, which
-        NumPy lacks.
+        Dtype of the parameters; by default that of the state dictionary, which must then have one only,
+        and float32 for bfloat16, which NumPy lacks.
 
     Returns
     -------
