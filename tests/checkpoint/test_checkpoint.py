@@ -258,6 +258,14 @@ def test_a_state_that_belongs_to_other_parameters_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_state_of_another_dtype_is_refused(tmp_path):
+    net, optimizer = ap.Affine(2, 3), ap.Adam()
+    state = optimizer.init(net.init(dtype="float64"))
+    with pytest.raises(TypeError, match=r"slots/m is float64, but .* float32; cast it to float32"):
+        ap.save(tmp_path / "a", net.init(), state=state)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_state_of_another_optimizer_is_refused(tmp_path):
     params = ap.Affine(2, 3).init()
     for opt, other in ((ap.SGD(), ap.Adam()), (ap.Adam(), ap.SGD()), (ap.Adam(), ap.RMSProp())):

@@ -417,6 +417,34 @@ def test_where_all_are_damaged_the_oldest_is_named_with_what_is_wrong(problem, t
     assert len(warned) == len(files) - 1
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (("a/b", "a", "b"), "two arrays would be called run/callbacks/Remembering/a/b/flat"),
+        (("c", "$", "b"), r"run/callbacks/Remembering has the key '\$'"),
+        (("a/b", "b", "a"), None),
+    ],
+)
+def test_what_a_callback_remembers_comes_back_or_is_refused(problem, tmp_path, keys, told):
+    one, other = (problem.net.init(seed=seed, dtype="float64") for seed in (1, 2))
+
+    class Remembering(ap.Callback):
+        def get_state(self):
+            return {keys[0]: one, keys[1]: {keys[2]: other}}
+
+        def set_state(self, state):
+            np.testing.assert_array_equal(problem.numpy(state[keys[0]].flat), one.flat)
+            np.testing.assert_array_equal(problem.numpy(state[keys[1]][keys[2]].flat), other.flat)
+
+    given = [Remembering(), ap.Checkpoints(tmp_path)]
+    if told is None:
+        problem.fit(callbacks=given)
+        problem.fit(epochs=2, callbacks=given, resume=tmp_path)
+    else:
+        with pytest.raises(ValueError, match=f"{told}.*rename it"):
+            problem.fit(callbacks=given)
+
+
 def test_options_of_checkpoints():
     with pytest.raises(ValueError, match="every"):
         ap.Checkpoints("a", every=0)

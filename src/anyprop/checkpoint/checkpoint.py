@@ -104,8 +104,8 @@ def save(
     Raises
     ------
     TypeError
-        `params` is something else, the network has layers of your own, or `config` holds what
-        JSON does not know.
+        `params` is something else, the state is of another dtype, the network has layers of your own, or
+        `config` holds what JSON does not know.
     ValueError
         The parameters are not those of the network, the state is not theirs or of another optimizer,
         step is negative, or what is to be kept beside the arrays takes more than 1 MiB.
@@ -182,6 +182,8 @@ def load(
     ValueError
         The file is truncated, damaged, of another format or version, or contradicts itself; the
         message says what differs. Nothing has been made of it then.
+    OverflowError
+        A number does not fit in `dtype`.
 
     Notes
     -----

@@ -27,7 +27,6 @@ from anyprop.backend import dtype_name, read_number, to_host
 from anyprop.description import describe
 from anyprop.history import EpochRecord, History
 from anyprop.layers.base import Layer
-from anyprop.layout import Layout
 from anyprop.network import check_params
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters, check_kind
@@ -56,7 +55,7 @@ def pack(
     if net is not None:
         check_params(net, params)
     check_dtypes(params)
-    packed = _Packed(params.layout)
+    packed = _Packed(params)
     metadata = {
         "dtype": dtype_name(params.flat),
         "layout": [[e.name, e.trainable] for e in params.layout.entries],
@@ -122,8 +121,8 @@ def _has_names(value: Any) -> bool:
 class _Packed:
     """Plain values that stand for others with arrays in them, and those arrays by name."""
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+    def __init__(self, params: Parameters) -> None:
+        self.layout, self.dtype = params.layout, dtype_name(params.flat)
         self.arrays: dict[str, NDArray[Any]] = {}
 
     def pack(self, value: Any, path: str) -> Any:
@@ -131,7 +130,7 @@ class _Packed:
         if isinstance(value, Parameters):
             self._vector(value, f"{path}/flat")
             if value.running is not None:
-                self.arrays[f"{path}/running"] = np.asarray(to_host(value.running))
+                self._put(value.running, f"{path}/running")
             return {KIND: "parameters", "running": value.running is not None}
         if isinstance(value, OptimizerState):
             for name, slot in value.slots.items():
@@ -146,6 +145,10 @@ class _Packed:
                 "decay_mask": value.decay_mask is not None,
             }
         if isinstance(value, dict):
+            if KIND in value:
+                raise ValueError(
+                    f"{path} has the key {KIND!r}, which marks arrays in a file; rename it."
+                )
             return {key: self.pack(entry, f"{path}/{key}") for key, entry in value.items()}
         if isinstance(value, list):
             return [self.pack(entry, f"{path}/{i}") for i, entry in enumerate(value)]
@@ -154,7 +157,20 @@ class _Packed:
     def _vector(self, value: Any, path: str) -> None:
         if not isinstance(value, Parameters) or value.layout != self.layout:
             raise ValueError(f"the state is not that of params: {path} is {few([value])}.")
-        self.arrays[path] = np.asarray(to_host(value.flat))
+        self._put(value.flat, path)
+
+    def _put(self, vector: Any, path: str) -> None:
+        if path in self.arrays:
+            raise ValueError(
+                f"two arrays would be called {path} in a file, one of them by a key with a slash in it; "
+                "rename it."
+            )
+        if dtype_name(vector) != self.dtype:
+            raise TypeError(
+                f"{path} is {dtype_name(vector)}, but the parameters are {self.dtype}; cast it to "
+                f"{self.dtype}."
+            )
+        self.arrays[path] = np.asarray(to_host(vector))
 
     def pack_history(self, history: History) -> list[str]:
         """Put the history into two arrays and return the names of its columns."""
