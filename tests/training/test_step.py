@@ -147,4 +147,4 @@ def test_a_step_on_numpy_makes_few_calls_in_python():
         step(params, state, x, t)
     finally:
         sys.setprofile(before)
-    assert calls < 170
+    assert calls < 180  # of PyTorch's, where it is loaded, are 16
