@@ -177,18 +177,18 @@ def timed_turn(
     clock : callable
         Returns seconds.
     warm_up : bool
-        Do as many steps before, so that threads, caches and memory are awake, and the threads of whoever
-        was measured before are asleep: some spin for tens of milliseconds.
+        Do as many steps of the run before, so that threads, caches and memory are awake, a compiled step
+        has taken over the arrays of this run, and the threads of whoever was measured before are asleep:
+        some spin for tens of milliseconds.
 
     Returns
     -------
     float
         Seconds.
     """
-    if warm_up:
-        runner.reset()
-        runner.run(steps)
     runner.reset()
+    if warm_up:
+        runner.run(steps)
     began = clock()
     runner.run(steps)
     return clock() - began

