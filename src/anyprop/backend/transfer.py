@@ -74,7 +74,7 @@ def from_host(
     target: Namespace = get_namespace("numpy" if xp is None else xp)
     device = get_device(target, device)
     backend = name_of(target)
-    if host.dtype.name == "bfloat16":  # of the package ml_dtypes; NumPy's own functions refuse it
+    if dtype_name(host) == "bfloat16":  # of the package ml_dtypes; NumPy's own functions refuse it
         dtype = "bfloat16" if dtype is None and backend in ("torch", "jax") else dtype
         host = host.astype("float32")
     if isinstance(dtype, str) and dtype == "bfloat16":
