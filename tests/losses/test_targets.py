@@ -50,3 +50,13 @@ def test_rates_whose_sum_overflows_cost_infinitely_much_without_a_warning():
     y = np.full((1, 10), 88.5, np.float32)  # exp(y) is finite, its sum over the row is not
     value, _ = ap.PoissonNLL().forward(y, np.ones_like(y))
     assert np.isposinf(value)
+
+
+@pytest.mark.parametrize("loss", [ap.MeanSquaredError(), ap.MeanAbsoluteError(), ap.Huber()])
+def test_sixteen_bits_of_predictions_do_not_round_targets(loss):
+    y, t = np.ones((2, 3), "float16"), np.full((2, 3), 1 + 2.0**-12)  # which float16 rounds to 1
+    for dtype in ("float32", "float64"):
+        dy = loss.backward(loss.forward(y, t.astype(dtype))[1])
+        wanted = loss.backward(loss.forward(y.astype(dtype), t.astype(dtype))[1])
+        np.testing.assert_array_equal(dy, wanted.astype("float16"), strict=True)
+        assert (dy < 0).all()

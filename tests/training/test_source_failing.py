@@ -189,11 +189,6 @@ WRONG = {
         TypeError,
         "x is int32, which float32",
     ),
-    "t wide": (
-        lambda x, t: ap.Source((x, np.zeros((30, 3)))),
-        TypeError,
-        "t is float64, which float32",
-    ),
     "columns": (
         lambda x, t: ap.Source((x[:, :3], t)),
         ValueError,

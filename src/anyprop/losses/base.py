@@ -25,7 +25,7 @@ import numpy as np
 
 from anyprop._autograd import unrecorded, unrecorded_methods
 from anyprop._checks import check_rows, check_shape, has, shown
-from anyprop._numerics import cast, is_real, or_one, product, summed, widened
+from anyprop._numerics import cast, is_real, or_one, product, summed, wide_dtype, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop._usage import Advising
 from anyprop.backend import check_array, dtype_name, namespace, to_host
@@ -157,12 +157,12 @@ def check_rows_of_targets(
 
 
 def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
-    """Return the namespace of rows y (N, K) and numbers t of the same shape, and t in y's dtype."""
+    """Return the namespace of rows y (N, K), and numbers t of the same shape as `widened` makes y."""
     xp = namespace(y, t)
     check_predictions(y)
     check_shape("t", t, y.shape)
     check_real("t", t)
-    return xp, xp.astype(t, y.dtype, copy=False)
+    return xp, xp.astype(t, wide_dtype(xp, y.dtype), copy=False)
 
 
 def row_weights(y: Array, sample_weight: Array | None) -> Array | None:

@@ -64,7 +64,7 @@ class Huber(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        difference = widened(xp, y) - widened(xp, t)
+        difference = widened(xp, y) - t
         clipped = xp.minimum(xp.maximum(difference, -self.delta), self.delta)
         entries = clipped * (difference - 0.5 * clipped)
         value, scale = mean_over_entries(xp, entries, sample_weight, dtype=y.dtype)

@@ -50,7 +50,7 @@ class MeanAbsoluteError(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        difference = widened(xp, y) - widened(xp, t)
+        difference = widened(xp, y) - t
         value, scale = mean_over_entries(xp, xp.abs(difference), sample_weight, dtype=y.dtype)
         return value, (difference, scale, y)
 

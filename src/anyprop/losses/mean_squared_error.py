@@ -48,7 +48,7 @@ class MeanSquaredError(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        difference = widened(xp, y) - widened(xp, t)
+        difference = widened(xp, y) - t
         squares = difference * difference
         value, scale = mean_over_entries(xp, squares, sample_weight, dtype=y.dtype)
         return value, (difference, scale, y)

@@ -69,7 +69,7 @@ class PoissonNLL(Loss):
         self, y: Array, t: Array, *, sample_weight: Array | None = None
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
-        wide, t = widened(xp, y), widened(xp, t)
+        wide = widened(xp, y)
         largest = _largest(xp, wide)
         held = xp.minimum(wide, largest)
         rate = xp.where(wide > largest, math.inf, xp.exp(held))

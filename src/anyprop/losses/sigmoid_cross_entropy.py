@@ -57,8 +57,7 @@ class SigmoidCrossEntropy(Loss):
     ) -> tuple[Array, Residuals]:
         xp, t = matched(y, t)
         wide = widened(xp, y)
-        size, wrong = xp.abs(wide), widened(xp, t)
-        wrong = xp.where(wide > 0.0, 1.0 - wrong, wrong)
+        size, wrong = xp.abs(wide), xp.where(wide > 0.0, 1.0 - t, t)
         entries = product(xp, wrong, size) + xp.log1p(xp.exp(-size))
         value, scale = mean_over_entries(xp, entries, sample_weight, dtype=y.dtype)
         return value, (y, t, scale)
@@ -66,7 +65,7 @@ class SigmoidCrossEntropy(Loss):
     def backward(self, residuals: Residuals, dvalue: Any = 1.0) -> Array:
         y, t, scale = residuals
         xp = namespace(y)
-        slope = sigmoid(xp, widened(xp, y)) - widened(xp, t)
+        slope = sigmoid(xp, widened(xp, y)) - t
         return gradient_of_rows(slope, scale, dvalue, like=y)
 
     def check_targets(self, t: Array, width: int) -> None:

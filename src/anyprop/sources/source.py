@@ -39,8 +39,8 @@ class Source(Advising):
         `zarr.Array`. Or an object with ``len(data)``, the number of examples N, and ``data[rows]``, a
         tuple of (x, t) or (x, t, weight). rows is a vector of int64, increasing and without repeats; the
         values are anything that `numpy.asarray` takes without a transfer, with one row for each of rows.
-        x has shape (N, D), t is as the loss takes it, weight has shape (N,) and any real dtype; x and
-        floating t are of dtypes that the parameters' can hold exactly.
+        x has shape (N, D), t is as the loss takes it, weight has shape (N,) and any real dtype; x is
+        of a dtype that the parameters' can hold exactly.
     block : int >= 1, optional
         Rows that lie together in the file, such as the chunk of an HDF5 data set or a multiple of it.
         Batches are then drawn from few blocks at a time: another order, which needs a file whose

@@ -55,6 +55,11 @@ class Inputs(ABC):
         """Seconds of the present epoch spent waiting for data; None for data that are there."""
         return None
 
+    @property
+    def weighed(self) -> bool:
+        """Whether an example with a weight above 0 has come; of arrays it is known before."""
+        return True
+
     def following(self, order: Iterable[Any], epoch: int) -> Iterable[Any]:
         """Return the rows of each batch of an epoch, of which all from some place on will be ready."""
         return order

@@ -30,6 +30,7 @@ from anyprop._signals import HeldSignals
 from anyprop.history import EpochRecord
 from anyprop.parameters import Parameters
 from anyprop.sources.stream import no_batch
+from anyprop.training._data_checks import check_total
 from anyprop.training._progress import Bar
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.evaluate import Evaluation
@@ -117,8 +118,10 @@ class Loop:
         self._report()
         if not whole:
             self._settle(ending=True)
-        measures = self.validate(run.params)
         losses = run.history.losses[first:]
+        if whole and not any(losses) and not self.ranks.any(self.steps.inputs.weighed):
+            check_total("data", 0.0)
+        measures = self.validate(run.params)
         self._signals.hold()
         run.settled, run.batch = False, 0
         run.epoch += 1

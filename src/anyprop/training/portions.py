@@ -109,6 +109,10 @@ class SourceInputs(Inputs):
     def waited(self) -> float:
         return self._waited + (0.0 if self._ahead is None else self._ahead.waited)
 
+    @property
+    def weighed(self) -> bool:
+        return self._reader.weighed
+
     def following(self, order: Iterable[Any], epoch: int) -> Iterator[Any]:
         self.close()
         self._waited = 0.0

@@ -36,6 +36,8 @@ class Taker:
     ----------
     first : dict of str to numpy.ndarray or None
         The first example as `taken` returns it.
+    weighed : bool
+        Whether an example with a weight above 0 was taken.
     """
 
     _came = "there came"
@@ -50,10 +52,11 @@ class Taker:
         loss: Loss | None,
     ) -> None:
         self.name, self._data, self._net, self._loss = name, data, net, loss
+        self.weighed = False
         self._xp, self._device = params.xp, device_of(params.flat)
         self._dtype, self._dtype_name = params.flat.dtype, dtype_name(params.flat)
         wide = wide_dtype(self._xp, self._dtype)
-        self._weights = self._dtype_name if wide == self._dtype else "float32"
+        self._wide = self._dtype_name if wide == self._dtype else "float32"
         backend = name_of(self._xp)
         # PyTorch cannot compare or index by these.
         self._widened = ("uint16", "uint32", "uint64") if backend == "torch" else ()
@@ -93,8 +96,8 @@ class Taker:
         return arrays
 
     def beside(self, name: str, array: Any, *, small: bool = False) -> Array:
-        """Move rows to where the parameters are; in their dtype if it is floating, unless `small`."""
-        if small or not self._is_cast(name, array):
+        """Move rows to where the parameters are; those of x are cast to their dtype, unless `small`."""
+        if small or name != "x":
             return from_host(array, self._xp, device=self._device)
         if self._cast_there:
             moved = from_host(array, self._xp, device=self._device)
@@ -116,7 +119,7 @@ class Taker:
         def copy(name: str, array: Array | None) -> Array | None:
             if array is None:
                 return None
-            dtype = self._dtype if self._is_cast(name, self.first[name]) else array.dtype
+            dtype = self._dtype if name == "x" else array.dtype
             return self._xp.astype(array[rows, ...], dtype)  # which copies in any case
 
         return {name: copy(name, array) for name, array in arrays.items()}
@@ -129,29 +132,20 @@ class Taker:
             if t.size and t.max() >= 1 << 63:
                 raise ValueError(f"t holds {t.max()}, which is no label that a network can have.")
             t = t.astype("int64")
-        if weight is not None:  # as losses do with those of arrays
-            weight = rounded("weight", weight, self._weights, rows).astype(
-                self._weights, copy=False
-            )
+        t = rounded("t", t, self._wide, rows)  # as losses do with those of arrays, weights too
+        if weight is not None:
+            weight = rounded("weight", weight, self._wide, rows).astype(self._wide, copy=False)
         return {"x": x, "t": t, "sample_weight": weight}
-
-    @staticmethod
-    def _is_cast(name: str, array: Any) -> bool:
-        return name == "x" or (name == "t" and array.dtype.kind == "f")
 
     def _check_form(self) -> None:
         """Check dtypes and shapes of the first row, which all have."""
-        for name, array in self.first.items():
-            if array is None or not self._is_cast(name, array):
-                continue
-            found = array.dtype.name
-            if self._data.dtype != self._dtype_name and not holds_exactly(self._dtype_name, found):
-                raise TypeError(
-                    f"{name} is {found}, which {self._dtype_name} parameters cannot hold exactly; "
-                    f"round it while it is read: {type(self._data).__name__}(..., "
-                    f"dtype={self._dtype_name!r})."
-                )
         x, d = self.first["x"], self._net.width_in
+        found = x.dtype.name
+        if self._data.dtype != self._dtype_name and not holds_exactly(self._dtype_name, found):
+            raise TypeError(
+                f"x is {found}, which {self._dtype_name} parameters cannot hold exactly; round it while "
+                f"it is read: {type(self._data).__name__}(..., dtype={self._dtype_name!r})."
+            )
         if d is not None and x.shape[1:] != (d,):
             raise ValueError(f"x has rows of shape {x.shape[1:]}, but the network takes ({d},).")
         self._width = self._net.output_shape(tuple(x.shape))[-1]
@@ -166,15 +160,15 @@ class Taker:
         for name, array in arrays.items():
             if array is not None and array.dtype.kind == "f":
                 check_rows_finite("weight" if name == "sample_weight" else name, array, rows)
-        weight = arrays["sample_weight"]
+        weight, t = arrays["sample_weight"], arrays["t"]
         if weight is not None and (weight < 0).any():
             i = int(np.argmax(weight < 0))
             raise ValueError(f"weight[{rows[i]}] is {weight[i]}; it must be at least 0.")
-        if weight is not None:
-            with np.errstate(over="ignore"):
-                check_finite_total(self.name, weight.sum())
-        t = arrays["t"]
         if not self._refusal(t):
+            with np.errstate(all="ignore"):
+                total = float(self._loss.total_weight(t, weight, dtype=np.dtype(self._wide)))
+            check_finite_total(self.name, total)
+            self.weighed = self.weighed or total > 0.0
             return
         first, last = 0, t.shape[0]  # of these rows, one is refused
         while last - first > 1:

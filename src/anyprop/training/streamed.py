@@ -49,6 +49,10 @@ class StreamInputs(Inputs):
     def waited(self) -> float:
         return self._waited if self._ahead is None else self._ahead.waited
 
+    @property
+    def weighed(self) -> bool:
+        return self._taker is not None and self._taker.weighed
+
     def following(self, order: Iterable[Any], epoch: int) -> Iterator[_Batch]:
         """Return the batches of an epoch; those that a resumed run had done come once more."""
         self.close()
