@@ -128,7 +128,6 @@ intersphinx_mapping = {
 doctest_test_doctest_blocks = ""
 # Sphinx's own flags leave the messages of exceptions out of the comparison.
 doctest_default_flags = doctest.ELLIPSIS | doctest.DONT_ACCEPT_TRUE_FOR_1
-doctest_global_setup = "import numpy as np\nimport anyprop as ap"
 
 # Look
 html_theme = "pydata_sphinx_theme"

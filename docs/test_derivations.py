@@ -362,3 +362,23 @@ def test_adamw_and_lion_stay_within_one_over_the_decay():
         p = p - lr * decay * p + lr  # every step pushes the same way
     assert p == pytest.approx(1 / decay)
     assert (1 - 1e-5) ** (math.log(2) / 1e-5) == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("rho", [0.9, 0.99, 0.999, 0.9999])
+def test_rmsprop_climbs_where_large_gradients_are_rare_beside_its_memory(rho):
+    def fall(n):
+        """How far p falls in a round of one gradient of 10 n + 10 and n of -10, h in its cycle."""
+        g = np.full(n + 1, -10.0)
+        g[0] = 10.0 * n + 10.0
+        h = 0.0
+        for square in g**2:
+            h = rho * h + (1 - rho) * square
+        h, way = h / (1 - rho ** (n + 1)), 0.0
+        for gradient in g:
+            h = rho * h + (1 - rho) * gradient**2
+            way += gradient / math.sqrt(h)
+        return way
+
+    rare = 4 / math.sqrt(1 - rho)
+    assert fall(round(rare)) < 0  # it rises, although the mean gradient is above 0
+    assert fall(round(rare / 4)) > 0

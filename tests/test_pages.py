@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib.util
 import re
 import subprocess
@@ -32,33 +33,45 @@ echo typed > told
 ```{doctest}
 >>> y
 2
+>>> z = y
+
+```
+
+```{doctest}
+>>> z
+2
 
 ```
 """
 
 
 @pytest.fixture
-def run():
+def run_pages():
     spec = importlib.util.spec_from_file_location("run_pages", ROOT / "tools" / "run_pages.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.run
+    return module
+
+
+@pytest.fixture
+def run(run_pages):
+    return run_pages.run
 
 
 def test_all_blocks_of_a_page_in_their_order(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "page.md"
     page.write_text(PAGE)
-    assert run(page) == 4
+    assert run(page) == 5
     assert (tmp_path / "told").read_text() == "typed\n"
 
 
 @pytest.mark.parametrize(
     ("page", "error"),
     [
-        (PAGE.replace("2\n", "3\n"), SystemExit),
+        (PAGE.replace(">>> y\n2", ">>> y\n3"), SystemExit),
         (PAGE.replace("echo typed", "false"), subprocess.CalledProcessError),
-        (PAGE.replace("x + 1", "z"), NameError),
+        (PAGE.replace("x + 1", "absent"), NameError),
     ],
 )
 def test_a_block_that_does_not_do_what_it_says_ends_the_run(
@@ -99,3 +112,42 @@ def test_pages_include_code_by_lines_that_it_has():
                     lines = lines[found[0] + (not at) :]
     assert count > 50
     assert not missing
+
+
+IMPORTED = {"ap", "math", "np", "plt", "torch"}
+
+
+def program(block):
+    """Return a block's Python, or nothing."""
+    if block.kind == "{doctest}":
+        examples = doctest.DocTestParser().get_examples(block.text)
+        return "".join(example.source for example in examples)
+    return block.text if block.kind in {"{run}", "python"} else ""
+
+
+def test_a_page_imports_what_its_blocks_use(run_pages):
+    """So that a reader can type them, from the first to the last."""
+    missing, count = [], 0
+    for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]):
+        known = set()
+        for block in run_pages.blocks(page.read_text(encoding="utf-8")):
+            nodes = list(ast.walk(ast.parse(program(block))))
+            names = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+            known |= {alias.asname or alias.name for node in names for alias in node.names}
+            used = {node.id for node in nodes if isinstance(node, ast.Name)}
+            count += len(IMPORTED & used)
+            missing += [
+                f"{page.relative_to(ROOT)}, line {block.line}: {name}"
+                for name in sorted((IMPORTED & used) - known)
+            ]
+    assert count > 300
+    assert not missing
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("page", ["docs/index.md", "docs/start/first-training.md"])
+def test_one_line_moves_a_page_to_another_backend(page, run, tmp_path):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text.count('xp = "numpy"') == 1
+    (tmp_path / "page.md").write_text(text.replace('xp = "numpy"', 'xp = "torch"'))
+    run(tmp_path / "page.md")

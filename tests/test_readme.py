@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def test_the_two_have_the_same_commands_and_numbers():
         shell, english, re.DOTALL | re.M
     )
     assert set(re.findall(shares, japanese)) == set(re.findall(shares, english))
+
+
+def test_its_comparison_is_that_of_the_committed_sweep(readme):
+    runs = json.loads((ROOT / "docs" / "article" / "sweep.json").read_text(encoding="utf-8"))[
+        "runs"
+    ]
+    found = {(r["optimizer"], r["lr"]): r["test_accuracy"] for r in runs if r["seed"] == 8}
+    caption = readme[readme.index("anyprop compare rmsprop:0.1") :].partition("\n\n")[0]
+    assert re.findall(r"[\d.]+ %", caption) == [
+        f"{100 * found[of]:.1f} %" for of in (("RMSProp", 0.001), ("AdaGrad", 0.1))
+    ]
 
 
 def test_each_links_to_the_other():

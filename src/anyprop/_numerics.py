@@ -102,7 +102,7 @@ def largest(x: Array) -> Array:
     if type(x) is not np.ndarray:
         return namespace(x).max(x, axis=-1, keepdims=True)
     if x.ndim == 2 and 1 < x.shape[1] <= min(32, x.shape[0] // 32):
-        # Column by column: along short rows NumPy's own function takes several times as long.
+        # Column by column, so that NumPy's inner loop is as long as a column, and not as a short row.
         return reduce(np.maximum, (x[:, i : i + 1] for i in range(x.shape[1])))
     return _maximum(x, axis=-1, keepdims=True)
 

@@ -32,7 +32,7 @@ KNOWN = {
 _NAME_OF_MODULE = {module: name for name, (module, _, _) in KNOWN.items()}
 
 
-# `array_namespace` costs microseconds a call and every layer asks; a type never changes its answer.
+# Every layer asks, and what `array_namespace` answers for a type never changes.
 _NAMESPACE_OF_TYPE: dict[type, Namespace] = {}
 
 
@@ -222,7 +222,7 @@ def reshaped(array: Array, shape: Shape) -> Array:
     """Return the same numbers in another shape; -1 stands for the length that is left."""
     if len(shape) == len(array.shape) == 1:
         return array
-    if type(array) is np.ndarray:  # whose function takes six times as long as its method
+    if type(array) is np.ndarray:  # the method, without NumPy's function around it
         return array.reshape(shape)
     return namespace(array).reshape(array, shape)
 

@@ -63,12 +63,12 @@ SCALAR_FORMS: dict[Any, str] = FORMS | {
 }
 # If no array has at least this many elements, compiling loops pays off only in a long run.
 SMALLEST = 16384
-# With so many numbers for each core a loop is shared: sooner, waking a helper takes what it saves.
+# With so many numbers for each core a loop is shared: sooner, waking a helper may take what it saves.
 SHARE = 2**19
 # Numbers that are taken at a time, and bytes between two counters.
 PIECE, APART = 2**14, 256
-# The longest rows that are reduced in a loop. NumPy sums longer ones by halves, and its own
-# maximum of longer ones is faster.
+# The longest rows that are reduced in a loop. NumPy sums longer ones by halves; maxima of longer
+# ones are left to it.
 _LONGEST: dict[Any, int] = {np.add.reduce: 128, np.maximum.reduce: 32}
 # Index of the numbers of each kind of value.
 _AT = {CELL: "[i, {j}]", ROW: "[i]", COLUMN: "[{j}]", ONE: "[0]"}
@@ -80,7 +80,7 @@ _SHAPES = {CELL: "(n0, n1)", ROW: "(n0,)", COLUMN: "(n1,)", ONE: "(1,)"}
 # the pieces that are taken of each part, far apart as cores that write into one line of the cache wait
 # for each other; of a counter of the pieces that are done; of one of the helpers that look for pieces;
 # and of the function of the system that lets other threads go first. A helper goes on looking for a
-# moment when all is done, as waking it takes about as long as half a million numbers.
+# moment when all is done, as waking it takes longer.
 _SHARED = f"""
 from llvmlite import ir
 from numba import types

@@ -32,9 +32,9 @@ from anyprop.repeatable.ours import is_constant
 from anyprop.step import Step
 
 LARGE = 1 << 15
-"""Fewest numbers in a vector whose copies take longer than to pass several arrays to a step."""
+"""Fewest numbers in a vector whose arrays are passed one by one, as XLA copies what it slices out."""
 HUGE = 1 << 19
-"""Fewest numbers in a vector for which XLA's own order of a single step is the faster one on a CPU."""
+"""Fewest numbers in a vector for which a single step keeps XLA's own order on a CPU."""
 
 
 class JittedStep:
@@ -205,7 +205,7 @@ class _Form(NamedTuple):
 
 def _takes_arrays(step: Step) -> bool:
     """Return whether a step can be done on arrays that are not in one vector."""
-    # Another gradient may read the vector as a whole, where a concatenation in XLA is slow.
+    # Another gradient may read the vector as a whole, which XLA would have to concatenate.
     if not isinstance(step.gradient, ValueAndGrad):
         return False
     hidden = HiddenState(step.optimizer)

@@ -62,8 +62,8 @@ class Scaled(Loss):
 def pays(steps: int, rows: int, params: Parameters) -> bool:
     """Return whether to compile what is computed for batches of `rows` so many times.
 
-    On NumPy to plan takes as long as several dozen steps of a small network, or as a few of a large one,
-    and changes no bit. Other backends gain from the first step, or have nothing to plan.
+    On NumPy to plan takes the time of some steps, more of them for a small network, and changes no
+    bit. Other backends gain from the first step, or have nothing to plan.
     """
     return name_of(params.xp) != "numpy" or steps > 64 or steps * rows * params.size > 2e8
 

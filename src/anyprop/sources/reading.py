@@ -2,7 +2,7 @@
 
 Rows are asked for in increasing order and once each: h5py allows nothing else, and it is quick wherever
 neighbours are read together. Arrays in chunks are read by slices, since a chunk of which one row is
-wanted is read and decompressed whole anyway, and asking for points costs more than that.
+wanted is read and decompressed whole anyway.
 """
 
 from __future__ import annotations
