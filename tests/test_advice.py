@@ -662,6 +662,21 @@ def test_advice_about_onnx_leads_somewhere(tmp_path):
     ap.export_onnx(net, net.init(dtype="float64"), path, dtype="float32")
 
 
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_advice_about_pixels_of_bfloat16_leads_somewhere(name):
+    pytest.importorskip(name)
+    net = ap.MLP([784, 10])
+    for load in (ap.load_mnist, partial(ap.load_image, "no file")):
+        with pytest.raises(
+            ValueError, match="no bfloat16; load them in float32, and cast them on PyTorch"
+        ):
+            load(dtype="bfloat16")
+    (x, t), _ = ap.load_mnist(xp=name)
+    x = ap.to_namespace(x[:20, ...], name, dtype="bfloat16")
+    params = net.init(xp=name, dtype="bfloat16")
+    assert ap.evaluate(net, params, (x, t[:20, ...]), loss=LOSS).loss > 0
+
+
 def test_advice_about_whole_numbers_for_parameters_leads_somewhere():
     net, whole = ap.Affine(2, 3), {"weight": np.zeros((3, 2), "int8"), "bias": np.zeros(3, "int8")}
     with pytest.raises(ValueError, match="pass dtype='float32'"):

@@ -118,6 +118,19 @@ def test_slots_say_that_they_lack_running_statistics(backend):
             _ = slot[1].mean
 
 
+def test_a_layer_says_where_the_running_statistics_are_that_it_misses():
+    net, x = ap.MLP([4, 6, 3], norm="batch", residual=True), np.ones((2, 4), "float32")
+    params = net.init()
+    alone = ap.Parameters(params.layout, params.flat)
+    told = (
+        r"'mean'; .* running statistics in what net.init\(\) and params.replace\(flat=...\) return"
+    )
+    for call in (net, net.forward, lambda params, x: params["1.mean"]):
+        with pytest.raises((AttributeError, KeyError), match=told):
+            call(alone, x)
+    assert net(params.replace(flat=2 * params.flat), x).shape == (2, 3)
+
+
 def test_a_view_is_made_once_and_none_in_advance(backend):
     params = _init(backend)
     if backend.name in ("jax", "torch"):

@@ -116,13 +116,15 @@ class Parameters:
         if head.isdigit():
             if int(head) in self.layout.children:
                 return self[int(head)]
-            count = self.layout.layers.get("")
-            if count is not None and int(head) >= count:
-                raise IndexError(
-                    f"there is no layer {head}; this network has {count}, counted from 0."
-                )
+            n = self.layout.layers.get("")
+            if n is not None and int(head) >= n:
+                raise IndexError(f"there is no layer {head}; this network has {n}, counted from 0.")
             return Parameters(_EMPTY, self._empty)  # a layer that has no parameters
         have = ", ".join(dict.fromkeys(e.name.partition(".")[0] for e in self._entries))
+        if key in self.layout.children:  # with no vector to be in
+            have += (
+                ", and running statistics in what net.init() and params.replace(flat=...) return"
+            )
         raise KeyError(f"there is no parameter {head!r}; this layer has {have or 'no parameters'}.")
 
     @property
@@ -156,12 +158,10 @@ class Parameters:
         TypeError
             A vector is not an array.
         """
-        if flat is not None:
-            check_array("flat", flat)
-            check_shape("flat", flat, (self.size,))
-        if running is not None:
-            check_array("running", running)
-            check_shape("running", running, (self.layout.size(trainable=False),))
+        for name, vector, trainable in (("flat", flat, True), ("running", running, False)):
+            if vector is not None:
+                check_array(name, vector)
+                check_shape(name, vector, (self.layout.size(trainable=trainable),))
         running = self.running if running is None else running
         if flat is None and self._parts is not None:
             return parted(self.layout, self._parts, running)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from functools import partial
 
 import numpy as np
@@ -53,6 +54,26 @@ def test_a_file_moves_to_numpy_by_default_and_to_other_dtypes_on_demand(backend,
         backend.to_numpy(narrow.flat), backend.to_numpy(params.flat).astype("float32")
     )
     assert backend.to_numpy(narrow.running).dtype == np.float32
+
+
+def test_a_file_whose_numbers_do_not_fit_in_the_dtype_is_named(tmp_path):
+    """The parameters' numbers or those of a state, in what `load` and `from_torch` read."""
+    net, path, theirs = (
+        ap.Affine(2, 3),
+        tmp_path / "net.safetensors",
+        tmp_path / "torch.safetensors",
+    )
+    small = net.init(dtype="float64")
+    large = small.replace(flat=small.flat + 1e300)
+    state = ap.Momentum().init(small)
+    named = rf"^{re.escape(str(path))}: 1e\+300 does not fit in float32; ask for a wider dtype\."
+    for params, slot in ((large, small), (small, large)):
+        ap.save(path, params, net=net, state=state._replace(slots=dict.fromkeys(state.slots, slot)))
+        with pytest.raises(OverflowError, match=named):
+            ap.load(path, dtype="float32")
+    ap.interchange.save_torch(theirs, net, large)
+    with pytest.raises(OverflowError, match=rf"^{re.escape(str(theirs))}: .* does not fit"):
+        ap.interchange.from_torch(net, theirs, dtype="float32")
 
 
 def test_training_goes_on_from_a_file(tmp_path):

@@ -183,7 +183,7 @@ def load(
         The file is truncated, damaged, of another format or version, or contradicts itself; the
         message says what differs. Nothing has been made of it then.
     OverflowError
-        A number does not fit in `dtype`.
+        A number does not fit in `dtype`; the message names the file.
 
     Notes
     -----
@@ -213,7 +213,10 @@ def load(
             raise ValueError(f"{file.path} is damaged: {error}") from None
 
     def move(vector: Any) -> Any:
-        return from_host(vector, xp, dtype=dtype, device=device)
+        try:
+            return from_host(vector, xp, dtype=dtype, device=device)
+        except OverflowError as error:
+            raise OverflowError(f"{file.path}: {error}") from None
 
     moved: Checkpoint = _moved(found, move)
     return moved

@@ -17,7 +17,7 @@ Examples: TypeAlias = tuple[Array, Array]
 
 _ROWS_PER_TASK = 2000
 _MOST_CLASSES = 1 << 31  # no layer is so wide
-FLOATS = ("float16", "float32", "float64")
+_FLOATS = ("float16", "float32", "float64")
 
 
 class Stored(NamedTuple):
@@ -43,7 +43,7 @@ def prepare(
 
     A row of a label in one-hot form is `classes` wide, which is more than every label.
     """
-    choice("floating-point dtype", dtype, FLOATS)
+    check_dtype(dtype)
     normalize, flatten = flag("data", "normalize", normalize), flag("data", "flatten", flatten)
     one_hot_label = flag("data", "one_hot_label", one_hot_label)
 
@@ -59,6 +59,16 @@ def prepare(
         )
 
     return convert(train), convert(test)
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise TypeError or ValueError unless pixels can be made in a dtype."""
+    if dtype == "bfloat16":  # which a name nearby could not replace
+        raise ValueError(
+            "pixels are made by NumPy, which has no bfloat16; load them in float32, and cast them on "
+            "PyTorch or JAX by anyprop.to_namespace(x, xp, dtype='bfloat16')."
+        )
+    choice("floating-point dtype", dtype, _FLOATS)
 
 
 def scaled(images: NDArray[Any], dtype: str, *, normalize: bool = True) -> NDArray[Any]:

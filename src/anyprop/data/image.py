@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anyprop._checks import choice
 from anyprop._files import existing_file
 from anyprop._foreign import HEAD, foreign
 from anyprop._typing import Array
 from anyprop._usage import usage
 from anyprop.backend import from_host
-from anyprop.data._prepare import FLOATS
+from anyprop.data._prepare import check_dtype
 
 _SIDE, _BOX = 28, 20
 _FORMATS = ("PNG", "JPEG")
@@ -94,7 +93,7 @@ def load_image(
     [0.0, 0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, \
 2.0, 2.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0]
     """
-    choice("floating-point dtype", dtype, FLOATS)
+    check_dtype(dtype)
     image: Any = _pillow("PIL.Image")
     file = existing_file(path, _EXPECTED)
     pixels = _placed(image, _even(_ink(file, _grey(image, file)))).astype(dtype)

@@ -171,6 +171,8 @@ def from_torch(
         An array is missing, has another shape, dtype or no place in the network, a constant of a
         `Rescale` is another number than the network's, or the file cannot be read; the message
         names it.
+    OverflowError
+        A number does not fit in `dtype`; the message names the file.
     TypeError
         A layer with parameters is not one of the library's, or `state_dict` is something else.
 
@@ -191,7 +193,11 @@ def from_torch(
         )
     if not isinstance(state_dict, Mapping):
         with tensors.Reader(Path(state_dict)) as file:
-            state_dict = file.read()
+            read = file.read()
+        try:
+            return from_torch(net, read, xp=xp, device=device, dtype=dtype)
+        except OverflowError as error:
+            raise OverflowError(f"{file.path}: {error}") from None
     given = {
         name: array
         for name, array in state_dict.items()
