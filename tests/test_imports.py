@@ -32,6 +32,7 @@ ORDER = [
         "losses.base",
         "optimizers.clipping",
         "optimizers.continuing",
+        "optimizers.in_arrays",
         "optimizers.pieces",
         "optimizers.state",
         "schedules.base",
@@ -128,7 +129,7 @@ def test_the_ideas_of_a_package_do_not_import_each_other(package):
 VARIANTS: dict[str, set[str]] = {
     f"optimizers.{variant}": {"optimizers.adam"}
     for variant in ("adamax", "adamw", "amsgrad", "nadam", "radam")
-} | {"optimizers.continuing": {"optimizers.state"}}
+} | {f"optimizers.{m}": {"optimizers.state"} for m in ("continuing", "in_arrays")}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("cli")])

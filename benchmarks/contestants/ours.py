@@ -111,7 +111,7 @@ def update(problem: Problem, device: str, *, backend: str, compiled: bool | str 
     opt = _rmsprop(problem)
     g = place(problem.arrays["g"])
     layout = Layout.of({"p": Spec(g.shape)})
-    nothing = place(np.zeros(1, np.int64))
+    nothing = place(np.zeros((), problem.arrays["g"].dtype))
     compiled_step = compile(Step(_given_gradient, opt), torch_backend=_torch_backend(compiled))
 
     def start() -> Any:
@@ -138,7 +138,7 @@ def update(problem: Problem, device: str, *, backend: str, compiled: bool | str 
 
 def _given_gradient(params: Parameters, x: Array, t: Array, **none: object) -> Any:
     """Treat the batch as the gradient, so that a compiled step is an update and nothing else."""
-    return x[0], Parameters(params.layout, x), None
+    return t, Parameters(params.layout, x), None
 
 
 def epoch(

@@ -18,6 +18,7 @@ from anyprop.compiled.compile import compile_gradient
 from anyprop.compiled.numba_dialect import get_kernel
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
+from anyprop.step import Step
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
 from anyprop.testing.optimizer_cases import OPTIMIZER_CASES
@@ -159,6 +160,37 @@ def test_arrays_from_outside_the_step_are_constants(form):
     net = ap.Sequential(ap.Affine(4, 5), Masked(5), ap.Tanh(), ap.Affine(5, K))
     step, params, state, batch = _problem(net, ap.SoftmaxCrossEntropy(), ap.RMSProp())
     _assert_equal(step, params, state, [batch() for _ in range(3)])
+
+
+@pytest.mark.parametrize("constant", [1.0, np.full((), 2.0, np.float32)], ids=["number", "array"])
+def test_a_step_whose_value_is_a_constant_runs_as_it_is(constant):
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.SGD(lr=0.1))
+
+    def gradient(*args, **options):
+        return constant, *step.gradient(*args, **options)[1:]
+
+    one = Step(gradient, step.optimizer)
+    compiled, given = ap.compile(one), batch()
+    with pytest.warns(RuntimeWarning, match="it returns .*, which it does not compute"):
+        after, _, value = compiled(params.copy(), state, **given)
+    assert value == constant
+    np.testing.assert_array_equal(after.flat, one(params, state, **given)[0].flat)
+
+
+def test_a_value_may_be_an_argument():
+    step, params, state, batch = _problem(NET, ap.SoftmaxCrossEntropy(), ap.SGD(lr=0.1))
+
+    def gradient(params, x, t, *, sample_weight, noise):
+        return sample_weight, *step.gradient(params, x, t)[1:]
+
+    compiled = ap.compile(Step(gradient, step.optimizer))
+    values = []
+    for k in range(3):
+        weight = np.full((), float(k))
+        params, state, value = compiled(params, state, **batch(), sample_weight=weight)
+        weight[...] = -1.0
+        values.append(value)
+    assert values == [0.0, 1.0, 2.0]
 
 
 def test_other_batch_sizes_are_planned_too():

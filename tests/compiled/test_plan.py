@@ -9,8 +9,8 @@ import pytest
 
 import anyprop as ap
 from anyprop.compiled import namespace as xp
-from anyprop.compiled.numpy_plan import make_plan
-from anyprop.compiled.program import Program, values_of
+from anyprop.compiled.numpy_plan import lister, make_plan
+from anyprop.compiled.program import Program, taken_apart, values_of
 from anyprop.compiled.trace import Recording
 from anyprop.repeatable.stand_in import TraceError
 from rules import Remembering
@@ -192,3 +192,39 @@ def test_an_argument_that_is_written_over_is_not_handed_back_too_late():
         ours, after, _ = ap.compile(step)(params.copy(), opt.init(params), x, t)
     np.testing.assert_array_equal(ours.flat, wanted.flat)
     np.testing.assert_array_equal(after.slots["before"].flat, state.slots["before"].flat)
+
+
+def _batches():
+    x, wide = np.ones((2, 3), np.float32), np.ones((2, 3))
+    return {
+        "all": {"x": x, "t": wide, "noise": None},
+        "other numbers": {"x": x + 1, "t": wide + 1, "noise": None},
+        "other dtypes": {"x": wide, "t": wide, "noise": None},
+        "other shape": {"x": x[:1], "t": wide, "noise": None},
+        "other names": {"x": x, "y": wide, "noise": None},
+        "other order": {"t": wide, "x": x, "noise": None},
+        "another": {"x": x, "t": wide, "noise": wide},
+        "one less": {"x": x, "t": wide},
+        "other type": {"x": np.ma.masked_array(x), "t": wide, "noise": None},
+        "nested": {"x": x, "t": wide, "noise": {"0": None, "1": [wide, x]}},
+        "nested otherwise": {"x": x, "t": wide, "noise": {"0": None, "1": [wide]}},
+        "nested deeper": {"x": x, "t": wide, "noise": {"0": None, "1": [[wide, x]]}},
+        "nested nothing": {"x": x, "t": wide, "noise": {}},
+        "parts": [{"x": x, "t": wide, "noise": None}],
+        "two parts": [{"x": x, "t": wide, "noise": None}, {"x": x, "t": wide, "noise": None}],
+        "no parts": [],
+    }
+
+
+@pytest.mark.parametrize("name", _batches())
+def test_a_batch_is_listed_by_what_lists_its_like_and_no_other(name):
+    batch = _batches()[name]
+    _, kinds = taken_apart(batch)
+    arrays_of = lister(batch)
+    for other in _batches().values():
+        others, other_kinds = taken_apart(other)
+        found = arrays_of(other)
+        if other_kinds == kinds:
+            assert [*map(id, found)] == [*map(id, others)]
+        else:
+            assert found is None

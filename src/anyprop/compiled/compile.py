@@ -111,26 +111,27 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
             f"torch_backend={torch_backend!r} is for a step of one process; leave it out."
         )
     # One step may be called with arrays of several libraries, each of which compiles it in its own way.
-    runs: dict[Namespace, Run] = {}
+    runs: dict[type, Run] = {}
 
     def compiled(
         params: Parameters, state: OptimizerState, *given: Any, **options: Any
     ) -> tuple[Parameters, OptimizerState, Array]:
         batch: Any = step.batch(*given, **options)
         try:
-            xp = namespace(params._any)
-        except (AttributeError, TypeError):
+            of_type = type(params._any)
+        except AttributeError:
             check_kind(params)
             raise
         try:
-            run = runs.get(xp)
+            run = runs.get(of_type)
             if run is None:
-                run = runs[xp] = _compiled_for(xp, step, torch_backend)
+                xp = namespace(params._any)
+                run = runs[of_type] = _compiled_for(xp, step, torch_backend)
             return run(params, state, batch)
         except TraceError as error:
             warnings.warn(f"the step runs uncompiled: {error}.", RuntimeWarning, stacklevel=2)
             # For good, so that the warning comes once, and no later step tries again.
-            runs[xp] = _of_tree(step)
+            runs[of_type] = _of_tree(step)
             return step(params, state, *given, **options)
 
     return compiled

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from anyprop._typing import Tree
 from anyprop.compiled.kernels import Kernel, grouped
 from anyprop.compiled.memory import Binding, Bound, Local
 from anyprop.compiled.numba_dialect import (
@@ -73,7 +74,8 @@ class Plan(Binding):
         units: list[Call | Kernel] = [*calls]
         if fuse and (small_too or are_large(calls)):
             units = grouped(calls, program.results, NUMBA, self.wholes)
-        self.outputs = self.bind_all(units, program.results, program.targets)
+        places = self.bind_all(units, program.results, program.targets)
+        self.outputs = [self._kept(place) for place in places]
         self.run = unrolled(self.calls, len(program.arguments))
         has_loops = any(isinstance(unit, Kernel) for unit in units)
         self.complete = has_loops or small_too or not fuse
@@ -103,7 +105,7 @@ class Plan(Binding):
 
     def copy(self, value: Value, place: Any) -> None:
         """Append a copy."""
-        self.calls.append(Bound(np.copyto, (place, self.place(value))))
+        self._store(self.place(value), place)
 
     def constant(self, value: Value) -> Any:
         """Return the array of the recorded run, whatever it will hold later."""
@@ -130,8 +132,21 @@ class Plan(Binding):
         if example.nbytes > _SMALL:
             return self._each_time(np.ndarray.ravel, place)  # its address is all that a loop takes
         buffer = self.empty(example.shape, example.dtype)
-        self.calls.append(Bound(np.copyto, (buffer, place)))
+        self._store(place, buffer)
         return buffer.reshape(shape)
+
+    def _store(self, source: Any, place: Any) -> None:
+        # np.copyto would do the same, but takes almost twice as long to start.
+        self.calls.append(Bound(place.__setitem__, (..., source)))
+
+    def _kept(self, place: Any) -> Any:
+        """Return where a result is after a run, which an argument may be, too."""
+        if not isinstance(place, Local):
+            return place
+        example = self._examples[place.number]
+        buffer = self.empty(example.shape, example.dtype)
+        self._store(place, buffer)
+        return buffer
 
     def _each_time(self, function: Callable[[Any], Any], argument: Local) -> Local:
         result = self._new_local(function(self._examples[argument.number]))
@@ -156,17 +171,68 @@ def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
             return f"x{x.number}"
         return constants.setdefault(id(x), (f"c{len(constants)}", x))[0]
 
-    # Names alone are in the source, never numbers or addresses, so calls of one structure share it.
     lines = []
     for function, given, out, result in calls:
         stored = "" if result is None else f"{name(result)} = "
         names = [*map(name, given), *([] if out is None else [f"out={name(out)}"])]
         lines.append(f"{stored}{name(function)}({', '.join(names)})")
-    arguments = ", ".join(f"x{i}" for i in range(count))
-    body = "\n  ".join([f" def run({arguments}):", *lines, "return None"])
-    closed_over = ", ".join(name for name, _ in constants.values())
-    make = _maker(f"def make({closed_over}):\n{body}\n return run\n")
-    return make(*(constant for _, constant in constants.values()))
+    run: Callable[..., None] = _made([f"x{i}" for i in range(count)], lines, constants.values())
+    return run
+
+
+def lister(batch: Tree) -> Callable[[Tree], list[Any] | None]:
+    """Return a function that lists the arrays of a batch like this one; of any other it returns None.
+
+    Two are alike if they have one structure, and arrays of the same types, shapes and dtypes.
+    """
+    lines: list[str] = []
+    constants: list[tuple[str, Any]] = []
+    arrays: list[str] = []
+
+    def constant(x: Any) -> str:
+        constants.append((f"c{len(constants)}", x))
+        return constants[-1][0]
+
+    def unless(condition: str) -> None:
+        lines.append(f"if not ({condition}): return None")
+
+    def visit(name: str, tree: Tree) -> None:
+        if tree is None:
+            unless(f"{name} is None")
+            return
+        unless(f"type({name}) is {constant(type(tree))}")
+        if isinstance(tree, dict):
+            unless(f"[*{name}] == {constant([*tree])}")
+            take_apart(name, f"{name}.values()", tree.values())
+        elif isinstance(tree, (tuple, list)):
+            unless(f"len({name}) == {len(tree)}")
+            take_apart(name, name, tree)
+        else:
+            shape, dtype = constant(tree.shape), constant(tree.dtype)
+            unless(f"{name}.shape == {shape} and {name}.dtype == {dtype}")
+            arrays.append(name)
+
+    def take_apart(name: str, values: str, branches: Iterable[Tree]) -> None:
+        names = {f"{name}_{k}": branch for k, branch in enumerate(branches)}
+        lines.append(f"[{', '.join(names)}] = {values}")
+        for each, branch in names.items():
+            visit(each, branch)
+
+    visit("batch", batch)
+    lines.append(f"return [{', '.join(arrays)}]")
+    listed: Callable[[Tree], list[Any] | None] = _made(["batch"], lines, constants)
+    return listed
+
+
+def _made(
+    arguments: Iterable[str], lines: Iterable[str], constants: Iterable[tuple[str, Any]]
+) -> Callable[..., Any]:
+    """Make a function of its lines, and of the constants in it, each with its name."""
+    given = dict(constants)
+    # Names alone are in the source, never numbers or addresses, so functions of one structure share it.
+    body = "\n  ".join([f" def made({', '.join(arguments)}):", *lines, "return None"])
+    make = _maker(f"def make({', '.join(given)}):\n{body}\n return made\n")
+    return make(*given.values())
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,12 +15,11 @@ from typing import Any
 
 from anyprop._typing import Array, Number, Tree
 from anyprop.backend import namespace
-from anyprop.compiled.numpy_plan import make_plan
+from anyprop.compiled.numpy_plan import lister, make_plan
 from anyprop.compiled.program import (
     Places,
     Program,
     fill,
-    listed,
     mapped,
     rebuilt,
     record,
@@ -43,25 +42,47 @@ class PlannedStep:
 
     def __init__(self, step: Step | DataParallelStep) -> None:
         self._step = step
-        self._of_thread = threading.local()
+        self._of_thread = _OfThread()
 
     def __call__(
         self, params: Parameters, state: OptimizerState, batch: Tree
     ) -> tuple[Parameters, OptimizerState, Array]:
-        plans: dict[Any, _PlannedStep] = self._of_thread.__dict__
         numbers = self._step.optimizer.numbers(state)
-        leaves, kinds = taken_apart(batch)
+        latest = self._of_thread.latest
+        # Nearly every step continues the one before, and to see that takes less than to look it up.
+        if latest is not None and params is latest.places.params and latest.steps_left:
+            leaves = latest.arrays_of(batch)
+            if leaves is not None and type(numbers[0]) is latest.kind_of_lr:
+                return latest.run(params, state, numbers, leaves)
+        return self._with_plan(params, state, numbers, batch)
+
+    def _with_plan(
+        self, params: Parameters, state: OptimizerState, numbers: Numbers, batch: Tree
+    ) -> tuple[Parameters, OptimizerState, Array]:
+        """Look up the plan for the arguments, or make one, or one with loops; run it."""
+        own, (leaves, kinds) = self._of_thread, taken_apart(batch)
         # An lr that lies in an array is read in each run, and not the same program as a Python float.
-        whole = params.running is not None
-        key = (params.layout, params.flat.dtype, whole, type(numbers[0]), *kinds)
-        planned = plans.get(key)
+        kind_of_lr, whole = type(numbers[0]), params.running is not None
+        key = (params.layout, params.flat.dtype, whole, kind_of_lr, *kinds)
+        planned = own.plans.get(key)
         # Once for each set of types is enough: arrays of another library have other types.
         if planned is None:
             namespace(params.flat, *leaves)
         if planned is None or not planned.steps_left:
             recorded = recorded_step(self._step, params, state, numbers, batch)
-            planned = plans[key] = _PlannedStep(*recorded, small_too=planned is not None)
+            planned = _PlannedStep(*recorded, batch, kind_of_lr, small_too=planned is not None)
+            own.plans[key] = planned
+        own.latest = planned
         return planned.run(params, state, numbers, leaves)
+
+
+class _OfThread(threading.local):
+    """The plans of a thread, as a plan has one set of buffers."""
+
+    latest: _PlannedStep | None = None
+
+    def __init__(self) -> None:
+        self.plans: dict[Any, _PlannedStep] = {}
 
 
 def recorded_step(
@@ -105,10 +126,25 @@ def recorded_step(
 
 
 class _PlannedStep:
-    """The plan of one set of shapes, and the arrays that it updates."""
+    """The plan of one set of shapes, and the arrays that it updates.
 
-    def __init__(self, places: Places, program: Program, *, small_too: bool) -> None:
-        self._places, plan = places, make_plan(program, small_too=small_too)
+    Attributes
+    ----------
+    arrays_of : callable
+        Lists the arrays of a batch of the same shapes and dtypes; returns None of any other.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        program: Program,
+        batch: Tree,
+        kind_of_lr: type,
+        *,
+        small_too: bool,
+    ) -> None:
+        plan = make_plan(program, small_too=small_too)
+        self.places, self.kind_of_lr, self.arrays_of = places, kind_of_lr, lister(batch)
         self._run, self._value = plan.run, plan.outputs[0]
         self.steps_left = math.inf if plan.complete else PATIENCE
 
@@ -117,10 +153,11 @@ class _PlannedStep:
     ) -> tuple[Parameters, OptimizerState, Array]:
         """Run a step, on what the arguments hold."""
         self.steps_left -= 1
-        self._places.fill(params, state)
-        self._run(*listed(numbers), *leaves)
+        places, (lr, scalars) = self.places, numbers
+        places.fill(params, state)
+        self._run(lr, *scalars.values(), *leaves)
         # [()] makes a scalar of the value, which the next run does not write over.
-        return self._places.params, self._places.after(state), self._value[()]
+        return places.params, places.after(state), self._value[()]
 
 
 class PlannedGradient:

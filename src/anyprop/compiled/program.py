@@ -16,6 +16,7 @@ from anyprop.optimizers.continuing import check_continues
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
 from anyprop.repeatable.same import same, shown
+from anyprop.repeatable.stand_in import TraceError
 from anyprop.repeatable.twice import twice
 
 Data: TypeAlias = Mapping[str, Array | None]
@@ -87,7 +88,10 @@ def leaves_of(tree: Tree) -> list[Any]:
 
 def values_of(tree: Tree) -> list[Value]:
     """List the values of the traced arrays and numbers in a tree."""
-    return [leaf.value for leaf in leaves_of(tree)]
+    values = [value_of(leaf) for leaf in leaves_of(tree)]
+    if constants := [x for x in values if not isinstance(x, Value)]:
+        raise TraceError(f"it returns {shown(constants[0])}, which it does not compute")
+    return values
 
 
 def structure_of(tree: Tree) -> Any:
@@ -151,8 +155,7 @@ def rebuilt(tree: Tree, leaves: Iterator[Any]) -> Tree:
     if isinstance(tree, (tuple, list)):
         return type(tree)([rebuilt(branch, leaves) for branch in tree])
     if isinstance(tree, Parameters):
-        flat = next(leaves)
-        return Parameters(tree.layout, flat, None if tree.running is None else next(leaves))
+        return Parameters(tree.layout, *(next(leaves) for _ in leaves_of(tree)))
     return next(leaves)
 
 
@@ -185,14 +188,13 @@ def difference(first: tuple[list[Call], Tree], second: tuple[list[Call], Tree]) 
         where, name = f"call {k + 1} of {len(calls)}", _name(call.function)
         if not same(call.function, other.function, paired):
             return f"{where} is {name} the first time and {_name(other.function)} the second"
-        results = (call.output, other.output)
         for a, b in zip_longest(call.arguments, other.arguments):
             if not same(a, b, paired):
                 return f"{where}, {name}, has {_words(a)} the first time and {_words(b)} the second"
-        if not same((results[0].shape, results[0].dtype), (results[1].shape, results[1].dtype)):
-            was, became = map(_words, results)
-            return f"{where}, {name}, gives {was} the first time and {became} the second"
-        pairs[call.output] = other.output
+        a, b = call.output, other.output
+        if not same((a.shape, a.dtype), (b.shape, b.dtype)):
+            return f"{where}, {name}, gives {_words(a)} the first time and {_words(b)} the second"
+        pairs[a] = b
     if len(calls) != len(others):
         return f"it makes {len(calls)} calls the first time and {len(others)} the second"
     if not same(leaves_of(result), leaves_of(other_result), paired):
@@ -201,9 +203,9 @@ def difference(first: tuple[list[Call], Tree], second: tuple[list[Call], Tree]) 
 
 
 def _name(function: Any) -> str:
-    owner = getattr(function, "__self__", None)
     name = str(getattr(function, "__name__", type(function).__name__))
-    return f"{of}.{name}" if (of := getattr(owner, "__name__", "")) else name
+    of = getattr(getattr(function, "__self__", None), "__name__", "")
+    return f"{of}.{name}" if of else name
 
 
 def _words(value: Any) -> str:
@@ -250,9 +252,8 @@ class Places(NamedTuple):
         if all(slots[name] is slot for name, slot in state.slots.items()):
             slots = state.slots  # the same dict, by which `fill` knows it again
         # The mask is not donated, and the caller may change it.
-        return cls(
-            owned(params), slots, None if state.decay_mask is None else state.decay_mask.copy()
-        )
+        mask = None if state.decay_mask is None else state.decay_mask.copy()
+        return cls(owned(params), slots, mask)
 
     def fill(self, params: Parameters, state: OptimizerState) -> None:
         """Copy in what a caller gives, unless it is there already."""

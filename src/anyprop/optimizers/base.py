@@ -40,9 +40,10 @@ from anyprop._checks import fields, flag, has, is_scalar_array, non_negative, po
 from anyprop._repr import ShortRepr
 from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop._usage import Advising
-from anyprop.backend import dtype_name, namespace
+from anyprop.backend import namespace
 from anyprop.optimizers.clipping import clipped_to_norms, clipped_to_value
 from anyprop.optimizers.continuing import check_dtypes, check_kind_and_scale
+from anyprop.optimizers.in_arrays import beside_slots, check_lr_array
 from anyprop.optimizers.pieces import in_pieces, is_long
 from anyprop.optimizers.state import (
     OptimizerState,
@@ -103,7 +104,7 @@ class Optimizer(Advising, ShortRepr):
 
     def __post_init__(self) -> None:
         if is_scalar_array(self.lr):
-            _check_lr_array(type(self).__name__, self.lr)
+            check_lr_array(type(self).__name__, self.lr)
         elif isinstance(self.lr, type) or not callable(self.lr):
             fields(self, lr=positive)
         fields(self, weight_decay=non_negative, decay_biases=flag)
@@ -195,10 +196,8 @@ class Optimizer(Advising, ShortRepr):
             return params, OptimizerState(state.step + 1, state.lr_scale, slots, state.decay_mask)
 
     def _is_elementwise(self) -> bool:
-        norms = self.clip_norm or self.clip_global_norm
-        return not norms and type(self).apply is Optimizer.apply
+        return not (self.clip_norm or self.clip_global_norm or type(self).apply != Optimizer.apply)
 
-    @unrecorded
     def numbers(self, state: OptimizerState) -> Numbers:
         """Compute, on the host, the part of an update that depends on the step alone.
 
@@ -208,12 +207,15 @@ class Optimizer(Advising, ShortRepr):
             What `learning_rate` and `scalars` return: floats, or arrays of shape ().
         """
         lr, t = self.learning_rate(state), state.step + 1
+        if type(lr) is float and type(t) is int:  # at once, as each step asks
+            return lr, self.scalars(t, lr)
+        return self._numbers_of(state, lr, t)
+
+    @unrecorded
+    def _numbers_of(self, state: OptimizerState, lr: Number, t: Number) -> Numbers:
         if not is_scalar_array(lr) and not is_scalar_array(t):
             return lr, self.scalars(int(t), lr)
-        leaves = [leaf for slot in state.slots.values() for leaf in _tree.leaves(slot)]
-        if leaves:  # the parameters are of their dtypes
-            widest = max(leaves, key=lambda leaf: namespace(leaf).finfo(leaf.dtype).bits)
-            lr, t = beside(widest, lr, "lr", wide=True), beside(widest, t, "state.step", wide=True)
+        lr, t = beside_slots(state.slots, lr, t)
         return lr, self.scalars(t, lr)
 
     @unrecorded
@@ -270,10 +272,15 @@ class Optimizer(Advising, ShortRepr):
                 scalars = scalars | {name: beside(p, number, name)}
         return rule(p, g, *slot, **scalars)
 
-    @unrecorded
     def learning_rate(self, state: OptimizerState) -> Number:
         """Return the learning rate of the update that starts from `state`."""
         check_kind_and_scale(state, type(self).__name__)
+        if type(self.lr) is float and type(state.lr_scale) is float:  # as nearly always
+            return self.lr * state.lr_scale
+        return self._learning_rate_of(state)
+
+    @unrecorded
+    def _learning_rate_of(self, state: OptimizerState) -> Number:
         lr = self.lr
         if callable(lr):
             lr = lr(state.step)
@@ -291,9 +298,3 @@ class Optimizer(Advising, ShortRepr):
     def _clipped(self, grads: Tree) -> Tree:
         grads = self.clip_norms(grads)
         return grads if self.clip_value is None else clipped_to_value(grads, self.clip_value)
-
-
-def _check_lr_array(owner: str, lr: Array) -> None:
-    # Its value stays unread: it may be traced, or be written to later.
-    if not namespace(lr).isdtype(lr.dtype, "real floating"):
-        raise TypeError(f"{owner}: lr must be of a floating dtype, not {dtype_name(lr)}.")
