@@ -660,6 +660,11 @@ def test_advice_about_onnx_leads_somewhere(tmp_path):
     with pytest.raises(ValueError, match="export with dtype='float32'"):
         ap.export_onnx(net, net.init(dtype="float64"), path)
     ap.export_onnx(net, net.init(dtype="float64"), path, dtype="float32")
+    bad = PARAMS.replace(flat=PARAMS.flat * np.nan)
+    with pytest.raises(ValueError, match="export those of an earlier checkpoint"):
+        ap.export_onnx(NET, bad, path)
+    ap.save(tmp_path / "earlier", PARAMS)
+    ap.export_onnx(NET, ap.load(tmp_path / "earlier").params, path)
 
 
 @pytest.mark.parametrize("name", ["torch", "jax"])

@@ -130,6 +130,24 @@ def test_numbers_that_do_not_fit_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["0.W", "1.mean", "1.var", "3.b"])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_numbers_that_are_not_finite_are_refused(name, bad, backend, tmp_path):
+    """NaN weights before a ReLU would otherwise be a model whose answers look like some."""
+    net, path = ap.MLP([4, 3, 2], norm="batch"), tmp_path / "net.onnx"
+    params = net.init(dtype="float64")
+    params[name][-1] = bad
+    path.write_bytes(b"older")
+    params = params.replace(
+        flat=backend.asarray(params.flat), running=backend.asarray(params.running)
+    )
+    with pytest.raises(ValueError, match=f"^{name} of params holds numbers that are not finite"):
+        ap.export_onnx(net, params, path)
+    assert path.read_bytes() == b"older"
+    ap.save(tmp_path / "kept", params)
+    assert not np.isfinite(ap.load(tmp_path / "kept").params[name]).all()
+
+
 def test_without_onnx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r'pip install "anyprop\[onnx\]"'):

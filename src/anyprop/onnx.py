@@ -18,6 +18,7 @@ import numpy as np
 
 from anyprop._checks import flag
 from anyprop._files import write_whole
+from anyprop._numerics import all_finite
 from anyprop._usage import usage
 from anyprop.backend import dtype_name, from_host, to_host
 from anyprop.description import describe
@@ -83,8 +84,8 @@ def export_onnx(
     OverflowError
         A number does not fit in the dtype.
     ValueError
-        The parameters are not those of the network, the network ends in a softmax already, the dtype
-        is another, or ONNX Runtime lacks a layer in float64; the message names it.
+        The parameters are not those of the network or not finite, the network ends in a softmax
+        already, the dtype is another, or ONNX Runtime lacks a layer in float64; the message names it.
     OSError
         The file cannot be written.
 
@@ -104,6 +105,12 @@ def export_onnx(
     """
     onnx = _onnx()
     check_params(net, params)
+    for name, array in params.named().items():
+        if not all_finite(array):  # a file of `save` keeps them; a model is there to be used
+            raise ValueError(
+                f"{name} of params holds numbers that are not finite, with which a model predicts "
+                "nothing; export those of an earlier checkpoint."
+            )
     if dtype is None and (dtype := dtype_name(params.flat)) not in _DTYPES:
         raise ValueError(
             f"params are {dtype}, but models are {' or '.join(_DTYPES)}; export with dtype='float32'."

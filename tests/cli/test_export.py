@@ -50,6 +50,16 @@ def test_wrong_calls(run, model):
     assert "bare holds parameters without their network." in complaint("bare", "--onnx", "a")
 
 
+def test_a_model_of_nan_is_kept_in_a_file_of_parameters_only(run, model):
+    net, params = ap.load(model)[:2]
+    ap.save("bad", params.replace(flat=params.flat * np.nan), net=net)
+    code, out, err = run("export", "bad", "--onnx", "bad.onnx", "--torch", "bad.safetensors")
+    assert (code, out) == (2, "")
+    assert err.startswith("anyprop: 0.W of params holds numbers that are not finite")
+    assert not list(Path().glob("bad.*"))
+    assert run("export", "bad", "--torch", "bad.safetensors")[0] == 0
+
+
 def test_without_onnx(run, model, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     code, _, err = run("export", model, "--onnx", "a")

@@ -208,6 +208,16 @@ def test_one_output_names_no_class(run, arrays):
     assert "net has one output" in err
 
 
+def test_running_statistics_that_are_not_finite(run):
+    np.save("x.npy", np.ones((3, 36), "float32"))
+    net = ap.Sequential(ap.BatchNorm(36), ap.Affine(36, 3))
+    params = net.init()
+    ap.save("net", params.replace(running=params.running * np.nan), net=net)
+    code, out, err = run("predict", "net", "--data", "x.npy")
+    assert (code, out) == (2, "")
+    assert "net computes NaN for some of the images, so its parameters are of no use" in err
+
+
 def test_data_for_which_the_outputs_overflow(run):
     np.save("x.npy", np.full((3, 36), 3e38, "float32"))
     code, out, err = run("predict", save("net", ap.Affine(36, 3)), "--data", "x.npy")

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from anyprop._numerics import all_finite
 from anyprop._text import printable, table
 from anyprop._typing import Device, Namespace
 from anyprop.backend import dtype_name, from_host, to_host
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if not np.isfinite(p).all():  # of pixels that are all finite
         raise WrongCallError(
             f"{args.model} computes NaN for some of the images, so its parameters are of no use"
-            if not np.isfinite(to_host(params.flat)).all()
+            if not all(map(all_finite, params.named().values()))
             else f"the outputs of {args.model} overflow {dtype}: these numbers are far from those that "
             "it was trained on; scale them alike"
         )
