@@ -227,6 +227,15 @@ def files(tmp_path, monkeypatch):
     Path("idx").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 1, 7]))
 
 
+def raises(function):
+    """Return the errors that the docstring of a function, or of a class and its bases, names."""
+    texts = [vars(kind).get("__doc__") for kind in getattr(function, "__mro__", [])]
+    texts = [inspect.cleandoc(text or "") for text in [function.__doc__, *texts]]
+    sections = [text.partition("\nRaises\n------\n")[2].partition("\n\n")[0] for text in texts]
+    named = re.findall(r"^\w.*", "\n".join(sections), re.MULTILINE)
+    return set(", ".join(named).split(", "))
+
+
 @pytest.mark.parametrize(("call", "name"), ARGUMENTS, ids=map(": ".join, ARGUMENTS))
 def test_what_is_no_argument_is_named(call, name):
     function, good = CALLS[call]
@@ -241,6 +250,9 @@ def test_what_is_no_argument_is_named(call, name):
         last = traceback.extract_tb(e.value.__traceback__)[-1]
         assert Path(last.filename).is_relative_to(SOURCE), f"{what}: raised by {last.filename}"
         assert (last.line or "").startswith("raise"), f"{what}: raised by Python"
+        ours = function.__module__.startswith("anyprop")
+        if ours and (inspect.isclass(function) or inspect.isfunction(function)):
+            assert type(e.value).__name__ in raises(function), f"{what}: not in the docstring"
 
 
 NUMBERS = [

@@ -97,9 +97,9 @@ class VarianceScaling(Advising):
     scale : float > 0
         Numerator of the variance.
     fan : {"in", "average"}
-        Denominator: D, or (D + M) / 2.
+        Denominator: the number D of inputs, or (D + M) / 2 with that of outputs, M.
     distribution : {"normal", "uniform"}
-        Shape of the distribution.
+        Shape of the distribution, with the mean 0.
 
     Raises
     ------
@@ -111,6 +111,13 @@ class VarianceScaling(Advising):
     LeCun, Bottou, Orr & Müller, "Efficient BackProp", 1998; Glorot & Bengio, "Understanding the
     difficulty of training deep feedforward neural networks", 2010; He, Zhang, Ren & Sun, "Delving deep
     into rectifiers: surpassing human-level performance on ImageNet classification", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> W = VarianceScaling(2.0)(np.random.default_rng(8), (784, 200))
+    >>> W.shape, round(float(784 * W.var()), 2)
+    ((784, 200), 2.0)
     """
 
     scale: float

@@ -14,7 +14,7 @@ your own networks train there, too.
 
 What differs from the book's classes, on purpose:
 
-- The losses of layers and networks are not cut off. The mean of -log(p + 1e-7) cannot pass 16.1,
+- The losses of layers and networks are not cut off. The mean of -log(p + 1e-7) cannot pass 16.12,
   however wrong the network is. With the article's literal settings (RMSProp, lr 0.1, legacy seed 8)
   that form reads 2.303, 14.83, 14.99, 13.86, and in truth the loss is 2.303, 91187, 52175, 17796: h
   starts at 0, so the first step moves every weight by lr / sqrt(1 - decay_rate) = 1. The gradients

@@ -24,6 +24,11 @@ class Dropout(Advising):
     mask : array, or None
         1 where the last training step kept a number and 0 elsewhere; None before the first.
 
+    Raises
+    ------
+    TypeError, ValueError
+        dropout_ratio is not a number in [0, 1).
+
     References
     ----------
     Saitoh, "Deep Learning from Scratch", 2016, section 6.4.

@@ -150,7 +150,7 @@ def check_targets(t: Array, width: int) -> None:
 def cross_entropy_error(y: Array, t: Array) -> Array:
     """Compute the mean of -log(p + 1e-7) over a batch, p the probability of the right class.
 
-    Probabilities may be 0, so the book's 1e-7 stays, and no value is above 16.1. The losses of the
+    Probabilities may be 0, so the book's 1e-7 stays, and no value is above 16.12. The losses of the
     layers and networks come from the logits and have no such bound.
 
     Parameters

@@ -26,7 +26,13 @@ from anyprop.optimizers.state import OptimizerState
 
 @dataclass
 class BookOptimizer(Advising):
-    """An optimizer that remembers its state; its settings may be changed between updates."""
+    """An optimizer that remembers its state; its settings may be changed between updates.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A setting of an optimizer is of another kind, or out of its range.
+    """
 
     _states: dict[str, OptimizerState] = field(
         default_factory=dict, init=False, repr=False, compare=False

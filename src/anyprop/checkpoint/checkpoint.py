@@ -179,6 +179,8 @@ def load(
     ------
     FileNotFoundError
         There is no such file.
+    TypeError
+        An argument is of another kind.
     ValueError
         The file is truncated, damaged, of another format or version, or contradicts itself; the
         message says what differs. Nothing has been made of it then.

@@ -67,7 +67,7 @@ def compile(step: Step | DataParallelStep, *, torch_backend: str | None = None) 
         NumPy. On PyTorch the step runs as it is, under `torch.no_grad`.
     torch_backend : str, optional
         On PyTorch, what `torch.compile` should compile the step with, such as ``"inductor"``, which
-        needs a C++ compiler and, for the first step of a new shape, seconds to a minute.
+        needs a C++ compiler and, for the first step of a new shape, seconds.
 
     Returns
     -------

@@ -69,6 +69,8 @@ def load_idx(
     ------
     FileNotFoundError
         There is no such file or directory, or one of the four files is missing.
+    TypeError
+        An argument is of another kind.
     ValueError
         A file is not exactly one whole IDX file, the files do not fit together, the directory
         leaves a choice, or the dtype is unknown.

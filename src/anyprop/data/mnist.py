@@ -56,8 +56,8 @@ def load_mnist(
 
     Raises
     ------
-    ValueError
-        The dtype is not one of those above.
+    TypeError, ValueError
+        An argument is of another kind, or the dtype is not one of those above.
 
     References
     ----------

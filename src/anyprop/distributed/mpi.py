@@ -43,6 +43,8 @@ class MPICommunicator:
 
     Raises
     ------
+    TypeError, ValueError
+        timeout is neither a number above 0 nor None.
     ImportError
         mpi4py or an MPI library is not installed.
 

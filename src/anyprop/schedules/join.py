@@ -26,8 +26,9 @@ class Join(Schedule):
 
     Raises
     ------
-    ValueError
-        The numbers of schedules and boundaries do not fit, or the boundaries do not rise.
+    TypeError, ValueError
+        A schedule or a boundary is not one of those above, their numbers do not fit, or the boundaries
+        do not rise.
 
     Examples
     --------

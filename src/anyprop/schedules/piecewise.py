@@ -26,8 +26,9 @@ class Piecewise(Schedule):
 
     Raises
     ------
-    ValueError
-        The numbers of values and boundaries do not fit, or the boundaries do not rise.
+    TypeError, ValueError
+        A value or a boundary is not one of those above, their numbers do not fit, or the boundaries do
+        not rise.
 
     Examples
     --------

@@ -38,8 +38,9 @@ def schedule_by_name(name: str, lr: float, steps: int) -> Schedule:
 
     Raises
     ------
-    ValueError
-        The name is unknown, and the message shows the nearest one; or lr or steps is out of range.
+    TypeError, ValueError
+        The name is unknown, and the message shows the nearest one; or lr or steps is of another kind, or
+        out of range.
 
     Examples
     --------

@@ -33,12 +33,12 @@ class Stream(Advising):
         Floating dtype that x, weight and floating t are rounded to, where it cannot hold them exactly.
     ahead : int >= 0
         How many batches a thread takes ahead; 0 takes each in the calling thread, when it is wanted,
-        which is best where the iterable has threads or processes of its own.
+        as suits an iterable that has threads or processes of its own.
 
     Raises
     ------
-    TypeError
-        `batches` is not a function of one argument.
+    TypeError, ValueError
+        `batches` is not a function of one argument, or dtype or ahead is not one of those above.
 
     Notes
     -----

@@ -178,6 +178,8 @@ def fit(
     ResumeError
         Before any work, a ValueError: there is no checkpoint to resume from, or it has other settings,
         which the message names.
+    FileNotFoundError
+        Before any work: `resume` is no file or folder that is there.
     ImportError
         Before any work: `progress` without tqdm.
     Exception

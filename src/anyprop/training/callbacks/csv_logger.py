@@ -23,6 +23,8 @@ class CSVLogger(Logger):
 
     Raises
     ------
+    TypeError
+        path is neither a str nor a path.
     OSError
         At the start of a run: the file cannot be written.
 

@@ -27,8 +27,9 @@ class EarlyStopping(Callback):
 
     Raises
     ------
-    ValueError
-        Unknown monitor, or options out of range; at the start of a run, no validation data.
+    TypeError, ValueError
+        Unknown monitor, or an option of another kind or out of range; ValueError also at the start of a
+        run, if there are no validation data.
 
     References
     ----------

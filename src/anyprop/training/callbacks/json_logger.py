@@ -19,6 +19,8 @@ class JSONLogger(Logger):
 
     Raises
     ------
+    TypeError
+        path is neither a str nor a path.
     OSError
         At the start of a run: the file cannot be written.
 
