@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,6 +150,21 @@ def test_a_command_that_is_interrupted_says_so(error, code, run, monkeypatch):
 
     monkeypatch.setattr(predict, "run", interrupted)
     assert run("predict") == (code, "", "anyprop: interrupted.\n")
+
+
+def test_ctrl_c_while_the_commands_are_loaded_says_so_too():
+    code = (
+        "import runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class CtrlC:\n"
+        "    def find_spec(name, *unused):\n"
+        "        if name == 'anyprop.cli.train':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, CtrlC)\n"
+        "runpy.run_module('anyprop', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "anyprop: interrupted.\n")
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

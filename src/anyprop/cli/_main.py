@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
 
 from anyprop._checks import unknown
 from anyprop.cli import backends, check, compare, export, inspect, predict, train
 from anyprop.cli._parser import Parser, VersionAction, WrongCallError, os_error
-from anyprop.cli._printing import safe_printing
-from anyprop.cli._termination import EXIT_CODE, Terminated
+from anyprop.cli._printing import Console
 
 COMMANDS = {
     "train": train,
@@ -26,32 +24,14 @@ COMMANDS = {
 _SHOWS = ("inspect", "backends")  # what they print is all of their work
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments after `anyprop`; the process's own by default.
-
-    Returns
-    -------
-    int
-        Exit code: 0, 1 if a run failed, 2 for a wrong call, 130 if Ctrl-C ended it, 143 if SIGTERM did.
-
-    Examples
-    --------
-    >>> main(["train", "--steps", "0"])
-    2
-    """
-    argv = sys.argv[1:] if argv is None else list(argv)
-    with safe_printing() as out:
-        code = _main(argv)
-        lost = bool(argv) and argv[0] in _SHOWS and out.refused()
-        return code or int(lost)
+def run(argv: list[str], out: Console) -> int:
+    """Run a command; return its exit code, 1 too if what it shows is lost."""
+    code = _run(argv)
+    lost = bool(argv) and argv[0] in _SHOWS and out.refused()
+    return code or int(lost)
 
 
-def _main(argv: list[str]) -> int:
+def _run(argv: list[str]) -> int:
     try:
         if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
             raise WrongCallError(unknown("command", argv[0], COMMANDS))
@@ -67,9 +47,6 @@ def _main(argv: list[str]) -> int:
     except OSError as error:  # the disk is full, for example
         print(f"anyprop: {os_error(error)}.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as error:
-        print("anyprop: interrupted.", file=sys.stderr)
-        return EXIT_CODE if isinstance(error, Terminated) else 130
 
 
 def make_parser() -> Parser:

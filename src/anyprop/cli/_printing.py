@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class _Console:
+class Console:
     """A text stream that accepts every text, and keeps the first error instead of raising it."""
 
     def __init__(self, stream: Any) -> None:
@@ -50,11 +50,11 @@ class _Console:
 
 
 @contextmanager
-def safe_printing() -> Iterator[_Console]:
+def safe_printing() -> Iterator[Console]:
     """Guard both streams inside the context; the output stream knows afterwards what went wrong."""
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # None is a closed stream
-        out, err = (_Console(nowhere if stream is None else stream) for stream in before)
+        out, err = (Console(nowhere if stream is None else stream) for stream in before)
         sys.stdout, sys.stderr = out, err
         try:
             yield out
