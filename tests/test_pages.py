@@ -144,6 +144,20 @@ def test_a_page_imports_what_its_blocks_use(run_pages):
     assert not missing
 
 
+def test_what_a_command_prints_is_made_while_the_site_is_built():
+    """A block that is typed by hand holds commands alone."""
+    copied, blocks = (
+        [],
+        re.compile(r"^```(?:console|text|none)\n(.*?)^```", re.DOTALL | re.MULTILINE),
+    )
+    for page in sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md")]):
+        lines = "".join(blocks.findall(page.read_text(encoding="utf-8"))).splitlines()
+        copied += [
+            f"{page.relative_to(ROOT)}: {line}" for line in lines if not line.startswith("$ ")
+        ]
+    assert not copied
+
+
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize("page", ["docs/index.md", "docs/start/first-training.md"])
 def test_one_line_moves_a_page_to_another_backend(page, run, tmp_path):
