@@ -229,6 +229,26 @@ def test_a_refused_gradient_leaves_the_network(backend):
     assert all(net.grads[name] is before[name] for name in before)
 
 
+@pytest.mark.needs("array_api_strict")
+def test_the_articles_step_reads_its_loss_once(monkeypatch):
+    import array_api_strict
+
+    net = book.NeuralNetwork(3, [4], 2, xp="array_api_strict", dtype="float64")
+    x, t = array_api_strict.asarray(X), array_api_strict.asarray([0, 1, 1, 0])
+    array, reads = type(x), []
+    read = array.__float__
+    monkeypatch.setattr(array, "__float__", lambda self: reads.append(self) or read(self))
+    for _ in range(3):
+        net.compute_loss(x, t)
+        net.backward(t)
+    assert len(reads) == 3
+    with pytest.raises(ValueError, match="labels"):  # other targets than those that it has seen
+        net.backward(t + 1)
+    net.predict(x)
+    net.backward(t)
+    assert len(reads) == 5
+
+
 @pytest.mark.parametrize("kind", ["TwoLayerNet", "MultiLayerNet", "MultiLayerNetExtend"])
 def test_networks_names_of_layers(kind):
     hidden = 5 if kind == "TwoLayerNet" else [5, 6]

@@ -92,11 +92,13 @@ class NeuralNetwork(Network):
         self.last_layer = SoftmaxWithLoss()
         self.loss_layer = SoftmaxCrossEntropy()
         self.grads: dict[str, Array] = {}
+        self._checked: Array | None = None  # the targets of the logits that were seen last
 
     def predict(self, x: Array) -> Array:
         """Compute the logits, (N, output_size), of x, (N, input_size)."""
         y = super().predict(x)
         self.loss_layer.see(y)
+        self._checked = None
         return y
 
     def compute_loss(self, x: Array, t: Array) -> float:
@@ -122,8 +124,9 @@ class NeuralNetwork(Network):
             raise RuntimeError("NeuralNetwork: call compute_loss(x, t) before backward(t).")
         dout = self.loss_layer.backward(t)
         loss: Any = self.loss_layer.loss
-        if math.isnan(float(loss)):
-            check_targets(t, dout.shape[1])  # no `compute_loss` need have seen these
+        # Only where no `compute_loss` has looked at them: to read the loss is to wait for the device.
+        if t is not self._checked and math.isnan(float(loss)):
+            check_targets(t, dout.shape[1])
         self.grads = self._backward(dout)
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
@@ -142,6 +145,11 @@ class NeuralNetwork(Network):
         self.predict(x)
         self.backward(t)
         return self.grads
+
+    def _loss_of(self, y: Array, t: Array) -> float:
+        value = super()._loss_of(y, t)
+        self._checked = t
+        return value
 
     def _in_order(self) -> list[Any]:
         return list(self.layers)
