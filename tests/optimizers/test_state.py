@@ -28,6 +28,39 @@ def test_a_run_goes_on_only_from_a_state_with_its_mask(ours, theirs, has):
         )
 
 
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [
+        (ap.SGD(), "keeps ['v'], but the state has none; it comes from another optimizer or other"),
+        (ap.Momentum(), "state has no decay_mask, so its optimizer had another weight_decay or"),
+    ],
+)
+def test_another_optimizers_state_is_refused_in_the_same_words_everywhere(theirs, told, tmp_path):
+    net, loss = ap.MLP([3, 2]), ap.SoftmaxCrossEntropy()
+    opt = ap.Momentum(weight_decay=0.1, decay_biases=False)
+    params = net.init(seed=8)
+    state, wrong = opt.init(params), theirs.init(params)
+    compiled = ap.compile(ap.make_step(net, loss, opt))
+
+    class Replace(ap.Callback):
+        def on_epoch(self, run):
+            run.state = wrong
+
+    def fit(**how):
+        ap.fit(net, params, (X, T), loss=loss, optimizer=opt, **how)
+
+    for call in (
+        lambda: opt.update(params, params, wrong),
+        lambda: ap.save(tmp_path / "net", params, optimizer=opt, state=wrong),
+        lambda: compiled(params.copy(), wrong, X, T),  # which is recorded
+        lambda: compiled(params.copy(), state.copy(), X, T) and compiled(params, wrong, X, T),
+        lambda: fit(state=wrong),
+        lambda: fit(callbacks=[Replace()]),
+    ):
+        with pytest.raises(ValueError, match=re.escape(told)):
+            call()
+
+
 def test_a_step_that_is_no_number_is_refused_by_name():
     net = ap.MLP([3, 2])
     params, opt = net.init(seed=8), ap.SGD()

@@ -97,7 +97,7 @@ def test_what_a_run_cannot_go_on_with_is_refused_where_it_is_handed_over(problem
         ("params", normed.net.init(xp=elsewhere), TypeError, "run.params belongs to"),
         ("params", ap.Parameters(params.layout, params.flat), ValueError, "running statistics"),
         ("params", None, TypeError, "net.init"),
-        ("state", ap.SGD().init(params), ValueError, "has no slots"),
+        ("state", ap.SGD().init(params), ValueError, "keeps .*, but the state has none"),
         ("state", normed.optimizer.init(other), TypeError, "float64.*float32"),
         ("state", state._replace(decay_mask=params), ValueError, "has a decay_mask"),
         ("state", state._replace(lr_scale=-1.0), ValueError, "lr_scale must be"),

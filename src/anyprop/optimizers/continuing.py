@@ -7,23 +7,14 @@ import math
 from anyprop._checks import is_scalar_array, kind, non_negative, whole
 from anyprop._typing import Array, Tree
 from anyprop.backend import dtype_name
-from anyprop.optimizers.state import OptimizerState, check_beside
+from anyprop.optimizers.state import OptimizerState, check_beside, check_same_kept
 
 
 def check_continues(state: OptimizerState, params: Tree, kept: OptimizerState) -> None:
     """Raise unless a state of these parameters can take the place of `kept`."""
     check_kind_and_scale(state, "optimizer")
-    if state.slots.keys() != kept.slots.keys():
-        raise ValueError(
-            f"state has {list(state.slots) or 'no slots'}, but the optimizer keeps "
-            f"{list(kept.slots) or 'none'}; it comes from another optimizer or other options."
-        )
-    if (state.decay_mask is None) != (kept.decay_mask is None):
-        has = "no" if state.decay_mask is None else "a"
-        raise ValueError(
-            f"state has {has} decay_mask, so its optimizer had another weight_decay or decay_biases; "
-            "create the state with this optimizer's init."
-        )
+    masks = kept.decay_mask is not None
+    check_same_kept("the optimizer", kept.slots, masks, state.slots, state.decay_mask)
     if not is_scalar_array(state.step):
         whole("state.step", state.step)
     if state.slots is not kept.slots:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -100,18 +100,24 @@ def check_kept(
     """Return an optimizer's slots; raise ValueError unless slots and mask are those of its options."""
     initial = optimizer.slots()
     keeps = [name for name, value in initial.items() if value is not None]
-    if list(slots) != keeps and slots.keys() != set(keeps):
-        raise ValueError(
-            f"{type(optimizer).__name__} keeps {keeps or 'no slots'}, but the state has "
-            f"{list(slots) or 'none'}; it comes from another optimizer or other options."
-        )
-    if (mask is None) == _masks(optimizer):
-        raise ValueError(
-            f"{type(optimizer).__name__} was made with decay_biases={optimizer.decay_biases} and "
-            f"weight_decay={optimizer.weight_decay}, the state's optimizer was not; "
-            "create the state with this optimizer's init."
-        )
+    check_same_kept(type(optimizer).__name__, keeps, _masks(optimizer), slots, mask)
     return initial
+
+
+def check_same_kept(
+    owner: str, keeps: Collection[str], masks: bool, slots: dict[str, Tree], mask: Tree | None
+) -> None:
+    """Raise ValueError unless slots are those that an optimizer keeps, and there is a mask if it has."""
+    if slots.keys() != set(keeps):
+        raise ValueError(
+            f"{owner} keeps {list(keeps) or 'no slots'}, but the state has {list(slots) or 'none'}; "
+            "it comes from another optimizer or other options."
+        )
+    if (mask is not None) != masks:
+        raise ValueError(
+            f"state has {'no' if masks else 'a'} decay_mask, so its optimizer had another weight_decay "
+            "or decay_biases; create the state with this optimizer's init."
+        )
 
 
 def _masks(optimizer: _Keeps) -> bool:
