@@ -31,6 +31,12 @@ def _is_narrow(xp: Namespace, dtype: Any) -> bool:
 
 
 @lru_cache(maxsize=64)
+def largest_of(xp: Namespace, dtype: Any) -> float:
+    """Return the largest number of a floating dtype."""
+    return float(xp.finfo(dtype).max)
+
+
+@lru_cache(maxsize=64)
 def is_integral(xp: Namespace, dtype: Any) -> bool:
     """Return whether a dtype is one of whole numbers."""
     return bool(xp.isdtype(dtype, "integral"))

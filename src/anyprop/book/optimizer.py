@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import check_shape, few, kind
+from anyprop._numerics import largest_of
 from anyprop._typing import Array
 from anyprop._usage import Advising
 from anyprop.backend import (
@@ -120,7 +121,7 @@ def _beside(name: str, p: Any, g: Any) -> tuple[Array, Array]:
 
 def _check_eps(name: str, p: Array, optimizer: Optimizer) -> None:
     """Raise TypeError if the book's 1e-7, which cannot be chosen, is too small for the dtype."""
-    eps, largest = getattr(optimizer, "eps", 1.0), float(namespace(p).finfo(p.dtype).max)
+    eps, largest = getattr(optimizer, "eps", 1.0), largest_of(namespace(p), p.dtype)
     if eps * largest < 1.0:
         raise TypeError(
             f"params[{name!r}] is {dtype_name(p)}, for which the {eps:g} of "

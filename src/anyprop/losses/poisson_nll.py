@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyprop._checks import fields, flag
-from anyprop._numerics import product, widened
+from anyprop._numerics import largest_of, product, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.losses.base import (
     Loss,
@@ -93,4 +93,4 @@ class PoissonNLL(Loss):
 
 def _largest(xp: Namespace, y: Array) -> float:
     """Return the largest log rate; an overflow of exp would be infinite as well, but NumPy warns."""
-    return math.log(float(xp.finfo(y.dtype).max)) - math.log(1e6)
+    return math.log(largest_of(xp, y.dtype)) - math.log(1e6)

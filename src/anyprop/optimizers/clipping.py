@@ -12,7 +12,7 @@ import math
 from functools import partial, reduce
 
 from anyprop import _tree
-from anyprop._numerics import cast, widened
+from anyprop._numerics import cast, largest_of, widened
 from anyprop._typing import Array, Tree
 from anyprop.backend import namespace
 
@@ -33,7 +33,7 @@ def clipped_to_norms(grads: Tree, of_each: float | None, of_all: float | None) -
 
 def _held(g: Array, largest: float) -> Array:
     xp = namespace(g)
-    largest = min(largest, float(xp.finfo(g.dtype).max))
+    largest = min(largest, largest_of(xp, g.dtype))
     return xp.minimum(xp.maximum(g, -largest), largest)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from anyprop import _tree
 from anyprop._autograd import detached
 from anyprop._checks import is_scalar_array
-from anyprop._numerics import is_floating, wide_dtype
+from anyprop._numerics import is_floating, largest_of, wide_dtype
 from anyprop._typing import Array, Number, Tree
 from anyprop.backend import (
     check_array,
@@ -128,7 +128,7 @@ def _check_dtype(optimizer: _Keeps, p: Array) -> None:
     xp = namespace(p)
     if not is_floating(xp, p.dtype):
         raise TypeError(f"parameters must be of a floating dtype, not {p.dtype}.")
-    largest = float(xp.finfo(p.dtype).max)
+    largest = largest_of(xp, p.dtype)
     for name, initial in optimizer.slots().items():
         if initial is not None and initial > largest:
             raise ValueError(
