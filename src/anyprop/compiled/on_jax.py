@@ -19,7 +19,7 @@ import numpy as np
 from anyprop._numerics import cast
 from anyprop._typing import Array
 from anyprop.compiled.namespace import is_elementwise
-from anyprop.compiled.program import listed
+from anyprop.compiled.program import listed, named, numbers_of
 from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.layout import Layout
 from anyprop.network import ValueAndGrad
@@ -141,10 +141,7 @@ class JittedLoop:
             The loss of each batch in place of the value of one.
         """
         form, done = _Form.of(params, apart=self._apart), len(batches)
-        numbers = [
-            listed(self._step.optimizer.numbers(state._replace(step=state.step + k)))
-            for k in range(done)
-        ]
+        numbers = numbers_of(self._step.optimizer, state, done)
 
         def filled(of_steps: Sequence[Any], dtype: Any) -> Any:
             # Of one shape however many batches there are, as JAX compiles anew for another.
@@ -241,10 +238,7 @@ def _packed(numbers: Numbers, params: Parameters) -> Any:
 
 def _unpacked(numbers: Any, optimizer: Optimizer) -> Numbers:
     """Undo `_packed`, where it is traced."""
-    if isinstance(numbers, tuple):
-        return numbers
-    lr, *scalars = numbers
-    return lr, dict(zip(optimizer.scalars(1, 1.0), scalars, strict=True))
+    return numbers if isinstance(numbers, tuple) else named(numbers, optimizer)
 
 
 def _one(step: Step, form: _Form) -> Callable[..., Any]:

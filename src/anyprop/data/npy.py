@@ -95,8 +95,7 @@ def _read_header(stream: IO[bytes], name: object, size: int) -> NpyHeader:
         but = but_foreign(head + stream.read(HEAD - npy.MAGIC_LEN))
         raise ValueError(f"{name} is no .npy file{but}; write it by numpy.save.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files that Python 2 wrote
+        with warnings.catch_warnings(action="ignore"):  # about files that Python 2 wrote
             shape, columns, dtype = _HEADERS[head[len(npy.MAGIC_PREFIX) :]](stream)
     except _UNREADABLE as error:
         raise ValueError(

@@ -129,9 +129,8 @@ class NCCLCommunicator:
 
 def _libraries() -> tuple[Any, Any]:
     get_namespace("cupy")
-    with warnings.catch_warnings():
-        # Without NCCL it warns; what is raised here says it better.
-        warnings.simplefilter("ignore")
+    # Without NCCL it warns; what is raised here says it better.
+    with warnings.catch_warnings(action="ignore"):
         nccl = importlib.import_module("cupy.cuda.nccl")
     if not nccl.available:
         raise ImportError("this CuPy has no NCCL; pip install nvidia-nccl-cu13 (or -cu12).")

@@ -22,7 +22,7 @@ def diverged(what: str, estimator: Any, data: Data, *, at_once: bool = False) ->
     rate, unless it was so `at_once`, before the first update.
     """
     large = []
-    weight = 1.0 if data.weight is None else _mean(data.weight)
+    weight = 1.0 if data.weight is None else float(namespace(data.weight).mean(data.weight))
     if estimator.alpha > LARGE:
         large.append(f"lower alpha={estimator.alpha}")
     elif estimator.alpha > LARGE * weight:  # by whose sum alpha is divided
@@ -49,10 +49,6 @@ def _less(estimator: Any) -> str:
     if callable(estimator.learning_rate):
         return f"lower learning_rate={estimator.learning_rate!r}"
     return f"lower learning_rate_init={estimator.learning_rate_init}"
-
-
-def _mean(array: Any) -> float:
-    return float(namespace(array).mean(array))
 
 
 def _largest(array: Any) -> float:

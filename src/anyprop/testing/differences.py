@@ -253,7 +253,6 @@ def _named_gradients(source: str, params: Parameters, grads: Grads) -> dict[str,
 
 def _check_float64(name: str, array: Array) -> None:
     check_array(name, array)
-    namespace(array)
     if dtype_name(array) != "float64":
         raise TypeError(
             f"gradcheck needs float64, but {name} is {dtype_name(array)}: differences in fewer "

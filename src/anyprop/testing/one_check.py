@@ -125,8 +125,7 @@ def _run(
 
 def _compared(check: Check, place: Place, dtype: str, ulps: dict[str, float]) -> str:
     """Run a check beside NumPy and return what is wrong with its results; empty if nothing is."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         try:
             results = check.run(place, dtype)
             ulps[dtype] = _compare(check, results, check.run(NUMPY, dtype), place, dtype)
@@ -161,8 +160,7 @@ def watch(
         if verdict.fault is not None:
             wrong.append((call, verdict.fault))
 
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         try:
             check.run(Place(ObservedNamespace(place, tell, begin), place.device), dtype)
         except Exception:

@@ -48,8 +48,7 @@ def run_program(program: str, place: Place) -> tuple[Exception | None, int]:
     The place provides `xp` where the program cannot import it.
     """
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
             exec(compile(program, _FILE, "exec"), {"xp": place.xp})
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)

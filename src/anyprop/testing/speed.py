@@ -32,8 +32,7 @@ def step_seconds(place: Place) -> float:
     step = compile(make_step(net, SoftmaxCrossEntropy(), opt))
     times: list[float] = []
     began = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         for i in range(_UNTIMED + _STEPS):
             start = time.perf_counter()
             params, state, value = step(params, state, x, t)

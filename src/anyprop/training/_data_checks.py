@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import is_scalar_array, kind, worded
-from anyprop._numerics import cast, is_floating, wide_dtype
+from anyprop._numerics import all_finite, cast, is_floating, wide_dtype
 from anyprop._typing import Array
 from anyprop.backend import (
     check_same_place,
@@ -171,11 +171,8 @@ def checked_weights(sample_weight: Array, params: Parameters, n: int) -> Array:
 
 def check_rows_finite(name: str, array: Any, rows: Any) -> None:
     """Raise ValueError if a number on the host is not finite; `rows` are its rows' names."""
-    with np.errstate(all="ignore"):
-        if np.isfinite(array.sum()):  # one pass without a temporary
-            return
-    bad = np.argwhere(~np.isfinite(array))
-    if bad.size:
-        row, *inner = bad[0].tolist()
-        where = ", ".join(map(str, [rows[row], *inner]))
-        raise ValueError(f"{name}[{where}] is {array[tuple(bad[0])]}; remove or replace it.")
+    if all_finite(array):
+        return
+    first = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+    where = ", ".join(map(str, [rows[first[0]], *first[1:]]))
+    raise ValueError(f"{name}[{where}] is {array[first]}; remove or replace it.")

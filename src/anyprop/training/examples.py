@@ -5,6 +5,7 @@ A portion is what is read at a time: some batches of a source, and all of them w
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.backend import Moved, Pinned
+from anyprop.backend import Moved, Pinned, to_host
 from anyprop.distributed.communicator import Communicator
 from anyprop.distributed.shards import shares
 from anyprop.layers.base import Layer
@@ -22,7 +23,6 @@ from anyprop.parameters import Parameters
 from anyprop.sources import Ahead, Source, Stream
 from anyprop.training._data_checks import check_data
 from anyprop.training.batches import slices
-from anyprop.training.ranks import ends
 from anyprop.training.reader import Reader, Taker
 
 Batch: TypeAlias = dict[str, Any]
@@ -60,7 +60,7 @@ class Held:
     @property
     def ends(self) -> tuple[Any, ...]:
         """Numbers that are the same for examples of which the first and the last are the same."""
-        return tuple(ends(a) for a in (self.x, self.t, self.weight) if a is not None)
+        return tuple(_ends(a) for a in (self.x, self.t, self.weight) if a is not None)
 
     def portions(self, batch_size: int, communicator: Communicator) -> Generator[Iterable[Batch]]:
         """Return this rank's batches in one portion."""
@@ -95,7 +95,7 @@ class Read:
     @property
     def ends(self) -> tuple[Any, ...]:
         """Numbers that are the same for examples of which the first and the last are the same."""
-        return tuple(map(ends, self.reader.source.read([0, len(self) - 1])))
+        return tuple(map(_ends, self.reader.source.read([0, len(self) - 1])))
 
     def portions(self, batch_size: int, communicator: Communicator) -> Generator[Iterable[Batch]]:
         """Return this rank's batches, a portion at a time."""
@@ -169,6 +169,13 @@ class Passing:
                     error.add_note(f"It was raised for batch {k} of {self.name}.")
                     raise
                 yield taker, arrays
+
+
+def _ends(array: Array) -> tuple[int, ...]:
+    """Return numbers that are the same for arrays with the same first and last rows."""
+    return tuple(
+        zlib.crc32(to_host(array[r, ...]).tobytes()) for r in (slice(0, 1), slice(-1, None))
+    )
 
 
 def _inner(part: list[slice]) -> Iterator[slice]:

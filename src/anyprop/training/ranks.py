@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array
-from anyprop.backend import read_number, to_host
+from anyprop.backend import read_number
 from anyprop.checkpoint import Checkpoint
 from anyprop.distributed.communicator import (
     Communicator,
@@ -148,10 +148,3 @@ class Ranks:
             return ""
         which = "rank" if len(ranks) == 1 else "ranks"
         return f" It came from the rows of {which} {', '.join(map(str, ranks))}."
-
-
-def ends(array: Array) -> tuple[int, ...]:
-    """Return numbers that are the same for arrays with the same first and last rows."""
-    return tuple(
-        zlib.crc32(to_host(array[r, ...]).tobytes()) for r in (slice(0, 1), slice(-1, None))
-    )
