@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.checkpoint.checkpoint import save_checkpoint
 from anyprop.checkpoint.tensors import Reader, write
 from anyprop.layers.base import Layer
 from backend_cases import CASES
@@ -330,6 +332,67 @@ def test_a_forged_place(place, change, tmp_path):
 
 
 # The folder
+
+
+MEMORY = {"best": 0.5, "waited": 1}
+
+
+@pytest.mark.parametrize(
+    ("key", "state"),
+    [
+        ("ReduceLROnPlateau", 3),
+        ("ReduceLROnPlateau", {"best": 0.5}),
+        ("ReduceLROnPlateau", {"waited": 1}),
+        ("ReduceLROnPlateau", {**MEMORY, "best": "0.5"}),
+        ("ReduceLROnPlateau", {**MEMORY, "waited": -1}),
+        ("ReduceLROnPlateau", {**MEMORY, "waited": True}),
+        ("Checkpoints", [1]),
+        ("Checkpoints", {**MEMORY, "waited": None}),
+        ("EarlyStopping", MEMORY),
+        ("EarlyStopping", {**MEMORY, "params": 1, "state": 2}),
+        ("EarlyStopping", "without state"),
+        ("EarlyStopping", "of another optimizer"),
+        ("EarlyStopping", "without running statistics"),
+        ("EarlyStopping", "swapped"),
+    ],
+)
+def test_a_forged_state_of_a_callback_is_refused_before_anything_changes(key, state, tmp_path):
+    problem = make(NUMPY)
+    folder, given = options(problem, tmp_path, "run")
+    problem.fit(epochs=3, **given)
+    file = folder / "step-00000005.safetensors"
+    found = ap.load(file)
+    states = found.run["callbacks"]
+    stopping = states["EarlyStopping"]
+    best, kept = stopping["params"], stopping["state"]
+    forged = {
+        "without state": {**MEMORY, "params": best},
+        "of another optimizer": {**stopping, "state": ap.Momentum().init(best)},
+        "without running statistics": {
+            **stopping,
+            "params": ap.Parameters(best.layout, best.flat),
+        },
+        "swapped": {**stopping, "params": kept, "state": best},
+    }
+    states[key] = forged[state] if isinstance(state, str) else state
+    save_checkpoint(file, found)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ap.ResumeError, match=f"{re.escape(str(file))} has no state of '{key}': "):
+        problem.fit(epochs=4, resume=file, **given)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_state_of_a_class_derived_from_a_callback_is_its_own(problem, tmp_path):
+    class Mine(ap.ReduceLROnPlateau):
+        def get_state(self):
+            return {"mine": 1}
+
+        def set_state(self, state):
+            assert state == {"mine": 1}
+
+    given = [Mine("train_loss"), ap.Checkpoints(tmp_path)]
+    problem.fit(callbacks=given)
+    problem.fit(epochs=2, callbacks=given, resume=tmp_path)
 
 
 def names(folder):

@@ -18,8 +18,8 @@ def begun(given: Given, ranks: Ranks) -> Run:
     """Return the run; raise ResumeError if it has gone further than it should."""
     params, state, found = given.params, given.state, None
     if given.resume is not None:
-        changes = given.allow_changes
-        load = partial(load_run, given.resume, params, given.settings, allow_changes=changes)
+        known = params, given.settings, given.callbacks
+        load = partial(load_run, given.resume, *known, allow_changes=given.allow_changes)
         found = ranks.read(load, params)
         params = found.params
         with ranks.agreeing(refusing=True):

@@ -105,6 +105,7 @@ def load_run(
     path: str | PathLike[str],
     params: Parameters,
     settings: Mapping[str, Any],
+    callbacks: Sequence[Callback],
     *,
     allow_changes: bool,
 ) -> Checkpoint:
@@ -121,6 +122,7 @@ def load_run(
     if found.params.layout != params.layout:
         raise ResumeError(f"{path} is of another network: its parameters are {found.params}.")
     _check_place(path, found)
+    _check_states(path, found, callbacks)
     differences = list(_differences(found.run["settings"], settings))
     if differences and not allow_changes:
         raise ResumeError(
@@ -168,6 +170,23 @@ def _check_place(path: object, found: Checkpoint) -> None:
     wrong = wrong or [name for name, value in wanted.items() if place[name] != value]
     if wrong:
         raise ResumeError(f"{path} contradicts itself about the state of its run: {few(wrong)}.")
+
+
+def _check_states(path: object, found: Checkpoint, callbacks: Sequence[Callback]) -> None:
+    """Check what callbacks will be given after `on_start`, in which some change files."""
+    states = (found.run or {})["callbacks"]
+    for key, callback in _keyed(callbacks):
+        state = states.get(key) or {}
+        # The check goes with `set_state`: a class derived from the library's may have its own of both.
+        owner = next((c for c in type(callback).__mro__ if "set_state" in vars(c)), object)
+        check = vars(owner).get("_check_state")
+        try:
+            if not isinstance(state, dict):
+                raise TypeError(f"it is {few([state])}.")
+            if state and check is not None:
+                check(state, found)
+        except (TypeError, ValueError) as error:
+            raise ResumeError(f"{path} has no state of {few([key])}: {error}") from None
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from anyprop._checks import choice, count
 from anyprop._files import as_path, naming, remove_parts
 from anyprop._locks import locked
-from anyprop.checkpoint import check_dtypes
+from anyprop.checkpoint import Checkpoint, check_dtypes
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import MONITORS, Monitor
 from anyprop.training.resume import (
@@ -77,6 +77,10 @@ class Checkpoints(Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._monitor.set_state(state)
+
+    @staticmethod
+    def _check_state(state: dict[str, Any], found: Checkpoint) -> None:
+        Monitor.check_state(state)
 
     def on_start(self, run: Run) -> None:
         check_dtypes(run.params)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from anyprop._checks import count, non_negative
+from anyprop.checkpoint import Checkpoint
+from anyprop.network import check_running
+from anyprop.optimizers.continuing import check_continues
+from anyprop.parameters import check_kind
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import Monitor
 from anyprop.training.run import Run
@@ -56,6 +60,16 @@ class EarlyStopping(Callback):
     def set_state(self, state: dict[str, Any]) -> None:
         self._monitor.set_state(state)
         self._best = state["params"], state["state"]
+
+    @staticmethod
+    def _check_state(state: dict[str, Any], found: Checkpoint) -> None:
+        Monitor.check_state(state)
+        params: Any = state.get("params")
+        kept: Any = state.get("state")
+        check_kind(params)
+        check_running(params)
+        assert found.state is not None
+        check_continues(kept, params, found.state)
 
     def on_start(self, run: Run) -> None:
         self._monitor.start(run)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from anyprop._checks import choice
+from anyprop._checks import choice, few
 from anyprop.training.run import Run
 
 MONITORS = ("train_loss", "validation_loss", "validation_accuracy")
@@ -46,6 +46,17 @@ class Monitor:
     def get_state(self) -> dict[str, Any]:
         """Return the best value and the number of epochs since then."""
         return {"best": self.best, "waited": self.waited}
+
+    @staticmethod
+    def check_state(state: dict[str, Any]) -> None:
+        """Raise ValueError unless a state is one that `get_state` returns."""
+        best, waited = state.get("best", math.nan), state.get("waited")
+        known = best is None or (type(best) is float and math.isfinite(best))
+        if not known or type(waited) is not int or waited < 0:
+            raise ValueError(
+                f"best and waited are {few([best, waited])}, expected a finite float or None, and a "
+                "count of epochs."
+            )
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_state` returned."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anyprop._checks import count, fraction, non_negative
+from anyprop.checkpoint import Checkpoint
 from anyprop.training.callbacks.base import Callback
 from anyprop.training.callbacks.monitor import Monitor
 from anyprop.training.run import Run
@@ -65,6 +66,10 @@ class ReduceLROnPlateau(Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._monitor.set_state(state)
+
+    @staticmethod
+    def _check_state(state: dict[str, Any], found: Checkpoint) -> None:
+        Monitor.check_state(state)
 
     def on_start(self, run: Run) -> None:
         self._monitor.start(run)
