@@ -17,6 +17,8 @@ from anyprop._checks import few
 from anyprop._typing import Shape
 
 _CHUNK = 1 << 20
+_SHOWN = 40
+"""Characters, of at most four bytes each, of a file's name in that of its parts."""
 
 
 def as_path(path: str | PathLike[str], name: str = "path") -> Path:
@@ -89,8 +91,9 @@ def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
         check_folder(place)
     if path.exists() and not path.is_file():  # a device would become a file
         raise FileExistsError(f"{given} is not a regular file; name another to write.")
-    # A folder, because a library that writes the file may write parts of its own beside it.
-    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # A folder, because a library that writes the file may write parts of its own beside it. Its name
+    # begins as the file's, which may be as long as the system allows.
+    folder = path.with_name(f".{path.name[:_SHOWN]}.{secrets.token_hex(4)}")
     try:
         folder.mkdir()
         usual = folder.stat().st_mode & 0o666  # what the process's umask leaves to a file
@@ -123,7 +126,7 @@ def write_whole(path: str | PathLike[str], content: bytes) -> None:
 
 
 def remove_parts(folder: str | PathLike[str], *names: str) -> None:
-    """Remove what killed processes have left of files called `names`, patterns for `glob`.
+    """Remove what killed processes have left of files called `names`, short patterns for `glob`.
 
     Only those that the caller alone writes: of another's files the parts may be on their way.
     """

@@ -310,6 +310,18 @@ def test_an_error_names_the_file_and_nothing_else(tmp_path):
     assert str(caught.value) == f"[Errno 28] No space left on device: '{tmp_path / 'a'}'"
 
 
+@pytest.mark.parametrize("letter", ["a", "ä", "字", "🙂"])
+def test_a_name_may_be_as_long_as_the_system_allows(letter, tmp_path):
+    size = len(letter.encode())
+    path = tmp_path / (255 % size * "b" + 255 // size * letter)
+    for _ in range(2):
+        write(path, {"a": np.ones(2)}, {})
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="File name too long"):
+        write(tmp_path / f"{path.name}b", {"a": np.ones(2)}, {})
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_folders_of_parts_left_behind_are_removed(tmp_path):
     (tmp_path / ".a.0123abcd").mkdir()
     (tmp_path / ".a.0123abcd" / ".tmpX").touch()
