@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def test_the_model_of_a_failed_training_is_written(run, images, monkeypatch):
     assert code == 1
     assert "failed after 5 steps" in out
     assert err.count("\n") == 1
-    assert "what was trained is kept" in err
+    assert "the training ended early" in err
     assert "log.csv" in err
     assert ap.load("runs/train/model.safetensors").step == 5
 
@@ -123,7 +124,7 @@ def test_compare_ends_at_a_failure_with_what_it_has(run, images, monkeypatch):
     args = ("--data", images, "--steps", "5", "--hidden", "3")
     code, out, err = run("compare", "sgd", "rmsprop", "adagrad", *args)
     assert code == 1
-    assert "what was trained is kept: LookupError: own.\n" in err
+    assert "the training ended early: LookupError: own.\n" in err
     runs = json.loads(Path("runs/compare/compare.json").read_text())["runs"]
     assert [result["final"]["ended"] for result in runs.values()] == ["finished", "failed"]
     assert "adagrad" not in out
@@ -165,6 +166,61 @@ def test_ctrl_c_while_the_commands_are_loaded_says_so_too():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "anyprop: interrupted.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "signum", "code", "ended"),
+    [
+        ("train", signal.SIGINT, 130, ["interrupted"]),
+        ("train", signal.SIGTERM, 143, ["interrupted"]),
+        ("compare sgd adam lion", signal.SIGINT, 130, ["finished", "interrupted"]),
+    ],
+)
+def test_a_signal_while_the_result_is_measured_loses_nothing(
+    words, signum, code, ended, run, images, monkeypatch
+):
+    command = words.split()[0]
+    last = len(ended)
+
+    def measured(*args, **options):
+        nonlocal last
+        last -= 1
+        if not last:
+            signal.raise_signal(signum)
+        return ap.evaluate(*args, **options)
+
+    monkeypatch.setattr("anyprop.cli._training.evaluate", measured)
+    args = ("--data", images, "--steps", "5", "--hidden", "3")
+    found, out, err = run(*words.split(), *args)
+    assert (found, err) == (code, "")
+    assert f"wrote {'history' if command == 'train' else 'compare'}.json" in out
+    if command == "train":
+        runs = [json.loads(Path("runs/train/history.json").read_text())]
+        assert ap.load("runs/train/model.safetensors").step == 5
+    else:
+        runs = json.loads(Path("runs/compare/compare.json").read_text())["runs"].values()
+    assert [result["final"]["ended"] for result in runs] == ended
+    assert all(len(result["losses"]) == 5 for result in runs)
+
+
+@pytest.mark.parametrize(("words", "name"), [("train", "loss"), ("compare sgd", "compare")])
+def test_a_picture_that_cannot_be_written_is_named_and_the_older_one_stays(
+    words, name, run, images, monkeypatch
+):
+    args = ("--data", images, "--steps", "5", "--hidden", "3")
+    run(*words.split(), *args)
+    (picture,) = Path("runs").glob("*/*.png")
+    before = picture.read_bytes()
+
+    def full(self, place, **options):
+        Path(place).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    code, _, err = run(*words.split(), *args)
+    assert (code, err) == (1, f"anyprop: {picture}: No space left on device.\n")
+    assert picture.read_bytes() == before
+    assert [place.name for place in Path("runs").rglob("*.png")] == [f"{name}.png"]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from anyprop._files import write_whole
+from anyprop._files import whole_file, write_whole
 from anyprop._locks import locked
 from anyprop.cli._parser import WrongCallError
 
@@ -30,6 +30,12 @@ def make_folder(name: str, held: ExitStack) -> Path:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that other programs can read too, which means without NaN and infinity."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_picture(path: Path, figure: Any) -> None:
+    """Write a figure of Matplotlib as a file; an older one stays until the new one is whole."""
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -97,15 +97,25 @@ def train(
             raise
         params, ended = error.params, FAILED  # type: ignore[attr-defined]
         what = os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        problem = f"the training ended early, and what was trained is kept: {what}."
+        problem = f"the training ended early: {what}."
     return Trained(params, history, time.perf_counter() - began, ended, problem)
 
 
 def measure(
     task: Task, outcome: Trained, loss: Loss, communicator: Communicator | None = None
 ) -> Result:
-    """Evaluate what was trained on the test data, unless the failure may occur again."""
+    """Evaluate what was trained on the test data, unless the failure may occur again.
+
+    Ctrl-C in one process ends this alone, so that what was trained is written.
+    """
     if outcome.ended == FAILED:
         return Result(outcome, None, None)
-    test = evaluate(task.net, outcome.params, task.data.test, loss=loss, communicator=communicator)
+    try:
+        test = evaluate(
+            task.net, outcome.params, task.data.test, loss=loss, communicator=communicator
+        )
+    except KeyboardInterrupt:
+        if communicator is not None and communicator.size > 1:  # the others wait for this one
+            raise
+        return Result(outcome._replace(ended=INTERRUPTED), None, None)
     return Result(outcome, float(test.accuracy or 0.0), test.loss)

@@ -25,7 +25,7 @@ from anyprop._text import table
 from anyprop._typing import Array, Residuals
 from anyprop.backend import namespace
 from anyprop.cli._data import examples
-from anyprop.cli._files import make_folder, write_json
+from anyprop.cli._files import make_folder, write_json, write_picture
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training
 from anyprop.cli._parser import Parser, WrongCallError, require_extras, wrong_calls
 from anyprop.cli._task import Task, default_lr, make_optimizer, make_task, settings, total_steps
@@ -141,10 +141,11 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
     results: dict[str, Result] = {}
     for label, optimizer in optimizers.items():
         params, batches = _start(args, task)
-        outcome = train(
+        trained = train(
             args, task, params, task.data.train, optimizer, steps, loss=loss, batches=batches
         )
-        results[label] = measure(task, outcome, loss)
+        results[label] = measure(task, trained, loss)
+        outcome = results[label].outcome
         if outcome.ended in (INTERRUPTED, FAILED):
             break
 
@@ -156,7 +157,7 @@ def _run(args: argparse.Namespace, held: ExitStack) -> int:
         figure = plot_history(drawn, log=True)
         how = ", the article's settings" if args.article else ""
         figure.suptitle(f"{task.shape()}{how}")
-        figure.savefig(folder / "compare.png", dpi=120)
+        write_picture(folder / "compare.png", figure)
 
     print(table(_HEADER, [_row(label, result) for label, result in results.items()]))
     if args.article and any(label.startswith("rmsprop") for label in results):

@@ -22,7 +22,7 @@ from anyprop._files import remove_parts
 from anyprop._text import block_characters, curve
 from anyprop.checkpoint import save
 from anyprop.cli._data import Examples, examples, split
-from anyprop.cli._files import make_folder, write_json
+from anyprop.cli._files import make_folder, write_json, write_picture
 from anyprop.cli._model import CHECKPOINTS, DEFAULT, MODEL
 from anyprop.cli._options import add_data, add_network, add_output, add_place, add_training, count
 from anyprop.cli._parser import Parser, WrongCallError, option, os_error, require_extras
@@ -139,7 +139,7 @@ def _run(args: argparse.Namespace, communicator: Communicator, held: contextlib.
     _save(args, plan, outcome)
     result = measure(plan.task, outcome, _LOSS, communicator)
     _report(args, plan, result)
-    return outcome.exit_code
+    return result.outcome.exit_code
 
 
 class _Plan(NamedTuple):
@@ -240,7 +240,7 @@ def _report(args: argparse.Namespace, plan: _Plan, result: Result) -> None:
         figure = plot_history({args.optimizer: outcome.history})
         network, accuracy = plan.task.shape(), result.test_accuracy
         figure.suptitle(f"{network}, lr {args.lr:g}: test accuracy {accuracy:.4f}")
-        figure.savefig(folder / "loss.png", dpi=120)
+        write_picture(folder / "loss.png", figure)
 
     if losses:
         line = curve(losses, characters=block_characters(sys.stdout.encoding))
