@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.utils.class_weight import compute_sample_weight
 
 import anyprop as ap
@@ -260,3 +261,25 @@ def test_callbacks_can_lower_the_learning_rate(make_task):
     lower = ap.ReduceLROnPlateau("train_loss", factor=0.5, patience=1, min_delta=10.0)
     task.ours(callbacks=[lower, watch], learning_rate_init=0.01).fit(task.X, task.y)
     np.testing.assert_allclose(watch.lrs, [0.01, 0.01, 0.005, 0.0025, 0.00125, 0.000625])
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_the_loss_of_tiny_weights_beside_large_biases_is_that_of_float64(backend, solver):
+    """Here the loss is the L2 term alone: hidden units are 0, and the last bias is the target."""
+    rng = np.random.default_rng(0)
+    losses = {"float32": [], "float64": []}
+    for _ in range(5):
+        x = rng.standard_normal((30, 3))
+        coefs = [1e-3 * rng.standard_normal(shape) for shape in ((3, 4), (4, 1))]
+        intercepts = [-1e3 - rng.random(4), np.asarray([1e3])]
+        for dtype, found in losses.items():
+            given = backend.asarray(x, dtype), backend.asarray(np.full(30, 1e3), dtype)
+            options = {"solver": solver, "max_iter": 1, "warm_start": True, "random_state": 0}
+            model = MLPRegressor(hidden_layer_sizes=(4,), learning_rate_init=1e-9, **options)
+            with config_context(array_api_dispatch=True):
+                model.fit(*given)
+                model.coefs_ = [backend.asarray(c, dtype) for c in coefs]
+                model.intercepts_ = [backend.asarray(b, dtype) for b in intercepts]
+                found.append(model.fit(*given).loss_)
+    np.testing.assert_allclose(losses["float32"], losses["float64"], rtol=1e-5)
+    assert min(losses["float32"]) > 0.0

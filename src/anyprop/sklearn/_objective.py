@@ -13,9 +13,10 @@ the mean over the outputs and descends the sum. `Scaled` therefore has a factor 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import InitVar, dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,8 @@ class Objective:
         return value_and_grad(self.net, self.loss, running=True)
 
     @cached_property
-    def _vectors(self) -> list[Entry]:
-        return [e for e in layout_of(self.net).entries if e.trainable and len(e.shape) < 2]
+    def _matrices(self) -> list[Entry]:
+        return [e for e in layout_of(self.net).entries if e.trainable and len(e.shape) > 1]
 
     def __call__(
         self,
@@ -151,19 +152,16 @@ class Objective:
         return self._decays * self.alpha
 
     def _squares(self, flat: Array) -> Array:
-        """Sum the squares of all weights: in one pass over everything, less those of the vectors."""
+        """Sum the squares of all weights, and of nothing else: a difference could be below 0."""
         matmul = namespace(flat).matmul
-        squares = matmul(flat, flat)
-        for e in self._vectors:
-            vector = flat[e.start : e.stop]
-            squares = squares - matmul(vector, vector)
-        return squares
+        vectors = [flat[e.start : e.stop] for e in self._matrices]
+        return reduce(operator.add, (matmul(vector, vector) for vector in vectors))
 
     def _ones_for_weights(self, like: Parameters) -> Array:
         """Return the vector that is 1 for weights and 0 elsewhere."""
-        ones = np.ones(like.flat.shape, dtype_name(like.flat))
-        for e in self._vectors:
-            ones[e.start : e.stop] = 0.0
+        ones = np.zeros(like.flat.shape, dtype_name(like.flat))
+        for e in self._matrices:
+            ones[e.start : e.stop] = 1.0
         moved = from_host(ones, like.xp, device=device_of(like.flat))
         if isinstance(moved, np.ndarray):
             # A constant: a compiled step need not keep a copy to compare.
