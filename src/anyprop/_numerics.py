@@ -125,6 +125,14 @@ def matmul(x: Array, W: Array) -> Array:
     return xp.matmul(x, W)
 
 
+def is_autocast(vector: Array) -> bool:
+    """Return whether PyTorch gives products of such numbers another dtype, within torch.autocast."""
+    if name_of(namespace(vector)) != "torch":
+        return False
+    some = vector[:1, None]
+    return bool((some @ some.T).dtype != some.dtype)
+
+
 def or_one(xp: Namespace, total: Any) -> Any:
     """Return a sum of weights, or 1 in place of 0: no weight at all makes a mean 0 / 1, not 0 / 0."""
     if not hasattr(total, "dtype"):

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
@@ -239,3 +240,30 @@ def test_arguments_of_methods_that_others_name_otherwise_are_named(kind):
             method(rows[0])
     with pytest.raises(TypeError, match="'eval_set'; did you mean 'X_val'"):
         model.fit(*rows, eval_set=rows)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_autocast_is_refused_and_a_fitted_model_stays(solver, method):
+    import torch
+
+    if solver == "lbfgs" and method == "partial_fit":
+        pytest.skip("it has none")
+    x = torch.linspace(-1.0, 1.0, 40)[:, None]
+    y = (x[:, 0] > 0).to(torch.int64)
+    model = MLPClassifier(hidden_layer_sizes=(3,), solver=solver, max_iter=3, random_state=0)
+    with config_context(array_api_dispatch=True):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with pytest.raises(ValueError, match=r"^MLPClassifier: torch.autocast .*; leave it\.$"):
+                model.fit(x, y)
+            assert not hasattr(model, "coefs_")
+        before = model.fit(x, y).coefs_
+        with (
+            torch.autocast("cpu", dtype=torch.bfloat16),
+            pytest.raises(ValueError, match="torch.autocast"),
+        ):
+            getattr(model, method)(x, y)
+        assert all(a is b for a, b in zip(model.coefs_, before, strict=True))
+        getattr(model, method)(x, y)
+        assert model.coefs_[0].dtype == torch.float32

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils import check_random_state
 
+from anyprop._numerics import is_autocast
 from anyprop._typing import Array
 from anyprop._usage import usage
 from anyprop.backend import name_of, on_device_of, to_host
@@ -160,6 +161,11 @@ class BaseMLP(FittedMLP, metaclass=ABCMeta):
         sizes = [X.shape[1], *hidden, self.n_outputs_]
         net = make_network(self, sizes)
         params = self._initialized(net, place) if first else self._current_parameters(net)
+        if is_autocast(params.flat):
+            raise ValueError(
+                f"{type(self).__name__}: torch.autocast makes gradients of another dtype than the "
+                "parameters; leave it."
+            )
         self.network_, self._activation = net, self.activation
         if self.solver == "lbfgs":
             params = self._minimized(params, data)

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from anyprop._checks import count, flag, kind, takes
-from anyprop.backend import name_of
+from anyprop._numerics import is_autocast
 from anyprop.compiled.on_torch import check_torch_backend
 from anyprop.optimizers.base import Optimizer
 from anyprop.optimizers.continuing import check_continues
@@ -49,10 +49,7 @@ def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
 
 def check_uncast(params: Parameters) -> None:
     """Raise ValueError if PyTorch casts what is computed with the parameters to another dtype."""
-    if name_of(params.xp) != "torch":
-        return
-    some = params.flat[:1, None]
-    if (some @ some.T).dtype != some.dtype:
+    if is_autocast(params.flat):
         raise ValueError(
             "fit: torch.autocast makes gradients of another dtype than the parameters; leave it, and "
             "make parameters of 16 bits by net.init(dtype='bfloat16') if these are wanted."
