@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 import anyprop as ap
+from anyprop.compiled import on_jax
 from anyprop.compiled.compile import compile_gradient
 from anyprop.compiled.numba_dialect import get_kernel
 from anyprop.layers.base import Layer
 from anyprop.network import noise_beside
+from anyprop.repeatable.jaxprs import jitted
 from anyprop.step import Step
 from anyprop.testing.layer_cases import LAYER_CASES
 from anyprop.testing.loss_cases import LOSS_CASES, K
@@ -592,3 +594,27 @@ def test_a_compiled_gradient_is_the_gradient(backend):
             np.testing.assert_allclose(
                 backend.to_numpy(found), backend.to_numpy(wanted), rtol=1e-12, atol=1e-15
             )
+
+
+@dataclass(frozen=True)
+class _Multiplied:
+    """What returns the parameters, multiplied."""
+
+    factor: float
+
+    def __call__(self, params, batch):
+        return params.flat * self.factor + batch["x"][0, 0]
+
+
+def test_equal_gradients_are_traced_by_jax_once(monkeypatch):
+    pytest.importorskip("jax")
+    traced = []
+    monkeypatch.setattr(on_jax, "is_constant", lambda function: True)
+    monkeypatch.setattr(on_jax, "jitted", lambda *given: traced.append(given) or jitted(*given))
+    params = ap.MLP([3, 2]).init(seed=1, xp="jax")
+    batch = {"x": ap.from_host(np.ones((2, 3), "float32"), "jax")}
+    functions = [_Multiplied(2.0), _Multiplied(2.0), _Multiplied(4.0)]
+    for function in functions:
+        found = compile_gradient(function, params.xp)(params, batch)
+        np.testing.assert_allclose(found, function(params, batch), rtol=1e-6)
+    assert [step for _, step in traced] == functions[1:]

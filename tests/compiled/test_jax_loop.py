@@ -237,16 +237,12 @@ def test_no_vector_is_copied_between_two_steps():
 
 
 @pytest.fixture
-def asked_anew():
-    """Have steps compiled, and XLA asked for its option, anew in a test and after it."""
-
-    def clear():
-        on_jax._jit_once.cache_clear()
-        jaxprs._lean_options.cache_clear()
-
-    clear()
-    yield clear
-    clear()
+def asked_anew(monkeypatch):
+    """Have each step compiled, and XLA asked for its option, anew in a test."""
+    monkeypatch.setattr(on_jax, "is_constant", lambda step: False)
+    jaxprs._lean_options.cache_clear()
+    yield jaxprs._lean_options.cache_clear
+    jaxprs._lean_options.cache_clear()
 
 
 def test_a_step_is_the_same_where_xla_lacks_the_option_for_its_order(monkeypatch, asked_anew):

@@ -14,6 +14,8 @@ from threadpoolctl import ThreadpoolController
 
 import anyprop.sklearn
 from anyprop.backend import get_namespace
+from anyprop.compiled import on_numpy
+from anyprop.compiled.numpy_plan import make_plan
 from anyprop.sklearn import _lbfgs, _rows, _stochastic
 from anyprop.sklearn._given import Place, validated
 from anyprop.sklearn._objective import pays
@@ -27,6 +29,12 @@ ALL_WAYS = {
 }
 
 
+def forget():
+    """Make L-BFGS begin as in a new process."""
+    _lbfgs._calls_of.cache_clear()
+    on_numpy.kept.objects.clear()
+
+
 def fitted(monkeypatch, way, fit):
     """Return the arrays and the losses after a fit that is compiled in one of the ways."""
     calls = []
@@ -35,6 +43,7 @@ def fitted(monkeypatch, way, fit):
         calls.append(way(steps, rows, params))
         return calls[-1]
 
+    forget()
     with monkeypatch.context() as patched:
         patched.setattr(_stochastic, "pays", decide)
         patched.setattr(_lbfgs, "pays", decide)
@@ -68,6 +77,43 @@ def test_lbfgs_of_sparse_rows_in_parts_is_the_same_to_the_bit(task, monkeypatch)
     assert all(map(np.array_equal, *ways))
     X = task.X
     np.testing.assert_allclose(ways[0][0], fit()._arrays()[0], rtol=1e-4)
+
+
+def test_equal_fits_by_lbfgs_share_their_plan(task, monkeypatch):
+    made = []
+
+    def noted(program):
+        made.append(program)
+        return make_plan(program)
+
+    def fit(alpha):
+        made.clear()
+        model = task.ours(solver="lbfgs", max_iter=60, tol=0.0, alpha=alpha).fit(task.X, task.y)
+        return model._arrays(), len(made)
+
+    forget()
+    monkeypatch.setattr(on_numpy, "make_plan", noted)
+    first, plans = fit(0.1)
+    assert plans == 1
+    for alpha, plans in ((0.1, 0), (0.2, 1), (0.1, 0)):
+        again, found = fit(alpha)
+        assert found == plans
+        same = all(map(np.array_equal, again, first))
+        assert same == (alpha == 0.1)
+
+
+def test_an_objective_that_was_computed_often_is_planned_from_the_first_call(task):
+    def compiled_calls():
+        made.clear()
+        task.ours(solver="lbfgs", max_iter=60, tol=0.0).fit(task.X, task.y)
+        return made.count(True), made.count(False)
+
+    made = []
+    forget()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_lbfgs, "pays", lambda *given: made.append(pays(*given)) or made[-1])
+        assert compiled_calls()[1] == 32
+        assert compiled_calls()[1] == 0
 
 
 def test_partial_fit_goes_on_compiled_where_it_began_without(task, monkeypatch):

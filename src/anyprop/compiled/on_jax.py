@@ -37,6 +37,19 @@ HUGE = 1 << 19
 """Fewest numbers in a vector for which a single step keeps XLA's own order on a CPU."""
 
 
+def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that makes the same of equal steps, or functions; each is given first."""
+    once = lru_cache(maxsize=16)(make)
+    return lambda step, *others: (once if is_constant(step) else make)(step, *others)
+
+
+@_shared
+def _jitted(step: Step, kind: Callable[..., Any], form: _Form) -> Callable[..., Any]:
+    """Return the jitted function that `kind` makes of a step."""
+    lean = kind is _one and form.apart and form.layout.size() < HUGE
+    return jitted(kind(step, form), step, donate=(0,), lean=lean)
+
+
 class JittedStep:
     """A step on JAX arrays, traced again for each set of shapes and dtypes.
 
@@ -56,7 +69,7 @@ class JittedStep:
         form = _Form.of(params, apart=self._apart)
         compute = self._of.get(form)
         if compute is None:
-            compute = self._of[form] = _jitted(_one, self._step, form)
+            compute = self._of[form] = _jitted(self._step, _one, form)
         numbers = _packed(self._step.optimizer.numbers(state), params)
         vectors, mask = form.vectors(params, state.slots), form.mask(state)
         vectors, value = compute(vectors, mask, numbers, batch)
@@ -92,6 +105,7 @@ class JittedParallelStep:
         return params, state._replace(step=state.step + 1, slots=slots), value
 
 
+@_shared
 def jitted_gradient(function: Callable[[Parameters, Any], Any]) -> Callable[[Parameters, Any], Any]:
     """Compile a function of parameters and a batch on JAX arrays."""
 
@@ -150,7 +164,7 @@ class JittedLoop:
             return column
 
         rows, table = filled(batches, batches[0].dtype), filled(numbers, params._any.dtype)
-        compute = _jitted(_many, self._step, form)
+        compute = _jitted(self._step, _many, form)
         vectors, mask = form.vectors(params, state.slots), form.mask(state)
         vectors, values = compute(vectors, mask, done, table, rows, data)
         return *form.after(vectors, state, done), np.asarray(values)[:done].tolist()
@@ -210,22 +224,6 @@ def _takes_arrays(step: Step) -> bool:
         return is_elementwise(step.optimizer)
     finally:
         hidden.put_back()
-
-
-Kind = Callable[[Step, _Form], Callable[..., Any]]
-
-
-def _jitted(kind: Kind, step: Step, form: _Form) -> Callable[..., Any]:
-    """Return the jitted function that `kind` makes of a step; an equal step gets the same one."""
-    return (_jit_once if is_constant(step) else _jit)(kind, step, form)
-
-
-def _jit(kind: Kind, step: Step, form: _Form) -> Callable[..., Any]:
-    lean = kind is _one and form.apart and form.layout.size() < HUGE
-    return jitted(kind(step, form), step, donate=(0,), lean=lean)
-
-
-_jit_once = lru_cache(maxsize=16)(_jit)
 
 
 def _packed(numbers: Numbers, params: Parameters) -> Any:

@@ -31,8 +31,12 @@ from anyprop.distributed.data_parallel import DataParallelStep
 from anyprop.optimizers.base import Numbers
 from anyprop.optimizers.state import OptimizerState
 from anyprop.parameters import Parameters
+from anyprop.repeatable.kept import Kept
+from anyprop.repeatable.ours import is_constant
 from anyprop.step import Step
 
+# What is planned for a run serves equal ones: of functions that are slow to plan beside their work.
+kept = Kept(8, 16 * 2**20)
 # By then steps on small arrays have taken about as long as numba takes to compile their loops.
 PATIENCE = 20_000
 
@@ -164,25 +168,43 @@ class PlannedGradient:
     """A function ``(params, batch) -> tree of arrays``, planned for each set of shapes and dtypes."""
 
     def __init__(self, function: Callable[[Parameters, Tree], Tree]) -> None:
-        self._function = function
+        self._function, self._keeps = function, is_constant(function)
         self._of_thread = threading.local()
 
     def __call__(self, params: Parameters, batch: Tree) -> Tree:
         """Compute the function; the arrays of the result are the caller's."""
-        plans: dict[Any, Any] = self._of_thread.__dict__
+        plans: dict[Any, _PlannedGradient] = self._of_thread.__dict__
         leaves, kinds = taken_apart(batch)
         key = (params.layout, params.flat.dtype, *kinds)
-        if key not in plans:
+        planned = plans.get(key)
+        if planned is None:
             namespace(params.flat, *leaves)
-            kept = params.copy()
-            held, given = mapped(Recording.given, (kept, batch))
-            calls, result = record(self._function, (held, given), self._function)
-            program = Program(calls, values_of(result), arguments=values_of(given))
-            plans[key] = kept, make_plan(program), result
-        kept, plan, result = plans[key]
-        fill(kept, params)
-        plan.run(*leaves)
-        return rebuilt(result, (output.copy() for output in plan.outputs))
+            of_all = (self._function, *key) if self._keeps else None
+            planned = kept.objects.get(of_all) or _PlannedGradient(self._function, params, batch)
+            plans[key] = planned
+            if of_all is not None:
+                kept.put(of_all, planned)
+        return planned.run(params, leaves)
+
+
+class _PlannedGradient:
+    """The plan of one set of shapes, on parameters of its own."""
+
+    def __init__(
+        self, function: Callable[[Parameters, Tree], Tree], params: Parameters, batch: Tree
+    ) -> None:
+        self._params = params.copy()
+        held, given = mapped(Recording.given, (self._params, batch))
+        calls, self._result = record(function, (held, given), function)
+        program = Program(calls, values_of(self._result), arguments=values_of(given))
+        self._plan = make_plan(program)
+        self.nbytes = self._plan.nbytes + int(self._params.flat.nbytes)
+
+    def run(self, params: Parameters, leaves: list[Array]) -> Tree:
+        """Compute the function, of what the arguments hold."""
+        fill(self._params, params)
+        self._plan.run(*leaves)
+        return rebuilt(self._result, (output.copy() for output in self._plan.outputs))
 
 
 def _given(number: Number) -> Traced | TracedNumber:

@@ -53,13 +53,14 @@ def is_of_anyprop(what: Any) -> bool:
     return str(what.__module__).partition(".")[0] == "anyprop"
 
 
-def is_constant(step: Step) -> bool:
-    """Return whether a step, and what is equal to it, always computes the same.
+def is_constant(step: object) -> bool:
+    """Return whether a step or a function, and what is equal to it, always computes the same.
 
-    If so, what is compiled for it serves all steps that are equal to it.
+    If so, what is compiled for it serves all that are equal to it.
     """
-    # Whether two functions are equal cannot be known.
-    return not isinstance(step.gradient, FunctionType) and _is_constant(step)
+    computes = step.gradient if isinstance(step, Step) else step
+    # Whether two functions of Python are equal cannot be known.
+    return not isinstance(computes, FunctionType) and _is_constant(step)
 
 
 def _is_constant(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,17 +42,18 @@ def minimize(
     xp, device, dtype = params.xp, device_of(params.flat), dtype_name(params.flat)
 
     def moved(vector: Any) -> Parameters:
-        return params.replace(flat=from_host(vector, xp, dtype=dtype, device=device))
+        flat = from_host(vector, xp, dtype=dtype, device=device)
+        return Parameters(params.layout, flat, params.running)
 
     add_part = _compiled(objective, params, data.t.shape[0])
+    total = loss.total_weight(data.t, data.weight, dtype=params.flat.dtype)
 
     def value_and_gradient(vector: Any) -> tuple[float, Any]:
-        at, total = moved(vector), 0.0
+        at = moved(vector)
         sums: Any = None
         with np.errstate(all="ignore"):
             for x, t, w in data.parts():
                 sums = add_part(at, {"x": x, "t": t, "sample_weight": w, "before": sums})
-                total = total + loss.total_weight(t, w, dtype=at.flat.dtype)
             value, gradient = sums[0] / total, sums[1] / total
         return float(to_host(value)), to_host(gradient).astype(np.float64, copy=False)
 
@@ -106,13 +107,20 @@ def _compiled(objective: Objective, like: Parameters, rows: int) -> Callable[...
     """Return `Objective.of_part`, compiled from the call on from which that pays."""
     of_part = _OfTrees(objective)
     compiled = compile_gradient(of_part, like.xp)
-    calls = itertools.count(1)
+    calls = _calls_of(objective, rows)
 
     def compute(params: Parameters, batch: Mapping[str, Any]) -> Any:
-        # How many there will be, nothing says: as often as planning takes as long, they were computed.
-        return (compiled if pays(next(calls), rows, like) else of_part)(params, batch)
+        # How many there will be, nothing says. Half as many as pay lose the time that it takes to plan,
+        # so in all no more than twice that time is lost.
+        return (compiled if pays(2 * next(calls), rows, like) else of_part)(params, batch)
 
     return compute
+
+
+@functools.lru_cache(maxsize=8)
+def _calls_of(objective: Objective, rows: int) -> Iterator[int]:
+    """Count how often an objective is computed, in one fit or in several."""
+    return itertools.count(1)
 
 
 @dataclass(frozen=True)
