@@ -133,6 +133,8 @@ class Taker:
                 raise ValueError(f"t holds {t.max()}, which is no label that a network can have.")
             t = t.astype("int64")
         t = rounded("t", t, self._wide, rows)  # as losses do with those of arrays, weights too
+        if t.dtype.kind == "f" and holds_exactly(self._dtype_name, t.dtype.name):
+            t = t.astype(self._dtype_name, copy=False)  # not every library has smaller ones
         if weight is not None:
             weight = rounded("weight", weight, self._wide, rows).astype(self._wide, copy=False)
         return {"x": x, "t": t, "sample_weight": weight}
