@@ -47,9 +47,8 @@ def run(path: Path) -> int:
             exec(compile(block.text, where, "exec"), names)
         elif block.kind == "{doctest}":
             examples = doctest.DocTestParser().get_doctest(block.text, names, where, where, 0)
-            examples.globs = (
-                names  # and not a copy, so that the next block sees what this one names
-            )
+            # Not a copy, so that the next block sees what this one names.
+            examples.globs = names
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
             if runner.run(examples, clear_globs=False).failed:
                 raise SystemExit(f"{where}: the output is another")
