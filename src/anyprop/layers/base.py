@@ -40,7 +40,7 @@ from anyprop._autograd import unrecorded_methods
 from anyprop._checks import check_shape, has, kind, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
 from anyprop._usage import Advising, usage
-from anyprop.backend import check_floating, from_host
+from anyprop.backend import check_floating, from_host, namespace
 from anyprop.initializers import get_initializer
 from anyprop.layout import Entry, Layout, Spec
 from anyprop.parameters import Parameters, check_kind, filled, map_vectors
@@ -239,6 +239,12 @@ def own(params: Parameters, name: str) -> Array:
     except AttributeError:
         check_kind(params)
         raise
+
+
+def check_dy(dy: Array, saved: Array) -> Namespace:
+    """Raise unless dy is beside what `forward` saved, and of its shape; return the namespace."""
+    check_shape("dy", dy, saved.shape)
+    return namespace(saved, dy)
 
 
 def leaves(net: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:

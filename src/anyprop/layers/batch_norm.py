@@ -23,11 +23,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from anyprop._checks import check_rows, check_shape, count, fields, fraction, positive
+from anyprop._checks import check_rows, count, fields, fraction, positive
 from anyprop._numerics import cast, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer, own
+from anyprop.layers.base import Layer, check_dy, own
 from anyprop.layout import Spec
 from anyprop.parameters import Parameters
 
@@ -135,8 +135,7 @@ class BatchNorm(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         z, inverse_std, batch = residuals
-        check_shape("dy", dy, z.shape)
-        xp = namespace(z, dy)
+        xp = check_dy(dy, z)
         wide = widened(xp, dy)
         grads = {"gamma": xp.sum(wide * z, axis=0), "beta": xp.sum(wide, axis=0)}
         grads = {name: cast(xp, g, dy.dtype) for name, g in grads.items()}

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyprop._checks import check_shape, fields, positive
+from anyprop._checks import fields, positive
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 
@@ -57,7 +57,6 @@ class ELU(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         y = residuals
-        check_shape("dy", dy, y.shape)
-        xp = namespace(y, dy)
+        xp = check_dy(dy, y)
         above = xp.astype(y > 0.0, dy.dtype)
         return dy * (xp.minimum(y, 0.0) + self.alpha + (1.0 - self.alpha) * above), {}

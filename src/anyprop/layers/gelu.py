@@ -16,10 +16,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from anyprop._checks import check_shape
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 C = math.sqrt(2.0 / math.pi)
@@ -52,7 +51,6 @@ class GELU(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         u, h = residuals
-        check_shape("dy", dy, u.shape)
-        namespace(u, dy)
+        check_dy(dy, u)
         slope = (1.0 - h * h) * (C + (3.0 * CA) * (u * u))
         return dy * (0.5 * ((1.0 + h) + u * slope)), {}

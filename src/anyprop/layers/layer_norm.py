@@ -7,8 +7,9 @@
                dx = (dz - mean_d dz_d - z mean_d (dz_d z_d)) / sqrt(v + eps)
 
 v is the sum of the squares of (x - mu) / sqrt(D), which do not overflow where v does not. In 16
-bits everything is computed in float32, and y and the gradients are rounded. Saved: z and 1 / sqrt(v
-+ eps).
+bits everything is computed in float32, and y and the gradients are rounded.
+
+Saved: z and 1 / sqrt(v + eps).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from anyprop._checks import check_rows, check_shape, count, fields, positive
+from anyprop._checks import check_rows, count, fields, positive
 from anyprop._numerics import cast, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer, own
+from anyprop.layers.base import Layer, check_dy, own
 from anyprop.layout import Spec
 from anyprop.parameters import Parameters
 
@@ -81,8 +82,7 @@ class LayerNorm(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         z, inverse_std = residuals
-        check_shape("dy", dy, z.shape)
-        xp = namespace(z, dy)
+        xp = check_dy(dy, z)
         wide = widened(xp, dy)
         dz = wide * params.gamma
         mean_dz = xp.mean(dz, axis=1, keepdims=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyprop._checks import check_shape, fields, fraction
+from anyprop._checks import fields, fraction
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 
@@ -54,6 +54,5 @@ class LeakyReLU(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         y = residuals
-        check_shape("dy", dy, y.shape)
-        xp = namespace(y, dy)
+        xp = check_dy(dy, y)
         return dy * (self.slope + (1.0 - self.slope) * xp.astype(y > 0.0, dy.dtype)), {}

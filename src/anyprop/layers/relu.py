@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyprop._checks import check_shape
 from anyprop._numerics import cast
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 
@@ -41,7 +40,6 @@ class ReLU(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         y = residuals
-        check_shape("dy", dy, y.shape)
-        xp = namespace(y, dy)
+        xp = check_dy(dy, y)
         # times 0 or 1, not where(): equal for every finite dy, and an infinite one becomes NaN
         return dy * cast(xp, y > 0.0, dy.dtype), {}

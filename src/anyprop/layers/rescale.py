@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from typing import Any
 
-from anyprop._checks import check_rows, check_shape, real
+from anyprop._checks import check_rows, real
 from anyprop._moments import moments
 from anyprop._numerics import cast, is_floating, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import create, dtype_name, namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 _SHOWN = 4  # numbers of a column each, beyond which only their range is shown
@@ -146,9 +146,7 @@ class Rescale(Layer):
         return cast(xp, y, x.dtype), x
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
-        x = residuals
-        check_shape("dy", dy, x.shape)
-        xp = namespace(x, dy)
+        xp = check_dy(dy, residuals)
         dx = widened(xp, dy)
         return cast(xp, dx * _beside(dx, self.scale), dy.dtype), {}
 

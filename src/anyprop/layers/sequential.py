@@ -142,28 +142,27 @@ class Sequential(Layer):
     def backward(
         self, params: Parameters, residuals: Residuals, dy: Array
     ) -> tuple[Array, Parameters]:
-        pieces: list[Array] = []
-        dx = self._backward(params, residuals, dy, down_to=0, pieces=pieces)
+        dx, pieces = self._backward(params, residuals, dy, down_to=0)
         return dx, params._joined(pieces)
 
     def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Parameters:
         first = self._first_trainable
         if first is None:
             return params._joined([])
-        pieces: list[Array] = []
-        dy = self._backward(params, residuals, dy, down_to=first + 1, pieces=pieces)
+        dy, pieces = self._backward(params, residuals, dy, down_to=first + 1)
         view = params[first]
         grads = self.layers[first].backward_params(view, residuals[first], dy)
         return params._joined(flat_pieces(view, grads) + pieces)
 
     def _backward(
-        self, params: Parameters, residuals: Residuals, dy: Array, down_to: int, pieces: list[Array]
-    ) -> Array:
+        self, params: Parameters, residuals: Residuals, dy: Array, down_to: int
+    ) -> tuple[Array, list[Array]]:
+        pieces: list[Array] = []
         for i in range(len(self.layers) - 1, down_to - 1, -1):
             view = params[i]
             dy, grads = self.layers[i].backward(view, residuals[i], dy)
             pieces[:0] = flat_pieces(view, grads)
-        return dy
+        return dy, pieces
 
     @cached_property
     def _first_trainable(self) -> int | None:

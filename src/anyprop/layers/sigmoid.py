@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyprop._checks import check_shape
 from anyprop._numerics import sigmoid
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 
@@ -44,6 +43,5 @@ class Sigmoid(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         y = residuals
-        check_shape("dy", dy, y.shape)
-        namespace(y, dy)
+        check_dy(dy, y)
         return dy * (y * (1.0 - y)), {}

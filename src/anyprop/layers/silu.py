@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyprop._checks import check_shape
 from anyprop._numerics import sigmoid
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 
@@ -41,6 +40,5 @@ class SiLU(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         x, s = residuals
-        check_shape("dy", dy, x.shape)
-        namespace(x, dy)
+        check_dy(dy, x)
         return dy * (s * (1.0 + x * (1.0 - s))), {}

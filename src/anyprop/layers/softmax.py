@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyprop._checks import check_shape
 from anyprop._numerics import cast, largest, widened
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 
@@ -49,8 +48,7 @@ class Softmax(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         y = residuals
-        check_shape("dy", dy, y.shape)
-        xp = namespace(y, dy)
+        xp = check_dy(dy, y)
         wide, y = widened(xp, dy), widened(xp, y)
         dx = y * (wide - xp.sum(wide * y, axis=-1, keepdims=True))
         return cast(xp, dx, dy.dtype), {}

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anyprop._checks import check_shape
 from anyprop._typing import Array, Grads, Residuals
 from anyprop.backend import namespace
-from anyprop.layers.base import Layer
+from anyprop.layers.base import Layer, check_dy
 from anyprop.parameters import Parameters
 
 
@@ -39,6 +38,5 @@ class Tanh(Layer):
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
         y = residuals
-        check_shape("dy", dy, y.shape)
-        namespace(y, dy)
+        check_dy(dy, y)
         return dy * (1.0 - y * y), {}
