@@ -22,8 +22,8 @@ from anyprop.layers.registry import LAYERS
 from anyprop.parameters import Parameters
 from anyprop.training.batches import slices
 
-# Numbers in the largest array of several batches; more of them would leave the caches.
-_MOST = 2**17
+# Numbers in the largest array of several batches: batches are there to bound the memory.
+_MOST = 2**19
 
 
 def passes(net: Layer, params: Parameters, x: Array, rows: int) -> Iterator[tuple[Layer, Array]]:
