@@ -91,7 +91,7 @@ def test_a_layer_of_ones_own_gets_one_batch_at_a_time(net, rng):
 
 
 @pytest.mark.parametrize(("most", "calls"), [(600, 1 + 1), (200, 3 + 1), (100, 6 + 1), (99, 7)])
-def test_layers_take_so_many_batches_at_a_time_as_fit_into_caches(most, calls, monkeypatch):
+def test_layers_take_as_many_batches_at_a_time_as_the_bound_allows(most, calls, monkeypatch):
     net, seen, forward = ap.MLP([4, 10, 2]), [], ap.ReLU.forward
     monkeypatch.setattr(together, "_MOST", most)
     monkeypatch.setattr(ap.ReLU, "forward", lambda *of: seen.append(len(of[2])) or forward(*of))

@@ -66,7 +66,7 @@ class PlannedLoop(Loop):
             slots = [(name, slot.flat.dtype) for name, slot in state.slots.items()]
             of_all = self._step, self._most, *key, *slots, state.decay_mask is None
             key_of_all = of_all if self._keeps else None
-            steps = self._of[key] = kept.objects.get(key_of_all) or _Steps(
+            steps = self._of[key] = kept.get(key_of_all) or _Steps(
                 *(self._step, self._most, params, state, numbers[0], arrays, size, key_of_all)
             )
         return steps.run(params, state, [*arrays.values()], batches, numbers)

@@ -260,7 +260,7 @@ class GraphLoop(Loop):
             return graph
         # For a step that cannot change, an equal one of an earlier run has left a graph.
         key_of_all = (self._step, self._most, *key) if self._keeps else None
-        graph = kept.objects.get(key_of_all)
+        graph = kept.get(key_of_all)
         if graph is None:
             # It gets copies, as the arguments should be unchanged if it is not used.
             given = params.copy(), state.copy(), numbers, data, batches
@@ -274,9 +274,9 @@ class GraphLoop(Loop):
                 text = f"the steps are done one by one, since {far}."
                 warnings.warn(text, RuntimeWarning, stacklevel=3)
                 raise TraceError(far)
+            if key_of_all is not None:
+                kept.put(key_of_all, graph)
         graphs[key] = graph
-        if key_of_all is not None:
-            kept.put(key_of_all, graph)
         return graph
 
 

@@ -180,10 +180,12 @@ class PlannedGradient:
         if planned is None:
             namespace(params.flat, *leaves)
             of_all = (self._function, *key) if self._keeps else None
-            planned = kept.objects.get(of_all) or _PlannedGradient(self._function, params, batch)
+            planned = kept.get(of_all)
+            if planned is None:
+                planned = _PlannedGradient(self._function, params, batch)
+                if of_all is not None:
+                    kept.put(of_all, planned)
             plans[key] = planned
-            if of_all is not None:
-                kept.put(of_all, planned)
         return planned.run(params, leaves)
 
 

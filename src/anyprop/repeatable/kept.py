@@ -17,10 +17,17 @@ class Kept(threading.local):
         self.most, self.most_bytes = most, most_bytes
         self.objects: OrderedDict[Any, Any] = OrderedDict()
 
+    def get(self, key: Any) -> Any:
+        """Return what is kept for a key, from now on the last used; None if there is none."""
+        found = self.objects.get(key)
+        if found is not None:
+            self.objects.move_to_end(key)
+        return found
+
     def put(self, key: Any, compiled: Any) -> None:
         """Keep an object, and as many of the others as fit."""
+        self.objects.pop(key, None)
         self.objects[key] = compiled
-        self.objects.move_to_end(key)
         while (
             len(self.objects) > self.most
             or sum(kept.nbytes for kept in self.objects.values()) > self.most_bytes
