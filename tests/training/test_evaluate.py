@@ -76,6 +76,26 @@ def test_batches_that_are_taken_together_have_the_bits_of_each(case, rows, rng):
         assert y.tobytes() == _of_each(case.layer, params, given, rows).tobytes()
 
 
+@pytest.mark.parametrize(
+    "net",
+    [
+        ap.ReLU(),
+        ap.Sequential(ap.ReLU(), ap.Affine(4, 4)),
+        ap.Sequential(ap.Identity(), ap.ReLU()),
+        ap.Sequential(ap.Affine(4, 4), ap.ReLU(), ap.Residual(ap.ReLU()), ap.ReLU()),
+        ap.Sequential(ap.Affine(4, 4), ap.Residual(ap.Sequential(ap.ReLU(), ap.Affine(4, 4)))),
+        ap.Sequential(ap.Affine(4, 4), ap.Residual(ap.Sequential(ap.Affine(4, 4), ap.ReLU()))),
+    ],
+    ids=str,
+)
+def test_batches_that_are_taken_together_are_rectified_where_nothing_else_reads(net, rng):
+    params, x = net.init(seed=0), rng.standard_normal((20, 4)).astype("float32")
+    before = x.copy()
+    y = ap.predict(net, params, x, batch_size=5)
+    assert x.tobytes() == before.tobytes()
+    assert y.tobytes() == _of_each(net, params, x, 5).tobytes()
+
+
 class _Centred(ap.Layer):
     """A layer that looks at the whole batch."""
 
@@ -92,9 +112,9 @@ def test_a_layer_of_ones_own_gets_one_batch_at_a_time(net, rng):
 
 @pytest.mark.parametrize(("most", "calls"), [(600, 1 + 1), (200, 3 + 1), (100, 6 + 1), (99, 7)])
 def test_layers_take_as_many_batches_at_a_time_as_the_bound_allows(most, calls, monkeypatch):
-    net, seen, forward = ap.MLP([4, 10, 2]), [], ap.ReLU.forward
+    net, seen, forward = ap.MLP([4, 10, 2], activation="tanh"), [], ap.Tanh.forward
     monkeypatch.setattr(together, "_MOST", most)
-    monkeypatch.setattr(ap.ReLU, "forward", lambda *of: seen.append(len(of[2])) or forward(*of))
+    monkeypatch.setattr(ap.Tanh, "forward", lambda *of: seen.append(len(of[2])) or forward(*of))
     ap.predict(net, net.init(), np.ones((63, 4), dtype="float32"), batch_size=10)
     assert len(seen) == calls
     assert sum(seen) == 63

@@ -3,6 +3,7 @@
     layers of numbers and rows    all rows at once
     Affine                        y_i = x_i W + b for each batch i, as the rounding of a product depends
                                   on how many rows it has
+    ReLU after an Affine          where its x is, which nothing else reads
 
 For a batch of a narrow network, Python takes as long to call the layers as they take to compute.
 """
@@ -19,6 +20,8 @@ from anyprop._typing import Array, Residuals
 from anyprop.layers.affine import Affine
 from anyprop.layers.base import Layer, own
 from anyprop.layers.registry import LAYERS
+from anyprop.layers.relu import ReLU
+from anyprop.layers.sequential import Sequential
 from anyprop.parameters import Parameters
 from anyprop.training.batches import slices
 
@@ -49,12 +52,15 @@ def _of_each(net: Layer, rows: int) -> Layer | None:
         return None
     if type(net) is Affine and net.d > 1:
         return _AffineOfEach(net.d, net.m, net.bias, rows)
-    children = {}
+    children: dict[str, Layer] = {}
+    before: Layer | None = None
     for name, child in net.children().items():
-        of_each = _of_each(child, rows)
+        # What an Affine computes, nothing but the next layer reads.
+        in_place = type(net) is Sequential and type(before) is Affine and type(child) is ReLU
+        of_each = _ReLUInPlace() if in_place else _of_each(child, rows)
         if of_each is None:
             return None
-        children[name] = of_each
+        before, children[name] = child, of_each
     return net.with_children(children)
 
 
@@ -73,3 +79,12 @@ class _AffineOfEach(Affine):
         if self.bias:
             y += own(params, "b")
         return y, x
+
+
+@dataclass(frozen=True)
+class _ReLUInPlace(ReLU):
+    """A `ReLU` that stores y over x."""
+
+    def forward(self, params: Parameters, x: Array) -> tuple[Array, Residuals]:
+        y = np.maximum(x, 0.0, out=x)
+        return y, y
