@@ -7,8 +7,8 @@
 
 A sum down the columns is added up during a walk. Only operations that IEEE 754 rounds exactly take part,
 and sums are taken in the order in which NumPy takes them, so results are NumPy's to the bit; exp, log
-and their like are left to NumPy, whose own loops are as fast. numba is an extra, anyprop[fast]; without
-it, or where it does not work, there are no kernels.
+and their like, which each library rounds in its own way, are left to NumPy. numba is an extra,
+anyprop[fast]; without it, or where it does not work, there are no kernels.
 
 The file is long because what may go into a loop, and the line written for it, keep NumPy's rounding
 only together.
@@ -80,7 +80,7 @@ _SHAPES = {CELL: "(n0, n1)", ROW: "(n0,)", COLUMN: "(n1,)", ONE: "(1,)"}
 # the pieces that are taken of each part, far apart as cores that write into one line of the cache wait
 # for each other; of a counter of the pieces that are done; of one of the helpers that look for pieces;
 # and of the function of the system that lets other threads go first. A helper goes on looking for a
-# moment when all is done, as waking it takes longer.
+# moment when all is done, so that the next loop finds it awake.
 _SHARED = f"""
 from llvmlite import ir
 from numba import types

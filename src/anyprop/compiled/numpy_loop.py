@@ -23,8 +23,7 @@ from anyprop.repeatable.ours import is_constant
 from anyprop.repeatable.stand_in import TraceError
 from anyprop.step import Step
 
-# Where this process has the loops already, nothing is compiled; by then steps have taken about as long
-# as their plan.
+# Steps before the plan, where this process has its loops already and nothing is left to compile.
 SOON = 50
 # How many more steps alike, by `_structure`, this process does one by one, in one run or in several.
 _left: dict[int, float] = {}

@@ -161,7 +161,7 @@ class Plan(Binding):
 def unrolled(calls: Sequence[Bound], count: int) -> Callable[..., None]:
     """Return one function of all calls, whose `count` arguments are the first locals.
 
-    A loop over the calls would take longer than many of them.
+    It names each call, so that Python has nothing to do between two of them.
     """
     # By identity, as arrays that are equal are different places. `calls` keeps all of them alive.
     constants: dict[int, tuple[str, Any]] = {}

@@ -37,7 +37,7 @@ from anyprop.step import Step
 
 # What is planned for a run serves equal ones: of functions that are slow to plan beside their work.
 kept = Kept(8, 16 * 2**20)
-# By then steps on small arrays have taken about as long as numba takes to compile their loops.
+# Steps on small arrays before their loops are compiled, for which numba takes a second or more.
 PATIENCE = 20_000
 
 

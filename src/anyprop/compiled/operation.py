@@ -26,8 +26,8 @@ _FORM, _pointer = ctypes.CFUNCTYPE(None), ctypes.c_void_p.from_param
 MOVE = int(ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0)
 
 
-# By NumPy's C API the first field of an array is the address of its numbers. To ask NumPy for it takes
-# as long as the work on thousands of them.
+# By NumPy's C API the first field of an array is the address of its numbers; asked for it, NumPy would
+# make an object of ctypes.
 _word_at, _HEAD = ctypes.c_size_t.from_address, object.__basicsize__
 
 

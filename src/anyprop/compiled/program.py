@@ -110,7 +110,7 @@ def taken_apart(batch: Tree) -> tuple[list[Any], list[Any]]:
     try:
         _take_apart(batch, leaves, kinds)
     except AttributeError:
-        # Only when it has failed: to check each array in each step would take longer than many calls.
+        # Only when it has failed, as every step comes here.
         _check_arrays("batch", batch)
         raise
     return leaves, kinds

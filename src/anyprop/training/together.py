@@ -5,7 +5,7 @@
                                   on how many rows it has
     ReLU after an Affine          where its x is, which nothing else reads
 
-For a batch of a narrow network, Python takes as long to call the layers as they take to compute.
+So Python calls the layers of a narrow network, which have little to compute, less often.
 """
 
 from __future__ import annotations
