@@ -129,7 +129,9 @@ def test_the_ideas_of_a_package_do_not_import_each_other(package):
 VARIANTS: dict[str, set[str]] = {
     f"optimizers.{variant}": {"optimizers.adam"}
     for variant in ("adamax", "adamw", "amsgrad", "nadam", "radam")
-} | {f"optimizers.{m}": {"optimizers.state"} for m in ("continuing", "in_arrays")}
+}
+VARIANTS["optimizers.nesterov"] = {"optimizers.momentum"}
+VARIANTS |= {f"optimizers.{m}": {"optimizers.state"} for m in ("continuing", "in_arrays")}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("cli")])

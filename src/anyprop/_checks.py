@@ -8,7 +8,7 @@ import inspect
 import math
 import numbers
 import reprlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,11 @@ def worded(error: Exception, message: str) -> Exception:
 def has(value: object, *names: str) -> bool:
     """Return whether `value` has all these attributes, and is not a class, which has them too."""
     return not isinstance(value, type) and all(hasattr(value, name) for name in names)
+
+
+def is_sequence(value: object) -> bool:
+    """Return whether `value` may hold several things in an order: not a text, a dict or a set."""
+    return has(value, "__iter__") and not isinstance(value, (str, bytes, Mapping, Set))
 
 
 def check_shape(name: str, array: Array, expected: Shape) -> None:
@@ -185,6 +190,17 @@ def optional(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any],
         return None if value is None else check(owner, name, value)
 
     return check_given
+
+
+def each(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], tuple[Any, ...]]:
+    """Return a check of every member of a sequence, which returns them as a tuple."""
+
+    def check_each(owner: str, name: str, values: Any) -> tuple[Any, ...]:
+        if not is_sequence(values):
+            raise TypeError(f"{owner}: {name} must be a sequence such as a list, not {values!r}.")
+        return tuple(check(owner, f"{name}[{i}]", value) for i, value in enumerate(values))
+
+    return check_each
 
 
 def younger(default: Any) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from anyprop import _tree
 from anyprop._autograd import unrecorded
-from anyprop._checks import choice, count, flag, fraction, is_scalar_array, kind, real
+from anyprop._checks import choice, count, each, flag, fraction, is_scalar_array, kind, real
 from anyprop._typing import Array
 from anyprop._usage import usage
 from anyprop.backend import (
@@ -85,12 +85,10 @@ def MLP(
     >>> list(MLP([4, 8, 8, 2], residual=True).init().named())
     ['0.W', '0.b', '2.0.W', '2.0.b', '3.W', '3.b']
     """
-    if isinstance(sizes, (str, bytes, Mapping, Set)) or not hasattr(sizes, "__iter__"):
-        raise TypeError(f"MLP: sizes must be a sequence such as [784, 200, 10], not {sizes!r}.")
-    sizes = [count("MLP", "each of sizes", size) for size in sizes]
+    sizes = each(count)("MLP", "sizes", sizes)
     if len(sizes) < 2:
         raise ValueError(
-            f"MLP: sizes needs an input and an output width, as in [784, 10]; got {sizes}."
+            f"MLP: sizes needs an input and an output width, as in [784, 10]; got {list(sizes)}."
         )
     if norm is not None:
         choice("norm", norm, _NORMS)

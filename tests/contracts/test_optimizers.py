@@ -768,6 +768,8 @@ def test_like_takes_options_and_names_the_nearest_library(make):
 def test_like_refuses_what_the_library_does_not_do(make, library, options, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         make.like(library, **options)
+    with pytest.raises(TypeError, match="^library must be a name such as 'torch', not"):
+        make.like([library])
     own = {name: make.presets[library][name] for name in make.presets[library]}
     assert make.like(library, **own) == make.like(library)
 

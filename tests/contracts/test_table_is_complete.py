@@ -56,6 +56,10 @@ def test_names_that_are_mistyped_show_the_nearest():
             ValueError, match=rf"^unknown {kind} '{wrong}'; did you mean '{right}'\?$"
         ):
             get(wrong)
+        with pytest.raises(
+            TypeError, match=rf"^{kind} must be a name such as '\w+', not \['{right}'\]"
+        ):
+            get([right])
 
 
 def test_every_option_of_a_layer_or_loss_has_a_case_that_sets_it():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from anyprop._checks import choice, flag, kind, non_negative, unknown
+from anyprop._checks import choice, flag, is_sequence, kind, non_negative, unknown
 from anyprop._typing import Array, Device, Initializer, Namespace
 from anyprop.backend import namespace
 from anyprop.book.activations import ReLU, Sigmoid
@@ -93,7 +93,7 @@ class MultiLayerNet(Network):
         self.weight_decay_lambda = non_negative(type(self).__name__, "weight_decay_lambda", decay)
         self.last_layer = SoftmaxWithLoss()
         input_size, hidden, output_size = sizes
-        if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
+        if not is_sequence(hidden):
             raise TypeError(
                 f"hidden_size_list must be a sequence such as [100, 100], not {kind(hidden)}."
             )

@@ -11,11 +11,11 @@ this takes no memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from anyprop._checks import check_rows, real
+from anyprop._checks import check_rows, is_sequence, real
 from anyprop._moments import moments
 from anyprop._numerics import cast, is_floating, widened
 from anyprop._typing import Array, Grads, Residuals
@@ -153,7 +153,7 @@ class Rescale(Layer):
 
 def _numbers(name: str, given: Any) -> float | tuple[float, ...]:
     """Return a finite number, or several of them, as Python's own."""
-    if isinstance(given, (Mapping, Set, str, bytes)) or not hasattr(given, "__iter__"):
+    if not is_sequence(given):
         numbers = [real("Rescale", name, given)]
     elif getattr(given, "ndim", 1) == 1:
         numbers = [real("Rescale", name, number) for number in given]
@@ -164,7 +164,7 @@ def _numbers(name: str, given: Any) -> float | tuple[float, ...]:
     for column, number in enumerate(numbers):
         if not math.isfinite(number):
             raise ValueError(f"Rescale: {name} must be finite, but number {column} is {number}.")
-    return tuple(numbers) if hasattr(given, "__iter__") else numbers[0]
+    return tuple(numbers) if is_sequence(given) else numbers[0]
 
 
 def _short(given: float | tuple[float, ...]) -> str:

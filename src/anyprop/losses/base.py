@@ -162,7 +162,7 @@ def matched(y: Array, t: Array) -> tuple[Namespace, Array]:
     check_predictions(y)
     check_shape("t", t, y.shape)
     check_real("t", t)
-    return xp, xp.astype(t, wide_dtype(xp, y.dtype), copy=False)
+    return xp, cast(xp, t, wide_dtype(xp, y.dtype))
 
 
 def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
@@ -173,7 +173,7 @@ def row_weights(y: Array, sample_weight: Array | None) -> Array | None:
     xp = namespace(y, sample_weight)
     check_shape("sample_weight", sample_weight, (y.shape[0],))
     check_real("sample_weight", sample_weight)
-    return xp.astype(sample_weight, y.dtype, copy=False)
+    return cast(xp, sample_weight, y.dtype)
 
 
 def mean_over_entries(
@@ -204,7 +204,7 @@ def mean_over_entries(
     dtype = entries.dtype if dtype is None else dtype
     value, scale = mean_over_rows(xp, xp.mean(wide, axis=1), weights, dtype=dtype)
     scale = scale / entries.shape[1]
-    return value, scale if weights is None else xp.astype(scale, entries.dtype, copy=False)
+    return value, scale if weights is None else cast(xp, scale, entries.dtype)
 
 
 def mean_over_rows(
@@ -245,8 +245,7 @@ def mean_over_rows(
     else:
         scale = _shares(xp, weights, normalizer)
         value = xp.sum(rows * scale if weights is None else product(xp, scale, rows))
-    value = value if value.dtype == dtype else xp.astype(value, dtype)
-    return value, scale if weights is None else xp.expand_dims(scale, axis=1)
+    return cast(xp, value, dtype), scale if weights is None else xp.expand_dims(scale, axis=1)
 
 
 def _shares(xp: Namespace, weights: Array | None, normalizer: Array) -> Array:

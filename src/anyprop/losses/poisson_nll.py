@@ -5,8 +5,9 @@
     backward   dy_k = (exp(y_k) - t_k) s                           s = dvalue w_n / (K sum w)
 
 y are logarithms of rates, so every real number is a valid prediction. log t! depends on the targets
-alone and is left out. Saved: exp(y) - t, the scale s of each row, and y
-for its dtype. A target of 0 leaves exp(y) alone, also where y is -inf.
+alone and is left out. A target of 0 leaves exp(y) alone, also where y is -inf.
+
+Saved: exp(y) - t, the scale s of each row, and y for its dtype.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anyprop._checks import unknown
+from anyprop._checks import choice
 from anyprop._names import members
 from anyprop.losses.base import Loss
 
@@ -27,12 +27,13 @@ def get_loss(name: str) -> type[Loss]:
     ------
     ValueError
         The name is unknown; the message shows the nearest one.
+    TypeError
+        It is not a name.
 
     Examples
     --------
     >>> get_loss("huber")()
     Huber(delta=1.0)
     """
-    if name not in LOSSES:
-        raise unknown("loss", name, LOSSES)
+    choice("loss", name, LOSSES)
     return LOSSES[name]

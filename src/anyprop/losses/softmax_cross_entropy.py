@@ -16,11 +16,11 @@ Saved: p, c T, whether its rows are known to sum to 1, the scale s of each row, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anyprop._checks import check_shape, fields, fraction, non_negative
+from anyprop._checks import check_shape, each, fields, fraction, non_negative, optional
 from anyprop._numerics import cast, counted, is_integral, largest, product, summed, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop.backend import create, dtype_name, namespace, to_host
@@ -78,22 +78,12 @@ class SoftmaxCrossEntropy(Loss):
     class_weight: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        fields(self, label_smoothing=fraction)
-        if self.class_weight is not None:
-            owner = type(self).__name__
-            refused = (Mapping, Set, str, bytes)
-            if isinstance(self.class_weight, refused) or not hasattr(self.class_weight, "__iter__"):
-                raise TypeError(
-                    f"{owner}: class_weight must be a sequence of one number for each class, "
-                    f"not {self.class_weight!r}."
-                )
-            weights = tuple(non_negative(owner, "class_weight", c) for c in self.class_weight)
-            if not any(weights):
-                raise ValueError(
-                    f"{owner}: class_weight holds no weight above 0, so nothing could be learnt: "
-                    f"{self.class_weight!r}; give at least one class a weight."
-                )
-            object.__setattr__(self, "class_weight", weights)
+        fields(self, label_smoothing=fraction, class_weight=optional(each(non_negative)))
+        if self.class_weight is not None and not any(self.class_weight):
+            raise ValueError(
+                f"{type(self).__name__}: class_weight holds no weight above 0, so nothing could be "
+                f"learnt: {self.class_weight!r}; give at least one class a weight."
+            )
 
     def forward(
         self, y: Array, t: Array, *, sample_weight: Array | None = None
@@ -221,14 +211,14 @@ class SoftmaxCrossEntropy(Loss):
         _check_fit(t, y)
         predicted = xp.argmax(y, axis=1)
         right = t if t.ndim == 1 else xp.argmax(t, axis=1)
-        return predicted == xp.astype(right, predicted.dtype, copy=False)
+        return predicted == cast(xp, right, predicted.dtype)
 
 
 def _distribution(xp: Namespace, t: Array, like: Array) -> tuple[Array, Array | None]:
     """Return the targets as distributions, like `like`, and for labels their places, (N, K) bool."""
     _check_fit(t, like)
     if t.ndim != 1:
-        return xp.astype(t, like.dtype, copy=False), None
+        return cast(xp, t, like.dtype), None
     k = like.shape[1]
     classes = counted(like, k)
     labels = cast(xp, t, classes.dtype)[:, None]

@@ -8,16 +8,14 @@ This is Nesterov's accelerated gradient in terms of the point where the gradient
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from anyprop._checks import fields, flag, fraction
 from anyprop._typing import Namespace, Rule
-from anyprop.optimizers.base import Optimizer
+from anyprop.optimizers.momentum import Momentum
 
 
 @dataclass(frozen=True)
-class Nesterov(Optimizer):
+class Nesterov(Momentum):
     """Nesterov's accelerated gradient, in the form that takes gradients at p.
 
     Parameters
@@ -47,18 +45,6 @@ class Nesterov(Optimizer):
     >>> p.round(4), state.slots["v"]
     (array([-0.19]), array([1.]))
     """
-
-    lr: Any = 1e-2
-    _: KW_ONLY
-    momentum: float = 0.9
-    lr_in_velocity: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        fields(self, momentum=fraction, lr_in_velocity=flag)
-
-    def slots(self) -> dict[str, float | None]:
-        return {"v": 0.0}
 
     def rule(self, xp: Namespace) -> Rule:
         momentum, lr_in_velocity = self.momentum, self.lr_in_velocity

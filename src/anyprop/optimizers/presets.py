@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from anyprop._checks import unknown
+from anyprop._checks import choice
 
 # What each library offers besides the optimizer's own parameters and does as anyprop does:
 # PyTorch's clip_grad_norm_ adds 1e-6 to the norm, Optax and Chainer take no norms of single arrays,
@@ -47,6 +47,8 @@ class HasPresets:
         ValueError
             The library is unknown, and the message shows the nearest one; or it has no such
             parameter, or means something else by it.
+        TypeError
+            `library` is not a name.
 
         Examples
         --------
@@ -54,8 +56,7 @@ class HasPresets:
         >>> ap.RMSProp.like("keras").rho
         0.9
         """
-        if library not in cls.presets:
-            raise unknown("library", library, cls.presets)
+        choice("library", library, cls.presets)
         preset = cls.presets[library]
         own = cls.options[library] | _COMMON[library]
         defaults = {f.name: f.default for f in dataclasses.fields(cls)} | dict(preset)  # type: ignore[arg-type]

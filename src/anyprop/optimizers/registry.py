@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anyprop._checks import unknown
+from anyprop._checks import choice
 from anyprop._names import members
 from anyprop.optimizers.base import Optimizer
 
@@ -27,12 +27,13 @@ def get_optimizer(name: str) -> type[Optimizer]:
     ------
     ValueError
         The name is unknown; the message shows the nearest one.
+    TypeError
+        It is not a name.
 
     Examples
     --------
     >>> get_optimizer("adam")(lr=0.01).lr
     0.01
     """
-    if name not in OPTIMIZERS:
-        raise unknown("optimizer", name, OPTIMIZERS)
+    choice("optimizer", name, OPTIMIZERS)
     return OPTIMIZERS[name]

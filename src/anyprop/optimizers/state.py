@@ -12,7 +12,7 @@ import numpy as np
 from anyprop import _tree
 from anyprop._autograd import detached
 from anyprop._checks import is_scalar_array
-from anyprop._numerics import is_floating, largest_of, wide_dtype
+from anyprop._numerics import cast, is_floating, largest_of, wide_dtype
 from anyprop._typing import Array, Number, Tree
 from anyprop.backend import (
     check_array,
@@ -293,4 +293,4 @@ def beside(p: Array, number: Number, name: str, *, wide: bool = False) -> Number
     if isinstance(number, np.generic):  # what NumPy makes of arrays of shape ()
         return float(number)
     xp = check_same_place([("params", p), (name, number)])
-    return xp.astype(number, wide_dtype(xp, p.dtype) if wide else p.dtype, copy=False)
+    return cast(xp, number, wide_dtype(xp, p.dtype) if wide else p.dtype)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,17 +91,6 @@ def stopped(xp: Namespace, lr: Array, end: float | None, *, rising: bool = False
     if end is None:
         return lr
     return xp.minimum(lr, end) if rising else xp.maximum(lr, end)
-
-
-def each(check: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], Any]:
-    """Return a check of every member of a sequence, which stores the sequence as a tuple."""
-
-    def check_each(owner: str, name: str, values: Any) -> tuple[Any, ...]:
-        if isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__iter__"):
-            raise TypeError(f"{owner}: {name} must be a sequence, not {values!r}.")
-        return tuple(check(owner, f"{name}[{i}]", value) for i, value in enumerate(values))
-
-    return check_each
 
 
 def a_schedule(owner: str, name: str, value: Any) -> Schedule:

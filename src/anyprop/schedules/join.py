@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anyprop._checks import count, fields
+from anyprop._checks import count, each, fields
 from anyprop._typing import Array, Namespace
-from anyprop.schedules.base import Schedule, a_schedule, check_boundaries, each
+from anyprop.schedules.base import Schedule, a_schedule, check_boundaries
 
 
 @dataclass(frozen=True)
