@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import count, few, kind
-from anyprop._numerics import is_floating
+from anyprop._numerics import cast, is_floating
 from anyprop._typing import Array, Device, Initializer, Namespace
 from anyprop._usage import Advising
 from anyprop.backend import check_floating, from_host, namespace
@@ -208,7 +208,7 @@ class Network(Advising):
         xp = namespace(x, W)
         check_real("x", x)
         if is_floating(xp, W.dtype):  # not to a whole number that was put there by hand
-            x = xp.astype(x, W.dtype, copy=False)
+            x = cast(xp, x, W.dtype)
         for layer in layers:
             if isinstance(layer, (BatchNormalization, Dropout)):
                 x = layer.forward(x, train_flg)

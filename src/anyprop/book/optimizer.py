@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._checks import check_shape, few, kind
-from anyprop._numerics import largest_of
+from anyprop._numerics import cast, largest_of
 from anyprop._typing import Array
 from anyprop._usage import Advising
 from anyprop.backend import (
@@ -116,7 +116,7 @@ def _beside(name: str, p: Any, g: Any) -> tuple[Array, Array]:
         raise TypeError(f"{p_name} must be of a floating dtype, not {dtype_name(p)}.")
     if not xp.isdtype(g.dtype, ("real floating", "integral")):
         raise TypeError(f"{g_name} must be of a real dtype, not {dtype_name(g)}.")
-    return p, xp.astype(g, p.dtype, copy=False)
+    return p, cast(xp, g, p.dtype)
 
 
 def _check_eps(name: str, p: Array, optimizer: Optimizer) -> None:
@@ -148,5 +148,4 @@ def _check_state(name: str, p: Array, state: OptimizerState) -> None:
 
 
 def _described(array: Array) -> str:
-    kind = type(array)
-    return f"{dtype_name(array)} of shape {tuple(array.shape)} ({kind.__module__}.{kind.__name__})"
+    return f"{dtype_name(array)} of shape {tuple(array.shape)} ({kind(array)})"

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from anyprop import _tree
-from anyprop._numerics import or_one, wide_dtype, widened
+from anyprop._numerics import cast, or_one, wide_dtype, widened
 from anyprop._typing import Array
 from anyprop.backend import concatenated, create, namespace
 from anyprop.distributed.communicator import Communicator, all_reduce
@@ -128,7 +128,7 @@ class DataParallelStep:
         """Compute the loss and the gradient from the sum of all messages."""
         xp = namespace(message)
         total = or_one(xp, message[-1:])
-        means = xp.astype(message[:-1] / total, params.flat.dtype, copy=False)
+        means = cast(xp, message[:-1] / total, params.flat.dtype)
         return xp.reshape(means[-1:], ()), Parameters(params.layout, means[:-1])
 
 

@@ -1,4 +1,4 @@
-"""Learning rates and counts of steps that lie in arrays of shape ()."""
+"""Learning rates and counts of steps that are arrays of shape ()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""OneCycle: half a cosine up to lr, then half a cosine down."""
+"""OneCycle: half a cosine up to lr, then half a cosine down.
+
+first = start_factor lr,  last = end_factor lr,  top = rise steps - 1
+first + (lr - first) (1 - cos(pi step / top)) / 2                         while step < top
+last + (lr - last) (1 + cos(pi (step - top) / (steps - 1 - top))) / 2     and `last` from steps - 1 on
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from anyprop._numerics import all_finite
+from anyprop._numerics import all_finite, cast
 from anyprop._typing import Array, Namespace
 from anyprop.backend import (
     device_of,
@@ -57,7 +57,7 @@ class Place(NamedTuple):
         dtype = dtype or self.dtype
         with np.errstate(over="ignore"):  # callers that must know check the result
             if namespace(array) is self.xp and device_of(array) == self.device:
-                return self.xp.astype(array, getattr(self.xp, dtype), copy=False)
+                return cast(self.xp, array, getattr(self.xp, dtype))
             return from_host(to_host(array), self.xp, dtype=dtype, device=self.device)
 
 
@@ -169,7 +169,7 @@ def real_targets(y: Any, width: int, place: Place) -> Array:
         t = xp.expand_dims(t, axis=1)
     if t.shape[1] != width:
         raise ValueError(f"y has {t.shape[1]} outputs, but {width} are expected.")
-    if not bool(xp.all(xp.isfinite(t))):
+    if not all_finite(t):
         largest = np.max(np.abs(np.asarray(host(y), dtype="float64")))
         raise ValueError(
             f"y holds numbers up to {largest:.3g}, too large for {place.dtype}; train on "
@@ -253,7 +253,7 @@ def checked_weights(sample_weight: Any, X: Any, place: Place) -> Array | None:
         is_array = array_api_compat.is_array_api_obj(sample_weight)
         sample_weight = place.put(sample_weight if is_array else np.asarray(sample_weight))
     weight = place.put(_check_sample_weight(sample_weight, X, ensure_non_negative=True))
-    if not bool(place.xp.all(place.xp.isfinite(weight))):
+    if not all_finite(weight):
         raise ValueError(f"sample_weight holds numbers too large for {place.dtype}; divide them.")
     return weight
 

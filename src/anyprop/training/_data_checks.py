@@ -24,7 +24,8 @@ from anyprop.losses.base import Loss, check_loss
 from anyprop.network import wrong_dtype
 from anyprop.parameters import Parameters, check_kind
 
-_HARDLY_SUPPORTED = ("uint16", "uint32", "uint64")
+HARDLY_SUPPORTED = ("uint16", "uint32", "uint64")
+"""Dtypes by which PyTorch cannot compare or index, and of which only some devices take rows."""
 
 
 def check_data(
@@ -57,10 +58,9 @@ def check_data(
             f"{said}; or wrap them: Source((x, t)) stays on the host, and is moved a part at a time."
         ) from None
     if name_of(params.xp) == "torch":
-        # PyTorch cannot compare or index by these, and takes rows of them only on some devices.
-        if dtype_name(t) in _HARDLY_SUPPORTED:
+        if dtype_name(t) in HARDLY_SUPPORTED:
             t = t.long()  # a label too large becomes a negative one
-        if dtype_name(x) in _HARDLY_SUPPORTED:
+        if dtype_name(x) in HARDLY_SUPPORTED:
             x = params.xp.astype(x, params.flat.dtype)
     d = net.width_in
     if d is not None and (x.ndim != 2 or x.shape[1] != d):

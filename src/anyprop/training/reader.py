@@ -17,7 +17,7 @@ from anyprop.parameters import Parameters
 from anyprop.sources import Source, Stream
 from anyprop.sources.parts import rounded
 from anyprop.sources.reading import on_host
-from anyprop.training._data_checks import check_finite_total, check_rows_finite
+from anyprop.training._data_checks import HARDLY_SUPPORTED, check_finite_total, check_rows_finite
 
 SIZE = 16 << 20
 """Bytes of a portion, unless one batch is larger."""
@@ -58,8 +58,7 @@ class Taker:
         wide = wide_dtype(self._xp, self._dtype)
         self._wide = self._dtype_name if wide == self._dtype else "float32"
         backend = name_of(self._xp)
-        # PyTorch cannot compare or index by these.
-        self._widened = ("uint16", "uint32", "uint64") if backend == "torch" else ()
+        self._widened = HARDLY_SUPPORTED if backend == "torch" else ()
         # Fewer bytes are moved where x is cast on the device.
         self._cast_there = getattr(self._device, "type", "cpu") != "cpu" or backend == "cupy"
         try:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
 
 from anyprop._checks import choice, count
 from anyprop._files import as_path, naming, remove_parts
 from anyprop._locks import locked
-from anyprop.checkpoint import Checkpoint, check_dtypes
-from anyprop.training.callbacks.base import Callback
-from anyprop.training.callbacks.monitor import MONITORS, Monitor
+from anyprop.checkpoint import check_dtypes
+from anyprop.training.callbacks.monitor import MONITORS, Monitor, Monitoring
 from anyprop.training.resume import (
     PATTERN,
     checkpoint_name,
@@ -23,7 +21,7 @@ from anyprop.training.run import Run
 _BEST = "best.safetensors"
 
 
-class Checkpoints(Callback):
+class Checkpoints(Monitoring):
     """Write checkpoints into a folder, every few steps and when the run ends, however it does.
 
     ``fit(resume=folder)`` goes on from the newest, ``step-00001000.safetensors`` by name. The network of
@@ -72,21 +70,11 @@ class Checkpoints(Callback):
             choice("monitor", monitor, MONITORS)
         self.monitor = monitor
 
-    def get_state(self) -> dict[str, Any]:
-        return self._monitor.get_state()
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self._monitor.set_state(state)
-
-    @staticmethod
-    def _check_state(state: dict[str, Any], found: Checkpoint) -> None:
-        Monitor.check_state(state)
-
     def on_start(self, run: Run) -> None:
         check_dtypes(run.params)
         measured = "validation_loss" if "validation_loss" in run.monitors else "train_loss"
         self._monitor = Monitor(self.monitor or measured, 0.0)
-        self._monitor.start(run)
+        super().on_start(run)
         self._saved = run.step if run.resumed else None
         with naming(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,11 @@ from anyprop.checkpoint import Checkpoint
 from anyprop.network import check_running
 from anyprop.optimizers.continuing import check_continues
 from anyprop.parameters import check_kind
-from anyprop.training.callbacks.base import Callback
-from anyprop.training.callbacks.monitor import Monitor
+from anyprop.training.callbacks.monitor import Monitor, Monitoring
 from anyprop.training.run import Run
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(Monitoring):
     """Stop when a number has not improved for some epochs, and restore the best parameters.
 
     At the end of the run, however it ends, its parameters (with the running statistics) and its
@@ -55,15 +54,15 @@ class EarlyStopping(Callback):
 
     def get_state(self) -> dict[str, Any]:
         params, state = self._best
-        return {**self._monitor.get_state(), "params": params, "state": state}
+        return {**super().get_state(), "params": params, "state": state}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self._monitor.set_state(state)
+        super().set_state(state)
         self._best = state["params"], state["state"]
 
     @staticmethod
     def _check_state(state: dict[str, Any], found: Checkpoint) -> None:
-        Monitor.check_state(state)
+        Monitoring._check_state(state, found)
         params: Any = state.get("params")
         kept: Any = state.get("state")
         check_kind(params)
@@ -72,7 +71,7 @@ class EarlyStopping(Callback):
         check_continues(kept, params, found.state)
 
     def on_start(self, run: Run) -> None:
-        self._monitor.start(run)
+        super().on_start(run)
         self._best = run.snapshot()
 
     def on_epoch(self, run: Run) -> None:

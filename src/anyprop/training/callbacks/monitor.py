@@ -10,6 +10,8 @@ import math
 from typing import Any
 
 from anyprop._checks import choice, few
+from anyprop.checkpoint import Checkpoint
+from anyprop.training.callbacks.base import Callback
 from anyprop.training.run import Run
 
 MONITORS = ("train_loss", "validation_loss", "validation_accuracy")
@@ -71,3 +73,22 @@ class Monitor:
             return True
         self.waited += 1
         return False
+
+
+class Monitoring(Callback):
+    """Base of callbacks that watch a number; what their monitor knows is resumed with a run."""
+
+    _monitor: Monitor
+
+    def get_state(self) -> dict[str, Any]:
+        return self._monitor.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._monitor.set_state(state)
+
+    @staticmethod
+    def _check_state(state: dict[str, Any], found: Checkpoint) -> None:
+        Monitor.check_state(state)
+
+    def on_start(self, run: Run) -> None:
+        self._monitor.start(run)

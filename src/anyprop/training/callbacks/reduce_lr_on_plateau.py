@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from anyprop._checks import count, fraction, non_negative
-from anyprop.checkpoint import Checkpoint
-from anyprop.training.callbacks.base import Callback
-from anyprop.training.callbacks.monitor import Monitor
+from anyprop.training.callbacks.monitor import Monitor, Monitoring
 from anyprop.training.run import Run
 
 
-class ReduceLROnPlateau(Callback):
+class ReduceLROnPlateau(Monitoring):
     """Multiply the learning rate by a factor when a number has stopped improving.
 
     The factor goes into the optimizer's state, so it stays in force when training is continued from
@@ -60,19 +58,6 @@ class ReduceLROnPlateau(Callback):
     def settings(self) -> dict[str, Any]:
         own = {"factor": self.factor, "patience": self.patience, "min_lr": self.min_lr}
         return {**self._monitor.settings(), **own}
-
-    def get_state(self) -> dict[str, Any]:
-        return self._monitor.get_state()
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self._monitor.set_state(state)
-
-    @staticmethod
-    def _check_state(state: dict[str, Any], found: Checkpoint) -> None:
-        Monitor.check_state(state)
-
-    def on_start(self, run: Run) -> None:
-        self._monitor.start(run)
 
     def on_epoch(self, run: Run) -> None:
         if self._monitor.look(run) or self._monitor.waited < self.patience:
