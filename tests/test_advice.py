@@ -320,6 +320,10 @@ ADVICE = {
         lambda: fit(callbacks=ap.EarlyStopping("train_loss")),
         lambda: fit(callbacks=[ap.EarlyStopping("train_loss")]),
     ),
+    "write one of these": (
+        lambda: fit(callbacks=[type("Mine", (ap.Callback,), {"on_epoch_end": print})()]),
+        lambda: fit(callbacks=[type("Mine", (ap.Callback,), {"on_epoch": print})()]),
+    ),
     "write RMSProp(...)": (lambda: fit(optimizer=ap.RMSProp), lambda: fit(optimizer=ap.RMSProp())),
     "pass an array of NumPy": (
         lambda: ap.predict(NET, PARAMS, X.tolist()),

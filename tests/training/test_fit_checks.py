@@ -292,3 +292,25 @@ def test_rows_may_be_a_list_or_of_a_small_dtype(problem):
     ]
     for result in results[1:]:
         assert result.history.losses == results[0].history.losses
+
+
+@pytest.mark.parametrize("name", ["on_epoch_end", "on_train_begin", "on_epochs"])
+def test_a_callbacks_method_that_would_never_be_called(problem, name):
+    made = type("Mine", (ap.Callback,), {name: lambda self, run: None})
+    refused(
+        problem, TypeError, rf"Mine\.{name} would never.*on_epoch, .*on_start", callbacks=[made()]
+    )
+
+
+def test_a_callbacks_state_that_would_never_be_restored(problem):
+    made = type("Mine", (ap.Callback,), {"get_state": lambda self: {"n": 1}})
+    refused(problem, TypeError, "Mine has get_state but no set_state", callbacks=[made()])
+
+
+@pytest.mark.parametrize("name", ["stop", "stop_training", "learning_rate"])
+def test_a_callback_sets_nothing_that_has_no_effect(problem, name):
+    class Sets(ap.Callback):
+        def on_start(self, run):
+            setattr(run, name, True)
+
+    refused(problem, AttributeError, f"'Run' object.*'{name}'", callbacks=[Sets()])

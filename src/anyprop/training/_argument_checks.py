@@ -32,6 +32,7 @@ def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
                 "fit: each of callbacks must be an object of a class of anyprop.Callback, such as "
                 f"anyprop.EarlyStopping(), not {kind(callback)}."
             )
+        _check_methods(type(callback))
     for one, other in combinations(several, 2):
         if one is other:
             raise ValueError(
@@ -45,6 +46,25 @@ def check_callbacks(callbacks: object) -> tuple[Callback, ...]:
                 f"fit: {both} of callbacks would both write {one._place}; name another for one of them."
             )
     return several
+
+
+def _check_methods(of: type[Callback]) -> None:
+    """Raise TypeError if a class of callbacks has methods of which the run would take no notice."""
+    known = [name for name in dir(Callback) if name.startswith("on_")]
+    for name in dir(of):
+        if name.startswith("on_") and name not in known and callable(getattr(of, name)):
+            raise TypeError(
+                f"fit: {of.__name__}.{name} would never be called; a callback has {', '.join(known)}: "
+                "write one of these, or begin its name otherwise."
+            )
+    keeps, restores = (
+        getattr(of, name) is not getattr(Callback, name) for name in ("get_state", "set_state")
+    )
+    if keeps and not restores:
+        raise TypeError(
+            f"fit: {of.__name__} has get_state but no set_state, so a resumed run would lose what it "
+            "returns; define both."
+        )
 
 
 def check_uncast(params: Parameters) -> None:

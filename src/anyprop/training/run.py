@@ -72,6 +72,13 @@ class Run:
         The fields of `EpochRecord` that this run measures and a callback may watch.
     """
 
+    # So that an assignment to `stop`, or to what there is not, is an error and not without effect.
+    __slots__ = [
+        *("net", "loss", "optimizer", "monitors", "callbacks", "history", "step", "epoch", "batch"),
+        *("began", "waited", "settled", "remembered", "amid_step", "resumed", "_settings", "_good"),
+        *("_in_place", "_params", "_state", "_before", "_unread", "_stopped", "_held", "_last_lr"),
+    ]
+
     def __init__(
         self,
         net: Layer,
