@@ -80,6 +80,24 @@ def is_sequence(value: object) -> bool:
     return has(value, "__iter__") and not isinstance(value, (str, bytes, Mapping, Set))
 
 
+def pair(owner: object, method: str, result: Any) -> tuple[Any, Any]:
+    """Return what a layer or a loss has returned; raise TypeError unless it is a pair.
+
+    An array of two rows could be unpacked like one.
+    """
+    if isinstance(result, tuple) and len(result) == 2:
+        return result
+    must = f"{type(owner).__name__}.{method} must return a pair, a tuple of two"
+    raise TypeError(f"{must}, not {returned(result)}.")
+
+
+def returned(result: object) -> str:
+    """Name what a user's function has returned, which may be an array or what stands for one."""
+    if isinstance(result, tuple):
+        return f"a tuple of {len(result)}"
+    return "one array" if hasattr(result, "shape") else kind(result)
+
+
 def check_shape(name: str, array: Array, expected: Shape) -> None:
     """Raise ValueError unless `array` has exactly the shape `expected`, TypeError if it has none."""
     if not hasattr(array, "shape"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from anyprop import _tree
 from anyprop._autograd import unrecorded
-from anyprop._checks import choice, count, each, flag, fraction, is_scalar_array, kind, real
+from anyprop._checks import choice, count, each, flag, fraction, is_scalar_array, kind, pair, real
 from anyprop._typing import Array
 from anyprop._usage import usage
 from anyprop.backend import (
@@ -30,7 +30,7 @@ from anyprop.layers.layer_norm import LayerNorm
 from anyprop.layers.registry import get_activation
 from anyprop.layers.residual import Residual
 from anyprop.layers.sequential import Sequential, flat_pieces
-from anyprop.losses.base import Loss, check_loss
+from anyprop.losses.base import Loss, check_loss, check_mean
 from anyprop.parameters import Parameters, check_kind
 
 _NORMS: dict[str, Callable[[int], Layer]] = {"batch": BatchNorm, "layer": LayerNorm}
@@ -226,8 +226,9 @@ class ValueAndGrad:
         p = params._any
         keep_freed_memory(p)
         with on_device_of(p):
-            y, residuals = self.net.forward_train(params, x, noise)
-            value, kept = self.loss.forward(y, t, sample_weight=sample_weight)
+            y, residuals = pair(self.net, "forward", self.net.forward_train(params, x, noise))
+            of_loss = self.loss.forward(y, t, sample_weight=sample_weight)
+            value, kept = check_mean(self.loss, of_loss)
             dy = self.loss.backward(kept, dvalue)
             grads = self.net.backward_params(params, residuals, dy)
             if not isinstance(grads, Parameters):

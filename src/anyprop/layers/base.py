@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._autograd import unrecorded_methods
-from anyprop._checks import check_shape, has, kind, whole
+from anyprop._checks import check_shape, has, kind, pair, whole
 from anyprop._typing import Array, Grads, Initializer, Namespace, Residuals, Rng, Shape
 from anyprop._usage import Advising, usage
 from anyprop.backend import check_floating, from_host, namespace
@@ -68,7 +68,7 @@ class Layer(Advising):
     @usage("net(params, x)")
     def __call__(self, params: Parameters, x: Array) -> Array:
         """Compute y from x, as after training."""
-        return self.forward(params, x)[0]
+        return pair(self, "forward", self.forward(params, x))[0]
 
     @cached_property
     def _layout(self) -> Layout:
@@ -144,7 +144,7 @@ class Layer(Advising):
 
     def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:
         """Compute only the gradients of the parameters."""
-        return self.backward(params, residuals, dy)[1]
+        return pair(self, "backward", self.backward(params, residuals, dy))[1]
 
     def noise(self, rng: np.random.Generator, shape: Shape) -> Any:
         """Draw on the host what one training step of x of `shape` needs; None if nothing."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import check_shape
+from anyprop._checks import check_shape, pair
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop._usage import usage
 from anyprop.layers.base import Layer
@@ -85,12 +85,13 @@ class Residual(Layer):
         return self._added(x, self.block.forward_train(params, x, noise))
 
     def _added(self, x: Array, of_block: tuple[Array, Residuals]) -> tuple[Array, Residuals]:
-        y, residuals = of_block
+        y, residuals = pair(self.block, "forward", of_block)
         check_shape("block(x)", y, x.shape)
         return x + y, residuals
 
     def backward(self, params: Parameters, residuals: Residuals, dy: Array) -> tuple[Array, Grads]:
-        dx_block, grads = self.block.backward(params, residuals, dy)
+        of_block = self.block.backward(params, residuals, dy)
+        dx_block, grads = pair(self.block, "backward", of_block)
         return dy + dx_block, grads
 
     def backward_params(self, params: Parameters, residuals: Residuals, dy: Array) -> Grads:

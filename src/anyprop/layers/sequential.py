@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from anyprop._checks import check_shape
+from anyprop._checks import check_shape, pair
 from anyprop._text import table
 from anyprop._typing import Array, Grads, Residuals, Shape
 from anyprop._usage import usage
@@ -121,7 +121,7 @@ class Sequential(Layer):
         check_kind(params)
         residuals = []
         for i, layer in enumerate(self.layers):
-            x, kept = layer.forward(params[i], x)
+            x, kept = pair(layer, "forward", layer.forward(params[i], x))
             residuals.append(kept)
         return x, residuals
 
@@ -135,7 +135,7 @@ class Sequential(Layer):
             )
         residuals = []
         for i, layer in enumerate(self.layers):
-            x, kept = layer.forward_train(params[i], x, noise[i])
+            x, kept = pair(layer, "forward", layer.forward_train(params[i], x, noise[i]))
             residuals.append(kept)
         return x, residuals
 
@@ -159,8 +159,8 @@ class Sequential(Layer):
     ) -> tuple[Array, list[Array]]:
         pieces: list[Array] = []
         for i in range(len(self.layers) - 1, down_to - 1, -1):
-            view = params[i]
-            dy, grads = self.layers[i].backward(view, residuals[i], dy)
+            view, layer = params[i], self.layers[i]
+            dy, grads = pair(layer, "backward", layer.backward(view, residuals[i], dy))
             pieces[:0] = flat_pieces(view, grads)
         return dy, pieces
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._autograd import unrecorded, unrecorded_methods
-from anyprop._checks import check_rows, check_shape, has, shown
+from anyprop._checks import check_rows, check_shape, has, pair, shown
 from anyprop._numerics import cast, is_real, or_one, product, summed, wide_dtype, widened
 from anyprop._typing import Array, Namespace, Residuals
 from anyprop._usage import Advising
@@ -118,6 +118,14 @@ def check_loss(loss: Any) -> None:
         raise TypeError(
             f"loss must be one such as anyprop.SoftmaxCrossEntropy(), not {shown(loss)}."
         )
+
+
+def check_mean(loss: Loss, result: Any) -> tuple[Any, Residuals]:
+    """Return what `forward` of a loss has returned; raise unless it is a mean and residuals."""
+    value, residuals = pair(loss, "forward", result)
+    if getattr(value, "shape", ()) != ():
+        check_shape(f"the mean that {type(loss).__name__}.forward returns", value, ())
+    return value, residuals
 
 
 def check_predictions(y: Array) -> None:

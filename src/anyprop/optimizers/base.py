@@ -42,7 +42,7 @@ from anyprop._typing import Array, Namespace, Number, Rule, Tree
 from anyprop._usage import Advising
 from anyprop.backend import namespace
 from anyprop.optimizers.clipping import clipped_to_norms, clipped_to_value
-from anyprop.optimizers.continuing import check_dtypes, check_kind_and_scale
+from anyprop.optimizers.continuing import check_dtypes, check_kind_and_scale, check_updated
 from anyprop.optimizers.in_arrays import beside_slots, check_lr_array
 from anyprop.optimizers.pieces import in_pieces, is_long
 from anyprop.optimizers.state import (
@@ -270,7 +270,7 @@ class Optimizer(Advising, ShortRepr):
         for name, number in scalars.items():
             if type(number) is not float:
                 scalars = scalars | {name: beside(p, number, name)}
-        return rule(p, g, *slot, **scalars)
+        return check_updated(type(self).__name__, rule(p, g, *slot, **scalars), (p, *slot))
 
     def learning_rate(self, state: OptimizerState) -> Number:
         """Return the learning rate of the update that starts from `state`."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from anyprop._checks import is_scalar_array, kind, non_negative, whole
+from anyprop._checks import check_shape, is_scalar_array, kind, non_negative, returned, whole
 from anyprop._typing import Array, Tree
 from anyprop.backend import dtype_name
 from anyprop.optimizers.state import OptimizerState, check_beside, check_same_kept
@@ -40,3 +41,16 @@ def check_dtypes(p: Array, slot: list[Array | float]) -> None:
                 f"params are {dtype_name(p)}, but a slot of the state is {dtype_name(array)}; "
                 "cast one of them."
             )
+
+
+def check_updated(owner: str, new: Any, old: tuple[Array | float, ...]) -> tuple[Any, ...]:
+    """Return what a rule makes of a parameter and its slots; raise unless it is a tuple of such."""
+    if not isinstance(new, tuple) or len(new) != len(old):
+        raise TypeError(
+            f"the rule of {owner} must return a tuple of {len(old)}, the parameter and each slot, not "
+            f"{returned(new)}."
+        )
+    for array, before in zip(new, old, strict=True):
+        if not isinstance(before, float) and array.shape != before.shape:
+            check_shape(f"an array that the rule of {owner} returns", array, before.shape)
+    return new
