@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anyprop._typing import Array, Namespace, Number
-from anyprop.backend import create, name_of, namespace
+from anyprop.backend import create, name_of, namespace, to_host
 
 
 def wide_dtype(xp: Namespace, dtype: Any) -> Any:
@@ -90,7 +90,8 @@ def all_finite(x: Array) -> bool:
     xp = namespace(x)
     with np.errstate(all="ignore"):
         # One pass without a temporary: a sum is finite only if all its terms are.
-        return bool(xp.isfinite(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
+        whole = math.isfinite(to_host(xp.sum(x)))
+        return whole or bool(to_host(xp.all(xp.isfinite(x))))
 
 
 def summed(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
