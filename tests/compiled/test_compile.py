@@ -459,6 +459,46 @@ class Peeking(Layer):
 
 
 @dataclass(frozen=True)
+class Catching(Layer):
+    """A layer that has another way where it cannot look at a number, or an error of its own."""
+
+    error: type | None = None
+
+    def forward(self, params, x):
+        try:
+            return (x if float(x[0, 0]) > 0 else 2.0 * x), None
+        except Exception as error:
+            if self.error is not None:
+                raise self.error("no number") from error
+            return 3.0 * x, None
+
+    def backward(self, params, residuals, dy):
+        return dy, {}
+
+
+@dataclass(frozen=True)
+class Methodical(Layer):
+    """A layer that uses a method of NumPy's arrays."""
+
+    def forward(self, params, x):
+        return x * abs(x.item(0)), None
+
+    def backward(self, params, residuals, dy):
+        return dy, {}
+
+
+@dataclass(frozen=True)
+class Asking(Layer):
+    """A layer that asks which attributes an array has."""
+
+    def forward(self, params, x):
+        return (2.0 * x if hasattr(x, "strides") else x), None
+
+    def backward(self, params, residuals, dy):
+        return dy, {}
+
+
+@dataclass(frozen=True)
 class Cumulative(Layer):
     """A layer that uses a function without a planned form."""
 
@@ -472,7 +512,15 @@ class Cumulative(Layer):
 
 
 @pytest.mark.parametrize(
-    ("layer", "reason"), [(Peeking(), "reads numbers"), (Cumulative(), "uses cumulative_sum")]
+    ("layer", "reason"),
+    [
+        (Peeking(), "reads numbers"),
+        (Catching(), "reads numbers"),
+        (Catching(ValueError), "reads numbers"),
+        (Methodical(), "uses item of an array"),
+        (Asking(), "uses strides of an array"),
+        (Cumulative(), "uses cumulative_sum"),
+    ],
 )
 def test_what_cannot_be_planned_runs_as_it_is_with_one_warning(layer, reason):
     net = ap.Sequential(ap.Affine(4, K), layer)

@@ -25,7 +25,7 @@ from anyprop.compiled.trace import (
     view,
 )
 from anyprop.optimizers.base import Optimizer
-from anyprop.repeatable.stand_in import TraceError
+from anyprop.repeatable.stand_in import refuse
 
 _xp = get_namespace("numpy")
 isdtype, finfo, nan, inf = _xp.isdtype, _xp.finfo, _xp.nan, _xp.inf
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
     if isinstance(found, type) and issubclass(found, np.generic):
         return found
     # Not AttributeError: NumPy has the function, so the step is right, and only runs uncompiled.
-    raise TraceError(f"it uses {name}, which has no planned form on NumPy")
+    return refuse(f"it uses {name}, which has no planned form on NumPy")
 
 
 def matmul(x1: Traced, x2: Traced) -> Traced:
@@ -128,7 +128,7 @@ def store_outside(function: Callable[[Any], Any], x: Any, out: Any) -> None:
 def concat(arrays: list[Traced]) -> Traced:
     """Join vectors; the plan computes each in its place."""
     if any(a.ndim != 1 for a in arrays):
-        raise TraceError("it joins arrays that are not vectors")
+        refuse("it joins arrays that are not vectors")
     n = builtins.sum(a.size for a in arrays)
     return record(join, [*arrays, OUT], (n,), np.result_type(*(a.dtype for a in arrays)))
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from anyprop.repeatable.stand_in import StandIn, TraceError
+from anyprop.repeatable.stand_in import StandIn, refuse
 
 _thread = threading.local()
 
@@ -190,7 +190,7 @@ def view(x: Traced, function: Callable[[Any], Any]) -> Traced:
 
 
 def _refuse(self: Any, *args: Any) -> Any:
-    raise TraceError("it reads numbers from an array, or writes into one")
+    refuse("it reads numbers from an array, or writes into one")
 
 
 class Traced(StandIn):
@@ -233,6 +233,11 @@ class Traced(StandIn):
 
     def __getitem__(self, key: Any) -> Traced:
         return view(self, lambda array: array[key])
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"an array has no attribute {name!r}")
+        return refuse(f"it uses {name} of an array, which has no planned form on NumPy")
 
     __bool__ = __float__ = __int__ = __index__ = __iter__ = __array__ = __setitem__ = _refuse
 

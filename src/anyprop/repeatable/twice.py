@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from anyprop.repeatable.hidden_state import HiddenState
 from anyprop.repeatable.ours import is_ours
-from anyprop.repeatable.stand_in import TraceError
+from anyprop.repeatable.stand_in import TraceError, take_refused
 
 T = TypeVar("T")
 
@@ -32,13 +32,19 @@ def twice(record: Callable[[int], T], step: object, difference: Callable[[T, T],
         return record(0)
     with _one_at_a_time:
         hidden = HiddenState(step)
+        take_refused()  # of a recording before
         try:
             first = record(0)
             between = HiddenState(step)
             second = record(1)
+            if (refused := take_refused()) is not None:
+                raise refused
             found = difference(first, second) or between.change()
-        except BaseException:
+        except BaseException as error:
             hidden.put_back()
+            # Whatever the step made of a refusal, arrays might not have led it there.
+            if isinstance(error, Exception) and (refused := take_refused()) is not None:
+                raise refused from None
             raise
         if found is None:
             hidden.put_back_stand_ins()
