@@ -126,7 +126,12 @@ ADVICE = {
         lambda: ap.Source((Labelled(), T)),
         lambda: ap.Source((Labelled().to_numpy(), T)),
     ),
+    "take its to_numpy()": (lambda: fit(Labelled()), lambda: fit(Labelled().to_numpy())),
     "wrap them": (lambda: fit_of((Chunked(), T)), lambda: fit_of(ap.Source((Chunked(), T)))),
+    "give Source((x, t, weights))": (
+        lambda: fit_of((X, T, np.ones(4, "float32"))),
+        lambda: fit_of(ap.Source((X, T, np.ones(4, "float32")))),
+    ),
     "give Stream(lambda epoch": (
         lambda: fit_of([(X, T), (X, T), (X, T)]),
         lambda: fit_of(ap.Stream(lambda epoch: [(X, T), (X, T), (X, T)])),

@@ -21,7 +21,7 @@ WRONG = {
     "train --weights he_norml": "unknown initializer 'he_norml'; did you mean 'he_normal'?",
     "train --schedule cosin": "unknown schedule 'cosin'; did you mean 'cosine'?",
     "train --norm batsh": "unknown norm 'batsh'; did you mean 'batch'?",
-    "train --dtype float23": "unknown dtype 'float23'; did you mean 'float32'?",
+    "train --dtype bfloat16": "argument --dtype: must be float32 or float64, not 'bfloat16'.",
     "train --device cuda:7": "no device 'cuda:7' here; choose one of: cpu.",
     "compare rmsprop adagrat": "unknown optimizer 'adagrat'; did you mean 'adagrad'?",
     # not numbers, or out of range

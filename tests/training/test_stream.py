@@ -206,7 +206,7 @@ def test_what_does_not_go_together(examples):
     on_ranks(2, train)
     for batches, said in [
         (iter([]), "it can be run through only once; give Stream"),
-        ([1, 2, 3], r"if it has batches, give Stream\(lambda epoch: data\)"),
+        ([1, 2, 3], r"not a list of 3; if it has batches, give Stream\(lambda epoch: data\)"),
     ]:
         with pytest.raises(TypeError, match=said):
             fit(examples, batches)

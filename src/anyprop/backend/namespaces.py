@@ -80,10 +80,10 @@ def _find(array: Array) -> Namespace:
     try:
         xp = array_api_compat.array_namespace(array)
     except TypeError:
-        raise TypeError(
-            f"{kind(array)} is not an Array API array; "
-            "pass an array of NumPy, CuPy, PyTorch, JAX or another Array API library."
-        ) from None
+        library = "an array of NumPy, CuPy, PyTorch, JAX or another Array API library"
+        has_numbers = not isinstance(array, type) and hasattr(array, "to_numpy")
+        advice = "take its to_numpy()" if has_numbers else f"pass {library}"
+        raise TypeError(f"{kind(array)} is not an Array API array; {advice}.") from None
     _NAMESPACE_OF_TYPE[type(array)] = xp
     return xp
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from argparse import ArgumentTypeError
 
-from anyprop._checks import unknown
 from anyprop.cli._data import TAKES
 from anyprop.cli._parser import Parser, option
 from anyprop.layers.registry import ACTIVATIONS
@@ -105,7 +104,8 @@ def add_output(parser: Parser, folder: str) -> None:
 def dtype(text: str) -> str:
     """Check the name of a dtype that networks are trained in."""
     if text not in ("float32", "float64"):
-        raise ArgumentTypeError(unknown("dtype", text, ("float32", "float64")))
+        # Both, as names of other dtypes are near to one of them and mean something else.
+        raise ArgumentTypeError(f"must be float32 or float64, not {text!r}")
     return text
 
 

@@ -40,9 +40,11 @@ def check_data(
 
     Return both and the weights, in dtypes that the backend can take rows of and compute with.
     """
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
+    several = isinstance(data, (tuple, list))
+    if not several or len(data) != 2:
+        given = f"a {type(data).__name__} of {len(data)}" if several else kind(data)
         raise TypeError(
-            f"{name} must be a pair (x, t) of arrays or an anyprop.Source, not {kind(data)}"
+            f"{name} must be a pair (x, t) of arrays or an anyprop.Source, not {given}"
             f"{_about_batches(data) if name == 'data' else ''}."
         )
     check_loss(loss)
@@ -115,6 +117,8 @@ def _about_batches(data: Any) -> str:
             ": it can be run through only once; give Stream(batches) with a function that makes "
             "another for each epoch"
         )
+    if isinstance(data, (tuple, list)) and all(hasattr(part, "shape") for part in data):
+        return "; with weights, give Source((x, t, weights))" if len(data) == 3 else ""
     return (
         "; if it has batches, give Stream(lambda epoch: data)" if hasattr(data, "__iter__") else ""
     )
